@@ -1,0 +1,120 @@
+use baa::act::wait::target::Newer;
+use baa::probe::http::{JsonValue, Statuses};
+use baa::program::Common;
+use baa::sys::process::Pid;
+use baa::words::span;
+use clap::{ArgAction, Parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Wait until something answers, and know what answered
+///
+/// Asks every TARGET until each of them answers, then exits with 0, or becomes COMMAND.
+#[derive(Debug, Parser)]
+#[command(name = "baa-healthwait", version, max_term_width = 100)]
+pub struct Args {
+    /// What to wait for: http://, https://, http+unix:///sock:/path, tcp://host:port or host:port, unix:///path,
+    /// exec:COMMAND, file:/path, pid:N, dns:name, launchd:LABEL, systemd:UNIT
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<OsString>,
+
+    /// The command to become once all is ready: same process, same streams, its own status
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+
+    /// All targets must answer (the default)
+    #[arg(long, conflicts_with = "any", help_heading = "What counts")]
+    pub all: bool,
+
+    /// One target is enough
+    #[arg(long, help_heading = "What counts")]
+    pub any: bool,
+
+    /// Wait until targets are down: refused or missing. A timeout is not "down"
+    #[arg(long, help_heading = "What counts", conflicts_with_all = ["served_by", "newer_than"])]
+    pub invert: bool,
+
+    /// This many probes of a target must succeed in a row
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "What counts")]
+    pub successes: u32,
+
+    /// A target must stay up for this long
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true, help_heading = "What counts")]
+    pub stable_for: Duration,
+
+    /// Give up after this long; 0 is never [default: 30s, or none with --attempts]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Time")]
+    pub timeout: Option<Duration>,
+
+    /// Pause between probes [default: as short as is free: milliseconds for local targets, politely longer for others]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, conflicts_with = "delay", help_heading = "Time")]
+    pub interval: Option<Duration>,
+
+    /// End of one probe; 0 is never
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", help_heading = "Time")]
+    pub probe_timeout: Duration,
+
+    /// Give up after this many probes of a target
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Time")]
+    pub attempts: Option<u32>,
+
+    /// Pause between attempts [default with --attempts: 1s]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Time")]
+    pub delay: Option<Duration>,
+
+    /// End at once with 69 when this process dies (repeatable)
+    #[arg(long, value_name = "PID", help_heading = "Who answers")]
+    pub watch_pid: Vec<Pid>,
+
+    /// An answer counts only from this process or a descendant of it
+    #[arg(long, value_name = "PID", help_heading = "Who answers")]
+    pub served_by: Option<Pid>,
+
+    /// An answer counts only from a process started after process PID, or after TIME (@SECONDS or 2026-01-31T12:00:00Z)
+    #[arg(long, value_name = "PID|TIME", value_parser = Newer::parse, help_heading = "Who answers")]
+    pub newer_than: Option<Newer>,
+
+    /// Method of the request
+    #[arg(long, value_name = "METHOD", default_value = "GET", help_heading = "HTTP")]
+    pub method: String,
+
+    /// Header of the request, 'Name: value' (repeatable)
+    #[arg(short = 'H', long, value_name = "HEADER", action = ArgAction::Append, help_heading = "HTTP")]
+    pub header: Vec<String>,
+
+    /// Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200-399]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Statuses::parse, help_heading = "HTTP")]
+    pub status: Vec<Statuses>,
+
+    /// The body must contain TEXT (repeatable; the first MiB is looked at)
+    #[arg(long, value_name = "TEXT", help_heading = "HTTP")]
+    pub body_contains: Vec<String>,
+
+    /// The JSON body must hold VALUE at the pointer PTR of RFC 6901, like /ready=true (repeatable)
+    #[arg(long, value_name = "PTR=VALUE", value_parser = JsonValue::parse, help_heading = "HTTP")]
+    pub json_path: Vec<JsonValue>,
+
+    /// Trust the certificates in this PEM file and no others
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "HTTP")]
+    pub cacert: Option<PathBuf>,
+
+    /// Trust any certificate
+    #[arg(long, help_heading = "HTTP")]
+    pub insecure: bool,
+
+    /// Do not follow redirects
+    #[arg(long, help_heading = "HTTP")]
+    pub no_redirect: bool,
+
+    /// Send the bearer token in this environment variable
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file", help_heading = "HTTP")]
+    pub token_env: Option<String>,
+
+    /// Send the bearer token in this file
+    #[arg(long, value_name = "FILE", help_heading = "HTTP")]
+    pub token_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub common: Common,
+}

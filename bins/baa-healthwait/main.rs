@@ -1,0 +1,131 @@
+//! Waits until something answers, and knows what answered.
+
+mod args;
+
+use args::Args;
+use baa::act::wait::patient::{self, Ending};
+use baa::act::wait::target::{self, HttpOptions, Target};
+use baa::act::wait::{Rhythm, Rules, Wait, report};
+use baa::probe::Probe;
+use baa::probe::demand::Demand;
+use baa::probe::http::Statuses;
+use baa::sys::child::Spec;
+use baa::sys::http::{self, Trust};
+use baa::sys::say::{self, LiveLine};
+use baa::sys::signal::{Signal, Signals};
+use baa::sys::{clock, file};
+use baa::words::error::{Error, Result};
+use baa::words::exit::Status;
+use baa::words::span;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn main() -> ExitCode {
+    baa::program::run(wait)
+}
+
+fn wait(args: Args) -> Result<Status> {
+    let began = Instant::now();
+    let options = http_options(&args)?;
+    let demand = Demand { among: args.served_by.map(|pid| vec![pid]), newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()? };
+    let targets = args.targets.iter().map(|text| target::parse(text, &options, &demand)).collect::<Result<Vec<Target>>>()?;
+    let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+    let voice = args.common.voice();
+    if args.common.dry_run {
+        let names = names.join(", ");
+        voice.note(format!("would wait for {names}"));
+        return Ok(Status::Done);
+    }
+    let probes: Vec<Arc<dyn Probe>> = targets.into_iter().map(|target| target.probe).collect();
+    let mut watched = args.watch_pid.clone();
+    watched.extend(args.served_by);
+    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let mut line = LiveLine::new(!args.common.quiet && !args.common.json);
+    let mut shown = None;
+    let mut show = |wait: &Wait, now: Instant| {
+        // The first moment decides most waits; a line that only flashes up tells nothing.
+        let due = shown.map_or(wait.elapsed(now) >= Duration::from_millis(100), |last| now - last >= Duration::from_millis(100));
+        if line.visible() && due {
+            line.show(&report::live(wait, &names, now));
+            shown = Some(now);
+        }
+    };
+    let (wait, ending) = patient::wait(rules(&args, began), &probes, &watched, &signals, &mut show)?;
+    drop(line);
+    let now = Instant::now();
+    if args.common.json {
+        say::answer(&report::json(&wait, &ending, &names, now).to_string())?;
+    }
+    if let Some(words) = report::words(&wait, &ending, &names, args.invert, now) {
+        say::error(&words);
+    } else {
+        voice.step(format!("ready after {}", span::show(wait.elapsed(now))));
+    }
+    match args.command.split_first() {
+        Some((program, arguments)) if ending == Ending::By(baa::act::wait::Verdict::Ready) => Err(become_command(program, arguments)),
+        _ => Ok(report::status(&ending)),
+    }
+}
+
+fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -> Error {
+    let cause = Spec::new(program, arguments).exec();
+    let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::NotFound } else { Status::NotExecutable };
+    Error::new(status, format!("cannot run '{}': {}", program.to_string_lossy(), baa::words::error::reason(&cause)))
+}
+
+fn rules(args: &Args, began: Instant) -> Rules {
+    let default = if args.attempts.is_some() { Duration::ZERO } else { Duration::from_secs(30) };
+    let limit = |span: Duration| if span.is_zero() { span::LONGEST } else { span };
+    let timeout = limit(args.timeout.unwrap_or(default));
+    let pause = args.interval.or(args.delay).or(args.attempts.map(|_| Duration::from_secs(1)));
+    Rules {
+        any: args.any,
+        successes: args.successes,
+        stable_for: args.stable_for,
+        invert: args.invert,
+        rhythm: pause.map_or(Rhythm::Adaptive, Rhythm::Every),
+        attempts: args.attempts,
+        deadline: Some(clock::after(began, timeout)),
+        probe_timeout: limit(args.probe_timeout),
+    }
+}
+
+fn http_options(args: &Args) -> Result<HttpOptions> {
+    let usage = |why: String| Error::new(Status::Usage, why);
+    if !http::is_token(&args.method) {
+        return Err(usage("a method is a token, like GET (RFC 9110, 9.1)".to_owned()));
+    }
+    let mut headers = args.header.iter().map(|text| http::header(text)).collect::<std::result::Result<Vec<_>, String>>().map_err(usage)?;
+    if let Some(token) = token(args)? {
+        headers.push(http::header(&format!("Authorization: Bearer {token}")).map_err(usage)?);
+    }
+    let trust = match (&args.cacert, args.insecure) {
+        (Some(path), _) => Trust::only(path)?,
+        (None, true) => Trust::anybody(),
+        (None, false) => Trust::default(),
+    };
+    Ok(HttpOptions {
+        method: args.method.clone(),
+        headers,
+        statuses: if args.status.is_empty() { vec![Statuses::SUCCESS] } else { args.status.clone() },
+        contains: args.body_contains.clone(),
+        json: args.json_path.clone(),
+        redirects: !args.no_redirect,
+        trust,
+    })
+}
+
+/// The token, from the environment or a file; it is never printed.
+fn token(args: &Args) -> Result<Option<String>> {
+    let text = match (&args.token_env, &args.token_file) {
+        (Some(name), _) => std::env::var(name).map_err(|_| Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set")))?,
+        (None, Some(path)) => {
+            let doing = format!("cannot read a token from '{}'", path.display());
+            let bytes = file::read(path, 64 * 1024).map_err(|cause| Error::io(&doing, &cause))?;
+            String::from_utf8(bytes).map_err(|_| Error::new(Status::Malformed, format!("{doing}: it is not UTF-8")))?
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(text.trim().to_owned()))
+}

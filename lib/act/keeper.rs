@@ -1,0 +1,427 @@
+//! Keeping one command or job running (baa-run): a state machine that is fed with the time and with what happened, and says what to do.
+
+pub mod ask;
+pub mod attend;
+mod control;
+pub mod detach;
+pub mod recipe;
+
+use crate::sys::child::Exit;
+use crate::sys::clock;
+use crate::sys::process::Identity;
+use std::time::{Duration, Instant};
+
+/// When a command that ended is started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Never: the keeper ends with it.
+    Never,
+    /// After any end but an exit with 0.
+    OnFailure,
+    /// Always.
+    Always,
+    /// As the dictionary of launchd's KeepAlive says; otherwise the keeper idles.
+    Job(crate::service::job::KeepAlive),
+}
+
+/// How a command is kept.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// When it is started again.
+    pub restart: Restart,
+    /// Whether it is started at first.
+    pub start_at_once: bool,
+    /// The shortest time between two starts by itself; a request starts at once.
+    pub throttle: Duration,
+    /// How long it may take to stop before its whole tree is killed; zero is without end.
+    pub exit_timeout: Duration,
+}
+
+/// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is not kept waiting.
+const SWEEP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The keeper is ready to begin.
+    Begin,
+    /// Nothing, but time went by.
+    Time,
+    /// The command was started.
+    Started(Identity),
+    /// The command could not be started.
+    NotStarted,
+    /// The main process ended.
+    Exited(Exit),
+    /// Nothing of the command is left.
+    Swept,
+    /// It shall stop, and the keeper with it; asked again, without mercy.
+    Stop,
+    /// It shall run.
+    Start,
+    /// It shall be stopped and started.
+    Restart,
+    /// The paths that KeepAlive names are as they should be.
+    Paths,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Do {
+    /// Start the command.
+    Start,
+    /// Send TERM to the main process.
+    Terminate(Identity),
+    /// Send TERM to what the main process left behind.
+    TerminateRest,
+    /// Kill everything of the command.
+    Kill,
+    /// End the keeper.
+    Finish,
+}
+
+/// What a command does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing, until asked.
+    Idle,
+    /// Nothing, until then.
+    Waiting(Instant),
+    /// It is being started.
+    Starting,
+    /// It runs.
+    Running(Identity),
+    /// It was told to stop; everything is killed at the time.
+    Stopping(Identity, Option<Instant>, Next),
+    /// Its main process is dead, and what that left behind goes, at the latest at the time.
+    Sweeping(Option<Instant>, Next),
+    /// The keeper ends.
+    Finished,
+}
+
+/// What comes after a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The end.
+    Finish,
+    /// A start.
+    Start,
+    /// Whatever the policy says after this end.
+    Decide(Exit),
+}
+
+/// The state machine.
+#[derive(Clone, Debug)]
+pub struct Keeper {
+    policy: Policy,
+    state: State,
+    runs: u64,
+    last_exit: Option<Exit>,
+    last_start: Option<Instant>,
+}
+
+impl Keeper {
+    /// A keeper that has not begun.
+    pub fn new(policy: Policy) -> Keeper {
+        Keeper { policy, state: State::Idle, runs: 0, last_exit: None, last_start: None }
+    }
+
+    /// What the command does.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// How often it was started.
+    pub fn runs(&self) -> u64 {
+        self.runs
+    }
+
+    /// How it ended last.
+    pub fn last_exit(&self) -> Option<Exit> {
+        self.last_exit
+    }
+
+    /// When `Event::Time` is due.
+    pub fn wake(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting(until) => Some(until),
+            State::Stopping(_, until, _) | State::Sweeping(until, _) => until,
+            _ => None,
+        }
+    }
+
+    /// Takes an event; says what to do, in order.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
+        match (self.state, event) {
+            (State::Finished, _) => vec![],
+            (State::Idle, Event::Begin) if self.policy.start_at_once => self.start(now),
+            (State::Idle | State::Waiting(_), Event::Start | Event::Restart) => self.start(now),
+            (State::Idle, Event::Paths) => self.start_later(now),
+            (State::Waiting(until), Event::Time) if now >= until => self.start(now),
+            (State::Idle | State::Waiting(_), Event::Stop) => self.finish(),
+
+            (State::Starting, Event::Started(who)) => {
+                self.state = State::Running(who);
+                vec![]
+            }
+            (State::Starting, Event::NotStarted) => self.decide(now, Exit::Code(127)),
+
+            (State::Running(_), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
+            (State::Running(who), Event::Stop) => self.stop(now, who, Next::Finish),
+            (State::Running(who), Event::Restart) => self.stop(now, who, Next::Start),
+
+            (State::Stopping(_, until, next), Event::Exited(exit)) => self.sweep(exit, until, next),
+            (State::Stopping(_, _, Next::Finish), Event::Stop) | (State::Sweeping(_, Next::Finish), Event::Stop) => vec![Do::Kill],
+            (State::Stopping(who, until, _), Event::Stop) => {
+                self.state = State::Stopping(who, until, Next::Finish);
+                vec![]
+            }
+            // A restart that is asked for during a stop for good comes too late.
+            (State::Stopping(_, Some(until), _) | State::Sweeping(Some(until), _), Event::Time) if now >= until => {
+                self.put_off(now);
+                vec![Do::Kill]
+            }
+
+            (State::Sweeping(until, _), Event::Stop) => {
+                self.state = State::Sweeping(until, Next::Finish);
+                vec![]
+            }
+            (State::Sweeping(until, Next::Decide(_)), Event::Restart | Event::Start) => {
+                self.state = State::Sweeping(until, Next::Start);
+                vec![]
+            }
+            (State::Sweeping(_, next), Event::Swept) => match next {
+                Next::Finish => self.finish(),
+                Next::Start => self.start(now),
+                Next::Decide(exit) => self.decide(now, exit),
+            },
+            _ => vec![],
+        }
+    }
+
+    fn start(&mut self, now: Instant) -> Vec<Do> {
+        self.state = State::Starting;
+        self.runs += 1;
+        self.last_start = Some(now);
+        vec![Do::Start]
+    }
+
+    fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<Do> {
+        let until = (!self.policy.exit_timeout.is_zero()).then(|| clock::after(now, self.policy.exit_timeout));
+        self.state = State::Stopping(who, until, next);
+        vec![Do::Terminate(who)]
+    }
+
+    fn sweep(&mut self, exit: Exit, until: Option<Instant>, next: Next) -> Vec<Do> {
+        self.last_exit = Some(exit);
+        self.state = State::Sweeping(until, next);
+        vec![Do::TerminateRest]
+    }
+
+    fn sweep_limit(&self) -> Duration {
+        if self.policy.exit_timeout.is_zero() { SWEEP_LIMIT } else { self.policy.exit_timeout.min(SWEEP_LIMIT) }
+    }
+
+    /// A kill that did not reach everything is repeated.
+    fn put_off(&mut self, now: Instant) {
+        let later = Some(now + Duration::from_millis(100));
+        match &mut self.state {
+            State::Stopping(_, until, _) | State::Sweeping(until, _) => *until = later,
+            _ => {}
+        }
+    }
+
+    fn decide(&mut self, now: Instant, exit: Exit) -> Vec<Do> {
+        self.last_exit = Some(exit);
+        match wanted_again(&self.policy.restart, exit) {
+            Again::Yes => self.start_later(now),
+            Again::No => {
+                self.state = State::Idle;
+                vec![]
+            }
+            Again::Over => self.finish(),
+        }
+    }
+
+    fn start_later(&mut self, now: Instant) -> Vec<Do> {
+        let until = self.last_start.map_or(now, |last| clock::after(last, self.policy.throttle));
+        if now >= until {
+            return self.start(now);
+        }
+        self.state = State::Waiting(until);
+        vec![]
+    }
+
+    fn finish(&mut self) -> Vec<Do> {
+        self.state = State::Finished;
+        vec![Do::Finish]
+    }
+}
+
+enum Again {
+    Yes,
+    No,
+    Over,
+}
+
+fn wanted_again(restart: &Restart, exit: Exit) -> Again {
+    use crate::service::job::KeepAlive;
+    let wanted = match restart {
+        Restart::Never => return Again::Over,
+        Restart::OnFailure if exit.success() => return Again::Over,
+        Restart::OnFailure | Restart::Always => true,
+        Restart::Job(KeepAlive::Always(always)) => *always,
+        // launchd takes the keys as alternatives; paths are looked at apart, as `Event::Paths`.
+        Restart::Job(KeepAlive::When { successful_exit, crashed, .. }) => {
+            successful_exit.is_some_and(|wanted| wanted == exit.success()) || crashed.is_some_and(|wanted| wanted == exit.is_crash())
+        }
+    };
+    if wanted { Again::Yes } else { Again::No }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::job::KeepAlive;
+    use crate::sys::process::{Pid, Start};
+
+    fn who(pid: i32) -> Identity {
+        Identity { pid: Pid::new(pid).unwrap(), start: Start(1) }
+    }
+
+    fn keeper(restart: Restart) -> Keeper {
+        Keeper::new(Policy { restart, start_at_once: true, throttle: Duration::from_secs(10), exit_timeout: Duration::from_secs(5) })
+    }
+
+    #[test]
+    fn restarts_after_the_throttle_counted_from_the_start() {
+        let mut keeper = keeper(Restart::Always);
+        let t0 = Instant::now();
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        assert_eq!(keeper.handle(t0, Event::Begin), [Do::Start]);
+        assert_eq!(keeper.handle(t0, Event::Started(who(7))), []);
+        assert_eq!(keeper.handle(at(3), Event::Exited(Exit::Code(0))), [Do::TerminateRest]);
+        assert_eq!(keeper.handle(at(3), Event::Swept), []);
+        assert_eq!(keeper.wake(), Some(at(10)));
+        assert_eq!(keeper.handle(at(9), Event::Time), []);
+        assert_eq!(keeper.handle(at(10), Event::Time), [Do::Start]);
+        keeper.handle(at(10), Event::Started(who(8)));
+        keeper.handle(at(30), Event::Exited(Exit::Code(1)));
+        assert_eq!(keeper.handle(at(30), Event::Swept), [Do::Start]);
+        assert_eq!(keeper.runs(), 3);
+    }
+
+    #[test]
+    fn stops_with_term_then_kills_the_tree_and_only_then_ends() {
+        let mut keeper = keeper(Restart::Always);
+        let t0 = Instant::now();
+        keeper.handle(t0, Event::Begin);
+        keeper.handle(t0, Event::Started(who(7)));
+        assert_eq!(keeper.handle(t0, Event::Stop), [Do::Terminate(who(7))]);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(4), Event::Time), []);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Time), [Do::Kill]);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Exited(Exit::Signal(9))), [Do::TerminateRest]);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Swept), [Do::Finish]);
+    }
+
+    #[test]
+    fn a_stop_overrides_a_restart_and_a_second_stop_kills() {
+        let mut keeper = keeper(Restart::Always);
+        let now = Instant::now();
+        keeper.handle(now, Event::Begin);
+        keeper.handle(now, Event::Started(who(7)));
+        assert_eq!(keeper.handle(now, Event::Restart), [Do::Terminate(who(7))]);
+        assert_eq!(keeper.handle(now, Event::Stop), []);
+        assert_eq!(keeper.handle(now, Event::Stop), [Do::Kill]);
+        keeper.handle(now, Event::Exited(Exit::Signal(9)));
+        assert_eq!(keeper.handle(now, Event::Swept), [Do::Finish]);
+    }
+
+    #[test]
+    fn keep_alive_is_read_as_launchd_reads_it() {
+        let when = |successful_exit, crashed| Restart::Job(KeepAlive::When { successful_exit, crashed, paths: vec![] });
+        for (restart, exit, runs) in [
+            (Restart::Job(KeepAlive::Always(true)), Exit::Code(0), true),
+            (Restart::Job(KeepAlive::Always(false)), Exit::Code(1), false),
+            (when(Some(false), None), Exit::Code(0), false),
+            (when(Some(false), None), Exit::Code(1), true),
+            (when(Some(true), None), Exit::Code(0), true),
+            (when(None, Some(true)), Exit::Signal(11), true),
+            (when(None, Some(true)), Exit::Signal(9), false),
+            (when(Some(true), Some(true)), Exit::Signal(6), true),
+        ] {
+            let mut keeper = keeper(restart.clone());
+            let now = Instant::now();
+            keeper.handle(now, Event::Begin);
+            keeper.handle(now, Event::Started(who(7)));
+            keeper.handle(now + Duration::from_secs(60), Event::Exited(exit));
+            let done = keeper.handle(now + Duration::from_secs(60), Event::Swept);
+            assert_eq!(done == [Do::Start], runs, "{restart:?} {exit:?}");
+        }
+    }
+
+    /// A hundred thousand random events: never two instances, never a start after the end, and a stop always ends it.
+    #[test]
+    fn never_runs_twice_and_every_stop_ends() {
+        let mut roll = 12345u64;
+        let mut next = |limit: u64| {
+            roll = roll.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (roll >> 33) % limit
+        };
+        for _ in 0..200 {
+            let mut keeper = keeper(if next(2) == 0 { Restart::Always } else { Restart::Job(KeepAlive::Always(false)) });
+            let mut now = Instant::now();
+            let (mut alive, mut rest, mut ended) = (false, false, false);
+            let mut queue = vec![Event::Begin];
+            for step in 0..500 {
+                let event = queue.pop().unwrap_or_else(|| match next(8) {
+                    0 => Event::Start,
+                    1 => Event::Restart,
+                    2 if step > 250 => Event::Stop,
+                    3 if alive => Event::Exited(Exit::Code(i32::try_from(next(2)).unwrap())),
+                    4 if !alive && !rest => Event::Swept,
+                    5 => Event::Paths,
+                    _ => Event::Time,
+                });
+                if matches!(event, Event::Exited(_)) {
+                    (alive, rest) = (false, next(2) == 0);
+                }
+                now += Duration::from_millis(next(4000));
+                for todo in keeper.handle(now, event) {
+                    assert!(!ended, "{todo:?} after the end");
+                    match todo {
+                        Do::Start => {
+                            assert!(!alive && !rest, "two instances");
+                            alive = true;
+                            queue.push(Event::Started(who(7)));
+                        }
+                        Do::Kill => {
+                            rest = false;
+                            if std::mem::take(&mut alive) {
+                                queue.push(Event::Exited(Exit::Signal(9)));
+                            }
+                        }
+                        Do::TerminateRest => rest = rest && next(2) == 0,
+                        Do::Terminate(_) => {}
+                        Do::Finish => {
+                            assert!(!alive && !rest, "left behind");
+                            ended = true;
+                        }
+                    }
+                }
+            }
+            for _ in 0..10 {
+                now += Duration::from_secs(60);
+                for event in [Event::Stop, Event::Time] {
+                    for todo in keeper.handle(now, event) {
+                        if todo == Do::Kill && std::mem::take(&mut alive) {
+                            keeper.handle(now, Event::Exited(Exit::Signal(9)));
+                        }
+                    }
+                }
+                keeper.handle(now, Event::Swept);
+            }
+            assert_eq!(keeper.state(), State::Finished);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a person asks a keeper (baa-run ctl).
+
+use crate::service::embedded::Place;
+use crate::service::{Class, Trouble};
+use crate::sys::process::{Pid, Watch};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn error(label: &str, trouble: Trouble) -> Error {
+    let status = match trouble.class {
+        Class::Final(status) => status,
+        Class::Retry => Status::Busy,
+        Class::Benign | Class::Unregistered => Status::Unavailable,
+    };
+    Error::new(status, format!("cannot ask about {label}: {}", trouble.text))
+}
+
+/// What the keeper of `label` says of it, in JSON.
+///
+/// # Errors
+/// 69 when no keeper runs.
+pub fn status(label: &str) -> Result<Value> {
+    tell(label, "status")
+}
+
+/// Gives the keeper of `label` a verb of the protocol; returns what it says of the job then.
+///
+/// # Errors
+/// 69 when no keeper runs.
+pub fn tell(label: &str, verb: &str) -> Result<Value> {
+    Place::of(label).ask(&json!({ "verb": verb })).map_err(|trouble| error(label, trouble))
+}
+
+/// Stops the job and its keeper; returns when the keeper is gone.
+///
+/// # Errors
+/// 69 when no keeper runs; 124 when it is not gone a minute after the job's own limit.
+pub fn stop(label: &str) -> Result<Value> {
+    let answer = tell(label, "stop")?;
+    let number = |key: &str| answer.get(key).and_then(Value::as_u64);
+    let keeper = number("keeper").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
+    let patience = match number("exit_timeout_ms") {
+        Some(0) | None => crate::words::span::LONGEST,
+        Some(millis) => Duration::from_millis(millis) + Duration::from_secs(60),
+    };
+    let watch = keeper.and_then(|pid| Watch::new(pid).ok().flatten());
+    match watch {
+        Some(watch) if !watch.wait(crate::sys::clock::after(Instant::now(), patience)) => Err(Error::new(Status::TooLate, format!("{label} did not stop in time"))),
+        _ => Ok(answer),
+    }
+}
+
+/// The status in one line for people.
+pub fn words(answer: &Value) -> String {
+    let text = |key: &str| answer.get(key).and_then(Value::as_str);
+    let number = |key: &str| answer.get(key).and_then(Value::as_u64);
+    let mut words = vec![format!("{}: {}", text("label").unwrap_or("?"), text("state").unwrap_or("?"))];
+    words.extend(number("pid").map(|pid| format!("process {pid}")));
+    words.extend(number("runs").map(|runs| format!("{runs} runs")));
+    words.extend(text("last_exit").map(|exit| format!("last {exit}")));
+    words.extend(number("next_start_ms").map(|millis| format!("next start in {}", crate::words::span::show(Duration::from_millis(millis)))));
+    words.join(", ")
+}

@@ -1,0 +1,105 @@
+//! What a keeper starts: a job as launchd would start it, or a command as it stands.
+
+use crate::service::job::{DEFAULT_PATH, Job, KeepAlive};
+use crate::sys::child::Spec;
+use crate::sys::file;
+use crate::sys::user::{self, Credentials};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// What to start, again and again.
+#[derive(Clone, Debug)]
+pub enum Recipe {
+    /// A command with its arguments, in our environment, with our standard streams.
+    Command(Vec<OsString>),
+    /// A job, in the clean environment that launchd gives.
+    Job(Box<Job>),
+}
+
+impl Recipe {
+    /// The start of one instance.
+    ///
+    /// # Errors
+    /// 74, 77, 78: a log that cannot be opened, a user that is gone.
+    pub fn spec(&self) -> Result<Spec> {
+        match self {
+            Recipe::Command(words) => {
+                let (program, arguments) = words.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
+                Ok(Spec::new(program, arguments))
+            }
+            Recipe::Job(job) => of_job(job),
+        }
+    }
+
+    /// The paths that must exist (true) or not (false) for the job to run, of KeepAlive's PathState.
+    pub fn paths(&self) -> &[(PathBuf, bool)] {
+        match self {
+            Recipe::Job(job) => match &job.keep_alive {
+                KeepAlive::When { paths, .. } => paths,
+                KeepAlive::Always(_) => &[],
+            },
+            Recipe::Command(_) => &[],
+        }
+    }
+}
+
+fn of_job(job: &Job) -> Result<Spec> {
+    let cannot = |status: Status, why: String| Error::new(status, format!("cannot start {}: {why}", job.label));
+    let found = |who: std::io::Result<Option<Credentials>>| who.map_err(|cause| Error::io("cannot read the user database", &cause));
+    let other = match &job.user {
+        Some(name) => Some(found(user::named(name))?.ok_or_else(|| cannot(Status::BadConfig, format!("no user '{name}'")))?),
+        None => None,
+    };
+    let mut who = match &other {
+        Some(who) => Some(who.clone()),
+        None => found(user::own())?,
+    };
+    let mut becomes = other.filter(|other| other.uid != user::own_uid());
+    if let Some(name) = &job.group {
+        let gid = user::group(name).ok().flatten().ok_or_else(|| cannot(Status::BadConfig, format!("no group '{name}'")))?;
+        becomes = becomes.or_else(|| who.clone().filter(|_| user::own_uid() == 0));
+        for one in [&mut becomes, &mut who].into_iter().flatten() {
+            one.gid = gid;
+        }
+    }
+    let program = job.find_program().ok_or_else(|| cannot(Status::NotFound, format!("program '{}' does not exist", job.program)))?;
+    let input = match &job.stdin {
+        Some(path) => File::open(path).map_err(|cause| Error::io(format!("cannot open StandardInPath '{}'", path.display()), &cause))?,
+        None => File::open("/dev/null").map_err(|cause| Error::io("cannot open /dev/null", &cause))?,
+    };
+    Ok(Spec {
+        program: program.into_os_string(),
+        arg0: job.arguments.first().map(OsString::from),
+        args: job.arguments.iter().skip(1).map(OsString::from).collect(),
+        env: environment(job, who.as_ref()),
+        clear_env: true,
+        dir: Some(job.directory.clone().unwrap_or_else(|| PathBuf::from("/"))),
+        umask: job.umask,
+        user: becomes,
+        stdio: [Some(Stdio::from(input)), Some(log(job.stdout.as_deref())?), Some(log(job.stderr.as_deref())?)],
+    })
+}
+
+/// launchd's environment and not that of whoever reloaded the job, so that what runs today also runs after a boot.
+fn environment(job: &Job, who: Option<&Credentials>) -> Vec<(OsString, OsString)> {
+    let mut all: Vec<(OsString, OsString)> = vec![("PATH".into(), DEFAULT_PATH.into()), ("XPC_SERVICE_NAME".into(), job.label.clone().into())];
+    if let Some(who) = who {
+        all.push(("HOME".into(), who.home.clone().into()));
+        all.push(("SHELL".into(), who.shell.clone().into()));
+        all.push(("USER".into(), who.name.clone().into()));
+        all.push(("LOGNAME".into(), who.name.clone().into()));
+    }
+    all.extend(["TMPDIR", "LANG"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))));
+    all.extend(job.environment.iter().map(|(name, value)| (name.into(), value.into())));
+    all
+}
+
+fn log(path: Option<&Path>) -> Result<Stdio> {
+    let Some(path) = path else { return Ok(Stdio::null()) };
+    let file = file::open_log(path).map_err(|cause| Error::io(format!("cannot open log '{}'", path.display()), &cause))?;
+    Ok(file.map_or_else(Stdio::null, Stdio::from))
+}

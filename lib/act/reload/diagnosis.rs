@@ -1,0 +1,158 @@
+//! What is told of a reload: in JSON always, to people when it failed. Values of environment variables are never among it.
+
+use super::{Outcome, Proof, Report};
+use crate::service::State;
+use crate::service::job::Job;
+use crate::sys::file;
+use crate::words::span;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// The name and version of the JSON object.
+pub const SCHEMA: &str = "baa.reload/1";
+const LOG_LINES: usize = 20;
+
+/// One reload, with all that its report needs.
+pub struct Case<'a> {
+    /// How messages name it.
+    pub name: &'a str,
+    /// The manager.
+    pub manager: &'static str,
+    /// What the manager calls it.
+    pub target: String,
+    /// What was asked for its health.
+    pub health: Option<String>,
+    /// The job, where there is a file.
+    pub job: Option<&'a Job>,
+    /// What happened.
+    pub report: &'a Report,
+    /// The command that repairs it by hand.
+    pub repair: String,
+}
+
+impl Case<'_> {
+    /// Its object in the JSON report.
+    pub fn json(&self) -> Value {
+        let report = self.report;
+        let failed = !matches!(report.outcome, Outcome::Recovered | Outcome::RecoveredByKick);
+        let logs: Vec<Value> = if failed { self.logs().into_iter().map(|log| log.json()).collect() } else { Vec::new() };
+        json!({
+            "service": self.name,
+            "manager": self.manager,
+            "target": self.target,
+            "outcome": report.outcome.name(),
+            "exit": report.status.code(),
+            "reason": report.reason,
+            "old_pid": report.old.map(|pid| pid.number()),
+            "new_pid": report.new.map(|pid| pid.number()),
+            "proof": report.proof.map(|proof| match proof { Proof::Listener => "listener", Proof::Process => "process" }),
+            "health": self.health,
+            "probes": report.probes,
+            "last_probe": report.last_failure.as_ref().map(|failure| json!({ "class": failure.class.name(), "status": failure.http_status, "error": failure.text })),
+            "gone_after_ms": report.gone_after.map(millis),
+            "up_after_ms": report.up_after.map(millis),
+            "healthy_after_ms": report.healthy_after.map(millis),
+            "elapsed_ms": millis(report.elapsed),
+            "state": report.state.as_ref().map(state_json),
+            "logs": logs,
+            "repair": failed.then_some(&self.repair),
+        })
+    }
+
+    /// The lines that tell of a failure; the last of them is the command that repairs it.
+    pub fn lines(&self) -> Vec<String> {
+        let report = self.report;
+        let mut lines = vec![format!("{}: {}", self.name, report.reason.as_deref().unwrap_or("it did not recover"))];
+        if let Some(health) = &self.health {
+            lines.push(format!("health probe: {health} ({} made)", report.probes));
+        }
+        if let Some(failure) = &report.last_failure {
+            let status = failure.http_status.map_or(String::new(), |status| format!(", http {status}"));
+            lines.push(format!("last probe: {}{status}: {failure}", failure.class.name()));
+        }
+        lines.push(match &report.state {
+            Some(state) => format!("{} says of {}: {}", self.manager, self.target, state_words(state)),
+            None => format!("{} does not know {}", self.manager, self.target),
+        });
+        for log in self.logs() {
+            lines.extend(log.lines());
+        }
+        if self.job.is_none() && self.manager == "systemd" {
+            lines.push(format!("log: journalctl -n {LOG_LINES} -u {}", self.target.rsplit('/').next().unwrap_or(&self.target)));
+        }
+        lines.push(format!("manual recovery: {}", self.repair));
+        lines
+    }
+
+    fn logs(&self) -> Vec<Log<'_>> {
+        let Some(job) = self.job else { return Vec::new() };
+        [("stdout", job.stdout.as_deref()), ("stderr", job.stderr.as_deref())].into_iter().map(|(stream, path)| Log::read(stream, path)).collect()
+    }
+}
+
+/// The end of one log, or why it cannot be had.
+struct Log<'a> {
+    stream: &'static str,
+    path: Option<&'a Path>,
+    tail: Result<Vec<String>, String>,
+}
+
+impl Log<'_> {
+    fn read<'a>(stream: &'static str, path: Option<&'a Path>) -> Log<'a> {
+        let tail = match path {
+            None => Err("not set".to_owned()),
+            Some(path) => file::tail(path, LOG_LINES).map_err(|cause| crate::words::error::reason(&cause)),
+        };
+        Log { stream, path, tail }
+    }
+
+    fn name(&self) -> String {
+        self.path.map_or(String::new(), |path| format!(" {}", path.display()))
+    }
+
+    fn lines(&self) -> Vec<String> {
+        match &self.tail {
+            Err(why) => vec![format!("{} log{}: {why}", self.stream, self.name())],
+            Ok(tail) if tail.is_empty() => vec![format!("{} log{}: empty", self.stream, self.name())],
+            Ok(tail) => {
+                let mut lines = vec![format!("{} log{} (last {LOG_LINES} lines):", self.stream, self.name())];
+                lines.extend(tail.iter().map(|line| format!("  {line}")));
+                lines
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "stream": self.stream,
+            "path": self.path.map(|path| path.to_string_lossy()),
+            "lines": self.tail.as_ref().ok(),
+            "error": self.tail.as_ref().err(),
+        })
+    }
+}
+
+fn state_json(state: &State) -> Value {
+    json!({
+        "state": state.word,
+        "pid": state.pid.map(|pid| pid.number()),
+        "runs": state.runs,
+        "last_exit": state.last_exit,
+        "throttle_ms": state.throttle.map(millis),
+        "exit_timeout_ms": state.exit_timeout.map(millis),
+    })
+}
+
+fn state_words(state: &State) -> String {
+    let mut words = vec![state.word.clone()];
+    words.push(state.pid.map_or("no process".to_owned(), |pid| format!("process {pid}")));
+    words.extend(state.runs.map(|runs| format!("{runs} runs")));
+    words.extend(state.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
+    words.extend(state.throttle.map(|throttle| format!("throttle {}", span::show(throttle))));
+    words.join(", ")
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,189 @@
+//! The proof of recovery: a good answer, from a process that is not the old one and belongs to the job, which then stays.
+
+use super::{Halt, Outcome, Proof, Reload};
+use crate::probe::demand::Demand;
+use crate::probe::pace::{self, Moment};
+use crate::probe::Cost;
+use crate::service::{Kick, State};
+use crate::sys::process::{Identity, Pid};
+use crate::words::exit::Status;
+use crate::words::failure::{Class, Failure};
+use std::time::{Duration, Instant};
+
+/// How old the manager's word may be while the health check still fails.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// One round of health checks.
+struct Round {
+    began: Instant,
+    attempts: u32,
+    slot_ends: Option<Instant>,
+    tries: u32,
+    state: Option<State>,
+    looked: Option<Instant>,
+    /// A process whose answer does not count.
+    stale: Option<Pid>,
+}
+
+/// What one look found.
+enum Look {
+    Proven(Pid, Proof),
+    NotYet(Failure),
+}
+
+impl Reload<'_> {
+    /// Two rounds, with a kick between them, as the script had it.
+    pub(super) fn prove(&mut self) -> Result<Outcome, Halt> {
+        let old = self.old.map(|old| old.pid);
+        if self.round(old)? {
+            return Ok(Outcome::Recovered);
+        }
+        if self.request.skip_kickstart {
+            return Err(self.unhealthy(" and must not be kicked"));
+        }
+        let living = self.service.inspect().ok().flatten().and_then(|state| state.pid);
+        // -k is for a process that lives and does not serve; without one it would block or kill a start.
+        let how = if living.is_some() { Kick::Replace } else { Kick::Start };
+        self.voice.note(format!("{}: registered but not healthy ({}); kicking it", self.request.name, self.last()));
+        self.kick(how)?;
+        if self.round(living.or(old))? {
+            return Ok(Outcome::RecoveredByKick);
+        }
+        Err(self.unhealthy(", even after a kick"))
+    }
+
+    fn unhealthy(&self, more: &str) -> Halt {
+        Halt { outcome: Outcome::Unhealthy, status: Status::Unavailable, reason: format!("it did not recover{more}: {}", self.last()) }
+    }
+
+    fn last(&self) -> String {
+        self.report.last_failure.as_ref().map_or("no answer".to_owned(), |failure| failure.text.clone())
+    }
+
+    /// An attempt is a probe and the pause after it; within the pause it is asked again as often as is free.
+    fn round(&mut self, stale: Option<Pid>) -> Result<bool, Halt> {
+        let mut round = Round { began: self.clock.now(), attempts: 0, slot_ends: None, tries: 0, state: None, looked: None, stale };
+        loop {
+            self.obey_signal()?;
+            let failure = match self.look_once(&mut round)? {
+                Look::Proven(pid, proof) => match self.settle(pid)? {
+                    None => {
+                        self.report.new = Some(pid);
+                        self.report.proof = Some(proof);
+                        self.report.healthy_after = Some(self.clock.now() - self.began);
+                        return Ok(true);
+                    }
+                    Some(failure) => failure,
+                },
+                Look::NotYet(failure) => failure,
+            };
+            let now = self.clock.now();
+            if round.slot_ends.is_none_or(|end| now >= end) {
+                round.attempts += 1;
+                round.slot_ends = Some(now + self.request.delay);
+                self.step(format!("attempt {} of {}: {failure}", round.attempts, self.request.attempts));
+            }
+            round.tries += 1;
+            let moment = Moment { cost: Cost::Local, age: now - round.began, spent: Duration::from_micros(50), tries: round.tries };
+            let pause = pace::pause(moment, Some(&failure));
+            self.report.last_failure = Some(failure);
+            let last_slot = round.attempts >= self.request.attempts;
+            if last_slot && round.slot_ends.is_some_and(|end| now + pause >= end) {
+                return Ok(false);
+            }
+            if self.request.deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(Halt { outcome: Outcome::Unhealthy, status: Status::TooLate, reason: format!("it did not recover before the deadline: {}", self.last()) });
+            }
+            self.pause(pause);
+        }
+    }
+
+    fn look_once(&mut self, round: &mut Round) -> Result<Look, Halt> {
+        let now = self.clock.now();
+        if round.looked.is_none_or(|looked| now - looked >= FRESH) || self.process(round).is_none() {
+            self.refresh(round)?;
+        }
+        let Some(process) = self.process(round) else {
+            let word = round.state.as_ref().map_or("unknown".to_owned(), |state| state.word.clone());
+            return Ok(Look::NotYet(Failure::new(Class::Down, format!("no new process yet (the job is {word})"))));
+        };
+        let Some(health) = self.request.health else {
+            return Ok(Look::Proven(process.pid, Proof::Process));
+        };
+        let mut roots = vec![process.pid];
+        roots.extend(round.state.iter().flat_map(|state| state.others.iter().copied()).filter(|pid| Some(*pid) != self.old.map(|old| old.pid)));
+        let demand = Demand { among: Some(roots), newer_than: None };
+        let until = self.clock.now() + self.request.probe_timeout;
+        let deadline = self.request.deadline.map_or(until, |deadline| deadline.min(until));
+        self.report.probes += 1;
+        let failure = match health(demand).ask(deadline) {
+            Ok(_) => return Ok(Look::Proven(process.pid, Proof::Listener)),
+            Err(failure) => failure,
+        };
+        match failure.class {
+            // Another machine's address, or sockets that we may not see: then the death of the old process must do.
+            Class::UnknownProcess if self.old.is_none_or(|old| !old.alive()) => match health(Demand::default()).ask(deadline) {
+                Ok(_) => Ok(Look::Proven(process.pid, Proof::Process)),
+                Err(failure) => Ok(Look::NotYet(failure)),
+            },
+            Class::WrongProcess => {
+                // The job may just have been started anew; the next look asks the manager first.
+                round.looked = None;
+                Ok(Look::NotYet(failure))
+            }
+            _ => Ok(Look::NotYet(failure)),
+        }
+    }
+
+    /// Asks the manager; a job that it has lost meanwhile is brought back.
+    fn refresh(&mut self, round: &mut Round) -> Result<(), Halt> {
+        round.looked = Some(self.clock.now());
+        match self.service.inspect() {
+            Ok(Some(state)) => round.state = Some(state),
+            Ok(None) if !self.service.restarts_in_place() => {
+                self.voice.warn(format!("{}: it is no longer registered; registering it again", self.request.name));
+                self.bring_back(Duration::ZERO)?;
+                round.looked = None;
+            }
+            Ok(None) => round.state = None,
+            Err(trouble) => self.step(&trouble),
+        }
+        Ok(())
+    }
+
+    /// The job's new main process, if there is one and it lives.
+    fn process(&self, round: &Round) -> Option<Identity> {
+        let pid = round.state.as_ref()?.pid?;
+        let who = self.service.identify(pid)?;
+        let stale = Some(who) == self.old || (round.stale == Some(pid) && self.old.is_none_or(|old| old.pid != pid));
+        (!stale).then_some(who)
+    }
+
+    /// Watches whether the process stays; says why not.
+    fn settle(&mut self, pid: Pid) -> Result<Option<Failure>, Halt> {
+        if self.request.settle.is_zero() {
+            return Ok(None);
+        }
+        self.step(format!("process {pid} answers; watching it for {}", crate::words::span::show(self.request.settle)));
+        let runs = self.service.inspect().ok().flatten().and_then(|state| state.runs);
+        let until = self.clock.now() + self.request.settle;
+        let Some(who) = self.service.identify(pid) else {
+            return Ok(Some(Failure::new(Class::Down, format!("process {pid} answered and died"))));
+        };
+        while self.clock.now() < until {
+            self.obey_signal()?;
+            let slice = until.min(self.clock.now() + Duration::from_millis(100));
+            if self.service.await_exit(who, slice) {
+                return Ok(Some(Failure::new(Class::Down, format!("process {pid} answered and died"))));
+            }
+        }
+        let state = self.service.inspect().ok().flatten();
+        if state.as_ref().and_then(|state| state.pid) != Some(pid) || state.and_then(|state| state.runs) != runs {
+            return Ok(Some(Failure::new(Class::Down, "it was started again while it settled")));
+        }
+        let Some(health) = self.request.health else { return Ok(None) };
+        self.report.probes += 1;
+        let demand = Demand { among: None, newer_than: None };
+        Ok(health(demand).ask(self.clock.now() + self.request.probe_timeout).err())
+    }
+}

@@ -1,0 +1,289 @@
+//! Waiting until targets answer (baa-healthwait): a state machine that is fed with the time and with what probes saw, and says what to do next.
+
+pub mod patient;
+pub mod report;
+pub mod target;
+
+use crate::probe::pace::{self, Moment};
+use crate::probe::{Answer, Cost};
+use crate::words::failure::Failure;
+use std::time::{Duration, Instant};
+
+/// How often to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rhythm {
+    /// As often as is free; see `probe::pace`.
+    Adaptive,
+    /// A pause of this length between two probes.
+    Every(Duration),
+}
+
+/// What must be true for the wait to end well.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Whether one target is enough.
+    pub any: bool,
+    /// How many probes of a target must succeed in a row.
+    pub successes: u32,
+    /// For how long a target must stay up.
+    pub stable_for: Duration,
+    /// Whether to wait until targets are down: an explicit refusal, never a timeout.
+    pub invert: bool,
+    /// How often to ask.
+    pub rhythm: Rhythm,
+    /// How many probes each target gets.
+    pub attempts: Option<u32>,
+    /// The end of all waiting.
+    pub deadline: Option<Instant>,
+    /// The end of one probe.
+    pub probe_timeout: Duration,
+}
+
+/// How a wait ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As wanted.
+    Ready,
+    /// The deadline passed, or the attempts are used up.
+    TooLate,
+}
+
+/// A run of probes that ended alike.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// When the first of them ended, from the start of the wait.
+    pub at: Duration,
+    /// `up`, or the class of the failure.
+    pub what: &'static str,
+    /// How many there were.
+    pub count: u32,
+}
+
+/// The longest timeline that is kept; a target that flaps for days must not fill the memory.
+const TIMELINE_LIMIT: usize = 256;
+
+/// What is known of one target.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    /// How many probes have ended.
+    pub attempts: u32,
+    /// When it had been as wanted for long enough, from the start.
+    pub ready_after: Option<Duration>,
+    /// What the last successful probe saw.
+    pub answer: Option<Answer>,
+    /// The last failure.
+    pub last: Option<Failure>,
+    /// What was seen when.
+    pub timeline: Vec<Stretch>,
+    cost: Cost,
+    in_flight: bool,
+    row: u32,
+    row_began: Option<Instant>,
+    next: Instant,
+}
+
+/// A wait for several targets.
+#[derive(Debug)]
+pub struct Wait {
+    rules: Rules,
+    began: Instant,
+    targets: Vec<Progress>,
+}
+
+impl Wait {
+    /// A wait that begins `now`, for targets of these costs.
+    pub fn new(rules: Rules, costs: &[Cost], now: Instant) -> Wait {
+        let fresh = |cost: &Cost| Progress {
+            attempts: 0,
+            ready_after: None,
+            answer: None,
+            last: None,
+            timeline: Vec::new(),
+            cost: *cost,
+            in_flight: false,
+            row: 0,
+            row_began: None,
+            next: now,
+        };
+        Wait { targets: costs.iter().map(fresh).collect(), rules, began: now }
+    }
+
+    /// The targets to be probed now, each with the deadline of its probe. They count as in flight until `observe`.
+    pub fn due(&mut self, now: Instant) -> Vec<(usize, Instant)> {
+        let end = now + self.rules.probe_timeout;
+        let end = self.rules.deadline.map_or(end, |deadline| deadline.min(end));
+        let attempts = self.rules.attempts;
+        let mut due = Vec::new();
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            let exhausted = attempts.is_some_and(|limit| target.attempts >= limit);
+            if !target.in_flight && target.ready_after.is_none() && !exhausted && target.next <= now {
+                target.in_flight = true;
+                due.push((index, end));
+            }
+        }
+        due
+    }
+
+    /// Takes what the probe of target `index` saw; `spent` is the processor time of one probe.
+    pub fn observe(&mut self, now: Instant, index: usize, seen: Result<Answer, Failure>, spent: Duration) {
+        let Some(target) = self.targets.get_mut(index) else { return };
+        target.in_flight = false;
+        target.attempts += 1;
+        let at = now - self.began;
+        let what = seen.as_ref().map_or_else(|failure| failure.class.name(), |_| "up");
+        let room = target.timeline.len() < TIMELINE_LIMIT;
+        match target.timeline.last_mut() {
+            Some(last) if last.what == what => last.count += 1,
+            _ if room => target.timeline.push(Stretch { at, what, count: 1 }),
+            _ => {}
+        }
+        let wanted = match &seen {
+            Ok(_) => !self.rules.invert,
+            Err(failure) => self.rules.invert && failure.class.is_down(),
+        };
+        if wanted {
+            target.row += 1;
+            let began = *target.row_began.get_or_insert(now);
+            if target.row >= self.rules.successes && now - began >= self.rules.stable_for {
+                target.ready_after = Some(at);
+            }
+        } else {
+            (target.row, target.row_began) = (0, None);
+        }
+        let pause = match self.rules.rhythm {
+            Rhythm::Every(pause) => pause,
+            Rhythm::Adaptive => {
+                let moment = Moment { cost: target.cost, age: at, spent, tries: target.attempts };
+                pace::pause(moment, seen.as_ref().err())
+            }
+        };
+        target.next = now + pause;
+        // The last look of a stable span comes at its end, not a pause later.
+        if let Some(began) = target.row_began.filter(|_| target.row >= self.rules.successes) {
+            target.next = target.next.min(began + self.rules.stable_for);
+        }
+        match seen {
+            Ok(answer) => target.answer = Some(answer),
+            Err(failure) => target.last = Some(failure),
+        }
+    }
+
+    /// Whether the wait is over.
+    pub fn verdict(&self, now: Instant) -> Option<Verdict> {
+        let ready = |target: &Progress| target.ready_after.is_some();
+        if if self.rules.any { self.targets.iter().any(ready) } else { self.targets.iter().all(ready) } {
+            return Some(Verdict::Ready);
+        }
+        if self.rules.deadline.is_some_and(|deadline| now >= deadline) {
+            return Some(Verdict::TooLate);
+        }
+        // After the last attempt its pause is waited out too, as the script did that counted attempts; here it would help nobody.
+        let limit = self.rules.attempts?;
+        let lost = |target: &Progress| !ready(target) && !target.in_flight && target.attempts >= limit;
+        let over = if self.rules.any { self.targets.iter().all(lost) } else { self.targets.iter().any(lost) };
+        over.then_some(Verdict::TooLate)
+    }
+
+    /// When there is something to do again, if nothing is observed before.
+    pub fn wake(&self) -> Option<Instant> {
+        let attempts = self.rules.attempts;
+        let idle = self.targets.iter().filter(|target| !target.in_flight && target.ready_after.is_none() && attempts.is_none_or(|limit| target.attempts < limit));
+        idle.map(|target| target.next).chain(self.rules.deadline).min()
+    }
+
+    /// What is known of the targets, in the order given.
+    pub fn targets(&self) -> &[Progress] {
+        &self.targets
+    }
+
+    /// How long it has taken.
+    pub fn elapsed(&self, now: Instant) -> Duration {
+        now - self.began
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::failure::Class;
+
+    fn rules() -> Rules {
+        Rules {
+            any: false,
+            successes: 1,
+            stable_for: Duration::ZERO,
+            invert: false,
+            rhythm: Rhythm::Every(Duration::from_millis(100)),
+            attempts: None,
+            deadline: None,
+            probe_timeout: Duration::from_secs(5),
+        }
+    }
+
+    /// Answers every due probe by `world(index, millis)` until the wait is over; returns the verdict and when it came.
+    fn play(rules: Rules, count: usize, world: &dyn Fn(usize, u64) -> Result<Answer, Failure>) -> (Verdict, u64, Wait) {
+        let began = Instant::now();
+        let mut now = began;
+        let mut wait = Wait::new(rules, &vec![Cost::Local; count], now);
+        loop {
+            for (index, _) in wait.due(now) {
+                let millis = u64::try_from((now - began).as_millis()).unwrap();
+                wait.observe(now, index, world(index, millis), Duration::from_micros(30));
+            }
+            if let Some(verdict) = wait.verdict(now) {
+                return (verdict, u64::try_from((now - began).as_millis()).unwrap(), wait);
+            }
+            now = wait.wake().unwrap().max(now);
+        }
+    }
+
+    fn up() -> Result<Answer, Failure> {
+        Ok(Answer::default())
+    }
+
+    fn down(class: Class) -> Result<Answer, Failure> {
+        Err(Failure::new(class, "down"))
+    }
+
+    #[test]
+    fn all_targets_must_have_been_up() {
+        let world = |index, at| if at >= 1000 * index as u64 { up() } else { down(Class::Refused) };
+        let (verdict, at, _) = play(rules(), 3, &world);
+        assert_eq!((verdict, at), (Verdict::Ready, 2000));
+        let (verdict, at, _) = play(Rules { any: true, ..rules() }, 3, &world);
+        assert_eq!((verdict, at), (Verdict::Ready, 0));
+    }
+
+    #[test]
+    fn one_lucky_probe_is_not_enough_when_a_row_is_asked_for() {
+        let flaps = |_, at: u64| if at / 200 % 2 == 0 || at >= 3000 { up() } else { down(Class::Status) };
+        let (verdict, at, _) = play(Rules { successes: 3, ..rules() }, 1, &flaps);
+        assert_eq!((verdict, at), (Verdict::Ready, 3000));
+        let (verdict, at, _) = play(Rules { stable_for: Duration::from_millis(250), ..rules() }, 1, &flaps);
+        assert_eq!((verdict, at), (Verdict::Ready, 3050));
+    }
+
+    #[test]
+    fn only_an_explicit_refusal_is_down() {
+        let hangs = |_, at: u64| if at < 500 { up() } else if at < 1000 { down(Class::Timeout) } else { down(Class::Refused) };
+        let (verdict, at, _) = play(Rules { invert: true, ..rules() }, 1, &hangs);
+        assert_eq!((verdict, at), (Verdict::Ready, 1000));
+    }
+
+    #[test]
+    fn attempts_and_the_deadline_end_it() {
+        let never = |_, _| down(Class::Refused);
+        let (verdict, at, wait) = play(Rules { attempts: Some(3), ..rules() }, 1, &never);
+        assert_eq!((verdict, at, wait.targets()[0].attempts), (Verdict::TooLate, 200, 3));
+        let deadline = Some(Instant::now() + Duration::from_millis(1500));
+        let (verdict, at, _) = play(Rules { deadline, ..rules() }, 1, &never);
+        assert!(verdict == Verdict::TooLate && at >= 1490, "{at}");
+    }
+
+    #[test]
+    fn the_timeline_is_bounded() {
+        let flaps = |_, at: u64| if at / 100 % 2 == 0 { down(Class::Refused) } else { down(Class::Reset) };
+        let (_, _, wait) = play(Rules { attempts: Some(1000), ..rules() }, 1, &flaps);
+        assert_eq!(wait.targets()[0].timeline.len(), TIMELINE_LIMIT);
+    }
+}

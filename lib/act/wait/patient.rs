@@ -1,0 +1,163 @@
+//! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the deadline.
+
+use super::{Rules, Verdict, Wait};
+use crate::probe::{Answer, Cost, Probe};
+use crate::sys::clock;
+use crate::sys::poll::{self, For};
+use crate::sys::process::{Identity, Pid, Watch};
+use crate::sys::signal::{Bell, Signal, Signals};
+use crate::words::error::{Error, Result};
+use crate::words::failure::Failure;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// How a wait ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By itself.
+    By(Verdict),
+    /// A process that was watched is dead.
+    Died(String),
+    /// A signal came.
+    Signal(Signal),
+}
+
+/// How long a probe that would leave something running may take to clean up.
+const CLEAN_UP: Duration = Duration::from_millis(45);
+
+/// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called after every change
+/// and at least every 100 ms. Returns the state of the wait with how it ended.
+///
+/// # Errors
+/// Those of making threads and pipes.
+pub fn wait(rules: Rules, probes: &[Arc<dyn Probe>], watched: &[Pid], signals: &Signals, show: &mut dyn FnMut(&Wait, Instant)) -> Result<(Wait, Ending)> {
+    let cannot = |cause: std::io::Error| Error::io("cannot wait", &cause);
+    let began = Instant::now();
+    let costs: Vec<Cost> = probes.iter().map(|probe| probe.cost()).collect();
+    let local = u32::try_from(costs.iter().filter(|cost| **cost == Cost::Local).count()).unwrap_or(1).max(1);
+    let mut wait = Wait::new(rules, &costs, began);
+    let (watches, dead) = watches(watched)?;
+    if let Some(pid) = dead {
+        return Ok((wait, Ending::Died(format!("process {pid} is not alive"))));
+    }
+    let mut desk = Desk::open(probes).map_err(cannot)?;
+    let (mut spent_before, mut probes_before) = (clock::processor_time(), 0u32);
+    let mut spent = Duration::ZERO;
+    let ending = loop {
+        if let Some(pid) = watches.iter().find(|watch| watch.dead()) {
+            break Ending::Died(epitaph(pid));
+        }
+        if let Some(signal) = signals.take().first() {
+            break Ending::Signal(*signal);
+        }
+        let now = Instant::now();
+        while let Ok((index, seen)) = desk.results.try_recv() {
+            desk.flying -= 1;
+            probes_before += 1;
+            wait.observe(now, index, seen, spent * local);
+        }
+        if probes_before >= 8 {
+            let used = clock::processor_time();
+            spent = used.saturating_sub(spent_before) / probes_before;
+            (spent_before, probes_before) = (used, 0);
+        }
+        show(&wait, now);
+        if let Some(verdict) = wait.verdict(now) {
+            break Ending::By(verdict);
+        }
+        for (index, deadline) in wait.due(now) {
+            desk.ask(index, deadline);
+        }
+        let mut fds = vec![(signals.fd(), For::Reading), (desk.bell.fd(), For::Reading)];
+        fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
+        let mut until = wait.wake();
+        if fds.len() < 2 + watches.len() {
+            until = Some(until.unwrap_or(now + CLEAN_UP).min(now + Duration::from_millis(2)));
+        }
+        let heartbeat = now + Duration::from_millis(100);
+        poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
+        desk.bell.silence();
+    };
+    desk.close(probes);
+    Ok((wait, ending))
+}
+
+fn watches(pids: &[Pid]) -> Result<(Vec<Watch>, Option<Pid>)> {
+    let mut watches = Vec::new();
+    for pid in pids {
+        match Watch::new(*pid).map_err(|cause| Error::io(format!("cannot watch process {pid}"), &cause))? {
+            Some(watch) => watches.push(watch),
+            None => return Ok((watches, Some(*pid))),
+        }
+    }
+    Ok((watches, None))
+}
+
+/// The kernel tells how a foreign process ended only once its parent has reaped it, which takes a moment.
+fn epitaph(watch: &Watch) -> String {
+    let Identity { pid, .. } = watch.identity();
+    let until = Instant::now() + Duration::from_millis(10);
+    loop {
+        match watch.ending() {
+            Some(exit) => return format!("process {pid} died: it {}", verb(exit)),
+            None if Instant::now() >= until => return format!("process {pid} died"),
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+fn verb(exit: crate::sys::child::Exit) -> String {
+    match exit {
+        crate::sys::child::Exit::Code(_) => exit.to_string(),
+        crate::sys::child::Exit::Signal(_) => format!("was {exit}"),
+    }
+}
+
+/// Where threads lay down what they saw, and ring.
+struct Desk {
+    askers: Vec<Sender<Instant>>,
+    results: Receiver<(usize, std::result::Result<Answer, Failure>)>,
+    bell: Arc<Bell>,
+    flying: usize,
+}
+
+impl Desk {
+    fn open(probes: &[Arc<dyn Probe>]) -> std::io::Result<Desk> {
+        let (sender, results) = channel();
+        let bell = Arc::new(Bell::new()?);
+        let mut askers = Vec::new();
+        for (index, probe) in probes.iter().cloned().enumerate() {
+            let (asker, asked) = channel::<Instant>();
+            let (sender, bell) = (sender.clone(), bell.clone());
+            std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
+                for deadline in asked {
+                    if sender.send((index, probe.ask(deadline))).is_err() {
+                        return;
+                    }
+                    bell.ring();
+                }
+            })?;
+            askers.push(asker);
+        }
+        Ok(Desk { askers, results, bell, flying: 0 })
+    }
+
+    fn ask(&mut self, index: usize, deadline: Instant) {
+        if self.askers[index].send(deadline).is_ok() {
+            self.flying += 1;
+        }
+    }
+
+    /// Leaves the threads behind, but not the commands that they run.
+    fn close(mut self, probes: &[Arc<dyn Probe>]) {
+        if !probes.iter().any(|probe| probe.cost() == Cost::Process) {
+            return;
+        }
+        probes.iter().for_each(|probe| probe.cancel());
+        let until = Instant::now() + CLEAN_UP;
+        while self.flying > 0 && self.results.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {
+            self.flying -= 1;
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The outcome of a wait, in JSON and in words.
+
+use super::{Progress, Verdict, Wait};
+use crate::act::wait::patient::Ending;
+use crate::words::exit::Status;
+use crate::words::span;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The name and version of the JSON object.
+pub const SCHEMA: &str = "baa.healthwait/1";
+
+/// The status that a wait ends with.
+pub fn status(ending: &Ending) -> Status {
+    match ending {
+        Ending::By(Verdict::Ready) => Status::Done,
+        Ending::By(Verdict::TooLate) => Status::TooLate,
+        Ending::Died(_) => Status::Unavailable,
+        Ending::Signal(signal) => Status::Signal(u8::try_from(*signal as i32).unwrap_or(0)),
+    }
+}
+
+/// The JSON object of `--json`.
+pub fn json(wait: &Wait, ending: &Ending, names: &[String], now: Instant) -> Value {
+    let (result, reason) = match ending {
+        Ending::By(Verdict::Ready) => ("ready", None),
+        Ending::By(Verdict::TooLate) => ("timeout", None),
+        Ending::Died(reason) => ("died", Some(reason.clone())),
+        Ending::Signal(signal) => ("signal", Some(signal.as_str().to_owned())),
+    };
+    json!({
+        "schema": SCHEMA,
+        "ready": result == "ready",
+        "result": result,
+        "reason": reason,
+        "exit": status(ending).code(),
+        "elapsed_ms": millis(wait.elapsed(now)),
+        "targets": wait.targets().iter().zip(names).map(|(target, name)| one(target, name)).collect::<Vec<_>>(),
+    })
+}
+
+fn one(target: &Progress, name: &str) -> Value {
+    json!({
+        "target": name,
+        "ready": target.ready_after.is_some(),
+        "ready_after_ms": target.ready_after.map(millis),
+        "attempts": target.attempts,
+        "pid": target.answer.as_ref().and_then(|answer| answer.pid).map(|pid| pid.number()),
+        "http_status": target.answer.as_ref().and_then(|answer| answer.http_status).or(target.last.as_ref().and_then(|last| last.http_status)),
+        "last_error": target.last.as_ref().map(|last| json!({ "class": last.class.name(), "text": last.text })),
+        "timeline": target.timeline.iter().map(|stretch| json!({ "at_ms": millis(stretch.at), "saw": stretch.what, "count": stretch.count })).collect::<Vec<_>>(),
+    })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Why the wait did not end well, in one line.
+pub fn words(wait: &Wait, ending: &Ending, names: &[String], invert: bool, now: Instant) -> Option<String> {
+    match ending {
+        Ending::By(Verdict::Ready) => None,
+        Ending::Died(reason) => Some(reason.clone()),
+        Ending::Signal(signal) => Some(format!("ended by {}", signal.as_str())),
+        Ending::By(Verdict::TooLate) => {
+            let wanted = if invert { "down" } else { "up" };
+            let laggards: Vec<String> = wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_none()).map(|(target, name)| laggard(target, name, invert)).collect();
+            Some(format!("not {wanted} after {}: {}", span::show(wait.elapsed(now)), laggards.join("; ")))
+        }
+    }
+}
+
+fn laggard(target: &Progress, name: &str, invert: bool) -> String {
+    let why = match &target.last {
+        _ if target.attempts == 0 => "no answer yet".to_owned(),
+        Some(last) if !target.timeline.last().is_some_and(|stretch| stretch.what == "up") => last.text.clone(),
+        _ if invert => "still up".to_owned(),
+        _ => "up, but not for long enough".to_owned(),
+    };
+    format!("{name}: {why} ({} {})", target.attempts, if target.attempts == 1 { "attempt" } else { "attempts" })
+}
+
+/// The live line on a terminal: the laggards, the attempt, the last error, the time.
+pub fn live(wait: &Wait, names: &[String], now: Instant) -> String {
+    let waiting: Vec<(&Progress, &String)> = wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_none()).collect();
+    let Some((target, name)) = waiting.first() else { return String::new() };
+    let more = if waiting.len() > 1 { format!(" and {} more", waiting.len() - 1) } else { String::new() };
+    let last = target.last.as_ref().map_or(String::new(), |last| format!(", {}", last.text));
+    format!("waiting {} for {name}{more}: attempt {}{last}", span::show(Duration::from_millis(millis(wait.elapsed(now)) / 100 * 100)), target.attempts + 1)
+}

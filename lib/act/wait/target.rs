@@ -1,0 +1,185 @@
+//! Targets, as people write them: which question each scheme stands for.
+
+use crate::probe::demand::Demand;
+use crate::probe::dns::Dns;
+use crate::probe::exec::Exec;
+use crate::probe::file::File;
+use crate::probe::http::{Http, JsonValue, Statuses};
+use crate::probe::process::Process;
+use crate::probe::tcp::Tcp;
+use crate::probe::unix::Unix;
+use crate::probe::Probe;
+use crate::service::launchd::Launchd;
+use crate::service::systemd::Systemd;
+use crate::service::unit::Unit;
+use crate::sys::http::{Request, Trust, Url, host_and_port};
+use crate::sys::process::{Identity, Pid, Start};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What all HTTP targets of one call are asked.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// The method.
+    pub method: String,
+    /// Header fields.
+    pub headers: Vec<(String, String)>,
+    /// Good statuses.
+    pub statuses: Vec<Statuses>,
+    /// Texts that the body must hold.
+    pub contains: Vec<String>,
+    /// Values that the JSON body must hold.
+    pub json: Vec<JsonValue>,
+    /// Whether redirects are followed.
+    pub redirects: bool,
+    /// What is trusted.
+    pub trust: Trust,
+}
+
+/// One target: its name for people, without secrets, and its question.
+pub struct Target {
+    /// How messages name it.
+    pub name: String,
+    /// The question.
+    pub probe: Arc<dyn Probe>,
+}
+
+/// Reads a target.
+///
+/// # Errors
+/// A usage error (2) that says what is wrong with it.
+pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Target> {
+    let shown = text.to_string_lossy();
+    // A login in a URL must not be repeated, not even in the message that refuses the URL.
+    let safe = hide_login(&shown);
+    let wrong = |why: String| Error::new(Status::Usage, format!("cannot use target '{safe}': {why}"));
+    let utf8 = || text.to_str().ok_or_else(|| wrong("it is not UTF-8".to_owned()));
+    let rest = |scheme: &str| text.as_bytes().strip_prefix(scheme.as_bytes());
+    let path = |bytes: &[u8]| {
+        let path = PathBuf::from(OsString::from_vec(bytes.to_vec()));
+        if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) { Err(wrong("it names no path".to_owned())) } else { Ok(path) }
+    };
+    let (probe, tells_process): (Arc<dyn Probe>, bool) = if let Some(command) = rest("exec:") {
+        if command.is_empty() {
+            return Err(wrong("it names no command".to_owned()));
+        }
+        (Arc::new(Exec::new(OsString::from_vec(command.to_vec()))), false)
+    } else if let Some(file) = rest("file:") {
+        (Arc::new(File { path: path(file.strip_prefix(b"//").unwrap_or(file))? }), false)
+    } else if let Some(socket) = rest("unix:") {
+        let path = path(socket.strip_prefix(b"//").unwrap_or(socket))?;
+        (Arc::new(Unix { path, demand: demand.clone() }), true)
+    } else if let Some(name) = utf8()?.strip_prefix("dns:") {
+        let (name, port) = host_and_port(name).map_err(wrong)?;
+        if port.is_some() {
+            return Err(wrong("a name has no port".to_owned()));
+        }
+        (Arc::new(Dns { name }), false)
+    } else if let Some(pid) = utf8()?.strip_prefix("pid:") {
+        (Arc::new(Process::new(pid.parse().map_err(wrong)?, demand.clone())), demand.among.is_none())
+    } else if let Some(label) = utf8()?.strip_prefix("launchd:") {
+        (Arc::new(Unit::new(Launchd::of_target(label).map_err(|cause| wrong(cause.to_string()))?)), false)
+    } else if let Some(unit) = utf8()?.strip_prefix("systemd:") {
+        (Arc::new(Unit::new(Systemd::of_target(unit).map_err(|cause| wrong(cause.to_string()))?)), false)
+    } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
+        let url = Url::parse(utf8()?).map_err(wrong)?;
+        (Arc::new(http(url, options, demand)), true)
+    } else {
+        let address = utf8()?.strip_prefix("tcp://").unwrap_or(utf8()?);
+        let (host, port) = host_and_port(address.trim_end_matches('/')).map_err(wrong)?;
+        let port = port.ok_or_else(|| wrong("it has no port; write host:port".to_owned()))?;
+        (Arc::new(Tcp { host, port, demand: demand.clone() }), true)
+    };
+    if !demand.is_any() && !tells_process {
+        return Err(wrong("it cannot tell which process answers, which --served-by and --newer-than ask for".to_owned()));
+    }
+    Ok(Target { name: safe, probe })
+}
+
+fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
+    let want_body = !options.contains.is_empty() || !options.json.is_empty();
+    Http {
+        request: Request { url, method: options.method.clone(), headers: options.headers.clone(), redirects: options.redirects, want_body, trust: options.trust.clone() },
+        statuses: options.statuses.clone(),
+        contains: options.contains.clone(),
+        json: options.json.clone(),
+        demand: demand.clone(),
+    }
+}
+
+fn hide_login(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..cut].rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[cut..]),
+        None => text.to_owned(),
+    }
+}
+
+/// What `--newer-than` is given: a process, or a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Newer {
+    /// Than this process.
+    Process(Pid),
+    /// Than this time.
+    Time(SystemTime),
+}
+
+impl Newer {
+    /// Reads a pid, `@SECONDS` since 1970, or a time of RFC 3339.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn parse(text: &str) -> std::result::Result<Newer, String> {
+        let wrong = || format!("'{text}' is neither a pid, nor @SECONDS since 1970, nor a time like 2026-01-31T12:00:00Z");
+        if let Some(seconds) = text.strip_prefix('@') {
+            let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
+            let span = std::time::Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+            return SystemTime::UNIX_EPOCH.checked_add(span).map(Newer::Time).ok_or_else(wrong);
+        }
+        if let Ok(pid) = text.parse::<Pid>() {
+            return Ok(Newer::Process(pid));
+        }
+        humantime::parse_rfc3339(text).map(Newer::Time).map_err(|_| wrong())
+    }
+
+    /// The start time that a process must exceed.
+    ///
+    /// # Errors
+    /// 69 when the process is gone: its start time is no longer to be had.
+    pub fn limit(&self) -> Result<Start> {
+        match self {
+            Newer::Process(pid) => match Identity::of(*pid) {
+                Some(who) => Ok(who.start),
+                None => Err(Error::new(Status::Unavailable, format!("cannot tell what is newer than process {pid}: it is not alive; give a time instead (@SECONDS)"))),
+            },
+            Newer::Time(time) => Start::at(*time).ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_never_shown() {
+        assert_eq!(hide_login("http://a:b@host/x@y"), "http://***@host/x@y");
+        assert_eq!(hide_login("ftp://a:b@host"), "ftp://***@host");
+        assert_eq!(hide_login("host:80"), "host:80");
+    }
+
+    #[test]
+    fn reads_pids_and_times() {
+        assert_eq!(Newer::parse("42"), Ok(Newer::Process(Pid::new(42).unwrap())));
+        assert_eq!(Newer::parse("@1"), Newer::parse("1970-01-01T00:00:01Z"));
+        for text in ["", "0", "-1", "@x", "@-1", "yesterday"] {
+            assert!(Newer::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The library under the tools. Layers, each using only those below it:
+//!
+//! ```text
+//! bins/baa-NAME   parse, prepare, act, report
+//! program         the edge: a parsed program run, usage errors and statuses out
+//! act             wait (baa-healthwait) · reload (baa-reload) · keeper (baa-run): one decision each, no printing of answers
+//! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once
+//! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
+//! sys             the system, once: clock · poll · process · child · signal · file · net · owner · http · say · user
+//! words           exit (the table of statuses) · error · failure · span
+//! ```
+//!
+//! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse, encrypted by rustls): a client
+//! that hides its connection cannot say which process answered, and costs 1 MiB at start. Children are run by `sys::child` alone, for managers,
+//! probes and jobs alike: a bounded run whose whole tree dies at the deadline is what this toolkit is for. `service` may use `probe`
+//! (a manager's word is a probe's answer), never the other way round.
+#![deny(unreachable_pub)]
+
+pub mod act;
+pub mod probe;
+pub mod program;
+pub mod service;
+pub mod sys;
+pub mod words;

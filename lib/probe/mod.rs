@@ -1,0 +1,50 @@
+//! One question each, asked once, with a deadline: does it answer, and who answers?
+
+pub mod demand;
+pub mod dns;
+pub mod exec;
+pub mod file;
+pub mod http;
+pub mod pace;
+pub mod process;
+pub mod tcp;
+pub mod unix;
+
+use crate::sys::process::Pid;
+use crate::words::failure::Failure;
+use std::time::Instant;
+
+/// What a successful probe saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The process that answered, where it was asked for.
+    pub pid: Option<Pid>,
+    /// The HTTP status.
+    pub http_status: Option<u16>,
+}
+
+/// How often a target may be asked while it is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// A system call or two on this machine: every few milliseconds.
+    Local,
+    /// Packets to another machine: politely.
+    Remote,
+    /// A process to start: now and then.
+    Process,
+}
+
+/// A question that can be asked again and again.
+pub trait Probe: Send + Sync {
+    /// Asks once; returns at `deadline` or a few milliseconds later whatever the other side does.
+    ///
+    /// # Errors
+    /// Why it is not up, as far as can be told.
+    fn ask(&self, deadline: Instant) -> Result<Answer, Failure>;
+
+    /// What asking costs.
+    fn cost(&self) -> Cost;
+
+    /// Makes an `ask` that runs in another thread return within milliseconds, if what it has running would outlive this process.
+    fn cancel(&self) {}
+}

@@ -1,0 +1,39 @@
+//! `pid:N`: does that process live?
+
+use crate::probe::demand::Demand;
+use crate::probe::{Answer, Cost, Probe};
+use crate::sys::process::{Identity, Pid};
+use crate::words::failure::{Class, Failure};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Up while the process lives that first was seen under the pid; a zombie is dead, and so is one whose pid another has now.
+pub struct Process {
+    pid: Pid,
+    demand: Demand,
+    seen: OnceLock<Identity>,
+}
+
+impl Process {
+    /// A question about `pid`; only one that meets `demand` counts.
+    pub fn new(pid: Pid, demand: Demand) -> Process {
+        Process { pid, demand, seen: OnceLock::new() }
+    }
+}
+
+impl Probe for Process {
+    fn ask(&self, _: Instant) -> Result<Answer, Failure> {
+        match Identity::of(self.pid) {
+            Some(who) if *self.seen.get_or_init(|| who) == who => {
+                self.demand.judge_age(self.pid)?;
+                Ok(Answer { pid: Some(self.pid), http_status: None })
+            }
+            Some(_) => Err(Failure::new(Class::Missing, format!("process {} is gone; another has its pid", self.pid))),
+            None => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Local
+    }
+}

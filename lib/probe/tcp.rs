@@ -1,0 +1,35 @@
+//! `tcp://host:port`: does somebody accept there?
+
+use crate::probe::demand::Demand;
+use crate::probe::{Answer, Cost, Probe};
+use crate::sys::net::{self, Endpoint};
+use crate::words::failure::Failure;
+use std::time::Instant;
+
+/// Up when a connection is accepted, by a process that meets the demand.
+pub struct Tcp {
+    /// The host.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Who must have answered.
+    pub demand: Demand,
+}
+
+impl Probe for Tcp {
+    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+        let addresses = Endpoint::Tcp(self.host.clone(), self.port).addresses(deadline)?;
+        let conn = net::connect(&addresses, deadline)?;
+        let first = self.demand.judge(conn.link());
+        if first.is_ok() || addresses.len() == 1 {
+            return first;
+        }
+        // ::1 and 127.0.0.1 may be two servers: each of them is asked.
+        let others = addresses.iter().filter(|address| !matches!(conn.link(), net::Link::Tcp(_, asked) if asked == *address));
+        others.filter_map(|address| net::connect(&[*address], deadline).ok()).map(|conn| self.demand.judge(conn.link())).find(Result::is_ok).unwrap_or(first)
+    }
+
+    fn cost(&self) -> Cost {
+        if net::is_local(&self.host) { Cost::Local } else { Cost::Remote }
+    }
+}

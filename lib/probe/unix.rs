@@ -1,0 +1,27 @@
+//! `unix:///path`: does somebody listen on the socket?
+
+use crate::probe::demand::Demand;
+use crate::probe::{Answer, Cost, Probe};
+use crate::sys::net;
+use crate::words::failure::Failure;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Up when a connection is accepted, by a process that meets the demand.
+pub struct Unix {
+    /// The socket.
+    pub path: PathBuf,
+    /// Who must have answered.
+    pub demand: Demand,
+}
+
+impl Probe for Unix {
+    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+        let conn = net::connect_unix(&self.path, deadline)?;
+        self.demand.judge(conn.link())
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Local
+    }
+}

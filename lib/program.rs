@@ -1,0 +1,82 @@
+//! The edge of every program: arguments in, one line of diagnosis and a status out.
+
+use crate::sys::say::{self, Level, Voice};
+use crate::words::error::Result;
+use crate::words::exit::Status;
+use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Flags that mean the same in every tool.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Common {
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say every step
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Common {
+    /// The voice that these flags ask for.
+    pub fn voice(&self) -> Voice {
+        Voice::new(match (self.quiet, self.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Normal,
+        })
+    }
+}
+
+/// Reads the arguments and runs `act`.
+///
+/// Usage errors end with 2; with 125 where a command follows `--`, as timeout(1) does, so that they are not taken for the command's own status.
+pub fn run<A: Parser>(act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let wraps = arguments.iter().any(|argument| argument == "--");
+    let usage = if wraps { Status::WrapperFailed } else { Status::Usage };
+    let status = match A::try_parse_from(&arguments) {
+        Ok(parsed) => match act(parsed) {
+            Ok(status) => status,
+            Err(error) => {
+                say::error(&error.to_string());
+                if error.status == Status::Usage { usage } else { error.status }
+            }
+        },
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // A closed pipe (`--help | head -1`) is no failure of ours.
+            let _ = say::answer(error.render().to_string().trim_end());
+            Status::Done
+        }
+        Err(error) => {
+            say::error(&format!("{}; try '{} --help'", line(&error), say::program()));
+            usage
+        }
+    };
+    ExitCode::from(status.code())
+}
+
+/// clap's message in one line, without its usage text.
+fn line(error: &clap::Error) -> String {
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        return "an argument is not UTF-8".to_owned();
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "arguments are missing".to_owned();
+    }
+    let text = error.render().to_string();
+    let mut parts: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).filter(|line| !line.is_empty()).collect();
+    parts.retain(|part| !part.starts_with("For more information"));
+    let joined = parts.join(" ");
+    let joined = joined.strip_prefix("error: ").unwrap_or(&joined);
+    let known = error.get(ContextKind::InvalidArg).is_some() || joined.chars().count() < 400;
+    if known { joined.chars().filter(|letter| !letter.is_control()).take(400).collect() } else { crate::words::error::brief(joined) }
+}

@@ -1,0 +1,209 @@
+//! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken to over a socket in it.
+
+use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote};
+use crate::sys::child::{self, Exit, Spec};
+use crate::sys::file::{self, Lock};
+use crate::sys::net;
+use crate::sys::process::Pid;
+use crate::words::error::{Error, Result, brief};
+use crate::words::exit::Status;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// How long a keeper may take to answer, and `baa-run --detach` to come up.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// The longest line of the protocol.
+pub const LINE_LIMIT: u64 = 16 * 1024;
+/// The longest path of a socket on every system that we run on (sockaddr_un of macOS, with its NUL).
+const SOCKET_PATH_LIMIT: usize = 103;
+
+/// Where the keeper of one job keeps its state.
+#[derive(Clone, Debug)]
+pub struct Place {
+    directory: PathBuf,
+}
+
+impl Place {
+    /// The place of the job `label`.
+    pub fn of(label: &str) -> Place {
+        Place { directory: file::runtime_dir().join("jobs").join(label) }
+    }
+
+    /// Makes the directory, for us alone.
+    ///
+    /// # Errors
+    /// 74 or 77; 78 when its path is too long for a socket.
+    pub fn make(&self) -> Result<()> {
+        let doing = format!("cannot keep state in '{}'", self.directory.display());
+        if self.control().as_os_str().len() > SOCKET_PATH_LIMIT {
+            return Err(Error::new(Status::BadConfig, format!("{doing}: the path is too long for a socket; set BAA_RUNTIME_DIR to a shorter one")));
+        }
+        file::private_dir(&self.directory).map_err(|cause| Error::io(doing, &cause))
+    }
+
+    /// The file that the keeper holds locked.
+    pub fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    /// What the keeper last knew, in JSON.
+    pub fn status(&self) -> PathBuf {
+        self.directory.join("status.json")
+    }
+
+    /// The socket that it listens on.
+    pub fn control(&self) -> PathBuf {
+        self.directory.join("control")
+    }
+
+    /// What a detached keeper says.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("keeper.log")
+    }
+
+    /// Whether a keeper holds the lock now.
+    pub fn held(&self) -> bool {
+        self.lock().exists() && matches!(Lock::take(&self.lock()), Ok(None))
+    }
+
+    /// Sends one request and reads its answer.
+    ///
+    /// # Errors
+    /// `Unregistered` when no keeper runs, `Retry` when one comes up, goes down or does not answer; else what it answered.
+    pub fn ask(&self, request: &Value) -> std::result::Result<Value, Trouble> {
+        let retry = |text: String| Trouble { class: Class::Retry, code: None, text };
+        let deadline = Instant::now() + CALL_LIMIT;
+        let mut conn = match net::connect_unix(&self.control(), deadline) {
+            Ok(conn) => conn,
+            Err(failure) if failure.class.is_down() && !self.held() => {
+                return Err(Trouble { class: Class::Unregistered, code: None, text: "no keeper runs".to_owned() });
+            }
+            Err(failure) if failure.class == crate::words::failure::Class::NotPermitted => {
+                return Err(Trouble { class: Class::Final(Status::NotPermitted), code: None, text: failure.text });
+            }
+            Err(failure) => return Err(retry(failure.text)),
+        };
+        let mut line = String::new();
+        let exchanged = writeln!(conn, "{request}").and_then(|()| BufReader::new(std::io::Read::take(conn, LINE_LIMIT)).read_line(&mut line));
+        // A keeper that ends closes its connections; the next question finds it gone.
+        exchanged.map_err(|cause| retry(format!("the keeper does not answer: {}", crate::words::error::reason(&cause))))?;
+        let answer: Value = serde_json::from_str(&line).map_err(|_| retry("the keeper gave no answer".to_owned()))?;
+        match answer.get("error").and_then(Value::as_str) {
+            Some(error) => Err(retry(brief(error))),
+            None => Ok(answer),
+        }
+    }
+}
+
+/// One job, kept by a `baa-run` of its own.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    label: String,
+    place: Place,
+}
+
+impl Embedded {
+    /// The job `label`.
+    pub fn new(label: &str) -> Embedded {
+        Embedded { label: label.to_owned(), place: Place::of(label) }
+    }
+}
+
+/// `baa-run` beside the program that runs, or else from PATH.
+fn keeper_program() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("baa-run")));
+    beside.filter(|path| file::executable(path)).unwrap_or_else(|| PathBuf::from("baa-run"))
+}
+
+impl Service for Embedded {
+    fn manager(&self) -> &'static str {
+        "baa"
+    }
+
+    fn target(&self) -> String {
+        self.label.clone()
+    }
+
+    fn prepare(&self) -> Result<()> {
+        self.place.make()
+    }
+
+    fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
+        match self.place.ask(&json!({ "verb": "status" })) {
+            Ok(answer) => Ok(Some(state(&answer))),
+            Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    fn take_down(&self) -> std::result::Result<(), Trouble> {
+        self.place.ask(&json!({ "verb": "stop" })).map(drop)
+    }
+
+    fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
+        let deadline = Instant::now() + CALL_LIMIT + CALL_LIMIT;
+        let mut spec = Spec::new(keeper_program(), [std::ffi::OsStr::new("--detach"), "--job".as_ref(), source.as_os_str()]);
+        // The job must not stand in the directory that somebody happened to reload it from.
+        spec.dir = Some(PathBuf::from("/"));
+        let finished = child::run(spec, deadline, LINE_LIMIT as usize, &AtomicBool::new(false)).map_err(|cause| {
+            let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+            Trouble { class: Class::Final(status), code: None, text: format!("cannot run baa-run: {}", crate::words::error::reason(&cause)) }
+        })?;
+        let Some(exit) = finished.exit else {
+            return Err(Trouble { class: Class::Retry, code: None, text: "baa-run did not come up in time".to_owned() });
+        };
+        let finals = [Status::Usage, Status::Malformed, Status::NoInput, Status::NotPermitted, Status::BadConfig];
+        let class = match exit {
+            Exit::Code(0) => return Ok(()),
+            Exit::Code(code) => finals.iter().find(|status| i32::from(status.code()) == code).map_or(Class::Retry, |status| Class::Final(*status)),
+            Exit::Signal(_) => Class::Retry,
+        };
+        let code = if let Exit::Code(code) = exit { Some(code) } else { None };
+        let said = brief(finished.stderr.trim_start_matches("baa-run: "));
+        Err(Trouble { class, code, text: if said.is_empty() { format!("baa-run {exit}") } else { said } })
+    }
+
+    fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
+        let verb = if how == Kick::Replace { "restart" } else { "start" };
+        self.place.ask(&json!({ "verb": verb })).map(drop)
+    }
+
+    fn spare(&self, helper: Pid) -> std::result::Result<(), Trouble> {
+        self.place.ask(&json!({ "verb": "spare", "pid": helper.number() })).map(drop)
+    }
+
+    fn plan(&self, source: &Path) -> Vec<String> {
+        vec![format!("baa-run ctl stop {}", quote(&self.label)), self.repair(source, false)]
+    }
+
+    fn repair(&self, source: &Path, registered: bool) -> String {
+        if registered { format!("baa-run ctl restart {}", quote(&self.label)) } else { format!("baa-run --detach --job {}", quote(source)) }
+    }
+}
+
+/// The answer to `status`, as the keeper writes it (act/keeper).
+fn state(answer: &Value) -> State {
+    let text = |key: &str| answer.get(key).and_then(Value::as_str);
+    let millis = |key: &str| answer.get(key).and_then(Value::as_u64).map(Duration::from_millis);
+    let word = text("state").unwrap_or("unknown");
+    State {
+        phase: match word {
+            "running" => Phase::Running,
+            "stopping" => Phase::Stopping,
+            "waiting" => Phase::Waiting,
+            _ => Phase::Stopped,
+        },
+        word: word.to_owned(),
+        pid: answer.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new),
+        others: Vec::new(),
+        runs: answer.get("runs").and_then(Value::as_u64),
+        last_exit: text("last_exit").map(str::to_owned),
+        exit_timeout: millis("exit_timeout_ms"),
+        throttle: millis("throttle_ms"),
+        source: text("job").map(PathBuf::from),
+        life: None,
+    }
+}

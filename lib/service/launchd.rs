@@ -1,0 +1,198 @@
+//! launchd, through launchctl(1): every call bounded in time, every code classified, `print` read with care.
+//!
+//! Never run on a Mac by its makers: built from public reports of what launchctl does, and tested against a model of it.
+
+pub mod code;
+mod print;
+
+use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote};
+use crate::sys::child::{self, Exit, Spec};
+use crate::sys::process::Pid;
+use crate::words::error::{Error, Result, brief};
+use crate::words::exit::Status;
+use code::Verb;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// `kickstart -k` may take as long as the exit timeout, and blocks for minutes while a spawn is scheduled (KiroCrew#1698): every call ends here.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+const OUTPUT_LIMIT: usize = 256 * 1024;
+
+/// One job in one domain.
+#[derive(Clone, Debug)]
+pub struct Launchd {
+    domain: String,
+    label: String,
+}
+
+impl Launchd {
+    /// The job `label` in `domain`: `gui/501`, `user/501`, `system`.
+    pub fn new(domain: impl Into<String>, label: impl Into<String>) -> Launchd {
+        Launchd { domain: domain.into(), label: label.into() }
+    }
+
+    /// The domain of agents of this user, or of daemons.
+    pub fn domain_of(daemon: bool) -> String {
+        if daemon { "system".to_owned() } else { format!("gui/{}", crate::sys::user::own_uid()) }
+    }
+
+    /// From the target of a probe: `LABEL` in the own domain, or `gui/501/LABEL`.
+    ///
+    /// # Errors
+    /// 2 for what is neither.
+    pub fn of_target(text: &str) -> Result<Launchd> {
+        let usage = |why: String| Error::new(Status::Usage, why);
+        let (domain, label) = match text.rsplit_once('/') {
+            Some((domain, label)) => (domain.to_owned(), label),
+            None => (Launchd::domain_of(crate::sys::user::own_uid() == 0), text),
+        };
+        check_domain(&domain).map_err(usage)?;
+        crate::service::check_label(label).map_err(usage)?;
+        Ok(Launchd::new(domain, label))
+    }
+
+    fn call(&self, verb: Verb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
+        let deadline = Instant::now() + CALL_LIMIT;
+        let spec = Spec::new("launchctl", arguments);
+        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
+            let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+            Trouble { class: Class::Final(status), code: None, text: format!("cannot run launchctl: {}", crate::words::error::reason(&cause)) }
+        })?;
+        match finished.exit {
+            Some(Exit::Code(0)) => Ok(finished.stdout),
+            Some(Exit::Code(code)) => Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout))),
+            Some(exit) => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} was {exit}", verb.name()) }),
+            None => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} did not return within {}", verb.name(), crate::words::span::show(CALL_LIMIT)) }),
+        }
+    }
+
+    fn commands(&self, source: &Path) -> [String; 4] {
+        let (target, domain) = (quote(self.target()), quote(&self.domain));
+        [
+            format!("launchctl bootout {target}"),
+            format!("launchctl enable {target}"),
+            format!("launchctl bootstrap {domain} {}", quote(source)),
+            format!("launchctl kickstart {target}"),
+        ]
+    }
+}
+
+/// Whether `domain` is one that launchctl(1) knows.
+///
+/// # Errors
+/// Says what it should be.
+pub fn check_domain(domain: &str) -> std::result::Result<(), String> {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match domain.split_once('/') {
+        None if domain == "system" => Ok(()),
+        Some(("gui" | "user" | "login" | "pid", id)) if number(id) => Ok(()),
+        _ => Err(format!("'{}' is not a domain: system, gui/UID or user/UID", brief(domain))),
+    }
+}
+
+impl Service for Launchd {
+    fn manager(&self) -> &'static str {
+        "launchd"
+    }
+
+    fn target(&self) -> String {
+        format!("{}/{}", self.domain, self.label)
+    }
+
+    fn prepare(&self) -> Result<()> {
+        // A LaunchDaemon of the same label owns its port and its files; an agent beside it would fight it.
+        if self.domain != "system" && Launchd::new("system", &self.label).inspect().is_ok_and(|state| state.is_some()) {
+            return Err(Error::new(Status::BadConfig, format!("cannot reload {}: system/{} is loaded too; use --scope daemon", self.target(), self.label)));
+        }
+        Ok(())
+    }
+
+    fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
+        match self.call(Verb::Print, &["print", &self.target()]) {
+            Ok(text) => {
+                let seen = print::read(&text, &self.target()).ok_or_else(|| Trouble { class: Class::Retry, code: None, text: "launchctl print gave what cannot be read".to_owned() })?;
+                Ok(Some(state(&seen)))
+            }
+            Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    fn take_down(&self) -> std::result::Result<(), Trouble> {
+        self.call(Verb::Bootout, &["bootout", &self.target()]).map(drop)
+    }
+
+    fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
+        // `disable` survives bootout and reboot, and a disabled label gives 5 or 119: enable it every time. Its own failure shows in the next call.
+        let _ = self.call(Verb::Enable, &["enable", &self.target()]);
+        self.call(Verb::Bootstrap, &["bootstrap", &self.domain, &source.to_string_lossy()]).map(drop)
+    }
+
+    fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
+        let target = self.target();
+        match how {
+            Kick::Start => self.call(Verb::Kickstart, &["kickstart", &target]).map(drop),
+            Kick::Replace => self.call(Verb::Kickstart, &["kickstart", "-k", &target]).map(drop),
+        }
+    }
+
+    fn holds_us(&self, state: &State) -> bool {
+        // launchd sweeps the process group of a job; a process that moved away still has the name in its environment.
+        let named = std::env::var_os("XPC_SERVICE_NAME").is_some_and(|name| name == self.label.as_str());
+        named || descends_from(state)
+    }
+
+    fn plan(&self, source: &Path) -> Vec<String> {
+        self.commands(source).to_vec()
+    }
+
+    fn repair(&self, source: &Path, registered: bool) -> String {
+        let [_, enable, bootstrap, kickstart] = self.commands(source);
+        if registered { format!("launchctl kickstart -k {}", quote(self.target())) } else { format!("{enable}; {bootstrap} && {kickstart}") }
+    }
+}
+
+fn descends_from(state: &State) -> bool {
+    let table = crate::sys::process::Table::read();
+    state.pid.is_some_and(|pid| table.descends(Pid::own(), pid))
+}
+
+/// Checks the file as launchd does: a regular file of root or the user that nobody else can write (code 122).
+///
+/// # Errors
+/// 77 with the reason.
+pub fn check_file(path: &Path) -> Result<()> {
+    let found = std::fs::metadata(path).map_err(|cause| Error::io(format!("cannot use job '{}'", path.display()), &cause))?;
+    let owner = found.uid() == 0 || found.uid() == crate::sys::user::own_uid();
+    if !owner || found.mode() & 0o022 != 0 {
+        return Err(Error::new(Status::NotPermitted, format!("cannot use job '{}': launchd refuses a file that another user owns or that group or others can write", path.display())));
+    }
+    Ok(())
+}
+
+fn state(seen: &print::Seen) -> State {
+    let pid = seen.number("pid").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new);
+    let word = seen.text("state").unwrap_or("unknown").to_owned();
+    // "not running" is not "gone": during teardown the state is SIGTERMed (codex-remote-feishu#914).
+    let phase = match (word.as_str(), pid) {
+        ("SIGTERMed" | "SIGKILLed", _) => Phase::Stopping,
+        (_, Some(_)) => Phase::Running,
+        ("spawn scheduled", None) => Phase::Waiting,
+        _ => Phase::Stopped,
+    };
+    let seconds = |key: &str| seen.number(key).and_then(|number| u64::try_from(number).ok()).map(Duration::from_secs);
+    State {
+        phase,
+        word,
+        pid,
+        others: Vec::new(),
+        runs: seen.number("runs").and_then(|number| u64::try_from(number).ok()),
+        last_exit: seen.text("last exit code").or_else(|| seen.text("last terminating signal")).map(brief),
+        exit_timeout: seconds("exit timeout"),
+        throttle: seconds("minimum runtime"),
+        source: seen.text("path").filter(|path| path.starts_with('/')).map(PathBuf::from),
+        life: None,
+    }
+}

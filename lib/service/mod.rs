@@ -1,0 +1,218 @@
+//! Service managers, all with the same verbs: launchd, systemd, and the embedded keeper (baa-run) where there is neither.
+
+pub mod embedded;
+pub mod job;
+pub mod launchd;
+pub mod systemd;
+pub mod unit;
+
+use crate::sys::process::{Identity, Pid, Watch};
+use crate::words::exit::Status;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What a job is doing, as its manager sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A process of it runs.
+    Running,
+    /// It is being stopped.
+    Stopping,
+    /// The manager will start it later: a throttle, a back-off.
+    Waiting,
+    /// It is known and nothing runs.
+    Stopped,
+    /// It is known, nothing runs, and the manager has given up on it.
+    Failed,
+}
+
+/// What a manager tells about a job that it knows.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What it does.
+    pub phase: Phase,
+    /// The manager's own word for that.
+    pub word: String,
+    /// Its main process.
+    pub pid: Option<Pid>,
+    /// Further processes of it that are no descendants of the main one.
+    pub others: Vec<Pid>,
+    /// How often it was started.
+    pub runs: Option<u64>,
+    /// How the last run ended, in words.
+    pub last_exit: Option<String>,
+    /// How long the manager lets it take to exit before it kills it; zero is without end.
+    pub exit_timeout: Option<Duration>,
+    /// The shortest time between two starts.
+    pub throttle: Option<Duration>,
+    /// The file that it was loaded from.
+    pub source: Option<PathBuf>,
+    /// What else tells one life of the job from another: systemd's InvocationID.
+    pub life: Option<String>,
+}
+
+/// What to do after a verb failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// As good as done: look at the state.
+    Benign,
+    /// It may work in a moment.
+    Retry,
+    /// The manager does not know the job.
+    Unregistered,
+    /// It will not work however often it is tried; the status says why.
+    Final(Status),
+}
+
+/// Why a verb failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// What to do about it.
+    pub class: Class,
+    /// The number that the manager gave.
+    pub code: Option<i32>,
+    /// What it means, in one line.
+    pub text: String,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+/// How to make a job run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// Start it if nothing runs; leave a running one alone.
+    Start,
+    /// Kill what runs and start anew.
+    Replace,
+}
+
+/// One job of one manager.
+pub trait Service {
+    /// The manager's name: `launchd`, `systemd`, `baa`.
+    fn manager(&self) -> &'static str;
+
+    /// How the manager calls the job.
+    fn target(&self) -> String;
+
+    /// Whether taking it down brings it back by itself, so that nothing can be lost between the two.
+    fn restarts_in_place(&self) -> bool {
+        false
+    }
+
+    /// Checks all that can be checked without touching what runs.
+    ///
+    /// # Errors
+    /// Why a reload must not begin.
+    fn prepare(&self) -> Result<(), crate::words::error::Error>;
+
+    /// What the manager knows of the job; `None` when it does not know it.
+    ///
+    /// # Errors
+    /// When it cannot be told, which is not the same as "not there".
+    fn inspect(&self) -> Result<Option<State>, Trouble>;
+
+    /// Begins to take the job down; it may live on for as long as its exit timeout.
+    ///
+    /// # Errors
+    /// `Benign` when it is on its way down or gone already.
+    fn take_down(&self) -> Result<(), Trouble>;
+
+    /// Registers the job from the file `source`.
+    ///
+    /// # Errors
+    /// `Retry` while the label is not free yet.
+    fn bring_up(&self, source: &Path) -> Result<(), Trouble>;
+
+    /// Makes a registered job run.
+    ///
+    /// # Errors
+    /// `Unregistered` when it must be brought up first.
+    fn kick(&self, how: Kick) -> Result<(), Trouble>;
+
+    /// Waits until the process is dead, at most until `until`; says whether it is.
+    fn await_exit(&self, who: Identity, until: Instant) -> bool {
+        match Watch::over(who) {
+            Ok(Some(watch)) => watch.wait(until),
+            Ok(None) => true,
+            Err(_) => !who.alive(),
+        }
+    }
+
+    /// The identity of a process of the job, if it lives.
+    fn identify(&self, pid: Pid) -> Option<Identity> {
+        Identity::of(pid)
+    }
+
+    /// Whether we run inside the job, and would be killed with it.
+    fn holds_us(&self, state: &State) -> bool {
+        let Some(main) = state.pid else { return false };
+        let table = crate::sys::process::Table::read();
+        let own = Pid::own();
+        let session = table.entries().iter().find(|entry| entry.identity.pid == own).map_or(0, |entry| entry.session);
+        std::iter::once(main).chain(state.others.iter().copied()).any(|pid| table.descends(own, pid) || session == pid.number())
+    }
+
+    /// Words before a command that move it out of the job that we run in; none where a session of its own is enough.
+    fn escape(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Lets `helper` outlive the job that we run in.
+    ///
+    /// # Errors
+    /// When the manager does not let it.
+    fn spare(&self, _helper: Pid) -> Result<(), Trouble> {
+        Ok(())
+    }
+
+    /// The verbs of a reload from `source`, as commands that a person could type.
+    fn plan(&self, source: &Path) -> Vec<String>;
+
+    /// The command that brings the job back by hand; `registered` says what the manager knew last.
+    fn repair(&self, source: &Path, registered: bool) -> String;
+}
+
+/// `text` as one word of a shell command.
+pub fn quote(text: impl AsRef<std::ffi::OsStr>) -> String {
+    let text = text.as_ref().to_string_lossy();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// Whether `label` can name a job: launchd's own rule, and no way out of a directory.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_label(label: &str) -> Result<(), String> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
+    if label.is_empty() || label.len() > 200 || !label.bytes().all(good) || label.contains("..") || label.starts_with(['.', '-']) {
+        return Err(format!("'{}' is not a label: letters, digits, '.', '_' and '-'", crate::words::error::brief(label)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_leads_nowhere() {
+        for label in ["so.makefile.baa-conductor", "a", "getty@tty1"] {
+            assert!(check_label(label).is_ok(), "{label}");
+        }
+        for label in ["", "..", "a/b", "../a", "a..b", "-k", ".hidden", "a b", "a\n", "ä"] {
+            assert!(check_label(label).is_err(), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_command_can_be_pasted_into_a_shell() {
+        assert_eq!(quote("/a/b.plist"), "/a/b.plist");
+        assert_eq!(quote("/a b/it's"), r"'/a b/it'\''s'");
+        assert_eq!(quote(""), "''");
+    }
+}

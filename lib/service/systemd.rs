@@ -1,0 +1,314 @@
+//! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own, so nothing is lost between stop and start.
+
+use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote};
+use crate::sys::child::{self, Exit, Finished, Spec};
+use crate::sys::process::Pid;
+use crate::words::error::{Error, Result, brief};
+use crate::words::exit::Status;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+const OUTPUT_LIMIT: usize = 256 * 1024;
+const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart";
+
+/// One unit of one manager.
+#[derive(Clone, Debug)]
+pub struct Systemd {
+    unit: String,
+    system: bool,
+}
+
+impl Systemd {
+    /// The unit `name` (`.service` is added where there is no suffix) of the system's manager or of the user's.
+    pub fn new(name: &str, system: bool) -> Systemd {
+        const SUFFIXES: [&str; 5] = [".service", ".socket", ".timer", ".target", ".path"];
+        let unit = if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) { name.to_owned() } else { format!("{name}.service") };
+        Systemd { unit, system }
+    }
+
+    /// From the target of a probe: `UNIT` in the own manager (root: the system's), or `user/UNIT`, `system/UNIT`.
+    ///
+    /// # Errors
+    /// 2 for what is neither.
+    pub fn of_target(text: &str) -> Result<Systemd> {
+        let (system, unit) = match text.split_once('/') {
+            Some(("user", unit)) => (false, unit),
+            Some(("system", unit)) => (true, unit),
+            _ => (Systemd::default_is_system(), text),
+        };
+        crate::service::check_label(unit).map_err(|why| Error::new(Status::Usage, why))?;
+        Ok(Systemd::new(unit, system))
+    }
+
+    /// Root means the system's manager, anybody else his own.
+    pub fn default_is_system() -> bool {
+        crate::sys::user::own_uid() == 0
+    }
+
+    /// Whether this machine was booted by systemd (sd_booted(3)).
+    pub fn booted() -> bool {
+        Path::new("/run/systemd/system").is_dir()
+    }
+
+    /// The value of a variable that the unit sets; variables of its environment files are not seen.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let shown = self.call(&["show", "--property=Environment", "--", &self.unit]).ok()?;
+        let line = shown.lines().find_map(|line| line.strip_prefix("Environment="))?;
+        words(line).into_iter().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    }
+
+    fn arguments<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
+        let mut all = vec![if self.system { "--system" } else { "--user" }, "--no-ask-password"];
+        all.extend(arguments);
+        all
+    }
+
+    fn call(&self, arguments: &[&str]) -> std::result::Result<String, Trouble> {
+        let verb = arguments.first().copied().unwrap_or_default();
+        let deadline = Instant::now() + CALL_LIMIT;
+        let spec = Spec::new("systemctl", self.arguments(arguments));
+        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
+            let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+            Trouble { class: Class::Final(status), code: None, text: format!("cannot run systemctl: {}", crate::words::error::reason(&cause)) }
+        })?;
+        match finished.exit {
+            Some(Exit::Code(0)) => Ok(finished.stdout),
+            Some(exit) => Err(classify(verb, exit, &finished)),
+            None => Err(Trouble { class: Class::Retry, code: None, text: format!("systemctl {verb} did not return within {}", crate::words::span::show(CALL_LIMIT)) }),
+        }
+    }
+
+    fn show(&self) -> std::result::Result<HashMap<String, String>, Trouble> {
+        let shown = self.call(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit])?;
+        Ok(shown.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
+    fn command(&self, verb: &str) -> String {
+        let user = if self.system { "" } else { " --user" };
+        format!("systemctl{user} {verb} {}", quote(&self.unit))
+    }
+}
+
+/// systemctl's statuses: 1 generic, 4 no such unit, 5 not installed (systemctl(1), EXIT STATUS); the text tells the rest.
+fn classify(verb: &str, exit: Exit, finished: &Finished) -> Trouble {
+    const TEXTS: &[(&str, Class)] = &[
+        ("not found", Class::Unregistered),
+        ("not loaded", Class::Unregistered),
+        ("is masked", Class::Final(Status::BadConfig)),
+        ("bad unit file setting", Class::Final(Status::BadConfig)),
+        ("has a bad unit file", Class::Final(Status::BadConfig)),
+        ("access denied", Class::Final(Status::NotPermitted)),
+        ("interactive authentication required", Class::Final(Status::NotPermitted)),
+        ("permission denied", Class::Final(Status::NotPermitted)),
+        ("failed to connect to bus", Class::Final(Status::Unavailable)),
+        ("has not been booted with systemd", Class::Final(Status::Unavailable)),
+        ("transaction is destructive", Class::Retry),
+    ];
+    let lower = finished.stderr.to_ascii_lowercase();
+    let class = TEXTS.iter().find(|(phrase, _)| lower.contains(phrase)).map_or(Class::Retry, |(_, class)| *class);
+    let code = if let Exit::Code(code) = exit { Some(code) } else { None };
+    let said = brief(&finished.stderr);
+    Trouble { class, code, text: if said.is_empty() { format!("systemctl {verb} {exit}") } else { format!("systemctl {verb}: {said}") } }
+}
+
+impl Service for Systemd {
+    fn manager(&self) -> &'static str {
+        "systemd"
+    }
+
+    fn target(&self) -> String {
+        format!("{}/{}", if self.system { "system" } else { "user" }, self.unit)
+    }
+
+    fn restarts_in_place(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self) -> Result<()> {
+        let refuse = |status: Status, why: String| Error::new(status, format!("cannot reload {}: {why}", self.target()));
+        let trouble = |trouble: Trouble| refuse(if let Class::Final(status) = trouble.class { status } else { Status::Unavailable }, trouble.text);
+        let mut seen = self.show().map_err(trouble)?;
+        if seen.get("NeedDaemonReload").is_some_and(|need| need == "yes") {
+            self.call(&["daemon-reload"]).map_err(trouble)?;
+            seen = self.show().map_err(trouble)?;
+        }
+        let detail = seen.get("LoadError").map_or(String::new(), |error| brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"'))));
+        match seen.get("LoadState").map_or("", String::as_str) {
+            "loaded" => {}
+            "not-found" => return Err(refuse(Status::NoInput, "there is no such unit".to_owned())),
+            "masked" => return Err(refuse(Status::BadConfig, "the unit is masked".to_owned())),
+            other => return Err(refuse(Status::BadConfig, format!("systemd cannot use the unit file ({other}{}{detail})", if detail.is_empty() { "" } else { ": " }))),
+        }
+        // systemd starts a missing program only to fail with 203 once the old process is gone.
+        let program = seen.get("ExecStart").and_then(|start| start.split_once("path=")).and_then(|(_, rest)| rest.split(" ;").next());
+        match program {
+            Some(program) if !Path::new(program).exists() => Err(refuse(Status::NoInput, format!("program '{}' does not exist", brief(program)))),
+            Some(program) if !crate::sys::file::executable(Path::new(program)) => Err(refuse(Status::NotPermitted, format!("program '{}' is not executable", brief(program)))),
+            _ => Ok(()),
+        }
+    }
+
+    fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
+        let seen = match self.show() {
+            Ok(seen) => seen,
+            Err(trouble) if trouble.class == Class::Unregistered => return Ok(None),
+            Err(trouble) => return Err(trouble),
+        };
+        let text = |key: &str| seen.get(key).map_or("", String::as_str);
+        if text("LoadState") == "not-found" && text("ActiveState") != "active" {
+            return Ok(None);
+        }
+        let phase = match (text("ActiveState"), text("SubState")) {
+            ("active" | "reloading" | "refreshing", _) => Phase::Running,
+            ("activating", "auto-restart" | "auto-restart-queued") => Phase::Waiting,
+            ("activating", _) => Phase::Running,
+            ("deactivating", _) => Phase::Stopping,
+            ("failed", _) => Phase::Failed,
+            _ => Phase::Stopped,
+        };
+        Ok(Some(State {
+            phase,
+            word: format!("{} ({})", text("ActiveState"), text("SubState")),
+            pid: text("MainPID").parse().ok(),
+            others: cgroup(text("ControlGroup")),
+            runs: text("NRestarts").parse().ok(),
+            last_exit: (text("Result") != "success" || text("ExecMainCode") != "0").then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
+            exit_timeout: timespan(text("TimeoutStopUSec")),
+            throttle: timespan(text("RestartUSec")),
+            source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
+            life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
+        }))
+    }
+
+    fn take_down(&self) -> std::result::Result<(), Trouble> {
+        // A unit that hit its start limit refuses to start until this; one that did not fail is not harmed.
+        let _ = self.call(&["reset-failed", "--", &self.unit]);
+        self.call(&["restart", "--no-block", "--job-mode=replace", "--", &self.unit]).map(drop)
+    }
+
+    fn bring_up(&self, _: &Path) -> std::result::Result<(), Trouble> {
+        let _ = self.call(&["reset-failed", "--", &self.unit]);
+        self.call(&["start", "--no-block", "--", &self.unit]).map(drop)
+    }
+
+    fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
+        match how {
+            Kick::Start => self.bring_up(Path::new("")),
+            Kick::Replace => self.take_down(),
+        }
+    }
+
+    fn holds_us(&self, state: &State) -> bool {
+        state.others.contains(&Pid::own())
+    }
+
+    fn escape(&self) -> Vec<String> {
+        // A control group is left by no fork, and KillMode= kills all of it.
+        let scope = if self.system { "--system" } else { "--user" };
+        ["systemd-run", scope, "--scope", "--quiet", "--collect"].map(str::to_owned).to_vec()
+    }
+
+    fn plan(&self, _: &Path) -> Vec<String> {
+        let user = if self.system { "" } else { " --user" };
+        vec![format!("systemctl{user} daemon-reload"), self.command("reset-failed"), self.command("restart --no-block --job-mode=replace")]
+    }
+
+    fn repair(&self, _: &Path, _: bool) -> String {
+        format!("{}; {}", self.command("reset-failed"), self.command("restart"))
+    }
+}
+
+/// All processes of a control group and of those below it.
+fn cgroup(path: &str) -> Vec<Pid> {
+    if path.is_empty() || path == "/" {
+        return Vec::new();
+    }
+    // Pure v2, then the v2 tree of a hybrid machine.
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+    let Some(top) = roots.iter().map(|root| PathBuf::from(format!("{root}{path}"))).find(|dir| dir.is_dir()) else { return Vec::new() };
+    let mut pids = Vec::new();
+    let mut open = vec![top];
+    while let Some(dir) = open.pop() {
+        let listed = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(listed.lines().filter_map(|line| line.parse::<Pid>().ok()));
+        let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        open.extend(below.filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()));
+    }
+    pids
+}
+
+/// `1min 30s` as systemd prints it (systemd.time(7)); `infinity` is zero, as launchd's 0.
+fn timespan(text: &str) -> Option<Duration> {
+    if text == "infinity" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    for word in text.split_ascii_whitespace() {
+        let cut = word.find(|letter: char| letter.is_ascii_alphabetic())?;
+        let number: f64 = word[..cut].parse().ok()?;
+        let unit = match &word[cut..] {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number * unit).ok()?;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// The words of a property that systemd quotes as a shell would.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let (mut quoted, mut escaped, mut any) = (None, false, false);
+    for letter in line.chars() {
+        match (letter, quoted) {
+            _ if escaped => {
+                word.push(letter);
+                escaped = false;
+            }
+            ('\\', Some('"') | None) => escaped = true,
+            ('"' | '\'', None) => (quoted, any) = (Some(letter), true),
+            (_, Some(mark)) if mark == letter => quoted = None,
+            (' ', None) => {
+                if any || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            _ => word.push(letter),
+        }
+    }
+    if any || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_systemds_time_and_quotes() {
+        assert_eq!(timespan("1min 30s"), Some(Duration::from_secs(90)));
+        assert_eq!(timespan("100ms"), Some(Duration::from_millis(100)));
+        assert_eq!(timespan("infinity"), Some(Duration::ZERO));
+        assert_eq!(timespan(""), None);
+        assert_eq!(words(r#"A=b "C=d e" "F=\"g\"" H="#), ["A=b", "C=d e", "F=\"g\"", "H="]);
+    }
+
+    #[test]
+    fn a_name_gets_its_suffix_once() {
+        assert_eq!(Systemd::new("a", true).target(), "system/a.service");
+        assert_eq!(Systemd::new("a.service", false).target(), "user/a.service");
+        assert_eq!(Systemd::new("so.makefile.baa-x", false).target(), "user/so.makefile.baa-x.service");
+    }
+}

@@ -1,0 +1,37 @@
+//! `launchd:LABEL` and `systemd:UNIT`: a manager's word for a job as the answer to a probe.
+
+use crate::probe::{Answer, Cost, Probe};
+use crate::service::{Class, Phase, Service};
+use crate::words::failure::{self, Failure};
+use std::time::Instant;
+
+/// Up while the manager says that a process of the job runs.
+pub struct Unit<S> {
+    service: S,
+}
+
+impl<S: Service> Unit<S> {
+    /// A question to the manager of `service`.
+    pub fn new(service: S) -> Unit<S> {
+        Unit { service }
+    }
+}
+
+impl<S: Service + Send + Sync> Probe for Unit<S> {
+    fn ask(&self, _: Instant) -> Result<Answer, Failure> {
+        match self.service.inspect() {
+            Ok(Some(state)) if state.phase == Phase::Running => Ok(Answer { pid: state.pid, http_status: None }),
+            Ok(Some(state)) if state.phase == Phase::Stopping => Err(Failure::new(failure::Class::Other, format!("{} is {}", self.service.target(), state.word))),
+            Ok(Some(state)) => Err(Failure::new(failure::Class::Down, format!("{} is {}", self.service.target(), state.word))),
+            Ok(None) => Err(Failure::new(failure::Class::Missing, format!("{} is not known to {}", self.service.target(), self.service.manager()))),
+            Err(trouble) => {
+                let class = if trouble.class == Class::Retry { failure::Class::Timeout } else { failure::Class::Other };
+                Err(Failure::new(class, trouble.text))
+            }
+        }
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Process
+    }
+}

@@ -1,0 +1,37 @@
+//! Time, as a seam: acts ask a `Clock`, so that a test can run an hour of reloads in a moment.
+
+use std::time::{Duration, Instant};
+
+/// Where an act gets the time from, and waits.
+pub trait Clock {
+    /// The monotonic time now.
+    fn now(&self) -> Instant;
+    /// Returns at `until`, or a little later.
+    fn sleep_until(&self, until: Instant);
+}
+
+/// The clock of this machine.
+pub struct Real;
+
+impl Clock for Real {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, until: Instant) {
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// `now + span`, or a century from now where that would overflow.
+pub fn after(now: Instant, span: Duration) -> Instant {
+    now + span.min(crate::words::span::LONGEST)
+}
+
+/// The processor time that this whole process has used: what polling really costs (clock_gettime(2)).
+pub fn processor_time() -> Duration {
+    match nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID) {
+        Ok(spent) => Duration::from(spent),
+        Err(_) => Duration::ZERO,
+    }
+}

@@ -1,0 +1,220 @@
+//! Files: replaced whole or not at all, locked by the kernel, read within bounds.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// A lock that the kernel holds for this process and frees at its death (flock(2)).
+#[derive(Debug)]
+pub struct Lock(nix::fcntl::Flock<File>);
+
+impl Lock {
+    /// Takes the lock on `path`, made 0600 where it is missing; `None` when another process has it.
+    ///
+    /// # Errors
+    /// Those of open(2) and flock(2).
+    pub fn take(path: &Path) -> io::Result<Option<Lock>> {
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(Lock(lock))),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
+    /// Writes `text` into the locked file, to inform whoever is refused.
+    ///
+    /// # Errors
+    /// Those of ftruncate(2) and write(2).
+    pub fn inform(&self, text: &str) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all_at(text.as_bytes(), 0)
+    }
+}
+
+/// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory synced.
+/// A reader sees the old file or the new one.
+///
+/// # Errors
+/// Those of the calls; the old file is untouched then and nothing is left behind.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let beside = directory.join(name);
+    let _ = fs::remove_file(&beside);
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        // The umask must not take from the mode that was asked for.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(directory)?.sync_all()
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or that others may enter.
+///
+/// # Errors
+/// Those of mkdir(2); PermissionDenied for a directory that is not private.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let found = fs::symlink_metadata(path)?;
+    let ours = found.uid() == crate::sys::user::own_uid();
+    if !found.is_dir() || !ours || found.mode() & 0o077 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a private directory of ours (0700)"));
+    }
+    Ok(())
+}
+
+/// Reads all of `path`, a regular file of at most `limit` bytes. Never blocks on a FIFO.
+///
+/// # Errors
+/// Those of open(2) and read(2); `InvalidInput` for what is no regular file, `FileTooLarge` for one over the limit.
+pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The last `count` lines of a log, out of its last 64 KiB: a huge log, a FIFO or a device costs nothing.
+///
+/// # Errors
+/// As `read`.
+pub fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    const WINDOW: u64 = 64 * 1024;
+    let mut file = open_regular(path)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(WINDOW);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(WINDOW).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().skip(usize::from(from > 0 && text.lines().count() > 1)).collect();
+    let keep = lines.len().saturating_sub(count);
+    Ok(lines[keep..].iter().map(|line| crate::words::error::brief(line)).collect())
+}
+
+/// O_NONBLOCK keeps a FIFO without a writer from blocking the open itself (fifo(7)).
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let kind = file.metadata()?;
+    if kind.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if !kind.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Opens a log to append to, made 0600 where it is missing; `None` for a FIFO that nobody reads, which would block.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_log(path: &Path) -> io::Result<Option<File>> {
+    let open = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let file = match open {
+        Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
+        open => open?,
+    };
+    // Whoever writes to it shall block on a full pipe, as every program expects.
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_APPEND))?;
+    Ok(Some(file))
+}
+
+/// Whether we may execute `path` (access(2)).
+pub fn executable(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+}
+
+/// Whether we may write into the directory `path` (access(2)).
+pub fn writable(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
+/// Where state that outlives a boot is kept: `$XDG_STATE_HOME/baa`, or `~/.local/state/baa`, or for root `/var/lib/baa`.
+pub fn state_dir() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
+    match std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(path) => path.join("baa"),
+        None if crate::sys::user::own_uid() == 0 => PathBuf::from("/var/lib/baa"),
+        None => home().map_or_else(|| runtime_dir().join("state"), |home| home.join(".local/state/baa")),
+    }
+}
+
+/// Where state of this boot is kept: `$BAA_RUNTIME_DIR`, or `$XDG_RUNTIME_DIR/baa`, or for root `/run/baa` (`/var/run/baa` on macOS), or `/tmp/baa-UID`.
+pub fn runtime_dir() -> PathBuf {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let root = if cfg!(target_os = "macos") { "/var/run/baa" } else { "/run/baa" };
+    match (absolute("BAA_RUNTIME_DIR"), absolute("XDG_RUNTIME_DIR")) {
+        (Some(path), _) => path,
+        (None, Some(path)) => path.join("baa"),
+        (None, None) if crate::sys::user::own_uid() == 0 => PathBuf::from(root),
+        (None, None) => PathBuf::from(format!("/tmp/baa-{}", crate::sys::user::own_uid())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_the_last_lines_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, (1..=50).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
+        assert_eq!(tail(&path, 2).unwrap(), ["line 49", "line 50"]);
+        // A sparse file of 10 GB is read from its end only.
+        let huge = File::create(dir.path().join("huge")).unwrap();
+        huge.set_len(10_000_000_000).unwrap();
+        huge.write_all_at(b"\nlast\n", 9_999_999_994).unwrap();
+        assert_eq!(tail(&dir.path().join("huge"), 1).unwrap(), ["last"]);
+        fs::write(&path, "").unwrap();
+        assert!(tail(&path, 20).unwrap().is_empty());
+        fs::write(&path, "no newline").unwrap();
+        assert_eq!(tail(&path, 20).unwrap(), ["no newline"]);
+    }
+
+    #[test]
+    fn a_fifo_is_refused_without_blocking() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(tail(&path, 20).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(read(Path::new("/dev/zero"), 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_the_mode_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status");
+        replace(&path, b"one", 0o600).unwrap();
+        replace(&path, b"two", 0o644).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(replace(&dir.path().join("none/status"), b"x", 0o600).is_err());
+    }
+
+    #[test]
+    fn one_of_two_gets_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = Lock::take(&path).unwrap().unwrap();
+        assert!(Lock::take(&path).unwrap().is_none());
+        drop(first);
+        assert!(Lock::take(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,252 @@
+//! URLs of http, https and http+unix, read strictly; shown without the login that they may hold.
+
+use crate::sys::net::Endpoint;
+use base64::Engine;
+use std::fmt;
+use std::path::PathBuf;
+
+/// The protocol of a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// http, over TCP.
+    Http,
+    /// https: TLS over TCP.
+    Https,
+    /// http+unix: `http+unix:///run/app.sock:/path`.
+    HttpUnix,
+}
+
+/// Where an HTTP request goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    scheme: Scheme,
+    endpoint: Endpoint,
+    login: Option<String>,
+    path: String,
+}
+
+impl Url {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// Says what is wrong, without repeating a login.
+    pub fn parse(text: &str) -> Result<Url, String> {
+        if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err("a URL holds no space and no control character".to_owned());
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("a URL begins with http://, https:// or http+unix://")?;
+        let rest = rest.split('#').next().unwrap_or("");
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" => Url::over_tcp(Scheme::Http, rest, 80),
+            "https" => Url::over_tcp(Scheme::Https, rest, 443),
+            "http+unix" => Url::over_unix(rest),
+            other => Err(format!("unknown scheme '{other}'")),
+        }
+    }
+
+    fn over_tcp(scheme: Scheme, rest: &str, default_port: u16) -> Result<Url, String> {
+        let cut = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(cut);
+        let (login, address) = match authority.rsplit_once('@') {
+            Some((login, address)) => (Some(login.to_owned()), address),
+            None => (None, authority),
+        };
+        let (host, port) = host_and_port(address)?;
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Url { scheme, endpoint: Endpoint::Tcp(host, port.unwrap_or(default_port)), login, path })
+    }
+
+    /// `/run/app.sock:/path`, or as others write it, `%2Frun%2Fapp.sock/path`.
+    fn over_unix(rest: &str) -> Result<Url, String> {
+        let (socket, path) = if rest.starts_with('/') {
+            match rest.rsplit_once(":/") {
+                Some((socket, path)) => (socket.to_owned(), format!("/{path}")),
+                None => (rest.to_owned(), "/".to_owned()),
+            }
+        } else {
+            let (socket, path) = rest.split_once('/').unwrap_or((rest, ""));
+            (unescape(socket), format!("/{path}"))
+        };
+        if !socket.starts_with('/') {
+            return Err("http+unix:// names a socket by its absolute path: http+unix:///run/app.sock:/path".to_owned());
+        }
+        Ok(Url { scheme: Scheme::HttpUnix, endpoint: Endpoint::Unix(PathBuf::from(socket)), login: None, path })
+    }
+
+    /// Where `location` leads, seen from here (RFC 3986, 5.2, without dot segments).
+    pub(super) fn join(&self, location: &str) -> Result<Url, String> {
+        if location.contains("://") {
+            let there = Url::parse(location)?;
+            // A server must not send a probe to the sockets of the machine that probes it.
+            return if there.scheme == Scheme::HttpUnix { Err("a unix socket".to_owned()) } else { Ok(there) };
+        }
+        if let Some(rest) = location.strip_prefix("//") {
+            let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+            return Url::parse(&format!("{scheme}://{rest}"));
+        }
+        let base = self.path.split('?').next().unwrap_or("/");
+        let path = match location.chars().next() {
+            Some('/') => location.to_owned(),
+            Some('?') => format!("{base}{location}"),
+            _ => format!("{}/{location}", base.rsplit_once('/').map_or("", |(directory, _)| directory)),
+        };
+        if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err("a path with a space or a control character".to_owned());
+        }
+        Ok(Url { path: path.split('#').next().unwrap_or("/").to_owned(), ..self.clone() })
+    }
+
+    pub(super) fn same_origin(&self, other: &Url) -> bool {
+        self.scheme == other.scheme && self.endpoint == other.endpoint
+    }
+
+    pub(super) fn authorization(&self) -> Option<String> {
+        let login = unescape(self.login.as_deref()?);
+        let login = if login.contains(':') { login } else { format!("{login}:") };
+        Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login)))
+    }
+
+    /// The protocol.
+    pub fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Where its server is.
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    /// The path with the query.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn host(&self) -> &str {
+        match &self.endpoint {
+            Endpoint::Tcp(host, _) => host,
+            Endpoint::Unix(_) => "localhost",
+        }
+    }
+
+    pub(super) fn host_header(&self) -> String {
+        let host = self.host();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        match (&self.endpoint, self.scheme) {
+            (Endpoint::Tcp(_, 80), Scheme::Http) | (Endpoint::Tcp(_, 443), Scheme::Https) | (Endpoint::Unix(_), _) => host,
+            (Endpoint::Tcp(_, port), _) => format!("{host}:{port}"),
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let login = if self.login.is_some() { "***@" } else { "" };
+        match self.scheme {
+            Scheme::Http => write!(out, "http://{login}{}{}", self.host_header(), self.path),
+            Scheme::Https => write!(out, "https://{login}{}{}", self.host_header(), self.path),
+            Scheme::HttpUnix => write!(out, "http+unix://{}:{}", self.endpoint, self.path),
+        }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, out)
+    }
+}
+
+/// Reads `host`, `host:port`, `[v6]:port`.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, tail) = rest.split_once(']').ok_or_else(|| format!("'{text}' lacks a closing bracket"))?;
+            if host.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(format!("'{host}' is not an IPv6 address"));
+            }
+            match tail.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if tail.is_empty() => (host, None),
+                None => return Err(format!("'{text}' is not a host and a port")),
+            }
+        }
+        None => match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => return Err(format!("'{text}': write an IPv6 address in brackets")),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte) || byte >= 0x80;
+    if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
+        return Err(format!("'{text}' has no valid host"));
+    }
+    let port = match port {
+        None => None,
+        Some(port) => match port.parse::<u16>() {
+            Ok(number) if number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()) => Some(number),
+            _ => return Err(format!("'{port}' is not a port: 1 to 65535")),
+        },
+    };
+    Ok((host.to_owned(), port))
+}
+
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match (bytes[at], hex) {
+            (b'%', Some(byte)) => {
+                plain.push(byte);
+                at += 3;
+            }
+            (byte, _) => {
+                plain.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_a_url_and_hides_the_login() {
+        for (text, shown) in [
+            ("http://127.0.0.1:4317/healthz", "http://127.0.0.1:4317/healthz"),
+            ("HTTP://host", "http://host/"),
+            ("https://host?q=1#frag", "https://host/?q=1"),
+            ("http://me:secret@host:81/x", "http://***@host:81/x"),
+            ("http://[::1]:80/", "http://[::1]/"),
+            ("http+unix:///run/a.sock:/healthz", "http+unix:///run/a.sock:/healthz"),
+            ("http+unix://%2Frun%2Fa.sock/healthz", "http+unix:///run/a.sock:/healthz"),
+            ("http+unix:///run/a.sock", "http+unix:///run/a.sock:/"),
+        ] {
+            assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        assert_eq!(Url::parse("http://me:sec%20ret@h/").unwrap().authorization().unwrap(), "Basic bWU6c2VjIHJldA==");
+    }
+
+    #[test]
+    fn refuses_what_is_none() {
+        for text in ["", "host", "ftp://host/", "http://", "http://:80/", "http://h:0/", "http://h:70000/", "http://h:+80/", "http://h:/", "http://a b/", "http://h/\r\nX: y", "http://[::1/", "http://[x]/", "http://::1/", "http+unix://relative:/x"] {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_leads_where_it_says() {
+        let base = Url::parse("http://host:81/a/b?q").unwrap();
+        for (location, there) in [("/x", "http://host:81/x"), ("x", "http://host:81/a/x"), ("?y", "http://host:81/a/b?y"), ("//other/x", "http://other/x"), ("https://other", "https://other/")] {
+            assert_eq!(base.join(location).unwrap().to_string(), there);
+        }
+        assert!(base.join("http+unix:///run/docker.sock:/").is_err());
+        assert!(base.join("/x\r\nHost: evil").is_err());
+    }
+}

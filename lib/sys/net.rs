@@ -1,0 +1,359 @@
+//! Connections with a hard deadline: names resolved aside, addresses raced, every read and write bounded in time.
+
+use crate::sys::poll::{self, For};
+use crate::words::failure::{Class, Failure};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two addresses of a remote name (RFC 8305 says 250 ms). Loopback addresses are raced at once.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// Who is at the other end of a connection, for `owner`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Our address and theirs.
+    Tcp(SocketAddr, SocketAddr),
+    /// The process that listens on the other end of a unix socket, where the system tells.
+    Unix(Option<crate::sys::process::Pid>),
+}
+
+/// A connected stream whose reads and writes end at a deadline.
+#[derive(Debug)]
+pub struct Conn {
+    fd: OwnedFd,
+    link: Link,
+    deadline: Instant,
+}
+
+impl Conn {
+    /// Who is connected to whom.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn ready(&self, what: For) -> io::Result<()> {
+        // A peer that drips keeps the socket ready, so the deadline is looked at before the socket.
+        if Instant::now() >= self.deadline || !poll::wait(&[(self.fd.as_fd(), what)], Some(self.deadline))?[0] {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Read for Conn {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.ready(For::Reading)?;
+            match nix::unistd::read(&self.fd, buffer) {
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+}
+
+impl Write for Conn {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.ready(For::Writing)?;
+            match nix::unistd::write(&self.fd, bytes) {
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether `host` is this machine by its very name, so that asking it often disturbs nobody.
+pub fn is_local(host: &str) -> bool {
+    is_localhost(host) || literal(host).is_some_and(|address| address.is_loopback())
+}
+
+fn is_localhost(host: &str) -> bool {
+    host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// The addresses of `host`: a literal as it is, `localhost` as ::1 and 127.0.0.1 without asking anybody, a name from the system's resolver.
+///
+/// # Errors
+/// `missing` for a name that does not exist, `dns` for a resolver that cannot say, `timeout` at the deadline.
+pub fn resolve(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+    if let Some(address) = literal(host) {
+        return Ok(vec![address]);
+    }
+    if is_localhost(host) {
+        return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+    }
+    let name = CString::new(host).map_err(|_| Failure::new(Class::Missing, format!("'{host}' is not a name")))?;
+    pending(name, deadline).unwrap_or_else(|| Err(Failure::timeout(&format!("resolving {host}"))))
+}
+
+type Found = Result<Vec<IpAddr>, Failure>;
+type Slot = Arc<(Mutex<Option<Found>>, Condvar)>;
+
+/// getaddrinfo(3) cannot be told when to stop, so it runs in a thread that is left behind at the deadline;
+/// the next attempt waits for the same thread, so that a dead resolver costs one thread and not one per attempt.
+fn pending(name: CString, deadline: Instant) -> Option<Found> {
+    static RUNNING: Mutex<Option<HashMap<CString, Slot>>> = Mutex::new(None);
+    let lock = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let slot = {
+        let mut guard = lock();
+        let running = guard.get_or_insert_with(HashMap::new);
+        match running.get(&name) {
+            Some(slot) => slot.clone(),
+            None => {
+                let slot: Slot = Slot::default();
+                let (asked, filled) = (name.clone(), slot.clone());
+                let ask = move || {
+                    let found = getaddrinfo(&asked);
+                    *filled.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                    filled.1.notify_all();
+                };
+                if let Err(cause) = std::thread::Builder::new().spawn(ask) {
+                    return Some(Err(Failure::io("cannot start a thread to resolve a name", &cause)));
+                }
+                running.insert(name.clone(), slot.clone());
+                slot
+            }
+        }
+    };
+    let mut state = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while state.is_none() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        state = slot.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+    let found = state.clone();
+    drop(state);
+    if let Some(running) = lock().as_mut() {
+        running.remove(&name);
+    }
+    found
+}
+
+fn getaddrinfo(name: &CString) -> Found {
+    // SAFETY: an addrinfo of zeroes is what getaddrinfo(3) asks for in hints.
+    let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list: *mut libc::addrinfo = std::ptr::null_mut();
+    // SAFETY: the name is NUL-terminated, hints and list outlive the call.
+    let code = unsafe { libc::getaddrinfo(name.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) };
+    let shown = name.to_string_lossy();
+    if code != 0 {
+        let class = if code == libc::EAI_NONAME { Class::Missing } else { Class::Dns };
+        // SAFETY: gai_strerror(3) returns a static string.
+        let text = unsafe { std::ffi::CStr::from_ptr(libc::gai_strerror(code)) }.to_string_lossy();
+        return Err(Failure::new(class, format!("cannot resolve {shown}: {}", crate::words::error::lower_first(&text))));
+    }
+    let mut found = Vec::new();
+    let mut at = list;
+    // SAFETY: the list is valid until freeaddrinfo(3); each ai_addr has ai_addrlen bytes, which from_raw checks against its family.
+    unsafe {
+        while let Some(one) = at.as_ref() {
+            if let Some(address) = SockaddrStorage::from_raw(one.ai_addr, Some(one.ai_addrlen)) {
+                let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+                found.extend(v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()))));
+            }
+            at = one.ai_next;
+        }
+        libc::freeaddrinfo(list);
+    }
+    found.dedup();
+    Ok(found)
+}
+
+/// Connects to the first of `addresses` that accepts; all loopback addresses are tried at once, others 250 ms apart.
+///
+/// # Errors
+/// The best failure: a refusal counts only if every address refused or has no such network here; else the more telling one.
+pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
+    let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
+    let mut failures: Vec<Failure> = Vec::new();
+    let mut waiting = addresses.iter();
+    let mut next_start = Instant::now();
+    loop {
+        while Instant::now() >= next_start || trying.is_empty() {
+            let Some(address) = waiting.next() else { break };
+            match begin(*address) {
+                Ok((fd, true)) => match connected(fd, *address, deadline) {
+                    Ok(conn) => return Ok(conn),
+                    Err(failure) => failures.push(failure),
+                },
+                Ok((fd, false)) => trying.push((fd, *address)),
+                Err(cause) => failures.push(Failure::io(&format!("cannot connect to {address}"), &cause)),
+            }
+            if !address.ip().is_loopback() {
+                next_start = Instant::now() + STAGGER;
+            }
+        }
+        if trying.is_empty() && waiting.len() == 0 {
+            return Err(telling(failures));
+        }
+        let until = if waiting.len() > 0 { deadline.min(next_start) } else { deadline };
+        let fds: Vec<_> = trying.iter().map(|(fd, _)| (fd.as_fd(), For::Writing)).collect();
+        let ready = poll::wait(&fds, Some(until)).map_err(|cause| Failure::io("cannot wait for a connection", &cause))?;
+        let mut still = Vec::new();
+        for ((fd, address), ready) in trying.into_iter().zip(ready) {
+            if !ready {
+                still.push((fd, address));
+                continue;
+            }
+            match connected(fd, address, deadline) {
+                Ok(conn) => return Ok(conn),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        trying = still;
+        if Instant::now() >= deadline {
+            return Err(Failure::timeout("connecting"));
+        }
+    }
+}
+
+fn telling(mut failures: Vec<Failure>) -> Failure {
+    // Hosts without IPv6 answer EADDRNOTAVAIL for ::1; that must not hide the refusal of 127.0.0.1 (wait-port#93).
+    if failures.iter().any(|one| one.class != Class::Unreachable) {
+        failures.retain(|one| one.class != Class::Unreachable);
+    }
+    let at = failures.iter().position(|one| !one.class.is_down()).unwrap_or(0);
+    if failures.is_empty() { Failure::new(Class::Missing, "the name has no address") } else { failures.swap_remove(at) }
+}
+
+/// Starts a connection; true when it stands at once.
+fn begin(address: SocketAddr) -> io::Result<(OwnedFd, bool)> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    start(family, &SockaddrStorage::from(address))
+}
+
+fn start(family: AddressFamily, address: &dyn SockaddrLike) -> io::Result<(OwnedFd, bool)> {
+    let fd = nix::sys::socket::socket(family, SockType::Stream, SockFlag::empty(), None)?;
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    // SAFETY: connect(2) reads `len` bytes of an address that outlives the call.
+    let outcome = unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr(), address.len()) };
+    match nix::errno::Errno::result(outcome) {
+        Ok(_) => Ok((fd, true)),
+        Err(nix::errno::Errno::EINPROGRESS) => Ok((fd, false)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn, Failure> {
+    let stream = TcpStream::from(fd);
+    let doing = format!("cannot connect to {address}");
+    if let Ok(Some(cause)) | Err(cause) = stream.take_error() {
+        return Err(Failure::io(&doing, &cause));
+    }
+    let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
+    let (local, peer) = ends.map_err(|cause| Failure::io(&doing, &cause))?;
+    // Polling a free port of the ephemeral range may meet itself: a simultaneous open (RFC 9293, 3.5). Nobody listens there.
+    if local == peer {
+        return Err(Failure::io(&doing, &io::Error::from_raw_os_error(libc::ECONNREFUSED)));
+    }
+    let _ = stream.set_nodelay(true);
+    Ok(Conn { fd: OwnedFd::from(stream), link: Link::Tcp(local, peer), deadline })
+}
+
+/// Connects to the unix socket at `path`.
+///
+/// # Errors
+/// `missing` without the path, `refused` when nobody listens on it, `timeout` when its backlog stays full.
+pub fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
+    let doing = format!("cannot connect to {}", path.display());
+    let address = UnixAddr::new(path).map_err(|errno| Failure::io(&doing, &errno.into()))?;
+    loop {
+        match start(AddressFamily::Unix, &address) {
+            Ok((fd, _)) => {
+                let link = Link::Unix(peer_pid(&fd));
+                return Ok(Conn { fd, link, deadline });
+            }
+            Err(cause) if cause.raw_os_error() == Some(libc::EAGAIN) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Err(cause) => return Err(Failure::io(&doing, &cause)),
+        }
+    }
+}
+
+/// The process that called listen(2) on the other end.
+fn peer_pid(fd: &OwnedFd) -> Option<crate::sys::process::Pid> {
+    #[cfg(target_os = "linux")]
+    let number = nix::sys::socket::getsockopt(fd, nix::sys::socket::sockopt::PeerCredentials).ok()?.pid();
+    #[cfg(target_os = "macos")]
+    let number = nix::sys::socket::getsockopt(fd, nix::sys::socket::sockopt::LocalPeerPid).ok()?;
+    crate::sys::process::Pid::new(number)
+}
+
+/// The user at the other end of an accepted unix connection.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    #[cfg(target_os = "linux")]
+    return Ok(nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::PeerCredentials)?.uid());
+    #[cfg(target_os = "macos")]
+    return Ok(nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::LocalPeerCred)?.uid());
+}
+
+/// Where a stream is to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A host and a port.
+    Tcp(String, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Its addresses, to be raced; none for a unix socket.
+    ///
+    /// # Errors
+    /// As `resolve`.
+    pub fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+        match self {
+            Endpoint::Tcp(host, port) => Ok(resolve(host, deadline)?.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect()),
+            Endpoint::Unix(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Connects: to one of `addresses`, or to the socket.
+    ///
+    /// # Errors
+    /// As `connect` and `connect_unix`.
+    pub fn connect(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
+        match self {
+            Endpoint::Tcp(..) => connect(addresses, deadline),
+            Endpoint::Unix(path) => connect_unix(path, deadline),
+        }
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Endpoint::Tcp(host, port) => write!(out, "{host}:{port}"),
+            Endpoint::Unix(path) => path.display().fmt(out),
+        }
+    }
+}

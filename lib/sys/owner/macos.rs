@@ -1,0 +1,98 @@
+//! macOS: proc_pidfdinfo(PROC_PIDFDSOCKETINFO) over the descriptors of the candidates. Built and linked, never run here.
+//!
+//! The libc crate has no socket_fdinfo, so its fields are read at the offsets of <sys/proc_info.h> (XNU; both architectures):
+//! the struct has 792 bytes, the protocol's part begins at 264.
+
+use super::{Answerer, listens_for};
+use crate::sys::process::{Pid, Table};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+const PROC_PIDLISTFDS: i32 = 1;
+const PROC_PIDFDSOCKETINFO: i32 = 3;
+const PROX_FDTYPE_SOCKET: u32 = 2;
+const SOCKET_FDINFO_SIZE: usize = 792;
+const SOI_KIND: usize = 256;
+const SOCKINFO_TCP: i32 = 2;
+const FOREIGN_PORT: usize = 264;
+const LOCAL_PORT: usize = 268;
+const VERSION_FLAGS: usize = 288;
+const FOREIGN_ADDRESS: usize = 296;
+const LOCAL_ADDRESS: usize = 312;
+const TCP_STATE: usize = 344;
+const TSI_S_LISTEN: i32 = 1;
+const INI_IPV4: u8 = 1;
+
+/// How a process takes part in the other end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Listens,
+    Accepted,
+}
+
+pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Answerer {
+    let all: Vec<Pid> = Table::read().entries().iter().map(|entry| entry.identity.pid).collect();
+    let holders: Vec<(Part, Pid)> = all.iter().filter_map(|pid| Some((part(*pid, local, peer)?, *pid))).collect();
+    let Some(best) = holders.iter().map(|(part, _)| *part).max() else { return Answerer::Unknown };
+    let at_it: Vec<Pid> = holders.iter().filter(|(part, _)| *part == best).map(|(_, pid)| *pid).collect();
+    let ours = at_it.iter().find(|pid| candidates.contains(pid));
+    // The descriptor table names no inode here, so a listener that a foreign process also has must count as foreign.
+    match (ours, at_it.iter().find(|pid| !candidates.contains(pid))) {
+        (Some(pid), None) => Answerer::Among(*pid),
+        (Some(pid), Some(_)) if best == Part::Accepted => Answerer::Among(*pid),
+        (_, other) => Answerer::Another(other.copied()),
+    }
+}
+
+pub(super) fn any(local: SocketAddr, peer: SocketAddr) -> Option<Pid> {
+    let mut holders: Vec<(Part, Pid)> =
+        Table::read().entries().iter().filter_map(|entry| Some((part(entry.identity.pid, local, peer)?, entry.identity.pid))).collect();
+    let best = holders.iter().map(|(part, _)| *part).max()?;
+    holders.retain(|(part, _)| *part == best);
+    holders.into_iter().map(|(_, pid)| pid).min_by_key(|pid| crate::sys::process::Identity::of(*pid).map(|who| who.start))
+}
+
+fn part(pid: Pid, local: SocketAddr, peer: SocketAddr) -> Option<Part> {
+    sockets(pid).into_iter().filter_map(|fd| socket_part(pid, fd, local, peer)).max()
+}
+
+fn sockets(pid: Pid) -> Vec<i32> {
+    // Two 32-bit words for each descriptor: its number and its type.
+    let mut words = vec![0u32; 2 * 4096];
+    let size = i32::try_from(words.len() * 4).unwrap_or(0);
+    // SAFETY: the buffer holds `size` bytes.
+    let got = unsafe { libc::proc_pidinfo(pid.number(), PROC_PIDLISTFDS, 0, words.as_mut_ptr().cast(), size) };
+    words.truncate(usize::try_from(got).unwrap_or(0) / 4);
+    words.chunks_exact(2).filter(|one| one[1] == PROX_FDTYPE_SOCKET).filter_map(|one| i32::try_from(one[0]).ok()).collect()
+}
+
+fn socket_part(pid: Pid, fd: i32, local: SocketAddr, peer: SocketAddr) -> Option<Part> {
+    let mut buffer = [0u8; SOCKET_FDINFO_SIZE];
+    let size = i32::try_from(buffer.len()).ok()?;
+    // SAFETY: the buffer holds `size` bytes.
+    let got = unsafe { libc::proc_pidfdinfo(pid.number(), fd, PROC_PIDFDSOCKETINFO, buffer.as_mut_ptr().cast(), size) };
+    if got != size || word(&buffer, SOI_KIND)? != SOCKINFO_TCP {
+        return None;
+    }
+    let here = address(&buffer, LOCAL_ADDRESS, LOCAL_PORT)?;
+    if word(&buffer, TCP_STATE)? == TSI_S_LISTEN {
+        return listens_for(here, peer).then_some(Part::Listens);
+    }
+    let there = address(&buffer, FOREIGN_ADDRESS, FOREIGN_PORT)?;
+    (here == peer && there == local).then_some(Part::Accepted)
+}
+
+fn word(buffer: &[u8], at: usize) -> Option<i32> {
+    Some(i32::from_ne_bytes(buffer.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Ports are in network order in the low half of an int; an IPv4 address is in the last word of the union.
+fn address(buffer: &[u8], at: usize, port_at: usize) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(buffer.get(port_at..port_at + 2)?.try_into().ok()?);
+    let bytes: [u8; 16] = buffer.get(at..at + 16)?.try_into().ok()?;
+    let ip = if buffer.get(VERSION_FLAGS)? & INI_IPV4 != 0 {
+        IpAddr::V4(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]))
+    } else {
+        IpAddr::V6(Ipv6Addr::from(bytes))
+    };
+    Some(SocketAddr::new(ip, port))
+}

@@ -1,0 +1,46 @@
+//! Waiting for any of several descriptors, until a deadline.
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// What to wait for on a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Data, a connection, an end of file or an error.
+    Reading,
+    /// Room to write, or an error.
+    Writing,
+}
+
+/// Waits until one of `fds` is ready or `until` comes; `None` waits for ever. Says which are ready: none at the deadline.
+/// A signal restarts the wait.
+///
+/// # Errors
+/// Those of poll(2), but for EINTR.
+pub fn wait(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>) -> io::Result<Vec<bool>> {
+    let mut set: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|(fd, what)| PollFd::new(*fd, if *what == For::Reading { PollFlags::POLLIN } else { PollFlags::POLLOUT }))
+        .collect();
+    loop {
+        match nix::poll::poll(&mut set, timeout(until)) {
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+            Ok(0) if until.is_none_or(|until| Instant::now() < until) => {}
+            Ok(_) => return Ok(set.iter().map(|one| one.revents().is_some_and(|events| !events.is_empty())).collect()),
+        }
+    }
+}
+
+/// Whole milliseconds, rounded up so that a wait never spins at its end.
+fn timeout(until: Option<Instant>) -> PollTimeout {
+    match until {
+        None => PollTimeout::NONE,
+        Some(until) => {
+            let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+            PollTimeout::try_from(left.as_millis().min(1 << 30)).unwrap_or(PollTimeout::MAX)
+        }
+    }
+}

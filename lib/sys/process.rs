@@ -1,0 +1,231 @@
+//! Processes: identity is pid and start time, so a reused pid is never taken for the process that had it before; and a watch for death.
+
+use crate::sys::poll;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as system;
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as system;
+
+/// A process id, always positive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pid(i32);
+
+impl Pid {
+    /// The pid of that number, if it can be one.
+    pub fn new(number: i32) -> Option<Pid> {
+        (number > 0).then_some(Pid(number))
+    }
+
+    /// This process.
+    pub fn own() -> Pid {
+        Pid(nix::unistd::getpid().as_raw())
+    }
+
+    /// The number.
+    pub fn number(self) -> i32 {
+        self.0
+    }
+
+    pub(crate) fn raw(self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.0)
+    }
+}
+
+impl std::fmt::Display for Pid {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
+impl std::str::FromStr for Pid {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Pid, String> {
+        text.parse().ok().and_then(Pid::new).ok_or_else(|| format!("'{text}' is not a process id"))
+    }
+}
+
+/// When a process started, in the system's own unit since the system's own zero. Comparable on one boot only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Start(pub u64);
+
+impl Start {
+    /// The start time that a process would have that started at `time`; `None` without a clock.
+    pub fn at(time: SystemTime) -> Option<Start> {
+        system::start_at(time)
+    }
+}
+
+/// One process, told apart from every other that has had or will have its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Its pid.
+    pub pid: Pid,
+    /// When it started.
+    pub start: Start,
+}
+
+/// One row of the process table.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Who it is.
+    pub identity: Identity,
+    /// The pid of its parent.
+    pub parent: i32,
+    /// The id of its session.
+    pub session: i32,
+    /// Whether it is dead and waits for its parent.
+    pub zombie: bool,
+}
+
+impl Identity {
+    /// The live process that has `pid` now; a zombie is dead.
+    pub fn of(pid: Pid) -> Option<Identity> {
+        system::entry(pid).filter(|entry| !entry.zombie).map(|entry| entry.identity)
+    }
+
+    /// Whether this very process still lives; a zombie does not.
+    pub fn alive(&self) -> bool {
+        Identity::of(self.pid) == Some(*self)
+    }
+
+    /// When it started, by the wall clock of now.
+    pub fn started_at(&self) -> Option<SystemTime> {
+        system::wall_clock(self.start)
+    }
+
+    /// For how long it has been running.
+    pub fn age(&self) -> Option<Duration> {
+        self.started_at().map(|start| SystemTime::now().duration_since(start).unwrap_or_default())
+    }
+}
+
+/// The process table, read once.
+pub struct Table(Vec<Entry>);
+
+impl Table {
+    /// Reads it. Processes that come or go meanwhile may be missing.
+    pub fn read() -> Table {
+        Table(system::all())
+    }
+
+    /// All rows.
+    pub fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    /// `roots` and all their descendants that live, parents first.
+    pub fn trees(&self, roots: &[Pid]) -> Vec<Identity> {
+        let mut found: Vec<Identity> = Vec::new();
+        let mut seen: std::collections::HashSet<i32> = roots.iter().map(|pid| pid.number()).collect();
+        found.extend(self.0.iter().filter(|entry| !entry.zombie && seen.contains(&entry.identity.pid.number())).map(|entry| entry.identity));
+        loop {
+            let before = seen.len();
+            for entry in &self.0 {
+                if seen.contains(&entry.parent) && seen.insert(entry.identity.pid.number()) && !entry.zombie {
+                    found.push(entry.identity);
+                }
+            }
+            if seen.len() == before {
+                return found;
+            }
+        }
+    }
+
+    /// Whether `ancestor` is `pid` or one of its ancestors.
+    pub fn descends(&self, pid: Pid, ancestor: Pid) -> bool {
+        let mut at = pid.number();
+        // The chain is bounded by the table, so that a torn read cannot loop.
+        for _ in 0..=self.0.len() {
+            if at == ancestor.number() {
+                return true;
+            }
+            match self.0.iter().find(|entry| entry.identity.pid.number() == at) {
+                Some(entry) if entry.parent != at => at = entry.parent,
+                _ => return false,
+            }
+        }
+        false
+    }
+}
+
+/// The command name of a process, for people.
+pub fn name(pid: Pid) -> Option<String> {
+    system::name(pid)
+}
+
+/// A watch over one process: tells its death without polling where the system can (pidfd_open(2), kqueue(2)).
+pub struct Watch {
+    identity: Identity,
+    fd: Option<OwnedFd>,
+}
+
+impl Watch {
+    /// Watches the process that has `pid` now; `None` when it is dead already.
+    ///
+    /// # Errors
+    /// Those of the system's watch. One that the kernel does not offer (before Linux 5.3, or a sandbox) falls back to asking.
+    pub fn new(pid: Pid) -> io::Result<Option<Watch>> {
+        let Some(identity) = Identity::of(pid) else { return Ok(None) };
+        Watch::over(identity)
+    }
+
+    /// Watches this very process; `None` when it is dead already.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn over(identity: Identity) -> io::Result<Option<Watch>> {
+        let fd = match system::watch(identity.pid) {
+            Ok(fd) => Some(fd),
+            Err(cause) if cause.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            Err(cause) if matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => None,
+            Err(cause) => return Err(cause),
+        };
+        // The pid may have been reused between the identity and the descriptor.
+        if !identity.alive() {
+            return Ok(None);
+        }
+        Ok(Some(Watch { identity, fd }))
+    }
+
+    /// Who is watched.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Readable once the process is dead; `None` where the system must be asked instead.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether it is dead by now.
+    pub fn dead(&self) -> bool {
+        self.wait(Instant::now())
+    }
+
+    /// Waits for its death, at most until `until`; says whether it came.
+    pub fn wait(&self, until: Instant) -> bool {
+        if let Some(fd) = self.fd() {
+            return poll::wait(&[(fd, poll::For::Reading)], Some(until)).is_ok_and(|ready| ready[0]);
+        }
+        while self.identity.alive() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+
+    /// How it ended, where the system tells one who is not its parent (Linux 6.15, once its parent has reaped it); never a guess.
+    pub fn ending(&self) -> Option<crate::sys::child::Exit> {
+        self.fd().and_then(system::ending)
+    }
+}

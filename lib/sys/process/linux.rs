@@ -1,0 +1,105 @@
+//! The process table of Linux: proc_pid_stat(5), pidfd_open(2).
+
+use super::{Entry, Identity, Pid, Start};
+use crate::sys::child::Exit;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+pub(super) fn entry(pid: Pid) -> Option<Entry> {
+    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+pub(super) fn all() -> Vec<Entry> {
+    let Ok(list) = fs::read_dir("/proc") else { return Vec::new() };
+    list.flatten().filter_map(|one| one.file_name().to_str()?.parse().ok()).filter_map(entry).collect()
+}
+
+/// The name in parentheses may hold spaces and parentheses of its own, so the fields are counted from the last one.
+fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields: Vec<&str> = std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().collect();
+    // Field 3, the state, is fields[0]; parent 4, session 6, start 22.
+    Some(Entry {
+        identity: Identity { pid, start: Start(fields.get(19)?.parse().ok()?) },
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
+    })
+}
+
+pub(super) fn name(pid: Pid) -> Option<String> {
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
+
+/// Start times count from the boot and include suspend, as CLOCK_BOOTTIME does.
+pub(super) fn wall_clock(start: Start) -> Option<SystemTime> {
+    let since_boot = Duration::from_millis(start.0.checked_mul(1000)? / hertz()?);
+    SystemTime::now().checked_sub(uptime()?.saturating_sub(since_boot))
+}
+
+/// A time before the boot is older than every process.
+pub(super) fn start_at(time: SystemTime) -> Option<Start> {
+    let since_boot = match SystemTime::now().duration_since(time) {
+        Ok(ago) => uptime()?.saturating_sub(ago),
+        Err(ahead) => uptime()?.checked_add(ahead.duration())?,
+    };
+    Some(Start(u64::try_from(since_boot.as_millis()).ok()?.checked_mul(hertz()?)? / 1000))
+}
+
+fn uptime() -> Option<Duration> {
+    Some(Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?))
+}
+
+fn hertz() -> Option<u64> {
+    u64::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??).ok().filter(|hertz| *hertz > 0)
+}
+
+pub(super) fn watch(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.number(), 0) };
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, close-on-exec, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `struct pidfd_info` of <linux/pidfd.h>, first version: 64 bytes.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(0xFF, 11, struct pidfd_info)`.
+const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
+
+pub(super) fn ending(fd: BorrowedFd<'_>) -> Option<Exit> {
+    const { assert!(size_of::<PidfdInfo>() == 64) };
+    let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
+    // SAFETY: the request number carries the size of the struct that the pointer points to, and it outlives the call.
+    let outcome = unsafe { libc::ioctl(fd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
+    (outcome == 0 && info.mask & INFO_EXIT != 0).then(|| Exit::from_wait_status(info.exit_code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
+        let stat = b"7 (a) R 1) S 4 5 6 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
+        let entry = parse(Pid(7), stat).unwrap();
+        assert_eq!((entry.parent, entry.session, entry.identity.start, entry.zombie), (4, 6, Start(777), false));
+        assert!(parse(Pid(7), b"7 (cut").is_none());
+        assert!(parse(Pid(7), b"").is_none());
+    }
+}

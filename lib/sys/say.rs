@@ -1,0 +1,126 @@
+//! What a program says: answers on stdout, words for people on stderr, colour only on a terminal (anstream; NO_COLOR).
+
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::ffi::OsStr;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+/// How much a program says to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Errors only.
+    Quiet,
+    /// What happened.
+    Normal,
+    /// Every step.
+    Verbose,
+}
+
+/// Says words to people, on stderr, each line with the program's name before it.
+#[derive(Clone, Debug)]
+pub struct Voice {
+    program: String,
+    level: Level,
+}
+
+impl Voice {
+    /// The voice of the program that runs.
+    pub fn new(level: Level) -> Voice {
+        Voice { program: program(), level }
+    }
+
+    /// A fact that people want to know; silent with `--quiet`.
+    pub fn note(&self, text: impl std::fmt::Display) {
+        if self.level >= Level::Normal {
+            line(&self.program, "", &text.to_string());
+        }
+    }
+
+    /// A step; said with `--verbose` only.
+    pub fn step(&self, text: impl std::fmt::Display) {
+        if self.level >= Level::Verbose {
+            line(&self.program, "\x1b[2m", &text.to_string());
+        }
+    }
+
+    /// Something is wrong; always said.
+    pub fn warn(&self, text: impl std::fmt::Display) {
+        line(&self.program, "\x1b[33m", &text.to_string());
+    }
+}
+
+/// Says why the program ends, always.
+pub fn error(text: &str) {
+    line(&program(), "\x1b[31m", text);
+}
+
+/// stderr may be closed or full; there is no one left to tell then, so the outcome of the write is not looked at.
+fn line(program: &str, style: &str, text: &str) {
+    let reset = if style.is_empty() { "" } else { "\x1b[0m" };
+    let _ = anstream::stderr().write_all(format!("{program}: {style}{text}{reset}\n").as_bytes());
+}
+
+/// The name of the running program, without its directory.
+pub fn program() -> String {
+    let first = std::env::args_os().next().unwrap_or_default();
+    Path::new(&first).file_name().unwrap_or(OsStr::new("baa")).to_string_lossy().into_owned()
+}
+
+/// Writes an answer to stdout, with a newline.
+///
+/// # Errors
+/// A lost answer is an error (74): a closed pipe, a full disk.
+pub fn answer(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    written.map_err(|cause| Error::new(Status::Io, format!("cannot write the answer: {}", crate::words::error::reason(&cause))))
+}
+
+/// One line on a terminal that is written over and over; nothing elsewhere.
+pub struct LiveLine {
+    shown: bool,
+    wanted: bool,
+}
+
+impl LiveLine {
+    /// A live line on stderr, if that is a terminal and `wanted`.
+    pub fn new(wanted: bool) -> LiveLine {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        LiveLine { shown: false, wanted: wanted && !dumb && std::io::stderr().is_terminal() }
+    }
+
+    /// Whether anybody sees it.
+    pub fn visible(&self) -> bool {
+        self.wanted
+    }
+
+    /// Shows `text` instead of what was there, cut to the width of the terminal.
+    pub fn show(&mut self, text: &str) {
+        if self.wanted {
+            let cut: String = text.chars().take(width().saturating_sub(1)).collect();
+            let _ = std::io::stderr().write_all(format!("\r\x1b[K{cut}").as_bytes());
+            self.shown = true;
+        }
+    }
+
+    /// Takes the line away.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = std::io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}
+
+impl Drop for LiveLine {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn width() -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the request fills a winsize, and that is what the pointer points to.
+    let outcome = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    if outcome == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
+}

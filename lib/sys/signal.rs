@@ -1,0 +1,119 @@
+//! Signals as bytes in a pipe: the handler writes one byte and does nothing else (signal-safety(7)).
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+pub use nix::sys::signal::Signal;
+
+static PIPE: AtomicI32 = AtomicI32::new(-1);
+
+/// The signals that this process has asked for.
+pub struct Signals {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Signals {
+    /// Catches `wanted` from now on. There can be one `Signals` in a process.
+    ///
+    /// # Errors
+    /// Those of pipe(2) and sigaction(2).
+    pub fn catch(wanted: &[Signal]) -> io::Result<Signals> {
+        let (reader, writer) = pipe()?;
+        PIPE.store(writer.as_raw_fd(), Ordering::SeqCst);
+        let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+        for signal in wanted {
+            // SAFETY: `note` calls only write(2) and saves errno, both async-signal-safe.
+            unsafe { sigaction(*signal, &action) }?;
+        }
+        Ok(Signals { reader, writer })
+    }
+
+    /// Readable when a signal came.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    /// The signals that came since the last call, in order.
+    pub fn take(&self) -> Vec<Signal> {
+        let mut bytes = [0u8; 64];
+        let count = nix::unistd::read(&self.reader, &mut bytes).unwrap_or(0);
+        bytes[..count].iter().filter_map(|byte| Signal::try_from(i32::from(*byte)).ok()).collect()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        let _ = PIPE.compare_exchange(self.writer.as_raw_fd(), -1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+extern "C" fn note(number: libc::c_int) {
+    let errno = nix::errno::Errno::last_raw();
+    let byte = [u8::try_from(number).unwrap_or(0)];
+    let fd = PIPE.load(Ordering::SeqCst);
+    if fd >= 0 {
+        // SAFETY: a write of one byte from a live buffer; a full or closed pipe only loses the note.
+        unsafe { libc::write(fd, byte.as_ptr().cast(), 1) };
+    }
+    nix::errno::Errno::set_raw(errno);
+}
+
+/// A bell that threads ring to wake a loop that waits in poll(2).
+#[derive(Debug)]
+pub struct Bell {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Bell {
+    /// A bell that is silent.
+    ///
+    /// # Errors
+    /// Those of pipe(2).
+    pub fn new() -> io::Result<Bell> {
+        let (reader, writer) = pipe()?;
+        Ok(Bell { reader, writer })
+    }
+
+    /// Rings; a full pipe has rung already.
+    pub fn ring(&self) {
+        let _ = nix::unistd::write(&self.writer, b"!");
+    }
+
+    /// Readable when it rang.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+
+    /// Silences it.
+    pub fn silence(&self) {
+        let mut bytes = [0u8; 64];
+        while nix::unistd::read(&self.reader, &mut bytes).is_ok_and(|count| count == bytes.len()) {}
+    }
+}
+
+/// A non-blocking pipe that no child inherits: its reading and its writing end.
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = nix::unistd::pipe()?;
+    for fd in [&reader, &writer] {
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    }
+    Ok((reader, writer))
+}
+
+/// The short name of a signal number, `SIGTERM`, or its number where it has none.
+pub fn name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
+}
+
+/// Gives SIGPIPE its default action back, for a command that is about to be exec'd: Rust ignores it in its own programs.
+pub fn restore_sigpipe() {
+    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code of ours.
+    let _ = unsafe { sigaction(Signal::SIGPIPE, &action) };
+}
