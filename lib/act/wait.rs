@@ -6,7 +6,7 @@ pub mod target;
 
 use crate::probe::pace::{self, Moment};
 use crate::probe::{Answer, Cost};
-use crate::words::failure::Failure;
+use crate::words::failure::{Class, Failure};
 use std::time::{Duration, Instant};
 
 /// How often to ask.
@@ -164,6 +164,8 @@ impl Wait {
         }
         match seen {
             Ok(answer) => target.answer = Some(answer),
+            // The last probe is cut short by the deadline; what failed before tells more.
+            Err(failure) if failure.class == Class::Timeout && target.last.is_some() && self.rules.deadline.is_some_and(|deadline| now >= deadline) => {}
             Err(failure) => target.last = Some(failure),
         }
     }
@@ -205,7 +207,6 @@ impl Wait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::failure::Class;
 
     fn rules() -> Rules {
         Rules {

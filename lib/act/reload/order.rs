@@ -207,9 +207,11 @@ pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
     let ones = services(order)?;
     if !order.settings.keep_going {
         // One bad file of several stops the order before anything is touched.
-        for one in &ones {
-            examine(order, one)?;
-            one.service.prepare()?;
+        let unfit: Vec<(&One, Error)> = ones.iter().filter_map(|one| Some((one, examine(order, one).and_then(|_| one.service.prepare()).err()?))).collect();
+        if !unfit.is_empty() {
+            let status = unfit.iter().fold(Status::Done, |status, (_, error)| status.worse(error.status));
+            let told: Vec<Value> = unfit.iter().map(|(one, error)| tell_refusal(one, error)).collect();
+            return Ok(done(status, told, &[]));
         }
     }
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
@@ -226,11 +228,7 @@ pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
     for one in &ones {
         let (ended, value) = match reload_one(order, one, voice, helper, &interrupted) {
             Ok(end) => end,
-            Err(error) => {
-                say::error(&format!("{}: {error}", one.name));
-                voice.note(format!("{}: nothing was touched; manual reload: {}", one.name, one.service.repair(&one.source, true)));
-                (error.status, json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": Outcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string() }))
-            }
+            Err(error) => (error.status, tell_refusal(one, &error)),
         };
         told.push(value);
         status = status.worse(ended);
@@ -242,7 +240,17 @@ pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
     if !skipped.is_empty() {
         voice.warn(format!("not reloaded: {}", skipped.join(", ")));
     }
-    Ok(Done { status, json: json!({ "schema": SCHEMA, "ok": status == Status::Done, "exit": status.code(), "services": told, "skipped": skipped }) })
+    Ok(done(status, told, &skipped))
+}
+
+fn done(status: Status, told: Vec<Value>, skipped: &[&str]) -> Done {
+    Done { status, json: json!({ "schema": SCHEMA, "ok": status == Status::Done, "exit": status.code(), "services": told, "skipped": skipped }) }
+}
+
+/// Tells why a service was not touched.
+fn tell_refusal(one: &One, error: &Error) -> Value {
+    say::error(&format!("{}: {error}; nothing was touched", one.name));
+    json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": Outcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string() })
 }
 
 fn services(order: &Order) -> Result<Vec<One>> {
