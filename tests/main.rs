@@ -1,1 +1,12 @@
+//! All tests in one program: pure logic is tested beside the code, everything else here, on real processes, sockets and files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod artefacts;
+mod healthwait;
+mod house;
+mod reload;
+mod reload_baa;
+mod reload_launchd;
+mod reload_systemd;
+mod run;
+mod support;

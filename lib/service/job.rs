@@ -334,7 +334,7 @@ mod tests {
         assert_eq!((job.label.as_str(), job.program.as_str(), job.arguments.len()), ("a.b", "/bin/sh", 2));
         assert_eq!(job.keep_alive, KeepAlive::When { successful_exit: Some(false), crashed: None, paths: vec![] });
         assert_eq!((job.umask, job.exit_timeout, job.throttle), (Some(0o77), Duration::ZERO, THROTTLE));
-        assert_eq!((job.variable("A"), job.stdout), (Some("b"), None));
+        assert_eq!((job.variable("A"), &job.stdout), (Some("b"), &None));
         assert_eq!(job.unsupported, ["KeepAlive:NetworkState"]);
     }
 

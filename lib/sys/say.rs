@@ -58,6 +58,8 @@ pub fn error(text: &str) {
 /// stderr may be closed or full; there is no one left to tell then, so the outcome of the write is not looked at.
 fn line(program: &str, style: &str, text: &str) {
     let reset = if style.is_empty() { "" } else { "\x1b[0m" };
+    // One line, whatever a name or a file holds, and no control of the terminal.
+    let text: String = text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
     let _ = anstream::stderr().write_all(format!("{program}: {style}{text}{reset}\n").as_bytes());
 }
 

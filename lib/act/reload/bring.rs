@@ -12,6 +12,8 @@ const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_millis(500);
 /// Even a job that drains at once gets this long to be registered again: settling takes launchd ~5 s (headroom#1289), a login window 20-30 s.
 const BRING_UP_LIMIT: Duration = Duration::from_secs(45);
+/// How long a kick is tried for: one that blocks until its own limit is tried again.
+const KICK_LIMIT: Duration = Duration::from_secs(15);
 /// How long a job that should start by itself is given before it is kicked.
 const SPAWN_LIMIT: Duration = Duration::from_millis(500);
 
@@ -40,17 +42,13 @@ impl Reload<'_> {
         loop {
             match self.service.take_down() {
                 Ok(()) => break,
-                Err(trouble) if matches!(trouble.class, Class::Benign | Class::Unregistered) => {
-                    self.step(&trouble);
-                    break;
-                }
                 Err(trouble) => {
-                    // Whatever it said, it may have been heard.
-                    if self.gone_or_going() {
-                        self.step(&trouble);
+                    self.step(&trouble);
+                    // Whatever it said, only what is seen counts: "in progress" may be heard and may be not.
+                    if trouble.class == Class::Unregistered || self.gone_or_going() {
                         break;
                     }
-                    if trouble.class != Class::Retry || self.clock.now() >= until {
+                    if matches!(trouble.class, Class::Final(_)) || self.clock.now() >= until {
                         return Err(refused(&trouble));
                     }
                     self.pause(backoff.next());
@@ -108,19 +106,25 @@ impl Reload<'_> {
 
     fn lost(&self, trouble: &Trouble, more: &str) -> Halt {
         let reason = format!("{trouble}{more}");
-        if self.was_registered { Halt { outcome: Outcome::Lost, status: Status::Lost, reason } } else { Halt { outcome: Outcome::Unhealthy, status: status_of(trouble), reason } }
+        // Not lost at all: the old job never went.
+        let still_there = matches!(self.service.inspect(), Ok(Some(_)));
+        if self.was_registered && !still_there { Halt { outcome: Outcome::Lost, status: Status::Lost, reason } } else { Halt { outcome: Outcome::Unhealthy, status: status_of(trouble), reason } }
     }
 
     /// Tries to register the job until `limit` is over. Signals do not end this: the job would be left unregistered.
     fn register(&mut self, source: &Path, limit: Duration) -> Result<(), Trouble> {
         let until = self.clock.now() + limit;
         let mut backoff = Backoff::new();
+        let mut told = String::new();
         loop {
             let trouble = match self.service.bring_up(source) {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
-            self.step(&trouble);
+            if trouble.text != told {
+                self.step(&trouble);
+                told.clone_from(&trouble.text);
+            }
             // "Already loaded" may mean the old registration on its last legs; only a live new process proves the new one.
             if trouble.class != Class::Unregistered && self.runs_anew() {
                 return Ok(());
@@ -153,12 +157,19 @@ impl Reload<'_> {
         if self.request.starts_itself {
             self.step("accepted but not started; kicking it");
         }
-        self.kick(Kick::Start)
+        match self.kick(Kick::Start) {
+            // It is registered, and a call that was not answered may have been heard: its health decides.
+            Err(halt) if halt.outcome == Outcome::Unhealthy => {
+                self.step(halt.reason);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Kicks the job; registers it first where the manager has forgotten it.
     pub(super) fn kick(&mut self, how: Kick) -> Result<(), Halt> {
-        let until = self.clock.now() + MARGIN;
+        let until = self.clock.now() + KICK_LIMIT;
         let mut backoff = Backoff::new();
         loop {
             match self.service.kick(how) {

@@ -72,7 +72,7 @@ pub fn words(wait: &Wait, ending: &Ending, names: &[String], invert: bool, now: 
 
 fn laggard(target: &Progress, name: &str, invert: bool) -> String {
     let why = match &target.last {
-        _ if target.attempts == 0 => "no answer yet".to_owned(),
+        _ if target.attempts == 0 => "no answer in time".to_owned(),
         Some(last) if !target.timeline.last().is_some_and(|stretch| stretch.what == "up") => last.text.clone(),
         _ if invert => "still up".to_owned(),
         _ => "up, but not for long enough".to_owned(),

@@ -1,0 +1,105 @@
+//! baa-reload and baa-healthwait on a real `systemd --user`, in namespaces of its own.
+
+use crate::support::{Done, Room, binary, example, finish, port};
+use std::process::Command;
+
+/// Runs a script beside a systemd; `None`, loudly, where none can be started.
+fn beside_systemd(room: &Room, script: &str) -> Option<Done> {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/user-systemd");
+    let able = nix::unistd::geteuid().is_root() && std::path::Path::new("/lib/systemd/systemd").exists();
+    let probe = able.then(|| finish(Command::new(&here).arg("true")));
+    if probe.as_ref().is_none_or(|done| done.status != 0) {
+        eprintln!("SKIPPED: no systemd --user can be started here (needs root, systemd and cgroup v2): {probe:?}");
+        return None;
+    }
+    let directory = binary("baa-reload").parent().unwrap().to_owned();
+    let mut command = Command::new(&here);
+    command.args(["/bin/bash", "-eu", "-c", script]).env_clear();
+    command.env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", directory.display())).env("ROOM", room.dir.path()).env("SERVICE", example("service"));
+    Some(finish(&mut command))
+}
+
+/// Shell words that the scripts share: `unit NAME LINES…` installs a unit of the user.
+const PRELUDE: &str = r#"
+unit() { mkdir -p ~/.config/systemd/user; printf '[Service]\n' > ~/.config/systemd/user/$1.service; name=$1; shift; printf '%s\n' "$@" >> ~/.config/systemd/user/$name.service; }
+pid() { systemctl --user show -p MainPID --value $1; }
+reload() { baa-reload --manager systemd --scope agent "$@"; }
+L=so.makefile.baa-conductor
+export XDG_STATE_HOME=$ROOM/state
+"#;
+
+#[test]
+fn a_unit_is_replaced_by_a_new_process_that_answers() {
+    let (room, port) = (Room::new(), port());
+    let script = format!(
+        r#"{PRELUDE}
+unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} --drain 50" 'Environment="BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}/" TOKEN=hunter2'
+reload -q; first=$(pid $L)
+reload --json > $ROOM/json; second=$(pid $L)
+test $first != $second; ! kill -0 $first 2> /dev/null
+grep -q '"outcome":"recovered"' $ROOM/json; grep -q "\"old_pid\":$first,\"new_pid\":$second,\"proof\":\"listener\"" $ROOM/json
+baa-healthwait systemd:user/$L --attempts 1
+baa-healthwait --served-by $second http://127.0.0.1:{port}/
+! baa-healthwait systemd:user/none --attempts 1 2> $ROOM/none
+grep -q 'user/none.service is not known to systemd' $ROOM/none
+echo passed"#
+    );
+    let Some(done) = beside_systemd(&room, &script) else { return };
+    assert!(done.status == 0 && done.stdout == "passed\n", "{done:?} {:?}", std::fs::read_to_string(room.path("json")));
+    assert!(!done.stderr.contains("hunter2"));
+}
+
+#[test]
+fn a_bad_unit_is_refused_and_the_running_process_untouched() {
+    let (room, port) = (Room::new(), port());
+    let script = format!(
+        r#"{PRELUDE}
+run="ExecStart=$SERVICE --listen 127.0.0.1:{port}"; env='Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
+unit $L "$run" "$env"; reload -q; first=$(pid $L)
+refuse() {{ status=0; reload 2> $ROOM/said || status=$?; echo "$status $(wc -l < $ROOM/said) $(grep -o "$1" $ROOM/said)"; test $(pid $L) = $first; }}
+sleep 1.1; unit $L 'ExecStart=relative/path'; refuse 'systemd cannot use the unit file'
+sleep 1.1; unit $L 'ExecStart=/nonexistent/program'; refuse "program '/nonexistent/program' does not exist"
+sleep 1.1; unit $L "$run" "$env"; systemctl --user daemon-reload; reload -q; test $(pid $L) != $first
+status=0; reload --label no-such-unit 2> $ROOM/said || status=$?; echo "$status $(grep -o 'there is no such unit' $ROOM/said)""#
+    );
+    let Some(done) = beside_systemd(&room, &script) else { return };
+    done.expect(0, "78 1 systemd cannot use the unit file\n66 1 program '/nonexistent/program' does not exist\n66 there is no such unit\n", "");
+}
+
+#[test]
+fn a_unit_that_does_not_answer_is_kicked_and_then_told_of() {
+    let (room, port) = (Room::new(), port());
+    let script = format!(
+        r#"{PRELUDE}
+unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} --lame-first $ROOM/lame" 'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
+reload --attempts 2 --delay 100ms --json > $ROOM/json 2> /dev/null; grep -o '"outcome":"recovered-by-kick"' $ROOM/json
+unit $L "ExecStart=/bin/sh -c 'exit 3'" Restart=on-failure RestartSec=100ms 'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
+systemctl --user daemon-reload
+status=0; reload --attempts 2 --delay 200ms 2> $ROOM/said || status=$?; echo $status
+tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
+    );
+    let Some(done) = beside_systemd(&room, &script) else { return };
+    let unit = "so.makefile.baa-conductor.service";
+    done.expect(0, &format!("\"outcome\":\"recovered-by-kick\"\n69\nbaa-reload: manual recovery: systemctl --user reset-failed {unit}; systemctl --user restart {unit}\n1\n"), "");
+}
+
+#[test]
+fn a_reload_from_inside_the_unit_is_handed_over_to_another_scope() {
+    let (room, port) = (Room::new(), port());
+    let script = format!(
+        r#"{PRELUDE}
+cat > $ROOM/inside <<EOF
+#!/bin/bash
+if [ ! -e $ROOM/once ]; then : > $ROOM/once; sleep 0.3; baa-reload --manager systemd --scope agent > $ROOM/said 2>&1; fi
+exec $SERVICE --listen 127.0.0.1:{port}
+EOF
+chmod +x $ROOM/inside
+unit $L "ExecStart=$ROOM/inside" "Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port} PATH=$PATH HOME=$HOME XDG_STATE_HOME=$ROOM/state XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR"
+systemctl --user start $L; first=$(pid $L)
+log=$ROOM/state/baa/reload/$L.log
+for i in $(seq 1000); do grep -q recovered $log 2> /dev/null && break; sleep 0.02; done
+grep -o 'we run inside it' $ROOM/said; grep -o 'recovered' $log; test $first != $(pid $L)"#
+    );
+    let Some(done) = beside_systemd(&room, &script) else { return };
+    done.expect(0, "we run inside it\nrecovered\n", "");
+}

@@ -1,0 +1,209 @@
+//! A room for each test: a fresh directory, an environment of its own, real programs; everything in it ends with it.
+
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+pub mod launchd;
+
+/// Generous: a test that reaches it has failed, whatever the machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Room {
+    pub dir: tempfile::TempDir,
+}
+
+/// What a program left.
+#[derive(Debug)]
+pub struct Done {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    #[track_caller]
+    pub fn expect(&self, status: i32, stdout: &str, stderr: &str) {
+        assert_eq!((self.status, self.stdout.as_str(), self.stderr.as_str()), (status, stdout, stderr));
+    }
+
+    #[track_caller]
+    pub fn failed_with(&self, status: i32, words: &str) {
+        assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{self:?}");
+        assert!(self.stderr.contains(words), "{words:?} is not in {:?}", self.stderr);
+        assert_eq!(self.stderr.lines().count(), 1, "{:?}", self.stderr);
+    }
+}
+
+impl Room {
+    pub fn new() -> Room {
+        // Short, for sockets live in it.
+        Room { dir: tempfile::Builder::new().prefix("baa").tempdir_in("/tmp").unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
+
+    /// A program of the toolkit, in an environment of this room alone.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(binary(program));
+        command.env_clear().envs([("HOME", self.text("home")), ("XDG_STATE_HOME", self.text("state")), ("BAA_RUNTIME_DIR", self.text("run"))]);
+        command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("LAUNCHD_MODEL", self.path("launchd")).current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run<I: AsRef<OsStr>>(&self, program: &str, arguments: impl IntoIterator<Item = I>) -> Done {
+        finish(self.command(program).args(arguments))
+    }
+
+    /// The test service, once it is ready; it listens on `listen`.
+    pub fn service(&self, listen: &str, arguments: &[&str]) -> Service {
+        static COUNT: AtomicU16 = AtomicU16::new(0);
+        let ready = self.text(&format!("ready{}", COUNT.fetch_add(1, Ordering::SeqCst)));
+        let child = Command::new(example("service")).args(["--listen", listen, "--ready", &ready]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("the service is ready", || Path::new(&ready).exists());
+        Service { child }
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    /// A property list `agents/LABEL.plist` that runs `arguments`.
+    pub fn plist(&self, label: &str, arguments: &[&str], more: &str) -> PathBuf {
+        let words: String = arguments.iter().map(|word| format!("<string>{}</string>", word.replace('&', "&amp;").replace('<', "&lt;"))).collect();
+        self.write(
+            &format!("agents/{label}.plist"),
+            &format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict><key>Label</key><string>{label}</string><key>ProgramArguments</key><array>{words}</array>{more}</dict></plist>\n"),
+        )
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // Keepers and what they keep are known by the room in their environment.
+        let mark = format!("={}/", self.dir.path().display());
+        for _ in 0..50 {
+            let mut found = false;
+            for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+                let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+                let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let text = format!("{}{}", String::from_utf8_lossy(&environment), String::from_utf8_lossy(&arguments).replace('/', "=/").replace("==/", "=/"));
+                if pid != i32::try_from(std::process::id()).unwrap() && (text.contains(&mark) || String::from_utf8_lossy(&arguments).contains(&mark[1..])) {
+                    found = true;
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                }
+            }
+            if !found {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+pub struct Service {
+    pub child: Child,
+}
+
+impl Service {
+    pub fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn binary(name: &str) -> PathBuf {
+    PathBuf::from(match name {
+        "baa-healthwait" => env!("CARGO_BIN_EXE_baa-healthwait"),
+        "baa-reload" => env!("CARGO_BIN_EXE_baa-reload"),
+        "baa-run" => env!("CARGO_BIN_EXE_baa-run"),
+        other => panic!("no program {other}"),
+    })
+}
+
+/// Beside the programs: target/debug/examples.
+pub fn example(name: &str) -> PathBuf {
+    let path = binary("baa-run").parent().unwrap().join("examples").join(name);
+    assert!(path.exists(), "{} is missing; build it with: cargo build --examples", path.display());
+    path
+}
+
+pub fn finish(command: &mut Command) -> Done {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    collect(child)
+}
+
+/// Waits for a child whose outputs are pipes.
+pub fn collect(child: Child) -> Done {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let output = child.wait_with_output().unwrap();
+        let _ = sender.send(());
+        output
+    });
+    if receiver.recv_timeout(PATIENCE).is_err() {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        panic!("{:?} did not end", waiter.join().unwrap());
+    }
+    let output = waiter.join().unwrap();
+    let status = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
+    Done { status, stdout: String::from_utf8_lossy(&output.stdout).into_owned(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+/// Waits for a condition, never for a time.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A port below the ephemeral range, so that no outgoing connection of another test takes it.
+pub fn port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::SeqCst);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+/// Whether the process lives; a zombie does not.
+pub fn alive(pid: u64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
+}
+
