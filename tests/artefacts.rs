@@ -1,1 +1,113 @@
-//! tmp
+//! Pages, completions and the README's table say what the programs do: generated parts are compared, and with BAA_WRITE=1 rewritten.
+#![allow(dead_code)]
+
+use baa::words::exit::TABLE;
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use std::path::{Path, PathBuf};
+
+#[path = "../bins/baa-healthwait/args.rs"]
+mod healthwait;
+#[path = "../bins/baa-reload/args.rs"]
+mod reload;
+#[path = "../bins/baa-run/args.rs"]
+mod run;
+
+fn programs() -> Vec<Command> {
+    vec![reload::Args::command(), healthwait::Args::command(), run::Args::command()]
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares a file with what it should be, or writes it.
+#[track_caller]
+fn same(path: &Path, wanted: &str) {
+    if std::env::var_os("BAA_WRITE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, wanted).unwrap();
+        return;
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == wanted, "{} is stale; run: make artefacts", path.display());
+}
+
+/// `text` with the part between the markers of `name` replaced.
+fn between(text: &str, name: &str, comment: [&str; 2], part: &str) -> String {
+    let begin = format!("{}BEGIN {name}{}\n", comment[0], comment[1]);
+    let end = format!("{}END {name}{}", comment[0], comment[1]);
+    let (head, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("no {begin:?}"));
+    let (_, tail) = rest.split_once(&end).unwrap_or_else(|| panic!("no {end:?}"));
+    format!("{head}{begin}{}\n{end}{tail}", part.trim_end())
+}
+
+const ROFF: [&str; 2] = [".\\\" ", ""];
+
+#[test]
+fn man_pages_hold_the_flags_of_the_programs() {
+    for command in programs() {
+        let path = root().join("man").join(format!("{}.1", command.get_name()));
+        let page = std::fs::read_to_string(&path).unwrap();
+        let man = clap_mangen::Man::new(command);
+        let (mut synopsis, mut options) = (Vec::new(), Vec::new());
+        man.render_synopsis_section(&mut synopsis).unwrap();
+        man.render_options_section(&mut options).unwrap();
+        // mandoc(1) warns of breaks around an empty line.
+        let options = String::from_utf8(options).unwrap().replace("\n.br\n\n.br\n", "\n.sp\n");
+        let page = between(&page, "synopsis", ROFF, &String::from_utf8(synopsis).unwrap());
+        same(&path, &between(&page, "options", ROFF, &options));
+    }
+}
+
+#[test]
+fn completions_are_those_of_the_programs() {
+    for mut command in programs() {
+        let name = command.get_name().to_owned();
+        for (shell, file) in [(Shell::Bash, format!("{name}.bash")), (Shell::Zsh, format!("_{name}")), (Shell::Fish, format!("{name}.fish"))] {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, &name, &mut script);
+            same(&root().join("completions").join(file), &String::from_utf8(script).unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_statuses_is_the_same_everywhere() {
+    let page = root().join("man/baa.7");
+    let rows: String = TABLE.iter().map(|(status, meaning)| format!(".TP\n.B {}\n{meaning}\n", status.code())).collect();
+    same(&page, &between(&std::fs::read_to_string(&page).unwrap(), "statuses", ROFF, &format!("{rows}.TP\n.BI 128+ n\nended by signal\n.I n")));
+    let readme = root().join("README.md");
+    let rows: String = TABLE.iter().map(|(status, meaning)| format!("| {} | {meaning} |\n", status.code())).collect();
+    let table = format!("| status | meaning |\n|---|---|\n{rows}| 128+n | ended by signal n |");
+    same(&readme, &between(&std::fs::read_to_string(&readme).unwrap(), "statuses", ["<!-- ", " -->"], &table));
+}
+
+#[test]
+fn every_program_is_in_the_readme_the_manual_and_the_package() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let manual = std::fs::read_to_string(root().join("man/baa.7")).unwrap();
+    let names: Vec<String> = programs().iter().map(|command| command.get_name().to_owned()).collect();
+    for entry in std::fs::read_dir(root().join("bins")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(names.contains(&name), "{name} is not in tests/artefacts.rs");
+        assert!(manifest.contains(&format!("name = \"{name}\"")) && readme.contains(&name), "{name}");
+        assert!(manual.contains(&name.replace('-', "\\-")), "{name} is not in baa.7");
+    }
+}
+
+/// Long options in the examples of README and pages exist.
+#[test]
+fn examples_use_flags_that_exist() {
+    let mut known: Vec<String> =
+        programs().iter().flat_map(|command| command.get_arguments().filter_map(|one| one.get_long().map(str::to_owned)).collect::<Vec<_>>()).collect();
+    known.extend(["help", "version", "unit", "json"].map(str::to_owned));
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    for line in readme.lines().filter(|line| line.trim_start().starts_with("baa-")) {
+        for word in line.split_whitespace().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("--")) {
+            let flag = word.split(['=', ',', ')', '`']).next().unwrap();
+            assert!(known.iter().any(|one| one == flag), "--{flag} in: {line}");
+        }
+    }
+}

@@ -34,7 +34,11 @@ fn every_kind_of_target_answers_in_one_call() {
     ];
     let done = wait(&room, ["--json"].into_iter().chain(targets.iter().map(String::as_str)));
     let json = done.json();
-    assert_eq!((done.status, json["schema"].as_str(), json["ready"].as_bool(), done.stderr.as_str()), (0, Some("baa.healthwait/1"), Some(true), ""), "{done:?}");
+    assert_eq!(
+        (done.status, json["schema"].as_str(), json["ready"].as_bool(), done.stderr.as_str()),
+        (0, Some("baa.healthwait/1"), Some(true), ""),
+        "{done:?}"
+    );
     assert_eq!(json["targets"].as_array().unwrap().len(), targets.len());
     wait(&room, targets.iter().map(String::as_str)).expect(0, "", "");
 }
@@ -55,7 +59,11 @@ fn what_is_not_up_is_124_and_says_why() {
     for (target, why, class) in &cases {
         wait(&room, ["--attempts", "2", "--delay", "10ms", target]).failed_with(124, why);
         let json = wait(&room, ["--attempts", "2", "--delay", "10ms", "--json", target]).json();
-        assert_eq!((json["exit"].as_u64(), json["targets"][0]["attempts"].as_u64(), json["targets"][0]["last_error"]["class"].as_str()), (Some(124), Some(2), Some(*class)), "{json}");
+        assert_eq!(
+            (json["exit"].as_u64(), json["targets"][0]["attempts"].as_u64(), json["targets"][0]["last_error"]["class"].as_str()),
+            (Some(124), Some(2), Some(*class)),
+            "{json}"
+        );
     }
 }
 
@@ -151,7 +159,8 @@ fn secrets_reach_the_server_and_nobody_else() {
     let room = Room::new();
     let (one, other) = (port(), port());
     let _other = room.service(&format!("127.0.0.1:{other}"), &["--count", &room.text("other")]);
-    let _one = room.service(&format!("127.0.0.1:{one}"), &["--count", &room.text("one"), "--status", "302", "--redirect", &format!("http://127.0.0.1:{other}/")]);
+    let _one =
+        room.service(&format!("127.0.0.1:{one}"), &["--count", &room.text("one"), "--status", "302", "--redirect", &format!("http://127.0.0.1:{other}/")]);
     room.write("token", "hunter2\n");
     let url = format!("http://127.0.0.1:{one}/");
     let done = wait(&room, ["--token-file", &room.text("token"), "-H", "X-Key: s3cret", "--status", "404", "--attempts", "1", "--json", "-v", &url]);
@@ -236,7 +245,8 @@ fn a_command_that_is_a_probe_dies_with_its_children_at_the_deadline() {
 fn a_target_that_comes_up_is_noticed() {
     let (room, port) = (Room::new(), port());
     let targets = [format!("http://localhost:{port}/"), format!("file:{}", room.text("file"))];
-    let child = room.command("baa-healthwait").args(&targets).args(["--timeout", "50s", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child =
+        room.command("baa-healthwait").args(&targets).args(["--timeout", "50s", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     room.write("file", "");
     let _service = room.service(&format!("[::1]:{port}"), &[]);
@@ -270,14 +280,23 @@ fn the_death_of_a_watched_process_ends_it_at_once() {
     for (how, words) in [("exit 3", "it exited with 3"), ("kill -9 $$", "it was killed by SIGKILL")] {
         let mut watched = Command::new("/bin/sh").args(["-c", &format!("read x; {how}")]).stdin(Stdio::piped()).spawn().unwrap();
         let pid = watched.id().to_string();
-        let child = room.command("baa-healthwait").args(["--watch-pid", &pid, "--timeout", "50s", &format!("127.0.0.1:{port}")]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = room
+            .command("baa-healthwait")
+            .args(["--watch-pid", &pid, "--timeout", "50s", &format!("127.0.0.1:{port}")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_millis(50));
         watched.stdin.take().unwrap().write_all(b"\n").unwrap();
         watched.wait().unwrap();
         let done = collect(child);
         assert_eq!(done.status, 69, "{done:?}");
         // The kernel tells the status only since 6.15, and only once the parent has reaped it.
-        assert!(done.stderr == format!("baa-healthwait: process {pid} died: {words}\n") || done.stderr == format!("baa-healthwait: process {pid} died\n"), "{done:?}");
+        assert!(
+            done.stderr == format!("baa-healthwait: process {pid} died: {words}\n") || done.stderr == format!("baa-healthwait: process {pid} died\n"),
+            "{done:?}"
+        );
         wait(&room, ["--watch-pid", &pid, "file:/"]).failed_with(69, &format!("process {pid} is not alive"));
     }
 }
@@ -293,7 +312,8 @@ fn an_answer_counts_only_from_the_process_that_was_named() {
         wait(&room, ["--served-by", &pid, &target]).expect(0, "", "");
         // We started it: it is a descendant of ours.
         wait(&room, ["--served-by", &own, &target]).expect(0, "", "");
-        wait(&room, ["--attempts", "1", "--served-by", &stranger, &target]).failed_with(124, &format!("answered by process {pid} (service), not process {stranger} or a child of it"));
+        wait(&room, ["--attempts", "1", "--served-by", &stranger, &target])
+            .failed_with(124, &format!("answered by process {pid} (service), not process {stranger} or a child of it"));
         let json = wait(&room, ["--json", "--served-by", &pid, &target]).json();
         assert_eq!(json["targets"][0]["pid"].to_string(), pid);
     }
@@ -346,7 +366,14 @@ fn the_old_server_on_one_address_of_localhost_does_not_hide_the_new_one_on_the_o
 #[test]
 fn the_command_is_execd() {
     let room = Room::new();
-    let mut child = room.command("baa-healthwait").args(["file:/", "--", "sh", "-c", "echo $$; cat; exit 42"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = room
+        .command("baa-healthwait")
+        .args(["file:/", "--", "sh", "-c", "echo $$; cat; exit 42"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     child.stdin.take().unwrap().write_all(b"through\n").unwrap();
     collect(child).expect(42, &format!("{pid}\nthrough\n"), "");
@@ -377,13 +404,14 @@ fn signals_end_it_with_128_and_their_number() {
 #[test]
 fn a_closed_or_full_stdout_is_an_error_for_an_answer() {
     let room = Room::new();
-    for arguments in [vec!["--json", "file:/"]] {
-        let full = finish(Command::new("/bin/sh").args(["-c", "exec \"$0\" \"$@\" > /dev/full"]).arg(binary("baa-healthwait")).args(&arguments));
-        full.failed_with(74, "cannot write the answer: no space left on device");
-        let closed = finish(Command::new("/bin/sh").args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(binary("baa-healthwait")).args(&arguments));
-        assert_eq!(closed.status, if closed.stderr.is_empty() { 0 } else { 74 }, "{closed:?}");
-        drop(room.path(""));
-    }
+    let run = |shell: &str| finish(Command::new("/bin/sh").args(["-c", shell]).arg(binary("baa-healthwait")));
+    run("exec \"$0\" --json file:/ > /dev/full").failed_with(74, "cannot write the answer: no space left on device");
+    run("exec \"$0\" --json file:/ >&-").failed_with(74, "cannot write the answer: stdout is closed");
+    run("exec \"$0\" file:/ >&-").expect(0, "", "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let piped = room.command("baa-healthwait").args(["--json", "file:/"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    collect(piped).failed_with(74, "cannot write the answer: broken pipe");
     let help = finish(Command::new("/bin/sh").args(["-c", "\"$0\" --help | true"]).arg(binary("baa-healthwait")));
     help.expect(0, "", "");
 }
@@ -402,7 +430,11 @@ fn stable_for_and_successes_want_more_than_one_lucky_probe() {
 #[test]
 fn what_is_no_http_is_told_apart() {
     let room = Room::new();
-    for (says, class, why) in [(&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "protocol", "the answer is not HTTP"), (b"", "reset", "closed the connection without an answer"), (b"HTTP/1.1 200 OK\r\nContent-", "reset", "closed the connection in the head")] {
+    for (says, class, why) in [
+        (&b"SSH-2.0-OpenSSH_9.2\r\n"[..], "protocol", "the answer is not HTTP"),
+        (b"", "reset", "closed the connection without an answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-", "reset", "closed the connection in the head"),
+    ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         std::thread::spawn(move || {

@@ -10,7 +10,9 @@ fn conductor(room: &Room, port: u16, arguments: &[&str], more: &str) {
     let service = example("service").to_string_lossy().into_owned();
     let mut words = vec![service.as_str(), "--listen", &listen];
     words.extend(arguments);
-    let environment = format!("<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string><key>TOKEN</key><string>hunter2</string></dict>");
+    let environment = format!(
+        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string><key>TOKEN</key><string>hunter2</string></dict>"
+    );
     room.plist(LABEL, &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{more}"));
 }
 
@@ -54,13 +56,20 @@ fn the_edited_file_is_what_runs_afterwards() {
 fn the_environment_is_the_jobs_and_its_values_are_never_told() {
     let (room, port) = (Room::new(), port());
     let out = format!("<key>StandardOutPath</key><string>{}</string>", room.text("env"));
-    room.plist(LABEL, &["/bin/sh", "-c", "env; exec sleep 1000"], &format!("<key>RunAtLoad</key><true/>{out}<key>EnvironmentVariables</key><dict><key>TOKEN</key><string>hunter2</string></dict>"));
+    room.plist(
+        LABEL,
+        &["/bin/sh", "-c", "env; exec sleep 1000"],
+        &format!("<key>RunAtLoad</key><true/>{out}<key>EnvironmentVariables</key><dict><key>TOKEN</key><string>hunter2</string></dict>"),
+    );
     let health = format!("http://127.0.0.1:{port}/");
     let done = reload(&room, &["--health-url", &health, "--attempts", "1", "--delay", "10ms", "-v", "--json"]);
     assert_eq!(done.status, 69);
     let environment = std::fs::read_to_string(room.path("env")).unwrap();
     let names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
-    assert!(environment.contains("TOKEN=hunter2") && environment.contains(&format!("XPC_SERVICE_NAME={LABEL}")) && !names.contains(&"LAUNCHD_MODEL"), "{environment}");
+    assert!(
+        environment.contains("TOKEN=hunter2") && environment.contains(&format!("XPC_SERVICE_NAME={LABEL}")) && !names.contains(&"LAUNCHD_MODEL"),
+        "{environment}"
+    );
     for file in ["keeper.log", "status.json"] {
         assert!(!std::fs::read_to_string(room.path(&format!("run/jobs/{LABEL}/{file}"))).unwrap().contains("hunter2"));
     }
@@ -111,8 +120,15 @@ fn a_job_that_dies_is_started_again_by_its_keeper() {
 fn a_reload_from_inside_the_job_is_handed_over() {
     let (room, port) = (Room::new(), port());
     let once = room.text("once");
-    let variables = ["HOME=home", "XDG_STATE_HOME=state", "BAA_RUNTIME_DIR=run"].map(|pair| pair.split_once('=').map(|(name, dir)| format!("{name}={}", room.text(dir))).unwrap()).join(" ");
-    let reload_line = format!("{variables} {} --manager baa --install-dir {} -v > {} 2>&1", crate::support::binary("baa-reload").display(), room.text("agents"), room.text("inside"));
+    let variables = ["HOME=home", "XDG_STATE_HOME=state", "BAA_RUNTIME_DIR=run"]
+        .map(|pair| pair.split_once('=').map(|(name, dir)| format!("{name}={}", room.text(dir))).unwrap())
+        .join(" ");
+    let reload_line = format!(
+        "{variables} {} --manager baa --install-dir {} -v > {} 2>&1",
+        crate::support::binary("baa-reload").display(),
+        room.text("agents"),
+        room.text("inside")
+    );
     let script = format!("if [ ! -e {once} ]; then : > {once}; sleep 0.3; {reload_line}; fi; exec {} --listen 127.0.0.1:{port}", example("service").display());
     let environment = format!("<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>");
     room.plist(LABEL, &["/bin/sh", "-c", &script], &format!("<key>RunAtLoad</key><true/>{environment}"));
@@ -162,7 +178,11 @@ fn a_bad_file_is_refused_and_the_running_service_untouched() {
         (format!("<plist><dict>{label}</dict></plist>"), 78, "neither Program nor ProgramArguments"),
         (format!("<plist><dict>{label}<key>Program</key><string>/etc/passwd</string></dict></plist>"), 77, "is not executable"),
         (format!("<plist><dict>{label}<key>Program</key><string>/nonexistent</string></dict></plist>"), 66, "does not exist"),
-        (format!("<plist><dict>{label}{program}<key>StandardOutPath</key><string>/nonexistent/log</string></dict></plist>"), 66, "its directory does not exist"),
+        (
+            format!("<plist><dict>{label}{program}<key>StandardOutPath</key><string>/nonexistent/log</string></dict></plist>"),
+            66,
+            "its directory does not exist",
+        ),
         (format!("<plist><dict>{label}{program}<key>WorkingDirectory</key><string>/nonexistent</string></dict></plist>"), 66, "is not a directory"),
         (format!("<plist><dict>{label}{program}<key>UserName</key><string>nobody-of-that-name</string></dict></plist>"), 78, "no user"),
         (format!("<plist><dict>{label}{program}{}</dict></plist>", "<key>X</key><string>y</string>".repeat(60_000)), 65, "larger than"),

@@ -13,7 +13,9 @@ fn conductor(room: &Room, port: u16, arguments: &[&str], more: &str) {
     let service = example("service").to_string_lossy().into_owned();
     let mut words = vec![service.as_str(), "--listen", &listen];
     words.extend(arguments);
-    let environment = format!("<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}//</string><key>TOKEN</key><string>hunter2</string></dict>");
+    let environment = format!(
+        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}//</string><key>TOKEN</key><string>hunter2</string></dict>"
+    );
     let logs = format!("<key>StandardOutPath</key><string>{0}</string><key>StandardErrorPath</key><string>{0}</string>", room.text("log"));
     room.plist(LABEL, &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{logs}{more}"));
 }
@@ -117,7 +119,7 @@ fn without_kickstart_it_is_left_as_it_is_with_diagnostics() {
     assert!(lines[0].starts_with("baa-reload: conductor: it did not recover and must not be kicked: "), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains(&format!("health probe: http://127.0.0.1:{port}/healthz"))), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("last probe: refused")), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("launchd says of gui/501/") && line.contains("running, process ") && line.contains("1 runs")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("launchd says of gui/501/") && line.contains("running, process ") && line.contains("runs 1")), "{lines:#?}");
     assert!(lines.iter().any(|line| line.contains("serving lame as ")), "{lines:#?}");
     assert_eq!(*lines.last().unwrap(), format!("baa-reload: manual recovery: launchctl kickstart -k {DOMAIN}/{LABEL}"));
     assert!(!done.stderr.contains("hunter2"));
@@ -175,12 +177,18 @@ fn a_job_that_cannot_be_brought_back_is_reported_as_lost_with_the_command() {
     let done = finish(&mut launchd.reload(&["--json"]));
     assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (76, Some("lost")), "{done:?}");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
-    let repair = format!("baa-reload: manual recovery: launchctl enable {DOMAIN}/{LABEL}; launchctl bootstrap {DOMAIN} {plist} && launchctl kickstart {DOMAIN}/{LABEL}");
+    let repair =
+        format!("baa-reload: manual recovery: launchctl enable {DOMAIN}/{LABEL}; launchctl bootstrap {DOMAIN} {plist} && launchctl kickstart {DOMAIN}/{LABEL}");
     assert_eq!(done.stderr.lines().last(), Some(repair.as_str()));
     // And that command does repair it.
     launchd.faults(&["bad="]);
     let line = repair.split_once("recovery: ").unwrap().1;
-    let shell = finish(std::process::Command::new("/bin/sh").args(["-c", line]).env("LAUNCHD_MODEL", room.path("launchd")).env("PATH", format!("{}:/bin", room.text("launchd/bin"))));
+    let shell = finish(
+        std::process::Command::new("/bin/sh")
+            .args(["-c", line])
+            .env("LAUNCHD_MODEL", room.path("launchd"))
+            .env("PATH", format!("{}:/bin", room.text("launchd/bin"))),
+    );
     assert_eq!(shell.status, 0, "{shell:?}");
     assert!(launchd.pid(LABEL).is_some());
 }
@@ -222,7 +230,12 @@ fn a_reload_from_inside_the_job_is_handed_over() {
     let words: Vec<String> = std::iter::once(reload.get_program()).chain(reload.get_args()).map(|word| word.to_string_lossy().into_owned()).collect();
     let variables: String = reload.get_envs().filter_map(|(name, value)| Some(format!("{}='{}' ", name.to_str()?, value?.to_str()?))).collect();
     let once = room.text("once");
-    let script = format!("if [ ! -e {once} ]; then : > {once}; sleep 0.3; {variables} {} > {} 2>&1; fi; exec {} --listen 127.0.0.1:{port}", words.join(" "), room.text("inside"), example("service").display());
+    let script = format!(
+        "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {variables} {} > {} 2>&1; fi; exec {} --listen 127.0.0.1:{port}",
+        words.join(" "),
+        room.text("inside"),
+        example("service").display()
+    );
     let environment = format!("<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>");
     room.plist(LABEL, &["/bin/sh", "-c", &script], &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}"));
     launchd.bootstrap(LABEL);

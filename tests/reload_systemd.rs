@@ -80,7 +80,13 @@ tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
     );
     let Some(done) = beside_systemd(&room, &script) else { return };
     let unit = "so.makefile.baa-conductor.service";
-    done.expect(0, &format!("\"outcome\":\"recovered-by-kick\"\n69\nbaa-reload: manual recovery: systemctl --user reset-failed {unit}; systemctl --user restart {unit}\n1\n"), "");
+    done.expect(
+        0,
+        &format!(
+            "\"outcome\":\"recovered-by-kick\"\n69\nbaa-reload: manual recovery: systemctl --user reset-failed {unit}; systemctl --user restart {unit}\n1\n"
+        ),
+        "",
+    );
 }
 
 #[test]

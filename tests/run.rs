@@ -41,8 +41,17 @@ fn on_failure_ends_with_success_and_restarts_after_failure() {
 #[test]
 fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     let room = Room::new();
-    let script = format!("trap 'echo usr1 > {0}.usr1' USR1; trap 'exit 0' TERM; ps -o sid= -p $$ > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done", room.text("sid"));
-    let child = room.command("baa-run").args(["--restart", "never", "--label", "x", "--", "/bin/sh", "-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let script = format!(
+        "trap 'echo usr1 > {0}.usr1' USR1; trap 'exit 0' TERM; ps -o sid= -p $$ > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
+        room.text("sid")
+    );
+    let child = room
+        .command("baa-run")
+        .args(["--restart", "never", "--label", "x", "--", "/bin/sh", "-c", &script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     until("the command is ready", || room.path("sid").exists());
     assert_eq!(std::fs::read_to_string(room.path("sid")).unwrap().trim(), status(&room, "x")["pid"].to_string());
     signal(child.id(), Signal::SIGUSR1);
@@ -55,8 +64,15 @@ fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
 fn a_command_that_ignores_term_is_killed_with_its_tree() {
     let room = Room::new();
     // The grandchild leaves session and parent behind and ignores TERM too.
-    let script = format!("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & sleep 1000", room.text("grandchild"));
-    let child = room.command("baa-run").args(["-q", "--stop-timeout", "200ms", "--", "/bin/sh", "-c", &script]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let script =
+        format!("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & sleep 1000", room.text("grandchild"));
+    let child = room
+        .command("baa-run")
+        .args(["-q", "--stop-timeout", "200ms", "--", "/bin/sh", "-c", &script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     until("the grandchild", || room.path("grandchild").exists());
     let grandchild: u64 = std::fs::read_to_string(room.path("grandchild")).unwrap().trim().parse().unwrap();
     signal(child.id(), Signal::SIGTERM);
@@ -68,7 +84,13 @@ fn a_command_that_ignores_term_is_killed_with_its_tree() {
 fn a_second_signal_does_not_wait() {
     let room = Room::new();
     let script = format!("trap '' TERM INT; : > {}; while :; do sleep 1000; done", room.text("up"));
-    let child = room.command("baa-run").args(["-q", "--stop-timeout", "0", "--", "/bin/sh", "-c", &script]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = room
+        .command("baa-run")
+        .args(["-q", "--stop-timeout", "0", "--", "/bin/sh", "-c", &script])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     until("the command is up", || room.path("up").exists());
     signal(child.id(), Signal::SIGINT);
     std::thread::sleep(std::time::Duration::from_millis(30));
@@ -79,7 +101,11 @@ fn a_second_signal_does_not_wait() {
 #[test]
 fn one_of_many_keepers_of_a_label_wins() {
     let room = Room::new();
-    let children: Vec<_> = (0..10).map(|_| room.command("baa-run").args(["-q", "--label", "one", "--", "/bin/sleep", "1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()).collect();
+    let children: Vec<_> = (0..10)
+        .map(|_| {
+            room.command("baa-run").args(["-q", "--label", "one", "--", "/bin/sleep", "1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
     until("a keeper is up", || room.run("baa-run", ["ctl", "status", "one"]).status == 0);
     let winner = u32::try_from(status(&room, "one")["keeper"].as_u64().unwrap()).unwrap();
     // The losers first: one that still tries may have the lock once the winner is gone.
@@ -97,7 +123,7 @@ fn ctl_starts_stops_and_restarts() {
     room.run("baa-run", ["--detach", "--job", &plist]).expect(0, "", "");
     room.run("baa-run", ["--detach", "--job", &plist]).failed_with(75, "another baa-run does");
     // Neither RunAtLoad nor KeepAlive: it is loaded and does not run.
-    room.run("baa-run", ["ctl", "status", "a.job"]).expect(1, "a.job: idle, 0 runs\n", "");
+    room.run("baa-run", ["ctl", "status", "a.job"]).expect(1, "a.job: idle, runs 0\n", "");
     assert_eq!(room.run("baa-run", ["ctl", "start", "a.job"]).status, 0);
     let first = status(&room, "a.job")["pid"].as_u64().unwrap();
     assert_eq!(room.run("baa-run", ["ctl", "restart", "a.job"]).status, 0);
@@ -163,7 +189,11 @@ fn a_job_can_run_as_another_user() {
         return;
     }
     let room = Room::new();
-    let plist = room.plist("a.job", &["/bin/sh", "-c", "id -un; id -gn; echo $HOME"], &format!("<key>UserName</key><string>nobody</string><key>StandardOutPath</key><string>{}</string><key>RunAtLoad</key><true/>", room.text("out")));
+    let plist = room.plist(
+        "a.job",
+        &["/bin/sh", "-c", "id -un; id -gn; echo $HOME"],
+        &format!("<key>UserName</key><string>nobody</string><key>StandardOutPath</key><string>{}</string><key>RunAtLoad</key><true/>", room.text("out")),
+    );
     room.run("baa-run", ["--restart", "never", "--job", &plist.to_string_lossy()]).expect(0, "", "");
     assert_eq!(std::fs::read_to_string(room.path("out")).unwrap(), "nobody\nnogroup\n/nonexistent\n");
 }

@@ -1,3 +1,5 @@
+//! The command line of baa-healthwait.
+
 use baa::act::wait::target::Newer;
 use baa::probe::http::{JsonValue, Statuses};
 use baa::program::Common;

@@ -1,3 +1,5 @@
+//! The command line of baa-reload.
+
 use baa::program::Common;
 use baa::words::span;
 use clap::{Parser, ValueEnum};

@@ -1,3 +1,5 @@
+//! The command line of baa-run.
+
 use baa::program::Common;
 use baa::words::span;
 use clap::{Parser, Subcommand, ValueEnum};

@@ -72,7 +72,8 @@ fn order(args: &Args) -> Result<Order> {
     let path = std::path::absolute(path).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
     let job = Job::read(&path)?;
     job.check(&job.label)?;
-    let start_at_once = job.run_at_load || job.keep_alive == KeepAlive::Always(true) || matches!(job.keep_alive, KeepAlive::When { successful_exit: Some(_), .. });
+    let start_at_once =
+        job.run_at_load || job.keep_alive == KeepAlive::Always(true) || matches!(job.keep_alive, KeepAlive::When { successful_exit: Some(_), .. });
     let policy = Policy {
         restart: restart(Restart::Job(job.keep_alive.clone())),
         start_at_once,

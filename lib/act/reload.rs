@@ -190,7 +190,11 @@ impl Reload<'_> {
         self.report.old = self.old.map(|old| old.pid);
         self.report.state.clone_from(&before);
         if let Some(signal) = (self.interrupted)() {
-            return Err(Halt { outcome: Outcome::Refused, status: ended_by(signal), reason: format!("ended by {} before anything was touched", signal.as_str()) });
+            return Err(Halt {
+                outcome: Outcome::Refused,
+                status: ended_by(signal),
+                reason: format!("ended by {} before anything was touched", signal.as_str()),
+            });
         }
         if let Some(before) = &before {
             self.take_down(before)?;
@@ -230,7 +234,9 @@ impl Reload<'_> {
 
     fn obey_signal(&self) -> Result<(), Halt> {
         match (self.interrupted)() {
-            Some(signal) => Err(Halt { outcome: Outcome::Interrupted, status: ended_by(signal), reason: format!("ended by {}; the job is registered", signal.as_str()) }),
+            Some(signal) => {
+                Err(Halt { outcome: Outcome::Interrupted, status: ended_by(signal), reason: format!("ended by {}; the job is registered", signal.as_str()) })
+            }
             None => Ok(()),
         }
     }

@@ -189,7 +189,8 @@ impl Wait {
     /// When there is something to do again, if nothing is observed before.
     pub fn wake(&self) -> Option<Instant> {
         let attempts = self.rules.attempts;
-        let idle = self.targets.iter().filter(|target| !target.in_flight && target.ready_after.is_none() && attempts.is_none_or(|limit| target.attempts < limit));
+        let idle =
+            self.targets.iter().filter(|target| !target.in_flight && target.ready_after.is_none() && attempts.is_none_or(|limit| target.attempts < limit));
         idle.map(|target| target.next).chain(self.rules.deadline).min()
     }
 
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn one_lucky_probe_is_not_enough_when_a_row_is_asked_for() {
-        let flaps = |_, at: u64| if at / 200 % 2 == 0 || at >= 3000 { up() } else { down(Class::Status) };
+        let flaps = |_, at: u64| if (at / 200).is_multiple_of(2) || at >= 3000 { up() } else { down(Class::Status) };
         let (verdict, at, _) = play(Rules { successes: 3, ..rules() }, 1, &flaps);
         assert_eq!((verdict, at), (Verdict::Ready, 3000));
         let (verdict, at, _) = play(Rules { stable_for: Duration::from_millis(250), ..rules() }, 1, &flaps);
@@ -266,7 +267,15 @@ mod tests {
 
     #[test]
     fn only_an_explicit_refusal_is_down() {
-        let hangs = |_, at: u64| if at < 500 { up() } else if at < 1000 { down(Class::Timeout) } else { down(Class::Refused) };
+        let hangs = |_, at: u64| {
+            if at < 500 {
+                up()
+            } else if at < 1000 {
+                down(Class::Timeout)
+            } else {
+                down(Class::Refused)
+            }
+        };
         let (verdict, at, _) = play(Rules { invert: true, ..rules() }, 1, &hangs);
         assert_eq!((verdict, at), (Verdict::Ready, 1000));
     }
@@ -283,7 +292,7 @@ mod tests {
 
     #[test]
     fn the_timeline_is_bounded() {
-        let flaps = |_, at: u64| if at / 100 % 2 == 0 { down(Class::Refused) } else { down(Class::Reset) };
+        let flaps = |_, at: u64| if (at / 100).is_multiple_of(2) { down(Class::Refused) } else { down(Class::Reset) };
         let (_, _, wait) = play(Rules { attempts: Some(1000), ..rules() }, 1, &flaps);
         assert_eq!(wait.targets()[0].timeline.len(), TIMELINE_LIMIT);
     }

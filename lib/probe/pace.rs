@@ -27,7 +27,13 @@ pub fn pause(moment: Moment, last: Option<&Failure>) -> Duration {
     let answers = last.is_none_or(|failure| !failure.class.is_down() && failure.class != Class::Timeout);
     match moment.cost {
         // Somebody answers, only not as wanted: asking it costs a server its time too.
-        Cost::Local if answers => if moment.age < Duration::from_secs(5) { Duration::from_millis(20) } else { Duration::from_millis(100) },
+        Cost::Local if answers => {
+            if moment.age < Duration::from_secs(5) {
+                Duration::from_millis(20)
+            } else {
+                Duration::from_millis(100)
+            }
+        }
         Cost::Local => {
             let slowest = match moment.age.as_secs() {
                 0..5 => 10,

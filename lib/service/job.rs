@@ -87,7 +87,9 @@ impl Job {
     pub fn read(path: &Path) -> Result<Job> {
         let doing = format!("cannot use job '{}'", path.display());
         let bytes = file::read(path, SIZE_LIMIT).map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => Error::new(Status::Malformed, format!("{doing}: {cause}")),
+            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => {
+                Error::new(Status::Malformed, format!("{doing}: {cause}"))
+            }
             _ => Error::io(&doing, &cause),
         })?;
         let value = parse(&bytes).map_err(|why| Error::new(Status::Malformed, format!("{doing}: {why}")))?;
@@ -230,7 +232,9 @@ impl Keys<'_> {
 fn from_keys(keys: &Keys<'_>, path: &Path, bytes: Vec<u8>) -> std::result::Result<Job, String> {
     let label = keys.text("Label")?.ok_or("it has no Label")?;
     crate::service::check_label(&label)?;
-    let strings = |value: &Value| value.as_array()?.iter().map(|one| one.as_string().filter(|text| !text.contains('\0')).map(str::to_owned)).collect::<Option<Vec<String>>>();
+    let strings = |value: &Value| {
+        value.as_array()?.iter().map(|one| one.as_string().filter(|text| !text.contains('\0')).map(str::to_owned)).collect::<Option<Vec<String>>>()
+    };
     let mut arguments = keys.take("ProgramArguments", "an array of strings", strings)?.unwrap_or_default();
     let program = match (keys.text("Program")?, arguments.first()) {
         (Some(program), _) => program,
@@ -243,7 +247,8 @@ fn from_keys(keys: &Keys<'_>, path: &Path, bytes: Vec<u8>) -> std::result::Resul
     if arguments.is_empty() {
         arguments.push(program.clone());
     }
-    let pairs = |value: &Value| value.as_dictionary()?.iter().map(|(key, value)| Some((key.clone(), value.as_string()?.to_owned()))).collect::<Option<Vec<_>>>();
+    let pairs =
+        |value: &Value| value.as_dictionary()?.iter().map(|(key, value)| Some((key.clone(), value.as_string()?.to_owned()))).collect::<Option<Vec<_>>>();
     let environment = keys.take("EnvironmentVariables", "a dictionary of strings", pairs)?.unwrap_or_default();
     if environment.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
         return Err("EnvironmentVariables holds a name or a value that no environment can hold".to_owned());
@@ -257,7 +262,14 @@ fn from_keys(keys: &Keys<'_>, path: &Path, bytes: Vec<u8>) -> std::result::Resul
     let umask = match keys.0.get("Umask") {
         None => None,
         // launchd.plist(5): an integer is decimal; a string is read in C's notation, so a leading 0 makes it octal.
-        Some(value) => Some(value.as_unsigned_integer().or_else(|| octal(value.as_string()?)).and_then(|mask| u32::try_from(mask).ok()).filter(|mask| *mask <= 0o777).ok_or("Umask is not a umask")?),
+        Some(value) => Some(
+            value
+                .as_unsigned_integer()
+                .or_else(|| octal(value.as_string()?))
+                .and_then(|mask| u32::try_from(mask).ok())
+                .filter(|mask| *mask <= 0o777)
+                .ok_or("Umask is not a umask")?,
+        ),
     };
     Ok(Job {
         label,

@@ -64,7 +64,11 @@ impl Launchd {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(Exit::Code(code)) => Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout))),
             Some(exit) => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} was {exit}", verb.name()) }),
-            None => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} did not return within {}", verb.name(), crate::words::span::show(CALL_LIMIT)) }),
+            None => Err(Trouble {
+                class: Class::Retry,
+                code: None,
+                text: format!("launchctl {} did not return within {}", verb.name(), crate::words::span::show(CALL_LIMIT)),
+            }),
         }
     }
 
@@ -112,7 +116,11 @@ impl Service for Launchd {
     fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
         match self.call(Verb::Print, &["print", &self.target()]) {
             Ok(text) => {
-                let seen = print::read(&text, &self.target()).ok_or_else(|| Trouble { class: Class::Retry, code: None, text: "launchctl print gave what cannot be read".to_owned() })?;
+                let seen = print::read(&text, &self.target()).ok_or_else(|| Trouble {
+                    class: Class::Retry,
+                    code: None,
+                    text: "launchctl print gave what cannot be read".to_owned(),
+                })?;
                 Ok(Some(state(&seen)))
             }
             Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
@@ -167,7 +175,10 @@ pub fn check_file(path: &Path) -> Result<()> {
     let found = std::fs::metadata(path).map_err(|cause| Error::io(format!("cannot use job '{}'", path.display()), &cause))?;
     let owner = found.uid() == 0 || found.uid() == crate::sys::user::own_uid();
     if !owner || found.mode() & 0o022 != 0 {
-        return Err(Error::new(Status::NotPermitted, format!("cannot use job '{}': launchd refuses a file that another user owns or that group or others can write", path.display())));
+        return Err(Error::new(
+            Status::NotPermitted,
+            format!("cannot use job '{}': launchd refuses a file that another user owns or that group or others can write", path.display()),
+        ));
     }
     Ok(())
 }

@@ -77,7 +77,11 @@ impl Systemd {
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(exit) => Err(classify(verb, exit, &finished)),
-            None => Err(Trouble { class: Class::Retry, code: None, text: format!("systemctl {verb} did not return within {}", crate::words::span::show(CALL_LIMIT)) }),
+            None => Err(Trouble {
+                class: Class::Retry,
+                code: None,
+                text: format!("systemctl {verb} did not return within {}", crate::words::span::show(CALL_LIMIT)),
+            }),
         }
     }
 
@@ -135,18 +139,26 @@ impl Service for Systemd {
             self.call(&["daemon-reload"]).map_err(trouble)?;
             seen = self.show().map_err(trouble)?;
         }
-        let detail = seen.get("LoadError").map_or(String::new(), |error| brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"'))));
+        let detail =
+            seen.get("LoadError").map_or(String::new(), |error| brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"'))));
         match seen.get("LoadState").map_or("", String::as_str) {
             "loaded" => {}
             "not-found" => return Err(refuse(Status::NoInput, "there is no such unit".to_owned())),
             "masked" => return Err(refuse(Status::BadConfig, "the unit is masked".to_owned())),
-            other => return Err(refuse(Status::BadConfig, format!("systemd cannot use the unit file ({other}{}{detail})", if detail.is_empty() { "" } else { ": " }))),
+            other => {
+                return Err(refuse(
+                    Status::BadConfig,
+                    format!("systemd cannot use the unit file ({other}{}{detail})", if detail.is_empty() { "" } else { ": " }),
+                ));
+            }
         }
         // systemd starts a missing program only to fail with 203 once the old process is gone.
         let program = seen.get("ExecStart").and_then(|start| start.split_once("path=")).and_then(|(_, rest)| rest.split(" ;").next());
         match program {
             Some(program) if !Path::new(program).exists() => Err(refuse(Status::NoInput, format!("program '{}' does not exist", brief(program)))),
-            Some(program) if !crate::sys::file::executable(Path::new(program)) => Err(refuse(Status::NotPermitted, format!("program '{}' is not executable", brief(program)))),
+            Some(program) if !crate::sys::file::executable(Path::new(program)) => {
+                Err(refuse(Status::NotPermitted, format!("program '{}' is not executable", brief(program))))
+            }
             _ => Ok(()),
         }
     }

@@ -215,7 +215,8 @@ impl<S: Read> Input<'_, S> {
                 return Err(Failure::new(Class::Protocol, format!("the head of the answer is larger than {HEAD_LIMIT} bytes")));
             }
             if !self.more()? {
-                let what = if self.buffer.len() == self.at { "closed the connection without an answer" } else { "closed the connection in the head of its answer" };
+                let what =
+                    if self.buffer.len() == self.at { "closed the connection without an answer" } else { "closed the connection in the head of its answer" };
                 return Err(Failure::new(Class::Reset, what));
             }
         }
@@ -280,7 +281,9 @@ impl<S: Read> Input<'_, S> {
 }
 
 fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
-    let field = |name: &str| response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| String::from_utf8_lossy(field.value).trim().to_owned());
+    let field = |name: &str| {
+        response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
+    };
     let length = match field("content-length") {
         Some(text) => Some(text.parse().map_err(|_| Failure::new(Class::Protocol, "the length of the answer is not a number"))?),
         None => None,

@@ -20,10 +20,8 @@ pub enum For {
 /// # Errors
 /// Those of poll(2), but for EINTR.
 pub fn wait(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>) -> io::Result<Vec<bool>> {
-    let mut set: Vec<PollFd<'_>> = fds
-        .iter()
-        .map(|(fd, what)| PollFd::new(*fd, if *what == For::Reading { PollFlags::POLLIN } else { PollFlags::POLLOUT }))
-        .collect();
+    let mut set: Vec<PollFd<'_>> =
+        fds.iter().map(|(fd, what)| PollFd::new(*fd, if *what == For::Reading { PollFlags::POLLIN } else { PollFlags::POLLOUT })).collect();
     loop {
         match nix::poll::poll(&mut set, timeout(until)) {
             Err(nix::errno::Errno::EINTR) => {}

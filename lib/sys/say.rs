@@ -5,6 +5,7 @@ use crate::words::exit::Status;
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How much a program says to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,9 +75,26 @@ pub fn program() -> String {
 /// # Errors
 /// A lost answer is an error (74): a closed pipe, a full disk.
 pub fn answer(text: &str) -> Result<()> {
+    if STDOUT_CLOSED.load(Ordering::Relaxed) {
+        return Err(Error::new(Status::Io, "cannot write the answer: stdout is closed"));
+    }
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
     written.map_err(|cause| Error::new(Status::Io, format!("cannot write the answer: {}", crate::words::error::reason(&cause))))
+}
+
+static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Run by the loader before Rust's own start, which puts /dev/null in the place of a closed stdout: afterwards nobody could tell.
+#[used]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+static LOOK_AT_STDOUT: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    // SAFETY: F_GETFD takes no argument and changes nothing; nothing of Rust's runtime is needed.
+    let flags = unsafe { libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) };
+    STDOUT_CLOSED.store(flags < 0, Ordering::Relaxed);
 }
 
 /// One line on a terminal that is written over and over; nothing elsewhere.

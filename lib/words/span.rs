@@ -68,7 +68,9 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, millis) in [("500ms", 500), ("2s", 2000), ("1m30s", 90_000), ("2", 2000), ("0.5", 500), ("0", 0), ("1.5s", 1500), ("1h", 3_600_000), ("1d", 86_400_000)] {
+        for (text, millis) in
+            [("500ms", 500), ("2s", 2000), ("1m30s", 90_000), ("2", 2000), ("0.5", 500), ("0", 0), ("1.5s", 1500), ("1h", 3_600_000), ("1d", 86_400_000)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
     }

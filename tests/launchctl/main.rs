@@ -192,7 +192,8 @@ impl Launchd {
         }
         let verb = *words.first().unwrap_or(&"");
         if self.faults.domain_code != 0 && verb != "model" {
-            let message = if verb == "print" && self.faults.domain_code == 125 { "Could not find domain for user gui: 501" } else { text(self.faults.domain_code) };
+            let message =
+                if verb == "print" && self.faults.domain_code == 125 { "Could not find domain for user gui: 501" } else { text(self.faults.domain_code) };
             return Some(fail(verb, self.faults.domain_code, message));
         }
         if matches!(verb, "bootstrap" | "kickstart" | "bootout") && self.roll() < self.faults.hiccups {
@@ -262,14 +263,17 @@ impl Launchd {
             self.faults.refusals -= 1;
             return no(self.faults.refusal_code);
         }
-        let strings = |key: &str| keys.get(key).and_then(plist::Value::as_array).map(|all| all.iter().map(|one| one.as_string().unwrap().to_owned()).collect::<Vec<_>>());
+        let strings =
+            |key: &str| keys.get(key).and_then(plist::Value::as_array).map(|all| all.iter().map(|one| one.as_string().unwrap().to_owned()).collect::<Vec<_>>());
         let flag = |key: &str| keys.get(key).and_then(plist::Value::as_boolean).unwrap_or(false);
         let seconds = |key: &str, default: u64| Duration::from_secs(keys.get(key).and_then(plist::Value::as_unsigned_integer).unwrap_or(default));
         let environment = keys.get("EnvironmentVariables").and_then(plist::Value::as_dictionary);
         let mut job = Job {
             path: path.to_owned(),
             arguments: strings("ProgramArguments").unwrap(),
-            environment: environment.map(|all| all.iter().map(|(key, value)| (key.clone(), value.as_string().unwrap().to_owned())).collect()).unwrap_or_default(),
+            environment: environment
+                .map(|all| all.iter().map(|(key, value)| (key.clone(), value.as_string().unwrap().to_owned())).collect())
+                .unwrap_or_default(),
             stdout: keys.get("StandardOutPath").and_then(plist::Value::as_string).map(str::to_owned),
             keep_alive: flag("KeepAlive"),
             exit_timeout: seconds("ExitTimeOut", 5),
@@ -310,7 +314,11 @@ impl Launchd {
         } else {
             job.gone_at = Some(Instant::now() + linger);
         }
-        if self.faults.bootout_code == 0 { (0, String::new(), String::new()) } else { fail("bootout", self.faults.bootout_code, text(self.faults.bootout_code)) }
+        if self.faults.bootout_code == 0 {
+            (0, String::new(), String::new())
+        } else {
+            fail("bootout", self.faults.bootout_code, text(self.faults.bootout_code))
+        }
     }
 
     fn kickstart(&mut self, target: &str, kill: bool) -> Option<Reply> {
@@ -345,7 +353,11 @@ impl Launchd {
 
     fn print(&self, target: &str) -> Reply {
         let Some(job) = self.jobs.get(target) else {
-            return (113, String::new(), format!("Bad request.\nCould not find service \"{}\" in domain for user gui: 501\n", target.rsplit('/').next().unwrap()));
+            return (
+                113,
+                String::new(),
+                format!("Bad request.\nCould not find service \"{}\" in domain for user gui: 501\n", target.rsplit('/').next().unwrap()),
+            );
         };
         let state = match (&job.child, job.leaving, job.spawn_at) {
             (Some(_), Some(_), _) if job.killed => "SIGKILLed",
@@ -354,12 +366,20 @@ impl Launchd {
             (None, _, Some(_)) => "spawn scheduled",
             _ => "not running",
         };
-        let mut out = format!("{target} = {{\n\tactive count = 1\n\tpath = {}\n\ttype = LaunchAgent\n\tstate = {state}\n\n\tprogram = {}\n\targuments = {{\n", job.path, job.arguments[0]);
+        let mut out = format!(
+            "{target} = {{\n\tactive count = 1\n\tpath = {}\n\ttype = LaunchAgent\n\tstate = {state}\n\n\tprogram = {}\n\targuments = {{\n",
+            job.path, job.arguments[0]
+        );
         job.arguments.iter().for_each(|argument| out.push_str(&format!("\t\t{argument}\n")));
         out.push_str("\t}\n\n\tinherited environment = {\n\t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners\n\t}\n\n\tenvironment = {\n");
         job.environment.iter().for_each(|(name, value)| out.push_str(&format!("\t\t{name} => {value}\n")));
         out.push_str(&format!("\t\tXPC_SERVICE_NAME => {}\n\t}}\n\n", target.rsplit('/').next().unwrap()));
-        out.push_str(&format!("\tdomain = gui/501 [100005]\n\tminimum runtime = {}\n\texit timeout = {}\n\truns = {}\n", job.throttle.as_secs(), job.exit_timeout.as_secs(), job.runs));
+        out.push_str(&format!(
+            "\tdomain = gui/501 [100005]\n\tminimum runtime = {}\n\texit timeout = {}\n\truns = {}\n",
+            job.throttle.as_secs(),
+            job.exit_timeout.as_secs(),
+            job.runs
+        ));
         if job.child.is_some() {
             out.push_str(&format!("\tpid = {}\n\timmediate reason = speculative\n", job.pid));
         }

@@ -1,7 +1,7 @@
 //! A small real HTTP service for tests, the demo and the bench, with the faults that services have in the field.
 //!
 //! It listens on `--listen`, answers `/healthz`, and can start late, serve nothing in its first life, ignore TERM, drain, leave orphans.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit, clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -206,6 +206,11 @@ fn orphan(ready: &str) {
     let mut command = std::process::Command::new("/bin/sh");
     command.args(["-c", &format!("/bin/sh -c \"{script}\" &").replace("$$", "\\$\\$")]);
     // SAFETY: setsid is async-signal-safe.
-    unsafe { std::os::unix::process::CommandExt::pre_exec(&mut command, || { libc::setsid(); Ok(()) }) };
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+            libc::setsid();
+            Ok(())
+        })
+    };
     command.status().unwrap();
 }

@@ -56,7 +56,12 @@ impl<'a> Launchd<'a> {
     }
 
     pub fn calls(&self) -> Vec<String> {
-        std::fs::read_to_string(self.room.path("launchd/calls")).unwrap_or_default().lines().filter(|line| !line.starts_with("model")).map(str::to_owned).collect()
+        std::fs::read_to_string(self.room.path("launchd/calls"))
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| !line.starts_with("model"))
+            .map(str::to_owned)
+            .collect()
     }
 }
 

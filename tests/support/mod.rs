@@ -74,7 +74,13 @@ impl Room {
     pub fn service(&self, listen: &str, arguments: &[&str]) -> Service {
         static COUNT: AtomicU16 = AtomicU16::new(0);
         let ready = self.text(&format!("ready{}", COUNT.fetch_add(1, Ordering::SeqCst)));
-        let child = Command::new(example("service")).args(["--listen", listen, "--ready", &ready]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(example("service"))
+            .args(["--listen", listen, "--ready", &ready])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         until("the service is ready", || Path::new(&ready).exists());
         Service { child }
     }
@@ -206,4 +212,3 @@ pub fn alive(pid: u64) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
 }
-

@@ -47,7 +47,9 @@ pub fn stop(label: &str) -> Result<Value> {
     };
     let watch = keeper.and_then(|pid| Watch::new(pid).ok().flatten());
     match watch {
-        Some(watch) if !watch.wait(crate::sys::clock::after(Instant::now(), patience)) => Err(Error::new(Status::TooLate, format!("{label} did not stop in time"))),
+        Some(watch) if !watch.wait(crate::sys::clock::after(Instant::now(), patience)) => {
+            Err(Error::new(Status::TooLate, format!("{label} did not stop in time")))
+        }
         _ => Ok(answer),
     }
 }
@@ -58,7 +60,7 @@ pub fn words(answer: &Value) -> String {
     let number = |key: &str| answer.get(key).and_then(Value::as_u64);
     let mut words = vec![format!("{}: {}", text("label").unwrap_or("?"), text("state").unwrap_or("?"))];
     words.extend(number("pid").map(|pid| format!("process {pid}")));
-    words.extend(number("runs").map(|runs| format!("{runs} runs")));
+    words.extend(number("runs").map(|runs| format!("runs {runs}")));
     words.extend(text("last_exit").map(|exit| format!("last {exit}")));
     words.extend(number("next_start_ms").map(|millis| format!("next start in {}", crate::words::span::show(Duration::from_millis(millis)))));
     words.join(", ")

@@ -63,7 +63,8 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         Some(office) => Some(Control::listen(&office.place.control())?),
         None => None,
     };
-    let mut shift = Shift { order, voice, office, keeper: Keeper::new(order.policy.clone()), main: None, spared: Vec::new(), not_started: None, finished: false };
+    let mut shift =
+        Shift { order, voice, office, keeper: Keeper::new(order.policy.clone()), main: None, spared: Vec::new(), not_started: None, finished: false };
     shift.run(&signals, control)?;
     Ok(Ended { status: shift.status(), json: shift.status_json(shift.keeper.state()) })
 }

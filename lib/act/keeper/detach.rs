@@ -32,10 +32,12 @@ pub fn detach(label: &str) -> Result<()> {
     let arguments = std::env::args_os().skip(1);
     let mut ours = true;
     // After `--` the arguments are the command's, and may be spelled the same.
-    let arguments: Vec<OsString> = arguments.filter(|argument| {
-        ours &= argument != "--";
-        !(ours && argument == "--detach")
-    }).collect();
+    let arguments: Vec<OsString> = arguments
+        .filter(|argument| {
+            ours &= argument != "--";
+            !(ours && argument == "--detach")
+        })
+        .collect();
     let mut spec = Spec::new(std::env::current_exe().map_err(cannot)?, arguments);
     spec.arg0 = Some("baa-run".into());
     spec.stdio = [Some(Stdio::null()), Some(Stdio::null()), Some(log.map_or_else(Stdio::null, Stdio::from))];

@@ -36,7 +36,11 @@ impl Reload<'_> {
     /// Tells the job to go and waits until it is gone: the process dead and the label free.
     pub(super) fn take_down(&mut self, before: &State) -> Result<(), Halt> {
         let patience = self.patience(before);
-        self.step(format!("taking it down ({} may take up to {} to exit)", self.old.map_or("it".to_owned(), |old| format!("process {}", old.pid)), span::show(patience)));
+        self.step(format!(
+            "taking it down ({} may take up to {} to exit)",
+            self.old.map_or("it".to_owned(), |old| format!("process {}", old.pid)),
+            span::show(patience)
+        ));
         let until = self.clock.now() + MARGIN;
         let mut backoff = Backoff::new();
         loop {
@@ -108,7 +112,11 @@ impl Reload<'_> {
         let reason = format!("{trouble}{more}");
         // Not lost at all: the old job never went.
         let still_there = matches!(self.service.inspect(), Ok(Some(_)));
-        if self.was_registered && !still_there { Halt { outcome: Outcome::Lost, status: Status::Lost, reason } } else { Halt { outcome: Outcome::Unhealthy, status: status_of(trouble), reason } }
+        if self.was_registered && !still_there {
+            Halt { outcome: Outcome::Lost, status: Status::Lost, reason }
+        } else {
+            Halt { outcome: Outcome::Unhealthy, status: status_of(trouble), reason }
+        }
     }
 
     /// Tries to register the job until `limit` is over. Signals do not end this: the job would be left unregistered.
@@ -189,7 +197,11 @@ impl Reload<'_> {
                         return Ok(());
                     }
                     if trouble.class != Class::Retry || self.clock.now() >= until {
-                        return Err(Halt { outcome: Outcome::Unhealthy, status: status_of(&trouble), reason: format!("it is registered but was not started: {trouble}") });
+                        return Err(Halt {
+                            outcome: Outcome::Unhealthy,
+                            status: status_of(&trouble),
+                            reason: format!("it is registered but was not started: {trouble}"),
+                        });
                     }
                     self.pause(backoff.next());
                 }

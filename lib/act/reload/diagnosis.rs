@@ -147,7 +147,7 @@ fn state_json(state: &State) -> Value {
 fn state_words(state: &State) -> String {
     let mut words = vec![state.word.clone()];
     words.push(state.pid.map_or("no process".to_owned(), |pid| format!("process {pid}")));
-    words.extend(state.runs.map(|runs| format!("{runs} runs")));
+    words.extend(state.runs.map(|runs| format!("runs {runs}")));
     words.extend(state.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
     words.extend(state.throttle.map(|throttle| format!("throttle {}", span::show(throttle))));
     words.join(", ")

@@ -1,9 +1,9 @@
 //! The proof of recovery: a good answer, from a process that is not the old one and belongs to the job, which then stays.
 
 use super::{Halt, Outcome, Proof, Reload};
+use crate::probe::Cost;
 use crate::probe::demand::Demand;
 use crate::probe::pace::{self, Moment};
-use crate::probe::Cost;
 use crate::service::{Kick, State};
 use crate::sys::process::{Identity, Pid};
 use crate::words::exit::Status;
@@ -92,7 +92,11 @@ impl Reload<'_> {
                 return Ok(false);
             }
             if self.request.deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(Halt { outcome: Outcome::Unhealthy, status: Status::TooLate, reason: format!("it did not recover before the deadline: {}", self.last()) });
+                return Err(Halt {
+                    outcome: Outcome::Unhealthy,
+                    status: Status::TooLate,
+                    reason: format!("it did not recover before the deadline: {}", self.last()),
+                });
             }
             self.pause(pause);
         }

@@ -64,7 +64,13 @@ pub fn words(wait: &Wait, ending: &Ending, names: &[String], invert: bool, now: 
         Ending::Signal(signal) => Some(format!("ended by {}", signal.as_str())),
         Ending::By(Verdict::TooLate) => {
             let wanted = if invert { "down" } else { "up" };
-            let laggards: Vec<String> = wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_none()).map(|(target, name)| laggard(target, name, invert)).collect();
+            let laggards: Vec<String> = wait
+                .targets()
+                .iter()
+                .zip(names)
+                .filter(|(target, _)| target.ready_after.is_none())
+                .map(|(target, name)| laggard(target, name, invert))
+                .collect();
             Some(format!("not {wanted} after {}: {}", span::show(wait.elapsed(now)), laggards.join("; ")))
         }
     }
@@ -73,7 +79,7 @@ pub fn words(wait: &Wait, ending: &Ending, names: &[String], invert: bool, now: 
 fn laggard(target: &Progress, name: &str, invert: bool) -> String {
     let why = match &target.last {
         _ if target.attempts == 0 => "no answer in time".to_owned(),
-        Some(last) if !target.timeline.last().is_some_and(|stretch| stretch.what == "up") => last.text.clone(),
+        Some(last) if target.timeline.last().is_none_or(|stretch| stretch.what != "up") => last.text.clone(),
         _ if invert => "still up".to_owned(),
         _ => "up, but not for long enough".to_owned(),
     };

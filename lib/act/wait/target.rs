@@ -1,5 +1,6 @@
 //! Targets, as people write them: which question each scheme stands for.
 
+use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::dns::Dns;
 use crate::probe::exec::Exec;
@@ -8,7 +9,6 @@ use crate::probe::http::{Http, JsonValue, Statuses};
 use crate::probe::process::Process;
 use crate::probe::tcp::Tcp;
 use crate::probe::unix::Unix;
-use crate::probe::Probe;
 use crate::service::launchd::Launchd;
 use crate::service::systemd::Systemd;
 use crate::service::unit::Unit;
@@ -104,7 +104,14 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Tar
 fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
     let want_body = !options.contains.is_empty() || !options.json.is_empty();
     Http {
-        request: Request { url, method: options.method.clone(), headers: options.headers.clone(), redirects: options.redirects, want_body, trust: options.trust.clone() },
+        request: Request {
+            url,
+            method: options.method.clone(),
+            headers: options.headers.clone(),
+            redirects: options.redirects,
+            want_body,
+            trust: options.trust.clone(),
+        },
         statuses: options.statuses.clone(),
         contains: options.contains.clone(),
         json: options.json.clone(),
@@ -156,7 +163,10 @@ impl Newer {
         match self {
             Newer::Process(pid) => match Identity::of(*pid) {
                 Some(who) => Ok(who.start),
-                None => Err(Error::new(Status::Unavailable, format!("cannot tell what is newer than process {pid}: it is not alive; give a time instead (@SECONDS)"))),
+                None => Err(Error::new(
+                    Status::Unavailable,
+                    format!("cannot tell what is newer than process {pid}: it is not alive; give a time instead (@SECONDS)"),
+                )),
             },
             Newer::Time(time) => Start::at(*time).ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot")),
         }

@@ -110,7 +110,9 @@ pub fn classify(verb: Verb, exit: i32, text: &str) -> Trouble {
     let code = by_text.unwrap_or(code);
     let said = brief(text);
     match row(code) {
-        Some((number, _, class, meaning)) => Trouble { class: *class, code: Some(*number), text: format!("launchctl {} gave {number}: {meaning}", verb.name()) },
+        Some((number, _, class, meaning)) => {
+            Trouble { class: *class, code: Some(*number), text: format!("launchctl {} gave {number}: {meaning}", verb.name()) }
+        }
         None => {
             let said = if said.is_empty() { String::new() } else { format!(": {said}") };
             Trouble { class: Retry, code: Some(code), text: format!("launchctl {} gave {code}{said}", verb.name()) }

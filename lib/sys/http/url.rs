@@ -235,7 +235,23 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none() {
-        for text in ["", "host", "ftp://host/", "http://", "http://:80/", "http://h:0/", "http://h:70000/", "http://h:+80/", "http://h:/", "http://a b/", "http://h/\r\nX: y", "http://[::1/", "http://[x]/", "http://::1/", "http+unix://relative:/x"] {
+        for text in [
+            "",
+            "host",
+            "ftp://host/",
+            "http://",
+            "http://:80/",
+            "http://h:0/",
+            "http://h:70000/",
+            "http://h:+80/",
+            "http://h:/",
+            "http://a b/",
+            "http://h/\r\nX: y",
+            "http://[::1/",
+            "http://[x]/",
+            "http://::1/",
+            "http+unix://relative:/x",
+        ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
     }
@@ -243,7 +259,13 @@ mod tests {
     #[test]
     fn a_redirect_leads_where_it_says() {
         let base = Url::parse("http://host:81/a/b?q").unwrap();
-        for (location, there) in [("/x", "http://host:81/x"), ("x", "http://host:81/a/x"), ("?y", "http://host:81/a/b?y"), ("//other/x", "http://other/x"), ("https://other", "https://other/")] {
+        for (location, there) in [
+            ("/x", "http://host:81/x"),
+            ("x", "http://host:81/a/x"),
+            ("?y", "http://host:81/a/b?y"),
+            ("//other/x", "http://other/x"),
+            ("https://other", "https://other/"),
+        ] {
             assert_eq!(base.join(location).unwrap().to_string(), there);
         }
         assert!(base.join("http+unix:///run/docker.sock:/").is_err());

@@ -23,12 +23,7 @@ pub(super) fn entry(pid: Pid) -> Option<Entry> {
     let info = info(pid)?;
     let start = Start(info.pbi_start_tvsec.checked_mul(1_000_000)?.checked_add(info.pbi_start_tvusec)?);
     let session = nix::unistd::getsid(Some(pid.raw())).map_or(0, nix::unistd::Pid::as_raw);
-    Some(Entry {
-        identity: Identity { pid, start },
-        parent: i32::try_from(info.pbi_ppid).ok()?,
-        session,
-        zombie: info.pbi_status == ZOMBIE,
-    })
+    Some(Entry { identity: Identity { pid, start }, parent: i32::try_from(info.pbi_ppid).ok()?, session, zombie: info.pbi_status == ZOMBIE })
 }
 
 pub(super) fn all() -> Vec<Entry> {

@@ -1,0 +1,46 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_baa_run_global_optspecs
+    string join \n job= label= restart= throttle= stop-timeout= detach q/quiet v/verbose n/dry-run json h/help V/version
+end
+
+function __fish_baa_run_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_baa_run_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_baa_run_using_subcommand
+    set -l cmd (__fish_baa_run_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c baa-run -n "__fish_baa_run_needs_command" -l job -d 'Keep the job of this launchd property list' -r -F
+complete -c baa-run -n "__fish_baa_run_needs_command" -l label -d 'Keep lock, status and control socket under this name [default: the job\'s Label]' -r
+complete -c baa-run -n "__fish_baa_run_needs_command" -l restart -d 'When to start it again [default: always, or what the job says]' -r -f -a "never\t'Never: end with its status'
+on-failure\t'After any end but an exit with 0'
+always\t'Always'"
+complete -c baa-run -n "__fish_baa_run_needs_command" -l throttle -d 'Shortest time between two starts [default: 1s, or the job\'s ThrottleInterval]' -r
+complete -c baa-run -n "__fish_baa_run_needs_command" -l stop-timeout -d 'How long it may take to stop before it is killed; 0 is without end [default: 20s, or the job\'s ExitTimeOut]' -r
+complete -c baa-run -n "__fish_baa_run_needs_command" -l detach -d 'Keep it in the background: return once the keeper is up'
+complete -c baa-run -n "__fish_baa_run_needs_command" -s q -l quiet -d 'Say nothing but errors'
+complete -c baa-run -n "__fish_baa_run_needs_command" -s v -l verbose -d 'Say every step'
+complete -c baa-run -n "__fish_baa_run_needs_command" -s n -l dry-run -d 'Say what would be done, and do nothing'
+complete -c baa-run -n "__fish_baa_run_needs_command" -l json -d 'Print one JSON object on stdout'
+complete -c baa-run -n "__fish_baa_run_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c baa-run -n "__fish_baa_run_needs_command" -s V -l version -d 'Print version'
+complete -c baa-run -n "__fish_baa_run_needs_command" -a "ctl" -d 'Ask the keeper of a label'
+complete -c baa-run -n "__fish_baa_run_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -l json -d 'Print one JSON object on stdout'
+complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c baa-run -n "__fish_baa_run_using_subcommand help; and not __fish_seen_subcommand_from ctl help" -f -a "ctl" -d 'Ask the keeper of a label'
+complete -c baa-run -n "__fish_baa_run_using_subcommand help; and not __fish_seen_subcommand_from ctl help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
