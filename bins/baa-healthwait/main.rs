@@ -42,6 +42,8 @@ fn wait(args: Args) -> Result<Status> {
     watched.extend(args.served_by);
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut line = LiveLine::new(!args.common.quiet && !args.common.json);
+    // Nobody looks at a pipe; there only events wake us.
+    let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
     let mut show = |wait: &Wait, now: Instant| {
         // The first moment decides most waits; a line that only flashes up tells nothing.
@@ -51,7 +53,7 @@ fn wait(args: Args) -> Result<Status> {
             shown = Some(now);
         }
     };
-    let (wait, ending) = patient::wait(rules(&args, began), &probes, &watched, &signals, &mut show)?;
+    let (wait, ending) = patient::wait(rules(&args, began), &probes, &watched, &signals, refresh, &mut show)?;
     drop(line);
     let now = Instant::now();
     if args.common.json {

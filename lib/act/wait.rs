@@ -77,9 +77,25 @@ pub struct Progress {
     pub timeline: Vec<Stretch>,
     cost: Cost,
     in_flight: bool,
+    pause: Duration,
     row: u32,
     row_began: Option<Instant>,
     next: Instant,
+}
+
+/// How long a probe may be repeated before it is told of.
+const REPEAT: Duration = Duration::from_millis(200);
+
+/// A probe to be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Of which target.
+    pub index: usize,
+    /// The end of the probe.
+    pub deadline: Instant,
+    /// While the target is plainly down, the probe may be repeated after this pause until then, and told of once: most of what
+    /// polling a free port costs is telling of it.
+    pub again: Option<(Duration, Instant)>,
 }
 
 /// A wait for several targets.
@@ -101,6 +117,7 @@ impl Wait {
             timeline: Vec::new(),
             cost: *cost,
             in_flight: false,
+            pause: Duration::ZERO,
             row: 0,
             row_began: None,
             next: now,
@@ -108,32 +125,38 @@ impl Wait {
         Wait { targets: costs.iter().map(fresh).collect(), rules, began: now }
     }
 
-    /// The targets to be probed now, each with the deadline of its probe. They count as in flight until `observe`.
-    pub fn due(&mut self, now: Instant) -> Vec<(usize, Instant)> {
+    /// The probes to be made now. Their targets count as in flight until `observe`.
+    pub fn due(&mut self, now: Instant) -> Vec<Due> {
         let end = now + self.rules.probe_timeout;
         let end = self.rules.deadline.map_or(end, |deadline| deadline.min(end));
         let attempts = self.rules.attempts;
+        let repeats = self.rules.rhythm == Rhythm::Adaptive && attempts.is_none() && !self.rules.invert;
         let mut due = Vec::new();
         for (index, target) in self.targets.iter_mut().enumerate() {
             let exhausted = attempts.is_some_and(|limit| target.attempts >= limit);
             if !target.in_flight && target.ready_after.is_none() && !exhausted && target.next <= now {
                 target.in_flight = true;
-                due.push((index, end));
+                let down = target.timeline.last().is_some_and(|last| last.what != "up") && target.last.as_ref().is_some_and(|last| last.class.is_down());
+                let again = (repeats && target.cost == Cost::Local && down).then(|| (target.pause, end.min(now + REPEAT)));
+                due.push(Due { index, deadline: end, again });
             }
         }
         due
     }
 
-    /// Takes what the probe of target `index` saw; `spent` is the processor time of one probe.
-    pub fn observe(&mut self, now: Instant, index: usize, seen: Result<Answer, Failure>, spent: Duration) {
+    /// Takes what the last of `count` probes of target `index` saw, those before it having been down; `spent` is the processor time of one.
+    pub fn observe(&mut self, now: Instant, index: usize, count: u32, seen: Result<Answer, Failure>, spent: Duration) {
         let Some(target) = self.targets.get_mut(index) else { return };
         target.in_flight = false;
-        target.attempts += 1;
+        target.attempts += count;
         let at = now - self.began;
         let what = seen.as_ref().map_or_else(|failure| failure.class.name(), |_| "up");
         let room = target.timeline.len() < TIMELINE_LIMIT;
+        if let Some(last) = target.timeline.last_mut().filter(|last| last.what != what) {
+            last.count += count - 1;
+        }
         match target.timeline.last_mut() {
-            Some(last) if last.what == what => last.count += 1,
+            Some(last) if last.what == what => last.count += count,
             _ if room => target.timeline.push(Stretch { at, what, count: 1 }),
             _ => {}
         }
@@ -157,6 +180,7 @@ impl Wait {
                 pace::pause(moment, seen.as_ref().err())
             }
         };
+        target.pause = pause;
         target.next = now + pause;
         // The last look of a stable span comes at its end, not a pause later.
         if let Some(began) = target.row_began.filter(|_| target.row >= self.rules.successes) {
@@ -228,9 +252,9 @@ mod tests {
         let mut now = began;
         let mut wait = Wait::new(rules, &vec![Cost::Local; count], now);
         loop {
-            for (index, _) in wait.due(now) {
+            for Due { index, .. } in wait.due(now) {
                 let millis = u64::try_from((now - began).as_millis()).unwrap();
-                wait.observe(now, index, world(index, millis), Duration::from_micros(30));
+                wait.observe(now, index, 1, world(index, millis), Duration::from_micros(30));
             }
             if let Some(verdict) = wait.verdict(now) {
                 return (verdict, u64::try_from((now - began).as_millis()).unwrap(), wait);

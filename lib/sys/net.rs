@@ -249,9 +249,7 @@ fn begin(address: SocketAddr) -> io::Result<(OwnedFd, bool)> {
 }
 
 fn start(family: AddressFamily, address: &dyn SockaddrLike) -> io::Result<(OwnedFd, bool)> {
-    let fd = nix::sys::socket::socket(family, SockType::Stream, SockFlag::empty(), None)?;
-    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    let fd = socket(family)?;
     // SAFETY: connect(2) reads `len` bytes of an address that outlives the call.
     let outcome = unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr(), address.len()) };
     match nix::errno::Errno::result(outcome) {
@@ -259,6 +257,19 @@ fn start(family: AddressFamily, address: &dyn SockaddrLike) -> io::Result<(Owned
         Err(nix::errno::Errno::EINPROGRESS) => Ok((fd, false)),
         Err(errno) => Err(errno.into()),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    Ok(nix::sys::socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn socket(family: AddressFamily) -> io::Result<OwnedFd> {
+    let fd = nix::sys::socket::socket(family, SockType::Stream, SockFlag::empty(), None)?;
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok(fd)
 }
 
 fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn, Failure> {

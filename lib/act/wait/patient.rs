@@ -1,6 +1,6 @@
 //! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the deadline.
 
-use super::{Rules, Verdict, Wait};
+use super::{Due, Rules, Verdict, Wait};
 use crate::probe::{Answer, Cost, Probe};
 use crate::sys::clock;
 use crate::sys::poll::{self, For};
@@ -27,11 +27,18 @@ pub enum Ending {
 const CLEAN_UP: Duration = Duration::from_millis(45);
 
 /// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called after every change
-/// and at least every 100 ms. Returns the state of the wait with how it ended.
+/// and at least every `refresh`. Returns the state of the wait with how it ended.
 ///
 /// # Errors
 /// Those of making threads and pipes.
-pub fn wait(rules: Rules, probes: &[Arc<dyn Probe>], watched: &[Pid], signals: &Signals, show: &mut dyn FnMut(&Wait, Instant)) -> Result<(Wait, Ending)> {
+pub fn wait(
+    rules: Rules,
+    probes: &[Arc<dyn Probe>],
+    watched: &[Pid],
+    signals: &Signals,
+    refresh: Duration,
+    show: &mut dyn FnMut(&Wait, Instant),
+) -> Result<(Wait, Ending)> {
     let cannot = |cause: std::io::Error| Error::io("cannot wait", &cause);
     let began = Instant::now();
     let costs: Vec<Cost> = probes.iter().map(|probe| probe.cost()).collect();
@@ -52,10 +59,10 @@ pub fn wait(rules: Rules, probes: &[Arc<dyn Probe>], watched: &[Pid], signals: &
             break Ending::Signal(*signal);
         }
         let now = Instant::now();
-        while let Ok((index, seen)) = desk.results.try_recv() {
+        while let Ok(Seen { index, count, last }) = desk.results.try_recv() {
             desk.flying -= 1;
-            probes_before += 1;
-            wait.observe(now, index, seen, spent * local);
+            probes_before += count;
+            wait.observe(now, index, count, last, spent * local);
         }
         if probes_before >= 8 {
             let used = clock::processor_time();
@@ -66,8 +73,8 @@ pub fn wait(rules: Rules, probes: &[Arc<dyn Probe>], watched: &[Pid], signals: &
         if let Some(verdict) = wait.verdict(now) {
             break Ending::By(verdict);
         }
-        for (index, deadline) in wait.due(now) {
-            desk.ask(index, deadline);
+        for due in wait.due(now) {
+            desk.ask(due);
         }
         let mut fds = vec![(signals.fd(), For::Reading), (desk.bell.fd(), For::Reading)];
         fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
@@ -75,7 +82,7 @@ pub fn wait(rules: Rules, probes: &[Arc<dyn Probe>], watched: &[Pid], signals: &
         if fds.len() < 2 + watches.len() {
             until = Some(until.unwrap_or(now + CLEAN_UP).min(now + Duration::from_millis(2)));
         }
-        let heartbeat = now + Duration::from_millis(100);
+        let heartbeat = now + refresh;
         poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
         desk.bell.silence();
     };
@@ -114,10 +121,17 @@ fn verb(exit: crate::sys::child::Exit) -> String {
     }
 }
 
+/// What a thread saw.
+struct Seen {
+    index: usize,
+    count: u32,
+    last: std::result::Result<Answer, Failure>,
+}
+
 /// Where threads lay down what they saw, and ring.
 struct Desk {
-    askers: Vec<Sender<Instant>>,
-    results: Receiver<(usize, std::result::Result<Answer, Failure>)>,
+    askers: Vec<Sender<Due>>,
+    results: Receiver<Seen>,
     bell: Arc<Bell>,
     flying: usize,
 }
@@ -128,11 +142,11 @@ impl Desk {
         let bell = Arc::new(Bell::new()?);
         let mut askers = Vec::new();
         for (index, probe) in probes.iter().cloned().enumerate() {
-            let (asker, asked) = channel::<Instant>();
+            let (asker, asked) = channel::<Due>();
             let (sender, bell) = (sender.clone(), bell.clone());
             std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
-                for deadline in asked {
-                    if sender.send((index, probe.ask(deadline))).is_err() {
+                for due in asked {
+                    if sender.send(ask(index, &*probe, due)).is_err() {
                         return;
                     }
                     bell.ring();
@@ -143,8 +157,8 @@ impl Desk {
         Ok(Desk { askers, results, bell, flying: 0 })
     }
 
-    fn ask(&mut self, index: usize, deadline: Instant) {
-        if self.askers[index].send(deadline).is_ok() {
+    fn ask(&mut self, due: Due) {
+        if self.askers[due.index].send(due).is_ok() {
             self.flying += 1;
         }
     }
@@ -159,5 +173,17 @@ impl Desk {
         while self.flying > 0 && self.results.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {
             self.flying -= 1;
         }
+    }
+}
+
+fn ask(index: usize, probe: &dyn Probe, due: Due) -> Seen {
+    let mut count = 1;
+    loop {
+        let last = probe.ask(due.deadline);
+        match (&last, due.again) {
+            (Err(failure), Some((pause, until))) if failure.class.is_down() && Instant::now() + pause < until => std::thread::sleep(pause),
+            _ => return Seen { index, count, last },
+        }
+        count += 1;
     }
 }
