@@ -1,5 +1,5 @@
 //! `make bench`: figures beside those of peers, as ratios from one run. Peers that are not here are named; `tests/bench/peers` fetches them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,6 @@ fn main() {
 
 /// Runs a command so many times and prints median and p95 in ms and the largest resident set in KiB.
 /// A small process of its own: the resident set of whoever forks is counted too (getrusage(2) keeps the maximum over exec).
-#[allow(unsafe_code)]
 fn measure(runs: usize, command: &[&str]) {
     let mut times = Vec::new();
     let mut largest = 0;
@@ -25,17 +24,23 @@ fn measure(runs: usize, command: &[&str]) {
     for _ in 0..runs {
         let began = Instant::now();
         let child = Command::new(command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        // SAFETY: a zeroed rusage and an int are filled by the kernel for a child that nobody else waits for.
-        let usage = unsafe {
-            let mut usage: libc::rusage = std::mem::zeroed();
-            libc::wait4(i32::try_from(child.id()).unwrap(), &raw mut status, 0, &raw mut usage);
-            usage
-        };
+        let usage = usage(child, &mut status);
         times.push(began.elapsed().as_secs_f64() * 1000.0);
         largest = largest.max(usage.ru_maxrss);
     }
     times.sort_by(f64::total_cmp);
     println!("{} {} {largest} {}", times[runs / 2], times[runs * 95 / 100], libc::WEXITSTATUS(status));
+}
+
+/// Waits for a child; what it used, and its status word.
+#[allow(unsafe_code)]
+fn usage(child: Child, status: &mut i32) -> libc::rusage {
+    // SAFETY: a zeroed rusage and an int are filled by the kernel for a child that nobody else waits for.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::wait4(i32::try_from(child.id()).unwrap(), status, 0, &raw mut usage);
+        usage
+    }
 }
 
 struct Bench {
@@ -216,7 +221,6 @@ impl Bench {
         println!();
     }
 
-    #[allow(unsafe_code)]
     fn share(&self) {
         println!("## Share of a core while waiting for a port on loopback   (to reach: 1 %)\n");
         let port = free_port();
@@ -224,12 +228,8 @@ impl Bench {
             let began = Instant::now();
             let timeout = seconds.to_string();
             let child = Command::new(self.ours()).args(["--timeout", &timeout, &format!("127.0.0.1:{port}")]).stderr(Stdio::null()).spawn().unwrap();
-            // SAFETY: as in `measure`.
-            let spent = unsafe {
-                let mut usage: libc::rusage = std::mem::zeroed();
-                libc::wait4(i32::try_from(child.id()).unwrap(), std::ptr::null_mut(), 0, &raw mut usage);
-                [usage.ru_utime, usage.ru_stime].iter().map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6).sum::<f64>()
-            };
+            let usage = usage(child, &mut 0);
+            let spent: f64 = [usage.ru_utime, usage.ru_stime].iter().map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6).sum();
             println!("  over the first {seconds:2} s                        {:.2} %", spent / began.elapsed().as_secs_f64() * 100.0);
         }
         println!();
