@@ -19,15 +19,6 @@ _baa__run() {
             baa__run,ctl)
                 cmd="baa__run__subcmd__ctl"
                 ;;
-            baa__run,help)
-                cmd="baa__run__subcmd__help"
-                ;;
-            baa__run__subcmd__help,ctl)
-                cmd="baa__run__subcmd__help__subcmd__ctl"
-                ;;
-            baa__run__subcmd__help,help)
-                cmd="baa__run__subcmd__help__subcmd__help"
-                ;;
             *)
                 ;;
         esac
@@ -35,7 +26,7 @@ _baa__run() {
 
     case "${cmd}" in
         baa__run)
-            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --detach --quiet --verbose --dry-run --json --help --version ctl help"
+            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --detach --quiet --verbose --dry-run --json --help --version ctl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -71,48 +62,6 @@ _baa__run() {
         baa__subcmd__run__subcmd__ctl)
             opts="-h --json --help status start restart stop"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__run__subcmd__help)
-            opts="ctl help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__run__subcmd__help__subcmd__ctl)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__run__subcmd__help__subcmd__help)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -39,8 +39,5 @@ complete -c baa-run -n "__fish_baa_run_needs_command" -l json -d 'Print one JSON
 complete -c baa-run -n "__fish_baa_run_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baa-run -n "__fish_baa_run_needs_command" -s V -l version -d 'Print version'
 complete -c baa-run -n "__fish_baa_run_needs_command" -a "ctl" -d 'Ask the keeper of a label'
-complete -c baa-run -n "__fish_baa_run_needs_command" -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -l json -d 'Print one JSON object on stdout'
 complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c baa-run -n "__fish_baa_run_using_subcommand help; and not __fish_seen_subcommand_from ctl help" -f -a "ctl" -d 'Ask the keeper of a label'
-complete -c baa-run -n "__fish_baa_run_using_subcommand help; and not __fish_seen_subcommand_from ctl help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

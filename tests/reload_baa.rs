@@ -210,6 +210,20 @@ fn a_dry_run_says_the_commands_and_touches_nothing() {
 }
 
 #[test]
+fn a_job_that_dies_at_its_start_is_told_of_with_its_end() {
+    let room = Room::new();
+    room.plist(
+        LABEL,
+        &["/bin/sh", "-c", "echo cannot open the database >&2; exit 3"],
+        &format!("<key>KeepAlive</key><true/><key>StandardErrorPath</key><string>{}</string>", room.text("err")),
+    );
+    let done = reload(&room, &["--attempts", "2", "--delay", "50ms", "--json"]);
+    let one = &done.json()["services"][0];
+    assert_eq!((done.status, one["state"]["last_exit"].as_str(), one["state"]["state"].as_str()), (69, Some("exited with 3"), Some("waiting")), "{done:?}");
+    assert!(done.stderr.contains("cannot open the database"), "{done:?}");
+}
+
+#[test]
 fn logs_that_cannot_be_read_cost_nothing() {
     let (room, port) = (Room::new(), port());
     nix::unistd::mkfifo(&room.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();

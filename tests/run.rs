@@ -42,7 +42,7 @@ fn on_failure_ends_with_success_and_restarts_after_failure() {
 fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     let room = Room::new();
     let script = format!(
-        "trap 'echo usr1 > {0}.usr1' USR1; trap 'exit 0' TERM; ps -o sid= -p $$ > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
+        "trap 'echo usr1 > {0}.usr1' USR1; trap 'exit 0' TERM; cut -d' ' -f6 /proc/$$/stat > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
         room.text("sid")
     );
     let child = room
@@ -161,6 +161,9 @@ fn a_state_directory_that_others_may_enter_is_refused() {
     std::fs::create_dir_all(room.path("run/jobs/open")).unwrap();
     std::fs::set_permissions(room.path("run/jobs/open"), std::fs::Permissions::from_mode(0o777)).unwrap();
     room.run("baa-run", ["--label", "open", "--", "true"]).failed_with(77, "not a private directory of ours (0700)");
+    std::fs::set_permissions(room.path("run"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    room.run("baa-run", ["--label", "x", "--", "true"]).failed_with(77, "others can change it");
+    std::fs::set_permissions(room.path("run"), std::fs::Permissions::from_mode(0o700)).unwrap();
     let long = "x".repeat(150);
     room.run("baa-run", ["--label", &long, "--", "true"]).failed_with(78, "too long for a socket");
 }

@@ -12,7 +12,15 @@ use std::time::Duration;
 /// Runs COMMAND, or the job of a launchd property list, in a session of its own; starts it again when it ends; stops it with TERM and,
 /// when that does not help, kills its whole tree.
 #[derive(Debug, Parser)]
-#[command(name = "baa-run", version, max_term_width = 100, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "baa-run",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    subcommand_value_name = "ctl VERB LABEL"
+)]
 pub struct Args {
     /// Ask a keeper that runs
     #[command(subcommand)]

@@ -41,7 +41,9 @@ impl Place {
         if self.control().as_os_str().len() > SOCKET_PATH_LIMIT {
             return Err(Error::new(Status::BadConfig, format!("{doing}: the path is too long for a socket; set BAA_RUNTIME_DIR to a shorter one")));
         }
-        file::private_dir(&self.directory).map_err(|cause| Error::io(doing, &cause))
+        // In /tmp another user may have made the first directory, and could put his own in the place of ours.
+        let base = file::runtime_dir();
+        file::own_dir(&base).and_then(|()| file::private_dir(&self.directory)).map_err(|cause| Error::io(doing, &cause))
     }
 
     /// The file that the keeper holds locked.

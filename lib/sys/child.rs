@@ -202,7 +202,7 @@ pub fn run(mut spec: Spec, deadline: Instant, limit: usize, cancelled: &AtomicBo
         }
         let now = Instant::now();
         if now >= deadline || cancelled.load(Ordering::SeqCst) {
-            kill_trees(&[child.identity.pid], &[]);
+            kill_trees(&[child.identity], &[]);
             let _ = wait(child.identity.pid);
             break None;
         }
@@ -308,11 +308,17 @@ pub fn signal(who: Identity, signal: Signal) {
     }
 }
 
-/// The live members of a job: `roots` with their descendants, and whoever is left in a session that one of them led; without the trees of `spared`.
-pub fn members(roots: &[Pid], spared: &[Pid]) -> Vec<Identity> {
+/// The live members of a job: `roots` with their descendants, and whoever is left in a session that one of them led, even when
+/// the leader is dead; without the trees of `spared`.
+pub fn members(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
     let table = Table::read();
-    let mut seeds: Vec<Pid> = roots.to_vec();
-    seeds.extend(table.entries().iter().filter(|entry| roots.iter().any(|root| root.number() == entry.session)).map(|entry| entry.identity.pid));
+    let holder = |pid: Pid| table.entries().iter().find(|entry| entry.identity.pid == pid && !entry.zombie);
+    // A pid is not given away while a session bears it; if another process has it now, that session is a stranger's.
+    let ours: Vec<Pid> = roots.iter().filter(|root| holder(root.pid).is_none_or(|entry| entry.identity == **root)).map(|root| root.pid).collect();
+    // Our own session holds whoever started us too.
+    let led = |session: i32| ours.iter().any(|pid| pid.number() == session && *pid != Pid::own());
+    let left = table.entries().iter().filter(|entry| led(entry.session)).map(|entry| entry.identity.pid);
+    let seeds: Vec<Pid> = ours.iter().copied().chain(left).collect();
     let kept = table.trees(spared);
     let mut found = table.trees(&seeds);
     found.retain(|one| !kept.contains(one) && one.pid != Pid::own());
@@ -320,7 +326,7 @@ pub fn members(roots: &[Pid], spared: &[Pid]) -> Vec<Identity> {
 }
 
 /// Kills `roots` and all their descendants but those of `spared`, again until none is left: one that forks meanwhile is met in the next round.
-pub fn kill_trees(roots: &[Pid], spared: &[Pid]) {
+pub fn kill_trees(roots: &[Identity], spared: &[Pid]) {
     for _ in 0..100 {
         let alive = members(roots, spared);
         if alive.is_empty() {

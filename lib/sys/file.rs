@@ -74,6 +74,20 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes `path` a directory that only we or root can change, 0700 where it is missing.
+///
+/// # Errors
+/// Those of mkdir(2); PermissionDenied for a directory that others can change.
+pub fn own_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let found = fs::symlink_metadata(path)?;
+    let ours = found.uid() == crate::sys::user::own_uid() || found.uid() == 0;
+    if !found.is_dir() || !ours || found.mode() & 0o022 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can change it"));
+    }
+    Ok(())
+}
+
 /// Reads all of `path`, a regular file of at most `limit` bytes. Never blocks on a FIFO.
 ///
 /// # Errors

@@ -209,6 +209,6 @@ pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
 
 /// Whether the process lives; a zombie does not.
 pub fn alive(pid: u64) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
+    let pid = baa::sys::process::Pid::new(i32::try_from(pid).unwrap()).unwrap();
+    baa::sys::process::Identity::of(pid).is_some()
 }

@@ -63,8 +63,17 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         Some(office) => Some(Control::listen(&office.place.control())?),
         None => None,
     };
-    let mut shift =
-        Shift { order, voice, office, keeper: Keeper::new(order.policy.clone()), main: None, spared: Vec::new(), not_started: None, finished: false };
+    let mut shift = Shift {
+        order,
+        voice,
+        office,
+        keeper: Keeper::new(order.policy.clone()),
+        main: None,
+        last_main: None,
+        spared: Vec::new(),
+        not_started: None,
+        finished: false,
+    };
     shift.run(&signals, control)?;
     Ok(Ended { status: shift.status(), json: shift.status_json(shift.keeper.state()) })
 }
@@ -98,18 +107,17 @@ impl Office {
     /// A keeper that was killed leaves its command behind; two of them must not run side by side.
     fn clear_predecessor(&self, exit_timeout: Duration, voice: &Voice) {
         let Some(left) = file::read(&self.place.status(), 64 * 1024).ok().and_then(|bytes| identity(&bytes)) else { return };
-        let alive = child::members(&[left.pid], &[]);
-        // Its session bears its pid for as long as anybody is in it, even when the leader is dead.
-        if alive.is_empty() || (!left.alive() && crate::sys::process::Identity::of(left.pid).is_some()) {
+        let alive = child::members(&[left], &[]);
+        if alive.is_empty() {
             return;
         }
         voice.warn(format!("{}: the last keeper died and left process {} behind; stopping it", self.label, left.pid));
         alive.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
         let until = Instant::now() + if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout };
-        while !child::members(&[left.pid], &[]).is_empty() && Instant::now() < until {
+        while !child::members(&[left], &[]).is_empty() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        child::kill_trees(&[left.pid], &[]);
+        child::kill_trees(&[left], &[]);
     }
 }
 
@@ -136,6 +144,7 @@ struct Shift<'a> {
     office: Option<Office>,
     keeper: Keeper,
     main: Option<Identity>,
+    last_main: Option<Identity>,
     spared: Vec<Pid>,
     not_started: Option<Error>,
     finished: bool,
@@ -217,6 +226,7 @@ impl Shift<'_> {
             Ok(Started { identity, .. }) => {
                 self.voice.step(format!("{}: started as process {}", self.name(), identity.pid));
                 self.main = Some(identity);
+                self.last_main = Some(identity);
                 self.not_started = None;
                 // Known on disk before anything else happens: should we be killed now, the next keeper finds it.
                 self.publish_with(State::Running(identity));
@@ -274,16 +284,9 @@ impl Shift<'_> {
         self.status_json(self.keeper.state())
     }
 
-    /// Where the tree of the command grows from: its main process, and whatever was orphaned to us.
-    fn roots(&self) -> Vec<Pid> {
-        let mut roots: Vec<Pid> = self.main.iter().map(|main| main.pid).collect();
-        let session = match self.keeper.state() {
-            State::Stopping(who, ..) | State::Running(who) => Some(who.pid),
-            _ => None,
-        };
-        roots.extend(session);
-        roots.push(Pid::own());
-        roots
+    /// Where the tree of the command grows from: the main process, dead or alive, and ourselves, to whom its orphans fall.
+    fn roots(&self) -> Vec<Identity> {
+        self.last_main.into_iter().chain(Identity::of(Pid::own())).collect()
     }
 
     /// What is left of the command, apart from its main process.
