@@ -6,7 +6,7 @@ CARGO   ?= cargo
 
 PROGRAMS := $(notdir $(wildcard bins/*))
 HOST     := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-# On Linux with glibc the programs are linked statically: half the memory, a third of the start-up time. Naming the target
+# On Linux with glibc the programs are linked statically: a third less memory, and a faster start. Naming the target
 # keeps the flag from the build's own macros, which must stay dynamic.
 STATIC   := $(if $(findstring linux-gnu,$(HOST)),-C target-feature=+crt-static)
 TARGET   := target/$(HOST)/release

@@ -1,20 +1,7 @@
 //! baa-reload on the embedded manager: real keepers, real processes, a real HTTP service.
 
-use crate::support::{Done, Room, alive, example, port, until};
+use crate::support::{CONDUCTOR as LABEL, Done, Room, alive, example, port, until};
 use serde_json::Value;
-
-const LABEL: &str = "so.makefile.baa-conductor";
-
-fn conductor(room: &Room, port: u16, arguments: &[&str], more: &str) {
-    let listen = format!("127.0.0.1:{port}");
-    let service = example("service").to_string_lossy().into_owned();
-    let mut words = vec![service.as_str(), "--listen", &listen];
-    words.extend(arguments);
-    let environment = format!(
-        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string><key>TOKEN</key><string>hunter2</string></dict>"
-    );
-    room.plist(LABEL, &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{more}"));
-}
 
 fn reload(room: &Room, arguments: &[&str]) -> Done {
     let agents = room.text("agents");
@@ -32,7 +19,7 @@ fn status(room: &Room) -> Value {
 #[test]
 fn a_job_is_started_and_then_replaced() {
     let (room, port) = (Room::new(), port());
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     let first = reload(&room, &["--json", "-q"]);
     assert_eq!((first.status, first.json()["services"][0]["old_pid"].as_u64()), (0, None), "{first:?}");
     let old = status(&room)["pid"].as_u64().unwrap();
@@ -45,10 +32,10 @@ fn a_job_is_started_and_then_replaced() {
 #[test]
 fn the_edited_file_is_what_runs_afterwards() {
     let (room, port) = (Room::new(), port());
-    conductor(&room, port, &["--status", "500"], "");
+    room.conductor(port, &["--status", "500"], "");
     let bad = reload(&room, &["--attempts", "1", "--delay", "10ms", "--json"]);
     assert_eq!((bad.status, bad.json()["services"][0]["last_probe"]["status"].as_u64()), (69, Some(500)), "{bad:?}");
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     assert_eq!(reload(&room, &[]).status, 0);
 }
 
@@ -79,7 +66,7 @@ fn the_environment_is_the_jobs_and_its_values_are_never_told() {
 fn a_job_that_ignores_term_and_left_an_orphan_is_killed_with_its_tree() {
     let (room, port) = (Room::new(), port());
     let orphan = room.text("orphan");
-    conductor(&room, port, &["--ignore-term", "--orphan", &orphan], "<key>ExitTimeOut</key><integer>1</integer>");
+    room.conductor(port, &["--ignore-term", "--orphan", &orphan], "<key>ExitTimeOut</key><integer>1</integer>");
     assert_eq!(reload(&room, &["-q"]).status, 0);
     until("the orphan", || std::path::Path::new(&orphan).exists());
     let orphaned: u64 = std::fs::read_to_string(&orphan).unwrap().trim().parse().unwrap();
@@ -93,7 +80,7 @@ fn a_job_that_ignores_term_and_left_an_orphan_is_killed_with_its_tree() {
 #[test]
 fn a_keeper_that_was_killed_is_replaced_and_its_job_does_not_run_twice() {
     let (room, port) = (Room::new(), port());
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     assert_eq!(reload(&room, &["-q"]).status, 0);
     let before = status(&room);
     let (keeper, old) = (before["keeper"].as_u64().unwrap(), before["pid"].as_u64().unwrap());
@@ -107,7 +94,7 @@ fn a_keeper_that_was_killed_is_replaced_and_its_job_does_not_run_twice() {
 #[test]
 fn a_job_that_dies_is_started_again_by_its_keeper() {
     let (room, port) = (Room::new(), port());
-    conductor(&room, port, &[], "<key>ThrottleInterval</key><integer>0</integer>");
+    room.conductor(port, &[], "<key>ThrottleInterval</key><integer>0</integer>");
     assert_eq!(reload(&room, &["-q"]).status, 0);
     let old = status(&room)["pid"].as_u64().unwrap();
     crate::support::signal(u32::try_from(old).unwrap(), nix::sys::signal::Signal::SIGKILL);
@@ -163,7 +150,7 @@ fn several_services_are_reloaded_in_order_and_the_worst_status_counts() {
 #[test]
 fn a_bad_file_is_refused_and_the_running_service_untouched() {
     let (room, port) = (Room::new(), port());
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     assert_eq!(reload(&room, &["-q"]).status, 0);
     let pid = status(&room)["pid"].clone();
     let program = "<key>ProgramArguments</key><array><string>/bin/sleep</string></array>";
@@ -200,7 +187,7 @@ fn a_bad_file_is_refused_and_the_running_service_untouched() {
 #[test]
 fn a_dry_run_says_the_commands_and_touches_nothing() {
     let (room, port) = (Room::new(), port());
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
     let plan = format!("# conductor\nbaa-run ctl stop {LABEL}\nbaa-run --detach --job {plist}\nbaa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n");
     reload(&room, &["-n"]).expect(0, &plan, "");
@@ -230,7 +217,7 @@ fn logs_that_cannot_be_read_cost_nothing() {
     let huge = std::fs::File::create(room.path("huge")).unwrap();
     huge.set_len(10_000_000_000).unwrap();
     let logs = format!("<key>StandardOutPath</key><string>{}</string><key>StandardErrorPath</key><string>{}</string>", room.text("fifo"), room.text("huge"));
-    conductor(&room, port, &["--answers-if", "/nonexistent"], &logs);
+    room.conductor(port, &["--answers-if", "/nonexistent"], &logs);
     let done = reload(&room, &["--attempts", "1", "--delay", "10ms"]);
     assert_eq!(done.status, 69, "{done:?}");
     assert!(done.stderr.contains("stdout log ") && done.stderr.contains("fifo: not a regular file"), "{done:?}");

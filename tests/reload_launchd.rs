@@ -1,30 +1,15 @@
 //! baa-reload on launchd: against a model of it, built from public reports (tests/launchctl); no line of this ran on a Mac.
 
 use crate::support::launchd::{DOMAIN, Launchd};
-use crate::support::{Room, alive, collect, example, finish, port, signal, until};
+use crate::support::{CONDUCTOR as LABEL, Room, alive, collect, example, finish, port, signal, until};
 use nix::sys::signal::Signal;
 use std::process::Stdio;
-
-const LABEL: &str = "so.makefile.baa-conductor";
-
-/// The conductor's property list: the test service on `port`, with `arguments`.
-fn conductor(room: &Room, port: u16, arguments: &[&str], more: &str) {
-    let listen = format!("127.0.0.1:{port}");
-    let service = example("service").to_string_lossy().into_owned();
-    let mut words = vec![service.as_str(), "--listen", &listen];
-    words.extend(arguments);
-    let environment = format!(
-        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}//</string><key>TOKEN</key><string>hunter2</string></dict>"
-    );
-    let logs = format!("<key>StandardOutPath</key><string>{0}</string><key>StandardErrorPath</key><string>{0}</string>", room.text("log"));
-    room.plist(LABEL, &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{logs}{more}"));
-}
 
 #[test]
 fn a_loaded_job_is_replaced_by_a_new_process_that_answers() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     launchd.bootstrap(LABEL);
     let old = launchd.pid(LABEL).unwrap();
     let done = finish(&mut launchd.reload(&["--json", "-q"]));
@@ -39,7 +24,7 @@ fn a_loaded_job_is_replaced_by_a_new_process_that_answers() {
 fn a_job_that_was_not_loaded_is_loaded() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     let done = finish(&mut launchd.reload(&[]));
     assert_eq!((done.status, done.stdout.as_str()), (0, ""), "{done:?}");
     assert!(done.stderr.starts_with("baa-reload: conductor: recovered in ") && done.stderr.lines().count() == 1, "{done:?}");
@@ -50,7 +35,7 @@ fn a_job_that_was_not_loaded_is_loaded() {
 fn a_job_that_ignores_term_is_not_left_unloaded() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["linger=300", "drain=5,37,36,112,124"]);
-    conductor(&room, port, &["--ignore-term"], "<key>ExitTimeOut</key><integer>1</integer>");
+    room.conductor(port, &["--ignore-term"], "<key>ExitTimeOut</key><integer>1</integer>");
     launchd.bootstrap(LABEL);
     let old = launchd.pid(LABEL).unwrap();
     let done = finish(&mut launchd.reload(&["--json"]));
@@ -73,7 +58,7 @@ fn every_code_that_passes_is_waited_out() {
     ] {
         let (room, port) = (Room::new(), port());
         let launchd = Launchd::start(&room, &[]);
-        conductor(&room, port, &[], "");
+        room.conductor(port, &[], "");
         launchd.bootstrap(LABEL);
         launchd.faults(&faults);
         let done = finish(&mut launchd.reload(&["-v"]));
@@ -86,7 +71,7 @@ fn every_code_that_passes_is_waited_out() {
 fn a_disabled_label_is_enabled_before_it_is_loaded() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     launchd.bootstrap(LABEL);
     launchd.call(&["disable", &format!("{DOMAIN}/{LABEL}")]);
     assert_eq!(finish(&mut launchd.reload(&["-q"])).status, 0);
@@ -100,7 +85,7 @@ fn a_disabled_label_is_enabled_before_it_is_loaded() {
 fn a_job_that_does_not_serve_is_kicked_once_and_recovers() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &["--lame-first", &room.text("lame")], "");
+    room.conductor(port, &["--lame-first", &room.text("lame")], "");
     let done = finish(&mut launchd.reload(&["--json", "--attempts", "3", "--delay", "100ms"]));
     assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (0, Some("recovered-by-kick")), "{done:?}");
     assert!(done.stderr.contains("registered but not healthy"), "{done:?}");
@@ -112,7 +97,7 @@ fn a_job_that_does_not_serve_is_kicked_once_and_recovers() {
 fn without_kickstart_it_is_left_as_it_is_with_diagnostics() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &["--lame-first", &room.text("lame")], "");
+    room.conductor(port, &["--lame-first", &room.text("lame")], "");
     let done = finish(&mut launchd.reload(&["--skip-kickstart", "--attempts", "2", "--delay", "50ms"]));
     assert_eq!((done.status, done.stdout.as_str()), (69, ""), "{done:?}");
     let lines: Vec<&str> = done.stderr.lines().collect();
@@ -131,7 +116,7 @@ fn without_kickstart_it_is_left_as_it_is_with_diagnostics() {
 fn the_answer_of_another_process_does_not_count() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     let squatter = room.service(&format!("127.0.0.1:{port}"), &[]);
     let done = finish(&mut launchd.reload(&["--json", "--attempts", "2", "--delay", "50ms"]));
     let one = &done.json()["services"][0];
@@ -143,7 +128,7 @@ fn the_answer_of_another_process_does_not_count() {
 fn a_process_that_answers_and_dies_has_not_recovered() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &["--exit-after", "300"], "<key>ThrottleInterval</key><integer>1</integer>");
+    room.conductor(port, &["--exit-after", "300"], "<key>ThrottleInterval</key><integer>1</integer>");
     let done = finish(&mut launchd.reload(&["--json", "--settle", "2s", "--attempts", "2", "--delay", "1s"]));
     assert_eq!(done.status, 69, "{done:?}");
     assert!(done.json()["services"][0]["reason"].as_str().unwrap().contains("it did not recover"), "{done:?}");
@@ -153,9 +138,9 @@ fn a_process_that_answers_and_dies_has_not_recovered() {
 fn a_refused_file_gives_way_to_the_last_one_that_worked() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     assert_eq!(finish(&mut launchd.reload(&["-q"])).status, 0);
-    conductor(&room, port, &[], "<key>ProcessType</key><string>Interactive</string>");
+    room.conductor(port, &[], "<key>ProcessType</key><string>Interactive</string>");
     launchd.faults(&["bad=agents/"]);
     let done = finish(&mut launchd.reload(&["--json"]));
     let one = &done.json()["services"][0];
@@ -168,11 +153,11 @@ fn a_refused_file_gives_way_to_the_last_one_that_worked() {
 fn a_job_that_cannot_be_brought_back_is_reported_as_lost_with_the_command() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     launchd.bootstrap(LABEL);
     // The file is edited after it was loaded: nothing is known to have worked.
     std::thread::sleep(std::time::Duration::from_millis(20));
-    conductor(&room, port, &[], "<key>ProcessType</key><string>Interactive</string>");
+    room.conductor(port, &[], "<key>ProcessType</key><string>Interactive</string>");
     launchd.faults(&["bad=agents/"]);
     let done = finish(&mut launchd.reload(&["--json"]));
     assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (76, Some("lost")), "{done:?}");
@@ -198,7 +183,7 @@ fn a_domain_that_is_not_there_is_told_and_nothing_is_touched() {
     for (code, status) in [(125, 69), (112, 69), (13, 77)] {
         let (room, port) = (Room::new(), port());
         let launchd = Launchd::start(&room, &[&format!("domain={code}")]);
-        conductor(&room, port, &[], "");
+        room.conductor(port, &[], "");
         let done = finish(&mut launchd.reload(&["--json"]));
         assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (status, Some("refused")), "{done:?}");
         assert!(launchd.calls().iter().all(|call| call.starts_with("print")));
@@ -210,7 +195,7 @@ fn a_signal_in_the_middle_waits_until_the_job_is_registered() {
     for sent in [Signal::SIGTERM, Signal::SIGINT] {
         let (room, port) = (Room::new(), port());
         let launchd = Launchd::start(&room, &["linger=400"]);
-        conductor(&room, port, &["--drain", "200"], "");
+        room.conductor(port, &["--drain", "200"], "");
         launchd.bootstrap(LABEL);
         let child = launchd.reload(&["--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
@@ -250,7 +235,7 @@ fn a_reload_from_inside_the_job_is_handed_over() {
 fn two_reloads_of_one_label_do_not_mix() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["linger=500"]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     launchd.bootstrap(LABEL);
     let first = launchd.reload(&["-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
@@ -263,7 +248,7 @@ fn two_reloads_of_one_label_do_not_mix() {
 fn a_launchctl_that_blocks_does_not_block_the_reload() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["pended=1", "blocked=1"]);
-    conductor(&room, port, &[], "");
+    room.conductor(port, &[], "");
     let done = finish(&mut launchd.reload(&["--json"]));
     assert_eq!(done.status, 0, "{done:?}");
     assert!(launchd.calls().iter().any(|call| call.ends_with("-> blocked")));
@@ -291,7 +276,7 @@ fn a_thousand_random_reloads_strand_nothing() {
                         arguments.push("--ignore-term");
                     }
                     let more = if roll(4) == 0 { "" } else { "<key>ThrottleInterval</key><integer>1</integer>" };
-                    conductor(&room, port, &arguments, &format!("<key>ExitTimeOut</key><integer>1</integer>{more}"));
+                    room.conductor(port, &arguments, &format!("<key>ExitTimeOut</key><integer>1</integer>{more}"));
                     let faults = [
                         format!("linger={}", roll(60)),
                         format!("drain={}", ["5", "37", "36", "5,37", "112,5", "124,5,36"][usize::try_from(roll(6)).unwrap()]),

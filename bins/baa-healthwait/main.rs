@@ -72,8 +72,7 @@ fn wait(args: Args) -> Result<Status> {
 
 fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -> Error {
     let cause = Spec::new(program, arguments).exec();
-    let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::NotFound } else { Status::NotExecutable };
-    Error::new(status, format!("cannot run '{}': {}", program.to_string_lossy(), baa::words::error::reason(&cause)))
+    Error::new(Status::of_failed_start(&cause), format!("cannot run '{}': {}", program.to_string_lossy(), baa::words::error::reason(&cause)))
 }
 
 fn rules(args: &Args, began: Instant) -> Rules {

@@ -1,7 +1,7 @@
 //! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken to over a socket in it.
 
-use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote};
-use crate::sys::child::{self, Exit, Spec};
+use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
 use crate::sys::net;
 use crate::sys::process::Pid;
@@ -10,11 +10,12 @@ use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-/// How long a keeper may take to answer, and `baa-run --detach` to come up.
+/// How long a keeper may take to answer.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long `baa-run --detach` may take: it gives its keeper a minute, which may have to stop what a killed one left behind.
+const UP_LIMIT: Duration = Duration::from_secs(70);
 /// The longest line of the protocol.
 pub const LINE_LIMIT: u64 = 16 * 1024;
 /// The longest path of a socket on every system that we run on (sockaddr_un of macOS, with its NUL).
@@ -146,14 +147,10 @@ impl Service for Embedded {
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
-        let deadline = Instant::now() + CALL_LIMIT + CALL_LIMIT;
         let mut spec = Spec::new(keeper_program(), [std::ffi::OsStr::new("--detach"), "--job".as_ref(), source.as_os_str()]);
         // The job must not stand in the directory that somebody happened to reload it from.
         spec.dir = Some(PathBuf::from("/"));
-        let finished = child::run(spec, deadline, LINE_LIMIT as usize, &AtomicBool::new(false)).map_err(|cause| {
-            let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
-            Trouble { class: Class::Final(status), code: None, text: format!("cannot run baa-run: {}", crate::words::error::reason(&cause)) }
-        })?;
+        let finished = run_tool("baa-run", spec, UP_LIMIT)?;
         let Some(exit) = finished.exit else {
             return Err(Trouble { class: Class::Retry, code: None, text: "baa-run did not come up in time".to_owned() });
         };

@@ -5,20 +5,18 @@
 pub mod code;
 mod print;
 
-use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote};
-use crate::sys::child::{self, Exit, Spec};
+use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use code::Verb;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// `kickstart -k` may take as long as the exit timeout, and blocks for minutes while a spawn is scheduled (KiroCrew#1698): every call ends here.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-const OUTPUT_LIMIT: usize = 256 * 1024;
 
 /// One job in one domain.
 #[derive(Clone, Debug)]
@@ -54,12 +52,7 @@ impl Launchd {
     }
 
     fn call(&self, verb: Verb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
-        let deadline = Instant::now() + CALL_LIMIT;
-        let spec = Spec::new("launchctl", arguments);
-        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
-            let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
-            Trouble { class: Class::Final(status), code: None, text: format!("cannot run launchctl: {}", crate::words::error::reason(&cause)) }
-        })?;
+        let finished = run_tool("launchctl", Spec::new("launchctl", arguments), CALL_LIMIT)?;
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(Exit::Code(code)) => Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout))),

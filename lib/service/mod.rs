@@ -6,9 +6,11 @@ pub mod launchd;
 pub mod systemd;
 pub mod unit;
 
+use crate::sys::child::{self, Finished, Spec};
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// What a job is doing, as its manager sees it.
@@ -174,6 +176,20 @@ pub trait Service {
 
     /// The command that brings the job back by hand; `registered` says what the manager knew last.
     fn repair(&self, source: &Path, registered: bool) -> String;
+}
+
+/// How much of a tool's output is read.
+const OUTPUT_LIMIT: usize = 256 * 1024;
+
+/// Runs a manager's tool, for at most `limit`.
+///
+/// # Errors
+/// `Final` when it cannot be started at all.
+fn run_tool(name: &str, spec: Spec, limit: Duration) -> Result<Finished, Trouble> {
+    child::run(spec, Instant::now() + limit, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
+        let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+        Trouble { class: Class::Final(status), code: None, text: format!("cannot run {name}: {}", crate::words::error::reason(&cause)) }
+    })
 }
 
 /// `text` as one word of a shell command.

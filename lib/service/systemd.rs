@@ -1,17 +1,15 @@
 //! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own, so nothing is lost between stop and start.
 
-use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote};
-use crate::sys::child::{self, Exit, Finished, Spec};
+use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::sys::child::{Exit, Finished, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const CALL_LIMIT: Duration = Duration::from_secs(10);
-const OUTPUT_LIMIT: usize = 256 * 1024;
 const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart";
 
 /// One unit of one manager.
@@ -68,12 +66,7 @@ impl Systemd {
 
     fn call(&self, arguments: &[&str]) -> std::result::Result<String, Trouble> {
         let verb = arguments.first().copied().unwrap_or_default();
-        let deadline = Instant::now() + CALL_LIMIT;
-        let spec = Spec::new("systemctl", self.arguments(arguments));
-        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
-            let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
-            Trouble { class: Class::Final(status), code: None, text: format!("cannot run systemctl: {}", crate::words::error::reason(&cause)) }
-        })?;
+        let finished = run_tool("systemctl", Spec::new("systemctl", self.arguments(arguments)), CALL_LIMIT)?;
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(exit) => Err(classify(verb, exit, &finished)),

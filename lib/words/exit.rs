@@ -88,6 +88,11 @@ impl Status {
         }
     }
 
+    /// The status for a command that could not be started: not found, or not executable.
+    pub fn of_failed_start(cause: &std::io::Error) -> Status {
+        if cause.kind() == std::io::ErrorKind::NotFound { Status::NotFound } else { Status::NotExecutable }
+    }
+
     /// The worse of two statuses: a signal before all else, then a job that was lost, then the higher number.
     pub fn worse(self, other: Status) -> Status {
         if rank(other) > rank(self) { other } else { self }

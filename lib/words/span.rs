@@ -49,6 +49,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// Whole milliseconds, as JSON carries spans.
+pub fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Writes a span for people: `12ms`, `1.5s`, `2m03s`.
 pub fn show(span: Duration) -> String {
     let millis = span.as_millis();

@@ -101,6 +101,29 @@ impl Room {
     }
 }
 
+/// The label of the service that the script reloads.
+pub const CONDUCTOR: &str = "so.makefile.baa-conductor";
+
+impl Room {
+    /// The conductor's property list: the test service on `port`, with `arguments`, `more` keys, and a secret.
+    pub fn conductor(&self, port: u16, arguments: &[&str], more: &str) {
+        let listen = format!("127.0.0.1:{port}");
+        let service = example("service").to_string_lossy().into_owned();
+        let mut words = vec![service.as_str(), "--listen", &listen];
+        words.extend(arguments);
+        let environment = format!(
+            "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}//</string><key>TOKEN</key><string>hunter2</string></dict>"
+        );
+        let log = self.text("log");
+        let logs = if more.contains("StandardOutPath") {
+            String::new()
+        } else {
+            format!("<key>StandardOutPath</key><string>{log}</string><key>StandardErrorPath</key><string>{log}</string>")
+        };
+        self.plist(CONDUCTOR, &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{logs}{more}"));
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         // Keepers and what they keep are known by the room in their environment.

@@ -12,7 +12,7 @@ use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use crate::words::span;
+use crate::words::span::{self, millis};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -360,13 +360,5 @@ impl Shift<'_> {
 }
 
 fn not_started(cause: std::io::Error) -> Error {
-    let status = match cause.kind() {
-        std::io::ErrorKind::NotFound => Status::NotFound,
-        _ => Status::NotExecutable,
-    };
-    Error::new(status, format!("cannot start it: {}", crate::words::error::reason(&cause)))
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", crate::words::error::reason(&cause)))
 }

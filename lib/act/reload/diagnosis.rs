@@ -4,10 +4,9 @@ use super::{Outcome, Proof, Report};
 use crate::service::State;
 use crate::service::job::Job;
 use crate::sys::file;
-use crate::words::span;
+use crate::words::span::{self, millis};
 use serde_json::{Value, json};
 use std::path::Path;
-use std::time::Duration;
 
 /// The name and version of the JSON object.
 pub const SCHEMA: &str = "baa.reload/1";
@@ -151,8 +150,4 @@ fn state_words(state: &State) -> String {
     words.extend(state.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
     words.extend(state.throttle.map(|throttle| format!("throttle {}", span::show(throttle))));
     words.join(", ")
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,7 +3,7 @@
 use super::{Progress, Verdict, Wait};
 use crate::act::wait::patient::Ending;
 use crate::words::exit::Status;
-use crate::words::span;
+use crate::words::span::{self, millis};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -50,10 +50,6 @@ fn one(target: &Progress, name: &str) -> Value {
         "last_error": target.last.as_ref().map(|last| json!({ "class": last.class.name(), "text": last.text })),
         "timeline": target.timeline.iter().map(|stretch| json!({ "at_ms": millis(stretch.at), "saw": stretch.what, "count": stretch.count })).collect::<Vec<_>>(),
     })
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Why the wait did not end well, in one line.
