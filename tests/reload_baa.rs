@@ -210,6 +210,23 @@ fn a_job_that_dies_at_its_start_is_told_of_with_its_end() {
     assert!(done.stderr.contains("cannot open the database"), "{done:?}");
 }
 
+/// A job that does its work and exits is not a service that died; nor is one that waits to be kicked and must not be.
+#[test]
+fn a_job_that_is_not_to_stay_has_recovered_when_it_is_done() {
+    let room = Room::new();
+    room.plist("so.makefile.baa-once", &["/bin/sh", "-c", "exit 0"], "<key>RunAtLoad</key><true/>");
+    for _ in 0..2 {
+        let done = reload(&room, &["--service", "once", "--json", "-q"]);
+        let json = done.json();
+        assert_eq!((done.status, json["services"][0]["outcome"].as_str()), (0, Some("recovered")), "{done:?}");
+    }
+    room.plist("so.makefile.baa-later", &["/bin/sleep", "1000"], "");
+    let done = reload(&room, &["--service", "later", "--skip-kickstart", "--json", "-q"]);
+    assert_eq!((done.status, done.json()["services"][0]["new_pid"].is_null()), (0, true), "{done:?}");
+    let done = reload(&room, &["--service", "later", "--json", "-q"]);
+    assert_eq!((done.status, done.json()["services"][0]["new_pid"].is_null()), (0, false), "{done:?}");
+}
+
 #[test]
 fn logs_that_cannot_be_read_cost_nothing() {
     let (room, port) = (Room::new(), port());

@@ -67,6 +67,18 @@ status=0; reload --label no-such-unit 2> $ROOM/said || status=$?; echo "$status 
 }
 
 #[test]
+fn a_oneshot_unit_has_recovered_when_it_is_done() {
+    let room = Room::new();
+    let script = format!(
+        r#"{PRELUDE}
+unit once Type=oneshot "ExecStart=/bin/sh -c 'echo x >> $ROOM/runs'"
+reload --label once -q; reload --label once --json -q > $ROOM/json; wc -l < $ROOM/runs; grep -o '"outcome":"recovered"' $ROOM/json"#
+    );
+    let Some(done) = beside_systemd(&room, &script) else { return };
+    done.expect(0, "2\n\"outcome\":\"recovered\"\n", "");
+}
+
+#[test]
 fn a_unit_that_does_not_answer_is_kicked_and_then_told_of() {
     let (room, port) = (Room::new(), port());
     let script = format!(

@@ -31,6 +31,18 @@ fn what_cannot_be_run_is_126_and_127() {
 }
 
 #[test]
+fn a_dry_run_starts_nothing() {
+    let room = Room::new();
+    room.run("baa-run", ["-n", "--json", "-q", "--", "touch", "ran"]).expect(
+        0,
+        "{\"schema\":\"baa.run/1\",\"dry_run\":true,\"label\":null,\"command\":[\"touch\",\"ran\"]}\n",
+        "",
+    );
+    room.run("baa-run", ["-n", "--", "touch", "a b"]).expect(0, "", "baa-run: would keep touch 'a b'\n");
+    assert!(!room.path("ran").exists() && !room.path("run").exists());
+}
+
+#[test]
 fn on_failure_ends_with_success_and_restarts_after_failure() {
     let room = Room::new();
     let script = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ]", room.text("count"));

@@ -33,8 +33,10 @@ fn wait(args: Args) -> Result<Status> {
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();
     if args.common.dry_run {
-        let names = names.join(", ");
-        voice.note(format!("would wait for {names}"));
+        voice.note(format!("would wait for {}", names.join(", ")));
+        if args.common.json {
+            say::answer(&report::plan(&names).to_string())?;
+        }
         return Ok(Status::Done);
     }
     let probes: Vec<Arc<dyn Probe>> = targets.into_iter().map(|target| target.probe).collect();

@@ -35,6 +35,9 @@ fn keep(args: &Args) -> Result<Status> {
     }
     if args.common.dry_run {
         voice.note(format!("would keep {}", words(&order.recipe)));
+        if args.common.json {
+            say::answer(&attend::plan(&order).to_string())?;
+        }
         return Ok(Status::Done);
     }
     if args.detach {

@@ -140,6 +140,8 @@ struct Reload<'a> {
     began: Instant,
     was_registered: bool,
     old: Option<Identity>,
+    /// What told the life before from others, where the manager has such a thing.
+    old_life: Option<String>,
     report: Report,
 }
 
@@ -167,7 +169,7 @@ pub fn reload(request: &Request<'_>, service: &dyn Service, clock: &dyn Clock, v
         healthy_after: None,
         elapsed: Duration::ZERO,
     };
-    let mut reload = Reload { request, service, clock, voice, interrupted, began: clock.now(), was_registered: false, old: None, report };
+    let mut reload = Reload { request, service, clock, voice, interrupted, began: clock.now(), was_registered: false, old: None, old_life: None, report };
     let end = reload.run();
     let mut report = reload.report;
     match end {
@@ -188,6 +190,7 @@ impl Reload<'_> {
         self.was_registered = before.is_some();
         self.old = before.as_ref().and_then(|state| state.pid).and_then(|pid| self.service.identify(pid));
         self.report.old = self.old.map(|old| old.pid);
+        self.old_life = before.as_ref().and_then(|state| state.life.clone());
         self.report.state.clone_from(&before);
         if let Some(signal) = (self.interrupted)() {
             return Err(Halt {

@@ -1,6 +1,6 @@
 //! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken to over a socket in it.
 
-use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
 use crate::sys::net;
@@ -12,8 +12,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a keeper may take to answer.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long `baa-run --detach` may take: it gives its keeper a minute, which may have to stop what a killed one left behind.
 const UP_LIMIT: Duration = Duration::from_secs(70);
 /// The longest line of the protocol.
@@ -77,8 +75,11 @@ impl Place {
     /// # Errors
     /// `Unregistered` when no keeper runs, `Retry` when one comes up, goes down or does not answer; else what it answered.
     pub fn ask(&self, request: &Value) -> std::result::Result<Value, Trouble> {
+        self.ask_until(request, Instant::now() + CALL_LIMIT)
+    }
+
+    fn ask_until(&self, request: &Value, deadline: Instant) -> std::result::Result<Value, Trouble> {
         let retry = |text: String| Trouble { class: Class::Retry, code: None, text };
-        let deadline = Instant::now() + CALL_LIMIT;
         let mut conn = match net::connect_unix(&self.control(), deadline) {
             Ok(conn) => conn,
             Err(failure) if failure.class.is_down() && !self.held() => {
@@ -134,8 +135,8 @@ impl Service for Embedded {
         self.place.make()
     }
 
-    fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
-        match self.place.ask(&json!({ "verb": "status" })) {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
+        match self.place.ask_until(&json!({ "verb": "status" }), deadline) {
             Ok(answer) => Ok(Some(state(&answer))),
             Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
@@ -150,7 +151,7 @@ impl Service for Embedded {
         let mut spec = Spec::new(keeper_program(), [std::ffi::OsStr::new("--detach"), "--job".as_ref(), source.as_os_str()]);
         // The job must not stand in the directory that somebody happened to reload it from.
         spec.dir = Some(PathBuf::from("/"));
-        let finished = run_tool("baa-run", spec, UP_LIMIT)?;
+        let finished = run_tool("baa-run", spec, Instant::now() + UP_LIMIT)?;
         let Some(exit) = finished.exit else {
             return Err(Trouble { class: Class::Retry, code: None, text: "baa-run did not come up in time".to_owned() });
         };
@@ -203,6 +204,7 @@ fn state(answer: &Value) -> State {
         exit_timeout: millis("exit_timeout_ms"),
         throttle: millis("throttle_ms"),
         source: text("job").map(PathBuf::from),
+        completed: word == "idle" && text("last_exit") == Some("exited with 0"),
         life: None,
     }
 }

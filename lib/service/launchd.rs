@@ -5,7 +5,7 @@
 pub mod code;
 mod print;
 
-use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
@@ -13,10 +13,7 @@ use crate::words::exit::Status;
 use code::Verb;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// `kickstart -k` may take as long as the exit timeout, and blocks for minutes while a spawn is scheduled (KiroCrew#1698): every call ends here.
-const CALL_LIMIT: Duration = Duration::from_secs(10);
+use std::time::{Duration, Instant};
 
 /// One job in one domain.
 #[derive(Clone, Debug)]
@@ -52,16 +49,16 @@ impl Launchd {
     }
 
     fn call(&self, verb: Verb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
-        let finished = run_tool("launchctl", Spec::new("launchctl", arguments), CALL_LIMIT)?;
+        self.call_until(verb, arguments, Instant::now() + CALL_LIMIT)
+    }
+
+    fn call_until(&self, verb: Verb, arguments: &[&str], deadline: Instant) -> std::result::Result<String, Trouble> {
+        let finished = run_tool("launchctl", Spec::new("launchctl", arguments), deadline)?;
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(Exit::Code(code)) => Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout))),
             Some(exit) => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} was {exit}", verb.name()) }),
-            None => Err(Trouble {
-                class: Class::Retry,
-                code: None,
-                text: format!("launchctl {} did not return within {}", verb.name(), crate::words::span::show(CALL_LIMIT)),
-            }),
+            None => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} did not return in time", verb.name()) }),
         }
     }
 
@@ -106,8 +103,8 @@ impl Service for Launchd {
         Ok(())
     }
 
-    fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
-        match self.call(Verb::Print, &["print", &self.target()]) {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
+        match self.call_until(Verb::Print, &["print", &self.target()], deadline) {
             Ok(text) => {
                 let seen = print::read(&text, &self.target()).ok_or_else(|| Trouble {
                     class: Class::Retry,
@@ -197,6 +194,7 @@ fn state(seen: &print::Seen) -> State {
         exit_timeout: seconds("exit timeout"),
         throttle: seconds("minimum runtime"),
         source: seen.text("path").filter(|path| path.starts_with('/')).map(PathBuf::from),
+        completed: phase == Phase::Stopped && seen.number("runs").is_some_and(|runs| runs > 0) && seen.number("last exit code") == Some(0),
         life: None,
     }
 }

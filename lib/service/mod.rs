@@ -49,6 +49,8 @@ pub struct State {
     pub throttle: Option<Duration>,
     /// The file that it was loaded from.
     pub source: Option<PathBuf>,
+    /// Whether the last run came to a good end and nothing runs: a job that does its work and exits.
+    pub completed: bool,
     /// What else tells one life of the job from another: systemd's InvocationID.
     pub life: Option<String>,
 }
@@ -115,7 +117,15 @@ pub trait Service {
     ///
     /// # Errors
     /// When it cannot be told, which is not the same as "not there".
-    fn inspect(&self) -> Result<Option<State>, Trouble>;
+    fn inspect(&self) -> Result<Option<State>, Trouble> {
+        self.inspect_until(Instant::now() + CALL_LIMIT)
+    }
+
+    /// The same, for at most until `deadline`.
+    ///
+    /// # Errors
+    /// As `inspect`.
+    fn inspect_until(&self, deadline: Instant) -> Result<Option<State>, Trouble>;
 
     /// Begins to take the job down; it may live on for as long as its exit timeout.
     ///
@@ -178,15 +188,18 @@ pub trait Service {
     fn repair(&self, source: &Path, registered: bool) -> String;
 }
 
+/// How long a call of a manager's tool may take. `kickstart -k` may take as long as the exit timeout, and blocks for minutes while a spawn
+/// is scheduled (KiroCrew#1698).
+const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How much of a tool's output is read.
 const OUTPUT_LIMIT: usize = 256 * 1024;
 
-/// Runs a manager's tool, for at most `limit`.
+/// Runs a manager's tool, at most until `deadline`.
 ///
 /// # Errors
 /// `Final` when it cannot be started at all.
-fn run_tool(name: &str, spec: Spec, limit: Duration) -> Result<Finished, Trouble> {
-    child::run(spec, Instant::now() + limit, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
+fn run_tool(name: &str, spec: Spec, deadline: Instant) -> Result<Finished, Trouble> {
+    child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
         let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
         Trouble { class: Class::Final(status), code: None, text: format!("cannot run {name}: {}", crate::words::error::reason(&cause)) }
     })

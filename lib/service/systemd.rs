@@ -1,16 +1,15 @@
 //! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own, so nothing is lost between stop and start.
 
-use crate::service::{Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Finished, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-const CALL_LIMIT: Duration = Duration::from_secs(10);
-const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart";
+const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
 
 /// One unit of one manager.
 #[derive(Clone, Debug)]
@@ -65,21 +64,21 @@ impl Systemd {
     }
 
     fn call(&self, arguments: &[&str]) -> std::result::Result<String, Trouble> {
+        self.call_until(arguments, Instant::now() + CALL_LIMIT)
+    }
+
+    fn call_until(&self, arguments: &[&str], deadline: Instant) -> std::result::Result<String, Trouble> {
         let verb = arguments.first().copied().unwrap_or_default();
-        let finished = run_tool("systemctl", Spec::new("systemctl", self.arguments(arguments)), CALL_LIMIT)?;
+        let finished = run_tool("systemctl", Spec::new("systemctl", self.arguments(arguments)), deadline)?;
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(exit) => Err(classify(verb, exit, &finished)),
-            None => Err(Trouble {
-                class: Class::Retry,
-                code: None,
-                text: format!("systemctl {verb} did not return within {}", crate::words::span::show(CALL_LIMIT)),
-            }),
+            None => Err(Trouble { class: Class::Retry, code: None, text: format!("systemctl {verb} did not return in time") }),
         }
     }
 
-    fn show(&self) -> std::result::Result<HashMap<String, String>, Trouble> {
-        let shown = self.call(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit])?;
+    fn show(&self, deadline: Instant) -> std::result::Result<HashMap<String, String>, Trouble> {
+        let shown = self.call_until(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit], deadline)?;
         Ok(shown.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
     }
 
@@ -127,10 +126,10 @@ impl Service for Systemd {
     fn prepare(&self) -> Result<()> {
         let refuse = |status: Status, why: String| Error::new(status, format!("cannot reload {}: {why}", self.target()));
         let trouble = |trouble: Trouble| refuse(if let Class::Final(status) = trouble.class { status } else { Status::Unavailable }, trouble.text);
-        let mut seen = self.show().map_err(trouble)?;
+        let mut seen = self.show(Instant::now() + CALL_LIMIT).map_err(trouble)?;
         if seen.get("NeedDaemonReload").is_some_and(|need| need == "yes") {
             self.call(&["daemon-reload"]).map_err(trouble)?;
-            seen = self.show().map_err(trouble)?;
+            seen = self.show(Instant::now() + CALL_LIMIT).map_err(trouble)?;
         }
         let detail =
             seen.get("LoadError").map_or(String::new(), |error| brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"'))));
@@ -156,8 +155,8 @@ impl Service for Systemd {
         }
     }
 
-    fn inspect(&self) -> std::result::Result<Option<State>, Trouble> {
-        let seen = match self.show() {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
+        let seen = match self.show(deadline) {
             Ok(seen) => seen,
             Err(trouble) if trouble.class == Class::Unregistered => return Ok(None),
             Err(trouble) => return Err(trouble),
@@ -184,6 +183,8 @@ impl Service for Systemd {
             exit_timeout: timespan(text("TimeoutStopUSec")),
             throttle: timespan(text("RestartUSec")),
             source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
+            // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed is kept, as failed.
+            completed: text("MainPID") == "0" && text("Result") == "success" && text("Job").is_empty() && matches!(phase, Phase::Stopped | Phase::Running),
             life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
         }))
     }

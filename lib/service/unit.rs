@@ -18,8 +18,8 @@ impl<S: Service> Unit<S> {
 }
 
 impl<S: Service + Send + Sync> Probe for Unit<S> {
-    fn ask(&self, _: Instant) -> Result<Answer, Failure> {
-        match self.service.inspect() {
+    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+        match self.service.inspect_until(deadline) {
             Ok(Some(state)) if state.phase == Phase::Running => Ok(Answer { pid: state.pid, http_status: None }),
             Ok(Some(state)) if state.phase == Phase::Stopping => {
                 Err(Failure::new(failure::Class::Other, format!("{} is {}", self.service.target(), state.word)))

@@ -33,6 +33,15 @@ pub struct Order {
     pub policy: Policy,
 }
 
+/// The JSON object of `--dry-run`. Arguments are told, the environment never.
+pub fn plan(order: &Order) -> Value {
+    let command: Vec<String> = match &order.recipe {
+        Recipe::Command(words) => words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        Recipe::Job(job) => job.arguments.clone(),
+    };
+    json!({ "schema": SCHEMA, "dry_run": true, "label": order.label, "command": command })
+}
+
 /// How keeping ended.
 #[derive(Debug)]
 pub struct Ended {

@@ -433,7 +433,11 @@ fn tell(order: &Order, one: &One, ready: &Ready, report: &Report, voice: &Voice)
 fn success(report: &Report, health: Option<&str>) -> String {
     let how = if report.outcome == Outcome::RecoveredByKick { "recovered after a kick" } else { "recovered" };
     let who = report.new.map_or(String::new(), |pid| format!(": process {pid}"));
-    let what = health.map_or(" runs".to_owned(), |url| format!(" answers at {url}"));
+    let what = match health {
+        Some(url) => format!(" answers at {url}"),
+        None if report.new.is_some() => " runs".to_owned(),
+        None => " and nothing of it runs now".to_owned(),
+    };
     let instead = report.old.map_or(String::new(), |pid| format!(" in place of {pid}"));
     format!("{how} in {}{who}{what}{instead}", span::show(report.elapsed))
 }

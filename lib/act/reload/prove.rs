@@ -28,6 +28,8 @@ struct Round {
 /// What one look found.
 enum Look {
     Proven(Pid, Proof),
+    /// It has done its work and exited with 0, and nobody asks for more.
+    Completed,
     NotYet(Failure),
 }
 
@@ -75,6 +77,10 @@ impl Reload<'_> {
                     }
                     Some(failure) => failure,
                 },
+                Look::Completed => {
+                    self.report.healthy_after = Some(self.clock.now() - self.began);
+                    return Ok(true);
+                }
                 Look::NotYet(failure) => failure,
             };
             let now = self.clock.now();
@@ -108,6 +114,9 @@ impl Reload<'_> {
             self.refresh(round)?;
         }
         let Some(process) = self.process(round) else {
+            if self.request.health.is_none() && round.state.as_ref().is_some_and(|state| self.completed(state)) {
+                return Ok(Look::Completed);
+            }
             let word = round.state.as_ref().map_or("unknown".to_owned(), |state| state.word.clone());
             return Ok(Look::NotYet(Failure::new(Class::Down, format!("no new process yet (the job is {word})"))));
         };
@@ -153,6 +162,12 @@ impl Reload<'_> {
             Err(trouble) => self.step(&trouble),
         }
         Ok(())
+    }
+
+    /// Whether a run of this life has come to a good end, or none was to be expected: the job waits for its time, and must not be kicked.
+    fn completed(&self, state: &State) -> bool {
+        let new_life = state.life.is_none() || state.life != self.old_life;
+        (state.completed && new_life) || (self.request.skip_kickstart && !self.request.starts_itself && state.pid.is_none())
     }
 
     /// The job's new main process, if there is one and it lives.

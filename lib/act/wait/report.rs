@@ -20,6 +20,11 @@ pub fn status(ending: &Ending) -> Status {
     }
 }
 
+/// The JSON object of `--dry-run`.
+pub fn plan(names: &[String]) -> Value {
+    json!({ "schema": SCHEMA, "dry_run": true, "targets": names })
+}
+
 /// The JSON object of `--json`.
 pub fn json(wait: &Wait, ending: &Ending, names: &[String], now: Instant) -> Value {
     let (result, reason) = match ending {
