@@ -247,6 +247,24 @@ fn the_deadline_holds_against_what_stalls() {
 }
 
 #[test]
+fn a_dead_resolver_does_not_hold_it_up() {
+    let room = Room::new();
+    let able = finish(Command::new("unshare").args(["--net", "--mount", "--pid", "--fork", "ip", "link", "set", "lo", "up"]));
+    if able.status != 0 {
+        eprintln!("SKIPPED a_dead_resolver_does_not_hold_it_up: no network namespace can be made here: {able:?}");
+        return;
+    }
+    let script = "ip link set lo up; echo nameserver 127.0.0.1 > resolv; mount --bind resolv /etc/resolv.conf
+        $SERVICE --ready hole --mute-udp 127.0.0.1:53 > /dev/null & while [ ! -e hole ]; do sleep 0.01; done
+        for target in dns:example.org http://example.org/ example.org:80; do $HEALTHWAIT --timeout 500ms $target; echo $?; done";
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]).current_dir(room.dir.path());
+    let done = finish(unshare.env("SERVICE", crate::support::example("service")).env("HEALTHWAIT", binary("baa-healthwait")));
+    assert_eq!((done.status, done.stdout.as_str()), (0, "124\n124\n124\n"), "{done:?}");
+    assert_eq!(done.stderr.matches("no answer in time (resolving example.org)").count(), 3, "{done:?}");
+}
+
+#[test]
 fn a_command_that_is_a_probe_dies_with_its_children_at_the_deadline() {
     let room = Room::new();
     let script = format!("exec:sleep 1000 & echo $! > {0}.tmp; mv {0}.tmp {0}; wait", room.text("pid"));

@@ -128,6 +128,15 @@ fn a_reload_from_inside_the_job_is_handed_over() {
 }
 
 #[test]
+fn the_deadline_ends_the_wait_for_health_and_leaves_it_registered() {
+    let (room, port) = (Room::new(), port());
+    room.conductor(port, &["--answers-if", "/nonexistent"], "");
+    let done = reload(&room, &["--timeout", "300ms", "--json", "-q"]);
+    let one = &done.json()["services"][0];
+    assert_eq!((done.status, one["last_probe"]["class"].as_str(), one["state"]["state"].as_str()), (124, Some("refused"), Some("running")), "{done:?}");
+}
+
+#[test]
 fn several_services_are_reloaded_in_order_and_the_worst_status_counts() {
     let room = Room::new();
     for (name, program) in [("a", "/bin/sleep"), ("b", "/bin/sleep"), ("c", "/bin/sleep")] {

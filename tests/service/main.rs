@@ -52,6 +52,14 @@ fn main() {
             "--start-delay" => start_delay = millis(&value()),
             "--drain" => drain = millis(&value()),
             "--exit-after" => exit_after = Some(millis(&value())),
+            // A resolver that takes questions and never answers.
+            "--mute-udp" => {
+                let hole = std::net::UdpSocket::bind(value()).unwrap();
+                tell(ready.as_deref(), "hole");
+                std::thread::sleep(Duration::from_secs(60));
+                drop(hole);
+                return;
+            }
             "--ready" => ready = Some(value()),
             "--ignore-term" => ignore(libc::SIGTERM),
             // A process in a session of its own, twice removed, that ignores TERM.

@@ -92,7 +92,11 @@ impl Reload<'_> {
             round.tries += 1;
             let moment = Moment { cost: Cost::Local, age: now - round.began, spent: Duration::from_micros(50), tries: round.tries };
             let pause = pace::pause(moment, Some(&failure));
-            self.report.last_failure = Some(failure);
+            // A check that the deadline cut short tells less than the one before it.
+            let cut = failure.class == Class::Timeout && self.request.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
+            if !cut || self.report.last_failure.is_none() {
+                self.report.last_failure = Some(failure);
+            }
             let last_slot = round.attempts >= self.request.attempts;
             if last_slot && round.slot_ends.is_some_and(|end| now + pause >= end) {
                 return Ok(false);
