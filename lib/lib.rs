@@ -6,7 +6,7 @@
 //! act             wait (baa-healthwait) · reload (baa-reload) · keeper (baa-run): one decision each, no printing of answers
 //! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once
 //! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
-//! sys             the system, once: clock · poll · process · child · signal · file · net · owner · http · say · user
+//! sys             the system, once: clock · poll · process · child · signal · file · net · listening · owner · http · say · user
 //! words           exit (the table of statuses) · error · failure · span
 //! ```
 //!

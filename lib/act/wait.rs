@@ -84,7 +84,7 @@ pub struct Progress {
 }
 
 /// How long a probe may be repeated before it is told of.
-const REPEAT: Duration = Duration::from_millis(200);
+const REPEAT: Duration = Duration::from_millis(500);
 
 /// A probe to be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! `http://`, `https://`, `http+unix://`: does it answer as it should?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Answer, Cost, Probe, pace};
 use crate::sys::http::{self, Request};
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A range of HTTP statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,10 @@ impl Http {
 impl Probe for Http {
     fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
         http::ask(&self.request, deadline, &|answer| self.judge(&answer))
+    }
+
+    fn doze(&self, pause: Duration) {
+        pace::doze(&self.request.url.endpoint(), pause);
     }
 
     fn cost(&self) -> Cost {

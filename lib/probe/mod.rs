@@ -12,7 +12,7 @@ pub mod unix;
 
 use crate::sys::process::Pid;
 use crate::words::failure::Failure;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What a successful probe saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +44,11 @@ pub trait Probe: Send + Sync {
 
     /// What asking costs.
     fn cost(&self) -> Cost;
+
+    /// Waits after an `ask` that found it down, until asking again may be of use: for `pause`, or longer where a cheaper sign of life is watched.
+    fn doze(&self, pause: Duration) {
+        std::thread::sleep(pause);
+    }
 
     /// Makes an `ask` that runs in another thread return within milliseconds, if what it has running would outlive this process.
     fn cancel(&self) {}

@@ -2,9 +2,11 @@
 //! a refused connection on loopback costs ~20 µs, so a pause of a few milliseconds costs less than 1 % of a core.
 
 use crate::probe::Cost;
+use crate::sys::listening::Listening;
+use crate::sys::net::{self, Endpoint};
 use crate::words::failure::{Class, Failure};
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The part of a core that polling may take.
 const SHARE: u32 = 100;
@@ -45,6 +47,25 @@ pub fn pause(moment: Moment, last: Option<&Failure>) -> Duration {
         Cost::Remote => jitter(grow(200, 2000, moment.tries)),
         Cost::Process => grow(50, 1000, moment.tries),
     }
+}
+
+/// Without a connection, the kernel's tables are asked three times in the pause that a connection would have; a connection is tried this often.
+const CONNECT: Duration = Duration::from_millis(100);
+
+/// Waits until somebody may listen at `endpoint`, if that is on this machine and the kernel can be asked; else for `pause`.
+pub fn doze(endpoint: &Endpoint, pause: Duration) {
+    thread_local! {
+        static WAY: Option<Listening> = Listening::open();
+    }
+    let addresses = match endpoint {
+        // A literal or localhost: nobody is asked for the name.
+        Endpoint::Tcp(host, _) if net::is_local(host) => endpoint.addresses(Instant::now()).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    WAY.with(|way| match way {
+        Some(way) if !addresses.is_empty() => way.doze(&addresses, (pause / 3).max(Duration::from_millis(3)), CONNECT),
+        _ => std::thread::sleep(pause),
+    });
 }
 
 /// `from` milliseconds, half as much again with each try, at most `to`.

@@ -1,10 +1,10 @@
 //! `tcp://host:port`: does somebody accept there?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Answer, Cost, Probe, pace};
 use crate::sys::net::{self, Endpoint};
 use crate::words::failure::Failure;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Up when a connection is accepted, by a process that meets the demand.
 pub struct Tcp {
@@ -27,6 +27,10 @@ impl Probe for Tcp {
         // ::1 and 127.0.0.1 may be two servers: each of them is asked.
         let others = addresses.iter().filter(|address| !matches!(conn.link(), net::Link::Tcp(_, asked) if asked == *address));
         others.filter_map(|address| net::connect(&[*address], deadline).ok()).map(|conn| self.demand.judge(conn.link())).find(Result::is_ok).unwrap_or(first)
+    }
+
+    fn doze(&self, pause: Duration) {
+        pace::doze(&Endpoint::Tcp(self.host.clone(), self.port), pause);
     }
 
     fn cost(&self) -> Cost {

@@ -5,6 +5,7 @@ pub mod child;
 pub mod clock;
 pub mod file;
 pub mod http;
+pub mod listening;
 pub mod net;
 pub mod owner;
 pub mod poll;

@@ -23,6 +23,8 @@ pub enum Ending {
     Signal(Signal),
 }
 
+/// A doze ends soon after this, so that it does not reach beyond a deadline.
+const LONGEST_DOZE: Duration = Duration::from_millis(105);
 /// How long a probe that would leave something running may take to clean up.
 const CLEAN_UP: Duration = Duration::from_millis(45);
 
@@ -181,7 +183,7 @@ fn ask(index: usize, probe: &dyn Probe, due: Due) -> Seen {
     loop {
         let last = probe.ask(due.deadline);
         match (&last, due.again) {
-            (Err(failure), Some((pause, until))) if failure.class.is_down() && Instant::now() + pause < until => std::thread::sleep(pause),
+            (Err(failure), Some((pause, until))) if failure.class.is_down() && Instant::now() + LONGEST_DOZE.max(pause) < until => probe.doze(pause),
             _ => return Seen { index, count, last },
         }
         count += 1;
