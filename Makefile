@@ -17,7 +17,7 @@ BUILD     = RUSTFLAGS="$(strip $(RUSTFLAGS) $(STATIC))" $(CARGO) build --locked 
 all: build
 
 toolchain:
-	@command -v $(CARGO) > /dev/null && command -v rustc > /dev/null || { echo "Rust is missing (1.88 or later): https://rustup.rs, or on Debian: apt-get install rustc-web cargo-web" >&2; exit 69; }
+	@command -v $(CARGO) > /dev/null && command -v rustc > /dev/null || { echo "Rust is missing (1.88 or later): install it with rustup, or on Debian: apt-get install rustc-web cargo-web" >&2; exit 69; }
 	@command -v cc > /dev/null || { echo "a C compiler is missing; on Debian: apt-get install gcc libc6-dev" >&2; exit 69; }
 
 build: toolchain ## build the programs, optimised

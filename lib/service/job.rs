@@ -17,7 +17,7 @@ const EVENT_LIMIT: usize = 50_000;
 
 /// launchd's default, `ThrottleInterval` of launchd.plist(5).
 const THROTTLE: Duration = Duration::from_secs(10);
-/// LAUNCHD_DEFAULT_EXIT_TIMEOUT of the 2014 source; recent captures of `print` show 5 (facts on launchd, "ExitTimeOut").
+/// LAUNCHD_DEFAULT_EXIT_TIMEOUT of the 2014 source; recent captures of `print` show 5.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 /// What launchd gives a job that sets no PATH: _PATH_STDPATH.
 pub const DEFAULT_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
@@ -150,7 +150,7 @@ impl Job {
     }
 }
 
-/// launchd opens the logs before the program starts; when it cannot, the job ends with 78 and no word (facts on peers, code 78).
+/// launchd opens the logs before the program starts; when it cannot, the job ends with 78, EX_CONFIG of xpcproxy, and no word.
 fn check_log(log: &Path) -> std::result::Result<(), (Status, String)> {
     let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty());
     let Some(parent) = parent else { return Err((Status::BadConfig, "not an absolute path".to_owned())) };

@@ -110,14 +110,14 @@ impl Bench {
         ];
         let peers: [(&'static str, &str, Vec<String>); 5] = [
             (
-                "curl (crates: none; one try or --retry)",
+                "curl --retry",
                 "curl",
                 ["-sf", "-o", "/dev/null", "--retry", "60", "--retry-delay", "1", "--retry-connrefused", &url].map(str::to_owned).to_vec(),
             ),
             ("wait-for-it", "wait-for-it", ["-q", "-t", "60", &tcp].map(str::to_owned).to_vec()),
-            ("wait-service (crates.io)", "wait-service", ["--tcp", &tcp, "--", "true"].map(str::to_owned).to_vec()),
-            ("wait-on (npm)", "wait-on", vec![format!("tcp:{tcp}")]),
-            ("wait-port (npm)", "wait-port", vec![tcp]),
+            ("wait-service (Rust)", "wait-service", ["--tcp", &tcp, "--", "true"].map(str::to_owned).to_vec()),
+            ("wait-on (Node)", "wait-on", vec![format!("tcp:{tcp}")]),
+            ("wait-port (Node)", "wait-port", vec![tcp]),
         ];
         for (name, program, arguments) in peers {
             match peer(program) {
@@ -135,7 +135,7 @@ impl Bench {
         let mut base: Option<Figure> = None;
         for tool in self.tools(port) {
             let arguments: Vec<&str> = tool.arguments.iter().map(String::as_str).collect();
-            let slow = tool.name.contains("npm");
+            let slow = tool.name.contains("Node");
             let Some(figure) = self.figure(if slow { 5 } else { 40 }, &tool.program, &arguments) else {
                 println!("  {:42} failed", tool.name);
                 continue;
