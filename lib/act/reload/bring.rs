@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The pauses between two questions to the manager: at first short, since each one adds to the outage.
-const SHORTEST: Duration = Duration::from_millis(10);
+const SHORTEST: Duration = Duration::from_millis(4);
 const LONGEST: Duration = Duration::from_millis(500);
 /// Even a job that drains at once gets this long to be registered again: settling takes launchd ~5 s (headroom#1289), a login window 20-30 s.
 const BRING_UP_LIMIT: Duration = Duration::from_secs(45);

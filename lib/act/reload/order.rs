@@ -354,7 +354,10 @@ fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
 
 fn reload_one(order: &Order, one: &One, voice: &Voice, helper: bool, interrupted: &dyn Fn() -> Option<Signal>) -> Result<(Status, Value)> {
     let ready = examine(order, one)?;
-    one.service.prepare()?;
+    // Otherwise all were prepared before the first was touched.
+    if order.settings.keep_going {
+        one.service.prepare()?;
+    }
     let keepsake = Keepsake::of(&one.label)?;
     let lock = take_turn(&keepsake, helper)?;
     let before = one.service.inspect().ok().flatten();
