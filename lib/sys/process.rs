@@ -100,11 +100,6 @@ impl Identity {
     pub fn started_at(&self) -> Option<SystemTime> {
         system::wall_clock(self.start)
     }
-
-    /// For how long it has been running.
-    pub fn age(&self) -> Option<Duration> {
-        self.started_at().map(|start| SystemTime::now().duration_since(start).unwrap_or_default())
-    }
 }
 
 /// The process table, read once.
