@@ -5,7 +5,7 @@
 pub mod code;
 mod print;
 
-use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{CALL_LIMIT, Class, Ended, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
@@ -116,6 +116,21 @@ impl Service for Launchd {
             Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
         }
+    }
+
+    fn ending(&self, pid: Pid) -> Option<Ended> {
+        let target = self.target();
+        let printed = self.call(Verb::Print, &["print", &target]).ok()?;
+        let seen = print::read(&printed, &target)?;
+        // `Killed: 9`, `78: EX_CONFIG`, `0`; `(never exited)` is none.
+        let last = |key: &str, part: fn(&str) -> &str| seen.text(key).and_then(|text| part(text).trim().parse::<i32>().ok());
+        let code = last("last exit code", |text| text.split(':').next().unwrap_or(text)).map(Exit::Code);
+        let signal = last("last terminating signal", |text| text.rsplit(':').next().unwrap_or(text)).map(Exit::Signal);
+        // Both may stand there from different runs, and then neither is known to be this one's.
+        let exit = if code.is_some() && signal.is_some() { None } else { signal.or(code) };
+        // A job that runs again under the same pid has told nothing yet.
+        let words = format!("{}, last exit {}", seen.text("state").unwrap_or("unknown"), exit.map_or("unknown".to_owned(), |exit| exit.to_string()));
+        (seen.number("pid") != Some(i64::from(pid.number()))).then_some(Ended { exit, stopped: false, words })
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {

@@ -6,7 +6,7 @@ pub mod launchd;
 pub mod systemd;
 pub mod unit;
 
-use crate::sys::child::{self, Finished, Spec};
+use crate::sys::child::{self, Exit, Finished, Spec};
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -53,6 +53,17 @@ pub struct State {
     pub completed: bool,
     /// What else tells one life of the job from another: systemd's InvocationID.
     pub life: Option<String>,
+}
+
+/// What a manager tells about the end of one process of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Whether the manager ended it, on request or for a rule of its own.
+    pub stopped: bool,
+    /// The manager's own words.
+    pub words: String,
 }
 
 /// What to do after a verb failed.
@@ -144,6 +155,11 @@ pub trait Service {
     /// # Errors
     /// `Unregistered` when it must be brought up first.
     fn kick(&self, how: Kick) -> Result<(), Trouble>;
+
+    /// How the process `pid`, which is dead and was the job's main one, ended; `None` where the manager does not know or tell.
+    fn ending(&self, _pid: Pid) -> Option<Ended> {
+        None
+    }
 
     /// Waits until the process is dead, at most until `until`; says whether it is.
     fn await_exit(&self, who: Identity, until: Instant) -> bool {

@@ -1,6 +1,6 @@
 //! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own, so nothing is lost between stop and start.
 
-use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{CALL_LIMIT, Class, Ended, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Finished, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
+const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
 
 /// One unit of one manager.
 #[derive(Clone, Debug)]
@@ -86,6 +86,27 @@ impl Systemd {
         let user = if self.system { "" } else { " --user" };
         format!("systemctl{user} {verb} {}", quote(&self.unit))
     }
+}
+
+/// How `pid` ended, out of the unit's properties (org.freedesktop.systemd1(5)), if that was its last main process.
+///
+/// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by itself leaves it after.
+fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<Ended> {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
+    if text("ExecMainPID") != pid.to_string() {
+        return None;
+    }
+    let status = i32::try_from(number("ExecMainStatus")).ok()?;
+    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of <signal.h>.
+    let exit = match number("ExecMainCode") {
+        1 => Some(Exit::Code(status)),
+        2 | 3 => Some(Exit::Signal(status)),
+        _ => None,
+    };
+    let (left, exited) = (number("ActiveExitTimestampMonotonic"), number("ExecMainExitTimestampMonotonic"));
+    let stopped = (left > 0 && exited > 0 && left < exited) || matches!(text("Result"), "watchdog" | "timeout");
+    Some(Ended { exit, stopped, words: format!("{} ({}), result {}", text("ActiveState"), text("SubState"), text("Result")) })
 }
 
 /// systemctl's statuses: 1 generic, 4 no such unit, 5 not installed (systemctl(1), EXIT STATUS); the text tells the rest.
@@ -187,6 +208,11 @@ impl Service for Systemd {
             completed: text("MainPID") == "0" && text("Result") == "success" && text("Job").is_empty() && matches!(phase, Phase::Stopped | Phase::Running),
             life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
         }))
+    }
+
+    fn ending(&self, pid: Pid) -> Option<Ended> {
+        let seen = self.show(Instant::now() + CALL_LIMIT).ok()?;
+        ended(&seen, pid)
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {

@@ -71,6 +71,8 @@ pub struct Spec {
     pub user: Option<Credentials>,
     /// Its standard input, output and error; `None` inherits ours.
     pub stdio: [Option<Stdio>; 3],
+    /// Whether it is terminated when we are killed (PR_SET_PDEATHSIG; not on macOS).
+    pub ends_with_us: bool,
 }
 
 impl Spec {
@@ -84,6 +86,8 @@ impl Spec {
     /// # Errors
     /// Those of fork(2) and execve(2): NotFound and PermissionDenied for 127 and 126.
     pub fn start(self) -> io::Result<Started> {
+        #[cfg(target_os = "linux")]
+        let ends_with_us = self.ends_with_us;
         let mut command = self.command()?;
         // SAFETY: setsid(2) is async-signal-safe and allocates nothing. EPERM means that a session is ours already.
         unsafe {
@@ -91,6 +95,13 @@ impl Spec {
                 Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
                 Err(errno) => Err(errno.into()),
             });
+        }
+        #[cfg(target_os = "linux")]
+        if ends_with_us {
+            // SAFETY: prctl(2) with an integer is async-signal-safe.
+            unsafe {
+                command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Some(Signal::SIGTERM)).map_err(io::Error::from));
+            }
         }
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::new).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
@@ -155,7 +166,7 @@ impl Spec {
     }
 }
 
-/// A child that was started. It is reaped by `reap` or `Started::wait`.
+/// A child that was started. It is reaped by `reap` or `wait`.
 #[derive(Debug)]
 pub struct Started {
     /// Who it is.
@@ -259,7 +270,7 @@ impl Capture {
 }
 
 /// Waits for a child of ours that is dead or dying; `None` when somebody else has reaped it.
-fn wait(pid: Pid) -> Option<Exit> {
+pub fn wait(pid: Pid) -> Option<Exit> {
     loop {
         match waitpid(pid.raw(), None) {
             Err(nix::errno::Errno::EINTR) => {}

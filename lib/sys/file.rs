@@ -15,11 +15,27 @@ impl Lock {
     /// # Errors
     /// Those of open(2) and flock(2).
     pub fn take(path: &Path) -> io::Result<Option<Lock>> {
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
-        match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Lock(lock))),
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno.into()),
+        Lock::open(path, true)
+    }
+
+    /// The same for a file that must be there.
+    ///
+    /// # Errors
+    /// Those of open(2), NotFound among them, and of flock(2).
+    pub fn take_existing(path: &Path) -> io::Result<Option<Lock>> {
+        Lock::open(path, false)
+    }
+
+    fn open(path: &Path, create: bool) -> io::Result<Option<Lock>> {
+        loop {
+            let file = OpenOptions::new().create(create).truncate(false).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+            match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+                // Whoever had it may have removed the file between our open and our lock; then nobody else would see ours.
+                Ok(lock) if !same_file(&lock.metadata()?, path) => {}
+                Ok(lock) => return Ok(Some(Lock(lock))),
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()),
+            }
         }
     }
 
@@ -31,6 +47,10 @@ impl Lock {
         self.0.set_len(0)?;
         self.0.write_all_at(text.as_bytes(), 0)
     }
+}
+
+fn same_file(open: &fs::Metadata, path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino()))
 }
 
 /// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory synced.
@@ -146,6 +166,30 @@ pub fn open_log(path: &Path) -> io::Result<Option<File>> {
     // Whoever writes to it shall block on a full pipe, as every program expects.
     nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_APPEND))?;
     Ok(Some(file))
+}
+
+/// Appends `line` and a newline to the log at `path`, made 0600 where it is missing, in one write, and returns when it is on the disk.
+/// A line that another writer left unfinished is ended first.
+///
+/// # Errors
+/// Those of open(2), write(2) and fsync(2); `StorageFull` also when only a part could be written.
+pub fn append_durably(path: &Path, line: &str) -> io::Result<()> {
+    let missing = !path.exists();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let mut last = [b'\n'];
+    let length = file.metadata()?.len();
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    let text = format!("{}{line}\n", if last == [b'\n'] { "" } else { "\n" });
+    if file.write(text.as_bytes())? < text.len() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    file.sync_data()?;
+    if missing && let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Whether we may execute `path` (access(2)).

@@ -1,11 +1,14 @@
 //! The operating system, once: everything that is a system call, and the only `unsafe` of the project.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod file;
 pub mod http;
+pub mod kernel;
 pub mod listening;
+pub mod memory;
 pub mod net;
 pub mod owner;
 pub mod poll;

@@ -38,6 +38,14 @@ impl Conn {
         &self.link
     }
 
+    /// The user at the other end of a unix connection.
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub fn peer_uid(&self) -> io::Result<u32> {
+        peer_uid(self.fd.as_fd())
+    }
+
     fn ready(&self, what: For) -> io::Result<()> {
         // A peer that drips keeps the socket ready, so the deadline is looked at before the socket.
         if Instant::now() >= self.deadline || !poll::wait(&[(self.fd.as_fd(), what)], Some(self.deadline))?[0] {

@@ -42,3 +42,13 @@ fn timeout(until: Option<Instant>) -> PollTimeout {
         }
     }
 }
+
+/// Lets this process open as many descriptors as it may.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // macOS says infinity and takes OPEN_MAX at most (setrlimit(2), COMPATIBILITY).
+        let most = if cfg!(target_os = "macos") { hard.min(10_240) } else { hard };
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, hard);
+    }
+}

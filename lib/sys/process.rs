@@ -1,8 +1,11 @@
 //! Processes: identity is pid and start time, so a reused pid is never taken for the process that had it before; and a watch for death.
 
+use crate::sys::child::Exit;
 use crate::sys::poll;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 #[cfg(target_os = "linux")]
@@ -11,6 +14,7 @@ mod linux;
 use linux as system;
 #[cfg(target_os = "macos")]
 mod macos;
+pub mod trace;
 #[cfg(target_os = "macos")]
 use macos as system;
 
@@ -151,6 +155,11 @@ impl Table {
     }
 }
 
+/// Whether a process has `pid` at all, be it dead and not yet reaped.
+pub fn exists(pid: Pid) -> bool {
+    system::entry(pid).is_some()
+}
+
 /// The command name of a process, for people.
 pub fn name(pid: Pid) -> Option<String> {
     system::name(pid)
@@ -219,8 +228,53 @@ impl Watch {
         true
     }
 
-    /// How it ended, where the system tells one who is not its parent (Linux 6.15, once its parent has reaped it); never a guess.
-    pub fn ending(&self) -> Option<crate::sys::child::Exit> {
-        self.fd().and_then(system::ending)
+    /// How it ended, where the system tells one who is not its parent: Linux, while it is a zombie of ours, and since 6.15 once it was
+    /// reaped. Never a guess.
+    pub fn ending(&self) -> Option<Ending> {
+        system::ending(self.identity, self.fd()?)
     }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Its exit.
+    pub exit: Exit,
+    /// Whether it left a core.
+    pub core: bool,
+}
+
+impl Ending {
+    /// From the status word of wait(2).
+    pub fn from_wait_status(word: i32) -> Ending {
+        Ending { exit: Exit::from_wait_status(word), core: libc::WIFSIGNALED(word) && libc::WCOREDUMP(word) }
+    }
+}
+
+/// What a process uses now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Memory that is in use, in KiB.
+    pub resident: u64,
+    /// Threads.
+    pub threads: u32,
+    /// Open descriptors; `None` where we may not look.
+    pub descriptors: Option<u32>,
+}
+
+impl Vitals {
+    /// Those of the process that has `pid` now; `None` when it is dead.
+    pub fn of(pid: Pid) -> Option<Vitals> {
+        system::vitals(pid)
+    }
+}
+
+/// The arguments of a process; they may hold secrets. `None` where we may not look.
+pub fn arguments(pid: Pid) -> Option<Vec<OsString>> {
+    system::arguments(pid)
+}
+
+/// The program that a process runs, where we may look. On Linux it can be run even when its file was replaced.
+pub fn program(pid: Pid) -> Option<PathBuf> {
+    system::program(pid)
 }

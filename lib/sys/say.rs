@@ -83,6 +83,18 @@ pub fn answer(text: &str) -> Result<()> {
     written.map_err(|cause| Error::new(Status::Io, format!("cannot write the answer: {}", crate::words::error::reason(&cause))))
 }
 
+/// Writes the last answer of a program that lives on: stdout is closed after it, so that whoever reads it sees its end.
+///
+/// # Errors
+/// As `answer`.
+pub fn last_answer(text: &str) -> Result<()> {
+    answer(text)?;
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").map_err(|cause| Error::io("cannot open /dev/null", &cause))?;
+    nix::unistd::dup2_stdout(&null).map_err(|errno| Error::io("cannot close stdout", &errno.into()))?;
+    // Nor is the directory kept that we happened to be started in.
+    std::env::set_current_dir("/").map_err(|cause| Error::io("cannot leave the directory", &cause))
+}
+
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Run by the loader before Rust's own start, which puts /dev/null in the place of a closed stdout: afterwards nobody could tell.

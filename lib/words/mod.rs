@@ -1,6 +1,7 @@
-//! The words that every tool shares: statuses, errors, failures of a probe, spans of time.
+//! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans of time.
 
 pub mod error;
 pub mod exit;
 pub mod failure;
+pub mod logfmt;
 pub mod span;

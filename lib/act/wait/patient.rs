@@ -108,7 +108,7 @@ fn epitaph(watch: &Watch) -> String {
     let Identity { pid, .. } = watch.identity();
     let until = Instant::now() + Duration::from_millis(10);
     loop {
-        match watch.ending() {
+        match watch.ending().map(|ending| ending.exit) {
             Some(exit) => return format!("process {pid} died: it {}", verb(exit)),
             None if Instant::now() >= until => return format!("process {pid} died"),
             None => std::thread::sleep(Duration::from_millis(1)),

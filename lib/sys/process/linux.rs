@@ -1,10 +1,12 @@
 //! The process table of Linux: proc_pid_stat(5), pidfd_open(2).
 
-use super::{Entry, Identity, Pid, Start};
-use crate::sys::child::Exit;
+use super::{Ending, Entry, Identity, Pid, Start, Vitals};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 pub(super) fn entry(pid: Pid) -> Option<Entry> {
@@ -16,17 +18,55 @@ pub(super) fn all() -> Vec<Entry> {
     list.flatten().filter_map(|one| one.file_name().to_str()?.parse().ok()).filter_map(entry).collect()
 }
 
-/// The name in parentheses may hold spaces and parentheses of its own, so the fields are counted from the last one.
-fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
+/// The fields from the third on, the state. The name in parentheses may hold spaces and parentheses of its own, so they are counted
+/// from the last one.
+fn fields(stat: &[u8]) -> Option<Vec<&str>> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields: Vec<&str> = std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().collect();
-    // Field 3, the state, is fields[0]; parent 4, session 6, start 22.
+    Some(std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().collect())
+}
+
+/// Field `number` of proc_pid_stat(5).
+fn field<T: std::str::FromStr>(fields: &[&str], number: usize) -> Option<T> {
+    fields.get(number.checked_sub(3)?)?.parse().ok()
+}
+
+fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
+    let fields = fields(stat)?;
     Some(Entry {
-        identity: Identity { pid, start: Start(fields.get(19)?.parse().ok()?) },
-        parent: fields.get(1)?.parse().ok()?,
-        session: fields.get(3)?.parse().ok()?,
+        identity: Identity { pid, start: Start(field(&fields, 22)?) },
+        parent: field(&fields, 4)?,
+        session: field(&fields, 6)?,
         zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
     })
+}
+
+pub(super) fn vitals(pid: Pid) -> Option<Vitals> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let fields = fields(&stat)?;
+    let page = u64::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??).ok()?;
+    let resident = field::<u64>(&fields, 24)?.checked_mul(page)? / 1024;
+    Some(Vitals { resident, threads: field(&fields, 20)?, descriptors: descriptors(pid) })
+}
+
+/// Since Linux 6.2 the directory's size is their number; before, it is 0 and they are counted.
+fn descriptors(pid: Pid) -> Option<u32> {
+    let path = format!("/proc/{pid}/fd");
+    match fs::metadata(&path).ok()?.len() {
+        0 => u32::try_from(fs::read_dir(&path).ok()?.count()).ok(),
+        count => u32::try_from(count).ok(),
+    }
+}
+
+pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    Some(line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect())
+}
+
+/// The link itself, not what it says: it leads to the very file even after that was replaced or removed (proc_pid_exe(5)).
+pub(super) fn program(pid: Pid) -> Option<PathBuf> {
+    let link = PathBuf::from(format!("/proc/{pid}/exe"));
+    fs::read_link(&link).is_ok().then_some(link)
 }
 
 pub(super) fn name(pid: Pid) -> Option<String> {
@@ -82,12 +122,36 @@ const INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)`.
 const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
 
-pub(super) fn ending(fd: BorrowedFd<'_>) -> Option<Exit> {
+pub(super) fn ending(who: Identity, fd: BorrowedFd<'_>) -> Option<Ending> {
+    // A zombie is told by /proc, a reaped process by its descriptor; it may be reaped between the two questions.
+    zombie(who).or_else(|| reaped(fd))
+}
+
+/// The status of a zombie, field 52 of proc_pid_stat(5): shown to whom ptrace(2) would let read the process, and 0 to others.
+fn zombie(who: Identity) -> Option<Ending> {
+    let stat = fs::read(format!("/proc/{}/stat", who.pid)).ok()?;
+    let entry = parse(who.pid, &stat).filter(|entry| entry.zombie && entry.identity == who)?;
+    let word: i32 = field(&fields(&stat)?, 52)?;
+    (word != 0 || readable(entry.identity.pid)).then(|| Ending::from_wait_status(word))
+}
+
+/// Whether all user and group ids of a process are ours, or we are root.
+fn readable(pid: Pid) -> bool {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let all = |key: &str, own: u32| {
+        let ids = status.lines().find_map(|line| line.strip_prefix(key)).map(str::split_ascii_whitespace);
+        ids.is_some_and(|mut ids| ids.all(|id| id.parse() == Ok(own)))
+    };
+    uid == 0 || (all("Uid:", uid) && all("Gid:", gid))
+}
+
+fn reaped(fd: BorrowedFd<'_>) -> Option<Ending> {
     const { assert!(size_of::<PidfdInfo>() == 64) };
     let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
     // SAFETY: the request number carries the size of the struct that the pointer points to, and it outlives the call.
     let outcome = unsafe { libc::ioctl(fd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
-    (outcome == 0 && info.mask & INFO_EXIT != 0).then(|| Exit::from_wait_status(info.exit_code))
+    (outcome == 0 && info.mask & INFO_EXIT != 0).then(|| Ending::from_wait_status(info.exit_code))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The process table of macOS: libproc.h (proc_pidinfo, proc_listallpids), kqueue(2). Built and linked, never run here.
 
-use super::{Entry, Identity, Pid, Start};
-use crate::sys::child::Exit;
+use super::{Ending, Entry, Identity, Pid, Start, Vitals};
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 /// `SZOMB` of <sys/proc.h>.
@@ -63,6 +65,41 @@ pub(super) fn watch(pid: Pid) -> io::Result<OwnedFd> {
 }
 
 /// macOS tells the exit status to the parent only.
-pub(super) fn ending(_: BorrowedFd<'_>) -> Option<Exit> {
+pub(super) fn ending(_: Identity, _: BorrowedFd<'_>) -> Option<Ending> {
     None
+}
+
+pub(super) fn vitals(pid: Pid) -> Option<Vitals> {
+    let mut task = std::mem::MaybeUninit::<libc::proc_taskinfo>::zeroed();
+    let size = i32::try_from(size_of::<libc::proc_taskinfo>()).ok()?;
+    // SAFETY: the buffer is as large as we say and zeroed, which is a valid value of this plain C struct.
+    let got = unsafe { libc::proc_pidinfo(pid.number(), libc::PROC_PIDTASKINFO, 0, task.as_mut_ptr().cast(), size) };
+    if got != size {
+        return None;
+    }
+    // SAFETY: zeroed above, and filled by the kernel.
+    let task = unsafe { task.assume_init() };
+    Some(Vitals { resident: task.pti_resident_size / 1024, threads: u32::try_from(task.pti_threadnum).ok()?, descriptors: Some(info(pid)?.pbi_nfiles) })
+}
+
+/// `sysctl kern.procargs2`: a count, the program, padding, the arguments.
+pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
+    let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid.number()];
+    let mut buffer = vec![0u8; 256 * 1024];
+    let mut size = buffer.len();
+    // SAFETY: three integers name the value, and the buffer holds `size` bytes.
+    let outcome = unsafe { libc::sysctl(name.as_mut_ptr(), 3, buffer.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0) };
+    let bytes = buffer.get(..size).filter(|_| outcome == 0)?;
+    let count = usize::try_from(i32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
+    let words = bytes.get(4..)?.split(|byte| *byte == 0).skip(1).skip_while(|word| word.is_empty());
+    Some(words.take(count).map(|word| OsString::from_vec(word.to_vec())).collect())
+}
+
+pub(super) fn program(pid: Pid) -> Option<PathBuf> {
+    let mut buffer = vec![0u8; libc::PROC_PIDPATHINFO_MAXSIZE as usize];
+    let size = u32::try_from(buffer.len()).ok()?;
+    // SAFETY: the buffer holds `size` bytes.
+    let length = unsafe { libc::proc_pidpath(pid.number(), buffer.as_mut_ptr().cast(), size) };
+    buffer.truncate(usize::try_from(length).ok().filter(|length| *length > 0)?);
+    Some(PathBuf::from(OsString::from_vec(buffer)))
 }
