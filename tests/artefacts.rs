@@ -6,6 +6,8 @@ use clap::{Command, CommandFactory};
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 
+#[path = "../bins/baa-canary/args.rs"]
+mod canary;
 #[path = "../bins/baa-healthwait/args.rs"]
 mod healthwait;
 #[path = "../bins/baa-reload/args.rs"]
@@ -14,7 +16,7 @@ mod reload;
 mod run;
 
 fn programs() -> Vec<Command> {
-    vec![reload::Args::command(), healthwait::Args::command(), run::Args::command()]
+    vec![reload::Args::command(), healthwait::Args::command(), run::Args::command(), canary::Args::command()]
 }
 
 fn root() -> PathBuf {
@@ -44,11 +46,45 @@ fn between(text: &str, name: &str, comment: [&str; 2], part: &str) -> String {
 
 const ROFF: [&str; 2] = [".\\\" ", ""];
 
+/// The verbs of a program that does nothing without one; none for a program that has flags of its own.
+fn verbs(command: &Command) -> Vec<Command> {
+    if !command.is_arg_required_else_help_set() {
+        return Vec::new();
+    }
+    let named =
+        |verb: &Command| verb.clone().bin_name(format!("{} {}", command.get_name(), verb.get_name())).disable_help_flag(true).disable_version_flag(true);
+    command.get_subcommands().map(named).collect()
+}
+
 /// The usage lines of `--help`, as a section.
 fn synopsis(mut command: Command) -> String {
-    let usage = command.render_usage().to_string();
-    let lines = usage.lines().map(|line| line.trim().trim_start_matches("Usage: ").replace('-', "\\-"));
+    let verbs = verbs(&command);
+    let usages: Vec<String> =
+        if verbs.is_empty() { vec![command.render_usage().to_string()] } else { verbs.into_iter().map(|mut verb| verb.render_usage().to_string()).collect() };
+    let lines = usages.iter().flat_map(|usage| usage.lines()).map(|line| line.trim().trim_start_matches("Usage: ").replace('-', "\\-"));
     format!(".SH SYNOPSIS\n.nf\n{}\n.fi", lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// The options, of each verb under its own head.
+fn options(command: Command) -> String {
+    let render = |command: Command| {
+        let mut options = Vec::new();
+        clap_mangen::Man::new(command).render_options_section(&mut options).unwrap();
+        // mandoc(1) warns of breaks around an empty line.
+        String::from_utf8(options).unwrap().replace("\n.br\n\n.br\n", "\n.sp\n")
+    };
+    let verbs = verbs(&command);
+    if verbs.is_empty() {
+        return render(command);
+    }
+    let quotes = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+    let mut text = format!("{quotes}.SH OPTIONS\n");
+    for verb in verbs {
+        let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+        text += &format!(".SS {}\n{}.\n", verb.get_bin_name().unwrap().replace('-', "\\-"), about.replace('-', "\\-"));
+        text += render(verb).replace(quotes, "").trim_start_matches(".SH OPTIONS\n");
+    }
+    text
 }
 
 #[test]
@@ -56,13 +92,8 @@ fn man_pages_hold_the_flags_of_the_programs() {
     for command in programs() {
         let path = root().join("man").join(format!("{}.1", command.get_name()));
         let page = std::fs::read_to_string(&path).unwrap();
-        let synopsis = synopsis(command.clone());
-        let mut options = Vec::new();
-        clap_mangen::Man::new(command).render_options_section(&mut options).unwrap();
-        // mandoc(1) warns of breaks around an empty line.
-        let options = String::from_utf8(options).unwrap().replace("\n.br\n\n.br\n", "\n.sp\n");
-        let page = between(&page, "synopsis", ROFF, &synopsis);
-        same(&path, &between(&page, "options", ROFF, &options));
+        let page = between(&page, "synopsis", ROFF, &synopsis(command.clone()));
+        same(&path, &between(&page, "options", ROFF, &options(command)));
     }
 }
 
@@ -106,8 +137,8 @@ fn every_program_is_in_the_readme_the_manual_and_the_package() {
 /// Long options in the examples of README and pages exist.
 #[test]
 fn examples_use_flags_that_exist() {
-    let mut known: Vec<String> =
-        programs().iter().flat_map(|command| command.get_arguments().filter_map(|one| one.get_long().map(str::to_owned)).collect::<Vec<_>>()).collect();
+    let all: Vec<Command> = programs().iter().flat_map(|command| command.get_subcommands().chain([command]).cloned().collect::<Vec<_>>()).collect();
+    let mut known: Vec<String> = all.iter().flat_map(|command| command.get_arguments().filter_map(|one| one.get_long().map(str::to_owned))).collect();
     known.extend(["help", "version", "unit", "json"].map(str::to_owned));
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for line in readme.lines().filter(|line| line.trim_start().starts_with("baa-")) {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod artefacts;
+mod canary;
+mod canary_causes;
 mod healthwait;
 mod house;
 mod reload;

@@ -1,5 +1,6 @@
 //! The acts: one decision each, none knows another.
 
+pub mod canary;
 pub mod keeper;
 pub mod reload;
 pub mod wait;

@@ -11,6 +11,10 @@ pub enum Status {
     No,
     /// The command line is wrong.
     Usage,
+    /// Nothing of the kind is there.
+    Absent,
+    /// A death was recorded.
+    Died,
     /// An input file or an answer is malformed.
     Malformed,
     /// An input file is missing.
@@ -44,10 +48,12 @@ pub enum Status {
 }
 
 /// The table: every status that a program of the toolkit chooses by itself, with its meaning. baa(7) and the README print it.
-pub const TABLE: [(Status, &str); 16] = [
+pub const TABLE: [(Status, &str); 18] = [
     (Status::Done, "done, or the answer is yes"),
     (Status::No, "the answer is no"),
     (Status::Usage, "wrong usage"),
+    (Status::Absent, "nothing of the kind is there: not armed"),
+    (Status::Died, "a death was recorded"),
     (Status::Malformed, "malformed input file or answer"),
     (Status::NoInput, "input file missing"),
     (Status::Unavailable, "needed service unavailable, or the watched process died"),
@@ -70,6 +76,8 @@ impl Status {
             Status::Done => 0,
             Status::No => 1,
             Status::Usage => 2,
+            Status::Absent => 3,
+            Status::Died => 10,
             Status::Malformed => 65,
             Status::NoInput => 66,
             Status::Unavailable => 69,
@@ -114,7 +122,7 @@ mod tests {
     #[test]
     fn the_table_holds_every_number_once_and_in_order() {
         let codes: Vec<u8> = TABLE.iter().map(|(status, _)| status.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 65, 66, 69, 70, 74, 75, 76, 77, 78, 124, 125, 126, 127]);
+        assert_eq!(codes, [0, 1, 2, 3, 10, 65, 66, 69, 70, 74, 75, 76, 77, 78, 124, 125, 126, 127]);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub mod launchd;
+pub mod systemd;
+pub mod tmux;
 
 /// Generous: a test that reaches it has failed, whatever the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -170,6 +172,7 @@ pub fn binary(name: &str) -> PathBuf {
         "baa-healthwait" => env!("CARGO_BIN_EXE_baa-healthwait"),
         "baa-reload" => env!("CARGO_BIN_EXE_baa-reload"),
         "baa-run" => env!("CARGO_BIN_EXE_baa-run"),
+        "baa-canary" => env!("CARGO_BIN_EXE_baa-canary"),
         other => panic!("no program {other}"),
     })
 }

@@ -1,0 +1,230 @@
+//! What a canary watches, pinned to one process: pid and start time, taken over the socket's own word for who listens.
+
+use crate::service::Service;
+use crate::service::embedded::Embedded;
+use crate::service::launchd::Launchd;
+use crate::service::systemd::Systemd;
+use crate::sys::net::{self, Link};
+use crate::sys::process::{self, Identity, Pid};
+use crate::sys::{file, user};
+use crate::words::error::{Error, Result, brief, reason};
+use crate::words::exit::Status;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a socket may take to answer.
+const SOCKET_LIMIT: Duration = Duration::from_secs(2);
+
+/// How a target is named by people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// The tmux server that listens on this socket.
+    Socket(PathBuf),
+    /// This process.
+    Pid(Pid),
+    /// The process whose pid stands in this file.
+    PidFile(PathBuf),
+    /// The main process of this unit of systemd.
+    Unit(String),
+    /// The process of this job: launchd's (`gui/501/LABEL`; on macOS a bare label too), or a baa-run's.
+    Label(String),
+}
+
+impl Aim {
+    /// Reads one line of a file of targets: `sock=PATH`, `pid=N`, `pidfile=PATH`, `unit=U` or `label=L`, or a path alone; then perhaps
+    /// `identity=ID`. `None` for an empty line or a comment.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn parse(line: &str) -> std::result::Result<Option<(Aim, Option<String>)>, String> {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(None);
+        }
+        let (first, identity) = match line.rsplit_once(" identity=") {
+            Some((first, identity)) => (first.trim(), Some(identity.to_owned())),
+            None => (line, None),
+        };
+        let aim = match first.split_once('=') {
+            Some(("sock", path)) => Aim::Socket(PathBuf::from(path)),
+            Some(("pidfile", path)) => Aim::PidFile(PathBuf::from(path)),
+            Some(("pid", pid)) => Aim::Pid(pid.parse()?),
+            Some(("unit", unit)) => Aim::Unit(unit.to_owned()),
+            Some(("label", label)) => Aim::Label(label.to_owned()),
+            _ if first.starts_with('/') => Aim::Socket(PathBuf::from(first)),
+            _ => return Err(format!("'{}' is no target; write sock=, pid=, pidfile=, unit= or label=", brief(first))),
+        };
+        Ok(Some((aim, identity)))
+    }
+}
+
+impl std::fmt::Display for Aim {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Aim::Socket(path) => write!(out, "tmux server at {}", path.display()),
+            Aim::Pid(pid) => write!(out, "process {pid}"),
+            Aim::PidFile(path) => write!(out, "process of {}", path.display()),
+            Aim::Unit(unit) => write!(out, "unit {unit}"),
+            Aim::Label(label) => write!(out, "job {label}"),
+        }
+    }
+}
+
+/// A process to watch.
+pub struct Target {
+    /// What it is called in records and file names.
+    pub identity: String,
+    /// Who it is.
+    pub who: Identity,
+    /// The tmux socket, without links on its way.
+    pub socket: Option<PathBuf>,
+    /// The job that it is the process of.
+    pub service: Option<Box<dyn Service>>,
+}
+
+/// Pins what `aim` means now.
+///
+/// # Errors
+/// 69 when nothing lives there, or somebody else listens; 2 for a bad name.
+pub fn pin(aim: &Aim, identity: Option<&str>) -> Result<Target> {
+    if let Some(identity) = identity {
+        check_identity(identity)?;
+    }
+    let absent = |why: &str| Error::new(Status::Unavailable, format!("cannot watch the {aim}: {why}"));
+    let (pid, socket, service): (Pid, Option<PathBuf>, Option<Box<dyn Service>>) = match aim {
+        Aim::Socket(path) => (served(path).map_err(|why| absent(&why))?, Some(path.canonicalize().map_err(|cause| absent(&reason(&cause)))?), None),
+        Aim::Pid(pid) => (*pid, None, None),
+        Aim::PidFile(path) => (from_file(aim, path)?, None, None),
+        Aim::Unit(unit) => from_service(aim, Box::new(Systemd::of_target(unit)?))?,
+        Aim::Label(label) if label.contains('/') || cfg!(target_os = "macos") => from_service(aim, Box::new(Launchd::of_target(label)?))?,
+        Aim::Label(label) => {
+            crate::service::check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
+            from_service(aim, Box::new(Embedded::new(label)))?
+        }
+    };
+    let who = Identity::of(pid).ok_or_else(|| absent(&format!("process {pid} is not alive")))?;
+    let identity = match identity {
+        Some(identity) => identity.to_owned(),
+        None => default_identity(aim, who),
+    };
+    Ok(Target { identity, who, socket, service })
+}
+
+/// Why a socket has no tmux server of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// Nobody answers.
+    Down(String),
+    /// Somebody else does.
+    Foreign(String),
+}
+
+/// The tmux server that listens on a socket. Nothing is sent: the kernel tells who called listen(2) (unix(7), SO_PEERCRED).
+///
+/// # Errors
+/// When there is none.
+pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
+    let down = |why: &str| Unserved::Down(why.to_owned());
+    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT).map_err(|failure| down(failure.text.rsplit(": ").next().unwrap_or("no answer")))?;
+    let Link::Unix(Some(pid)) = *conn.link() else { return Err(down("nobody tells who listens there")) };
+    let uid = conn.peer_uid().map_err(|cause| Unserved::Down(reason(&cause)))?;
+    if uid != user::own_uid() && user::own_uid() != 0 {
+        return Err(Unserved::Foreign(format!("process {pid} of user {uid} listens there")));
+    }
+    let name = process::name(pid).unwrap_or_default();
+    if !is_tmux(pid, &name) {
+        return Err(Unserved::Foreign(format!("process {pid} listens there, and that is '{}', no tmux server", brief(&name))));
+    }
+    Ok(pid)
+}
+
+fn served(path: &Path) -> std::result::Result<Pid, String> {
+    listener(path).map_err(|unserved| match unserved {
+        Unserved::Down(why) | Unserved::Foreign(why) => why,
+    })
+}
+
+/// tmux names its server `tmux: server` (setproctitle), on macOS `tmux`; a renamed program is known by its file.
+fn is_tmux(pid: Pid, name: &str) -> bool {
+    let file = || process::program(pid).and_then(|path| path.canonicalize().ok()).and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    name.starts_with("tmux") || file().is_some_and(|file| file.starts_with("tmux"))
+}
+
+fn from_file(aim: &Aim, path: &Path) -> Result<Pid> {
+    // A pid file that is gone is the usual sign of a daemon that is.
+    let bytes = file::read(path, 4096).map_err(|cause| {
+        let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+        Error::new(status, format!("cannot watch the {aim}: {}", reason(&cause)))
+    })?;
+    // Some daemons write more lines after the first.
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().next().unwrap_or("").trim().parse().map_err(|why| Error::new(Status::Malformed, format!("cannot watch the {aim}: {why}")))
+}
+
+type Pinned = (Pid, Option<PathBuf>, Option<Box<dyn Service>>);
+
+fn from_service(aim: &Aim, service: Box<dyn Service>) -> Result<Pinned> {
+    let cannot = |why: String| Error::new(Status::Unavailable, format!("cannot watch the {aim}: {why}"));
+    match service.inspect() {
+        Ok(Some(state)) => match state.pid {
+            Some(pid) => Ok((pid, None, Some(service))),
+            None => Err(cannot(format!("no process of it runs: {}", state.word))),
+        },
+        Ok(None) => Err(cannot(format!("{} does not know it", service.manager()))),
+        Err(trouble) => Err(cannot(trouble.text)),
+    }
+}
+
+/// Whether `identity` can be part of a file name and of a line.
+///
+/// # Errors
+/// 2, and says what it should be.
+pub fn check_identity(identity: &str) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
+    if identity.is_empty() || identity.len() > 128 || !identity.bytes().all(good) || identity.starts_with(['.', '-']) {
+        return Err(Error::new(Status::Usage, format!("'{}' is not an identity: letters, digits, '.', '_', '@' and '-'", brief(identity))));
+    }
+    Ok(())
+}
+
+fn default_identity(aim: &Aim, who: Identity) -> String {
+    let text = match aim {
+        // iapeer's sockets are called tmux-iap-IDENTITY.sock.
+        Aim::Socket(path) => {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            stem.strip_prefix("tmux-iap-").map(str::to_owned).unwrap_or(stem)
+        }
+        Aim::PidFile(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        Aim::Unit(name) | Aim::Label(name) => name.rsplit('/').next().unwrap_or(name).to_owned(),
+        Aim::Pid(pid) => format!("{}-{pid}", process::name(*pid).unwrap_or_default()),
+    };
+    let clean: String = text.chars().map(|letter| if letter.is_ascii_alphanumeric() || "._@-".contains(letter) { letter } else { '-' }).take(100).collect();
+    let clean = clean.trim_start_matches(['.', '-']);
+    if clean.is_empty() { format!("pid-{}", who.pid) } else { clean.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_a_target() {
+        assert_eq!(Aim::parse(" sock=/a b.sock identity=x-y "), Ok(Some((Aim::Socket("/a b.sock".into()), Some("x-y".into())))));
+        assert_eq!(Aim::parse("/run/t.sock"), Ok(Some((Aim::Socket("/run/t.sock".into()), None))));
+        assert_eq!(Aim::parse("unit=user/web.service"), Ok(Some((Aim::Unit("user/web.service".into()), None))));
+        assert_eq!((Aim::parse(""), Aim::parse("# x")), (Ok(None), Ok(None)));
+        for line in ["pid=0", "pid=x", "x", "what=1"] {
+            assert!(Aim::parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_identity_stays_in_its_directory() {
+        for good in ["claude-bob", "a", "getty@tty1.service"] {
+            assert!(check_identity(good).is_ok(), "{good}");
+        }
+        for bad in ["", "..", "a/b", "-x", "a b", "a\n", "ä", &"x".repeat(129)] {
+            assert!(check_identity(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The loop around the watched: one poll(2) over all deaths, channels and signals; once a second a sample of each.
+
+use crate::act::canary::cause::{self, Evidence};
+use crate::act::canary::forensics::{self, Machine};
+use crate::act::canary::notify;
+use crate::act::canary::order::Wanted;
+use crate::act::canary::record::{self, Death, Place};
+use crate::act::canary::ring;
+use crate::act::canary::target;
+use crate::act::canary::watched::Watched;
+use crate::sys::poll::{self, For};
+use crate::sys::process::trace::{Sent, Trace};
+use crate::sys::say::Voice;
+use crate::sys::signal::{Signal, Signals};
+use crate::sys::{clock, kernel, memory};
+use crate::words::error::{Error, Result, reason};
+use crate::words::exit::Status;
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Between two samples of everything, unless that would cost more than a thousandth of a core.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How to watch.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where records go.
+    pub place: Place,
+    /// How soon after a signal on the channel a death counts as meant.
+    pub grace: Duration,
+    /// Whether to sample.
+    pub ring: bool,
+    /// Whether arguments of processes are kept, not only names.
+    pub full_args: bool,
+    /// Whether to wait on the channel of the older tools.
+    pub channel: bool,
+    /// A shell command to run after each record, and how long it may take.
+    pub exec: Option<(String, Duration)>,
+}
+
+/// A canary that has armed its targets.
+pub struct Canary {
+    settings: Settings,
+    watched: Vec<Watched>,
+    signals: Signals,
+    began: Instant,
+    trace: Option<Trace>,
+    sent: Vec<Sent>,
+    log: Option<kernel::Log>,
+    kernel: Vec<String>,
+    /// Kills on the machine and time suspended, at the last two ticks.
+    before: [(u64, Duration); 2],
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Deaths recorded.
+    pub deaths: usize,
+    /// Targets dismissed.
+    pub dismissed: usize,
+    /// The signal that ended the watch.
+    pub signal: Option<Signal>,
+}
+
+/// What arming gave: the canary, and why it does not watch some of its targets: 75 for one that another canary watches.
+pub type Begun = (Canary, Vec<Error>);
+
+impl Canary {
+    /// Pins and arms what is `wanted`.
+    ///
+    /// # Errors
+    /// When nothing can be kept at the place, or signals cannot be caught.
+    pub fn begin(wanted: &[Wanted], settings: Settings) -> Result<Begun> {
+        if wanted.is_empty() {
+            return Err(Error::new(Status::Usage, "nothing to watch: give --sock, --pid, --pidfile, --unit, --label, --identity or --targets-from"));
+        }
+        settings.place.make()?;
+        poll::raise_descriptor_limit();
+        let caught = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1];
+        let signals = Signals::catch(&caught).map_err(|cause| Error::io("cannot catch signals", &cause))?;
+        // Before the first identity is checked, so that nothing that comes after the check is missed.
+        let log = kernel::Log::from_now().ok();
+        let mut watched = Vec::new();
+        let mut refused = Vec::new();
+        for (aim, identity) in wanted {
+            match target::pin(aim, identity.as_deref()).and_then(|target| Watched::begin(target, &settings)) {
+                Ok(one) => watched.push(one),
+                Err(error) => refused.push(error),
+            }
+        }
+        let pids: Vec<_> = watched.iter().map(|one| one.target.who.pid).collect();
+        let trace = if pids.is_empty() { None } else { Trace::begin(&pids).ok() };
+        for one in &watched {
+            one.arming.publish(&one.target)?;
+        }
+        let now = (kernel::out_of_memory_kills().unwrap_or(0), kernel::suspended().unwrap_or_default());
+        let canary = Canary { settings, watched, signals, began: Instant::now(), trace, sent: Vec::new(), log, kernel: Vec::new(), before: [now; 2] };
+        Ok((canary, refused))
+    }
+
+    /// How many it watches.
+    pub fn count(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// Watches until every target is dead or dismissed, or a signal comes; tells each death to `report` once it is recorded.
+    ///
+    /// # Errors
+    /// 74 when a death can be recorded nowhere; the record is in the message then.
+    pub fn watch(mut self, voice: &Voice, mut report: impl FnMut(&Death) -> Result<()>) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let mut failed = Ok(());
+        let mut tick = self.sample();
+        memory::shrink();
+        while !self.watched.is_empty() {
+            let dead = self.wait(tick)?;
+            for signal in self.signals.take() {
+                if signal != Signal::SIGUSR1 {
+                    return self.leave(signal, outcome);
+                }
+                let before = self.watched.len();
+                self.watched.retain(|one| !(one.arming.dismissed() && one.end()));
+                outcome.dismissed += before - self.watched.len();
+            }
+            // Dismissals have taken some away, so the dead are looked up by their watch again.
+            if dead {
+                let (deaths, dismissed) = self.bury(voice, &mut report, &mut failed);
+                outcome.deaths += deaths;
+                outcome.dismissed += dismissed;
+            }
+            self.listen();
+            if Instant::now() >= tick {
+                tick = self.sample();
+            }
+        }
+        failed.map(|()| outcome)
+    }
+
+    /// Waits for anything to happen, at most until `tick`; says whether somebody may have died.
+    fn wait(&mut self, tick: Instant) -> Result<bool> {
+        let mut fds: Vec<(BorrowedFd<'_>, For)> = vec![(self.signals.fd(), For::Reading)];
+        fds.extend(self.watched.iter().filter_map(Watched::death_fd).map(|fd| (fd, For::Reading)));
+        let deaths = fds.len();
+        fds.extend(self.watched.iter().filter_map(Watched::channel_fd).map(|fd| (fd, For::Reading)));
+        let blind = deaths <= self.watched.len();
+        let due = self.watched.iter().filter_map(Watched::due).min();
+        // Without samples nothing wakes us but what we wait for.
+        let mut until = self.settings.ring.then_some(tick).into_iter().chain(due).min();
+        if blind {
+            until = Some(until.unwrap_or(tick).min(Instant::now() + Duration::from_millis(100)));
+        }
+        let ready = poll::wait(&fds, until).map_err(|cause| Error::io("cannot wait", &cause))?;
+        Ok(blind || ready[1..deaths].iter().any(|ready| *ready))
+    }
+
+    /// A canary that is told to go: at a terminal its end is meant; else what it watched is unwatched now, and the next `status` says so.
+    fn leave(self, signal: Signal, outcome: Outcome) -> Result<Outcome> {
+        if matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
+            self.watched.iter().for_each(|one| one.arming.end());
+        }
+        Ok(Outcome { signal: Some(signal), ..outcome })
+    }
+
+    /// Samples everything; says when to do it again.
+    fn sample(&mut self) -> Instant {
+        let spent = clock::processor_time();
+        if self.settings.ring {
+            let (at, pressure) = (self.began.elapsed(), ring::pressure());
+            self.watched.iter_mut().for_each(|one| one.ring.take(one.target.who.pid, at, pressure));
+        }
+        let now = (kernel::out_of_memory_kills().unwrap_or(0), kernel::suspended().unwrap_or_default());
+        self.before = [self.before[1], now];
+        let cost = clock::processor_time().saturating_sub(spent);
+        Instant::now() + TICK.max(cost * 1000)
+    }
+
+    /// Hears what came on the channels, and opens those anew whose waiter has gone.
+    fn listen(&mut self) {
+        for one in &mut self.watched {
+            one.listen(Instant::now(), self.settings.grace);
+        }
+    }
+
+    /// Records all who are dead by now: evidence first, then one durable write for all, then what takes longer.
+    fn bury(&mut self, voice: &Voice, report: &mut impl FnMut(&Death) -> Result<()>, failed: &mut Result<()>) -> (usize, usize) {
+        let at = SystemTime::now();
+        let (dead, alive) = std::mem::take(&mut self.watched).into_iter().partition(Watched::dead);
+        self.watched = alive;
+        let mut dismissed = 0;
+        let mut graves: Vec<Grave> = Vec::new();
+        for mut one in dead {
+            one.part(self.settings.grace);
+            if one.meant(self.settings.grace) {
+                voice.step(format!("{}: its end was meant", one.target.identity));
+                one.arming.end();
+                dismissed += 1;
+                continue;
+            }
+            graves.push(self.judge(one, at));
+        }
+        if graves.is_empty() {
+            return (0, dismissed);
+        }
+        let lines: Vec<String> = graves.iter().map(|grave| grave.death.line()).collect();
+        let lines = lines.join("\n");
+        match record::write(&self.settings.place, &lines, || graves.iter().for_each(|grave| grave.watched.arming.end())) {
+            Ok(path) if path == self.settings.place.log() => {}
+            Ok(path) => voice.warn(format!("cannot write {}; recorded in {}", self.settings.place.log().display(), path.display())),
+            Err(cause) => {
+                voice.warn(&lines);
+                *failed = Err(Error::io(format!("cannot record a death in {}", self.settings.place.log().display()), &cause));
+            }
+        }
+        self.complete(&mut graves, voice);
+        let mut commands = Vec::new();
+        for grave in &graves {
+            let death = &grave.death;
+            grave.watched.arming.end();
+            let told = death.forensics.as_ref().map_or(String::new(), |path| format!("; see {}", path.display()));
+            voice.note(format!("{} (process {}) died: {}{told}", death.identity, death.pid, death.verdict.cause.word()));
+            if let Err(error) = report(death) {
+                *failed = Err(error);
+            }
+            commands.extend(self.settings.exec.clone().map(|(command, limit)| notify::start(command, limit, death, &self.settings.place)));
+        }
+        for command in commands {
+            if let Err(error) = command.end() {
+                voice.warn(error);
+            }
+        }
+        (graves.len(), dismissed)
+    }
+
+    /// Everything that takes longer than the record, which is safe by now; what is quick to see of the machine for all, before what is not.
+    fn complete(&self, graves: &mut [Grave], voice: &Voice) {
+        let mut machine = Machine::look(self.settings.place.directory(), self.settings.full_args);
+        let mut failed = None;
+        for grave in graves.iter_mut() {
+            match &mut grave.file {
+                Ok(file) => failed = forensics::complete(file, &machine, grave.watched.group.as_ref().map(|group| &group.0)).err().or(failed),
+                Err(cause) => failed = failed.or(Some(io::Error::new(cause.kind(), reason(cause)))),
+            }
+        }
+        let pids: Vec<i32> = graves.iter().map(|grave| grave.death.pid).collect();
+        machine.ask(&pids);
+        for file in graves.iter_mut().filter_map(|grave| grave.file.as_mut().ok()) {
+            failed = forensics::add_slow(file, &machine).err().or(failed);
+        }
+        if let Some(cause) = failed {
+            voice.warn(format!("cannot keep all forensics in {}: {}", self.settings.place.forensics().display(), reason(&cause)));
+        }
+    }
+
+    fn judge(&mut self, one: Watched, at: SystemTime) -> Grave {
+        let who = one.target.who.pid;
+        let ending = one.ending();
+        self.kernel.extend(self.log.as_mut().map(|log| log.take(about_memory)).unwrap_or_default());
+        if let Some(trace) = &mut self.trace {
+            self.sent.extend(trace.take());
+            let surplus = self.sent.len().saturating_sub(1000);
+            self.sent.drain(..surplus);
+        }
+        let evidence = Evidence {
+            ending,
+            sent: self.trace.as_ref().map(|_| self.sent.iter().filter(|sent| sent.receiver == who).cloned().collect()),
+            at: Trace::now(),
+            kernel: self.log.as_ref().map(|_| self.kernel.clone()),
+            group: one.kills(),
+            machine: kernel::out_of_memory_kills().map(|now| now.saturating_sub(self.before[0].0)),
+            ended: one.asked(),
+            tmux: one.parting,
+            suspended: kernel::suspended().unwrap_or_default().saturating_sub(self.before[0].1),
+            rebooted: false,
+        };
+        let verdict = cause::judge(who, &evidence);
+        let mut death = Death::new(&one.target, at, ending, verdict);
+        let mut known = vec![("cause".to_owned(), format!("{}\n{}", death.verdict.cause.word(), death.verdict.evidence.join("\n")))];
+        if self.settings.ring {
+            known.push(("ring".to_owned(), one.ring.text(self.began.elapsed())));
+        }
+        let file = forensics::begin(&self.settings.place, &death, &known);
+        death.forensics = file.as_ref().ok().map(|(_, path)| path.clone());
+        Grave { watched: one, death, file: file.map(|(file, _)| file) }
+    }
+}
+
+/// A death on its way to the disk.
+struct Grave {
+    watched: Watched,
+    death: Death,
+    file: io::Result<File>,
+}
+
+/// Lines of the kernel about want of memory (mm/oom_kill.c, mm/memcontrol.c).
+fn about_memory(line: &str) -> bool {
+    ["Out of memory", "out of memory", "oom-kill", "invoked oom-killer", "oom_reaper", "Killed process"].iter().any(|words| line.contains(words))
+}
