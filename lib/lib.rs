@@ -3,10 +3,12 @@
 //! ```text
 //! bins/baa-NAME   parse, prepare, act, report
 //! program         the edge: a parsed program run, usage errors and statuses out
-//! act             wait (baa-healthwait) · reload (baa-reload) · keeper (baa-run) · canary (baa-canary): one decision each
-//! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once
+//! act             wait (baa-healthwait) · reload (baa-reload) · keeper (baa-run) · canary (baa-canary) ·
+//!                 peers (baa-peer-remove): one decision each, no printing of answers
+//! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once;
+//!                 tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
-//! sys             the system, once: clock · poll · process (and trace) · child · signal · file · net · listening · owner · http · say · user ·
+//! sys             the system, once: clock · poll · process (and trace) · child · signal · file · directory · net · listening · owner · http · say · user ·
 //!                 cgroup · kernel · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span
 //! ```

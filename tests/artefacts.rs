@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 mod canary;
 #[path = "../bins/baa-healthwait/args.rs"]
 mod healthwait;
+#[path = "../bins/baa-peer-remove/args.rs"]
+mod peer_remove;
 #[path = "../bins/baa-reload/args.rs"]
 mod reload;
 #[path = "../bins/baa-run/args.rs"]
 mod run;
 
 fn programs() -> Vec<Command> {
-    vec![reload::Args::command(), healthwait::Args::command(), run::Args::command(), canary::Args::command()]
+    vec![reload::Args::command(), healthwait::Args::command(), run::Args::command(), canary::Args::command(), peer_remove::Args::command()]
 }
 
 fn root() -> PathBuf {

@@ -40,7 +40,7 @@ fn layers_point_downwards() {
 
 #[test]
 fn acts_do_not_know_each_other() {
-    let acts = ["wait", "reload", "keeper", "canary"];
+    let acts = ["wait", "reload", "keeper", "canary", "peers"];
     for (name, text) in sources("lib/act") {
         let own = name.split(['/', '.']).nth(2).unwrap().to_owned();
         for other in acts.iter().filter(|act| **act != own && own != "mod") {

@@ -6,6 +6,8 @@ mod canary;
 mod canary_causes;
 mod healthwait;
 mod house;
+mod peer_remove;
+mod peer_remove_races;
 mod reload;
 mod reload_baa;
 mod reload_launchd;

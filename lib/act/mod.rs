@@ -2,5 +2,6 @@
 
 pub mod canary;
 pub mod keeper;
+pub mod peers;
 pub mod reload;
 pub mod wait;

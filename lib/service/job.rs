@@ -79,24 +79,38 @@ pub struct Job {
     pub bytes: Vec<u8>,
 }
 
+fn doing(path: &Path) -> String {
+    format!("cannot use job '{}'", path.display())
+}
+
+fn dictionary(path: &Path) -> Result<(Dictionary, Vec<u8>)> {
+    let malformed = |why: String| Error::new(Status::Malformed, format!("{}: {why}", doing(path)));
+    let bytes = file::read(path, SIZE_LIMIT).map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => malformed(cause.to_string()),
+        _ => Error::io(doing(path), &cause),
+    })?;
+    match parse(&bytes).map_err(malformed)? {
+        Value::Dictionary(keys) => Ok((keys, bytes)),
+        _ => Err(malformed("it is a property list, but not a dictionary".to_owned())),
+    }
+}
+
+/// Whether the property list at `path` has `key` at its top: for marks that others put into their jobs.
+///
+/// # Errors
+/// As `Job::read`, but for what makes it no job.
+pub fn has_key(path: &Path, key: &str) -> Result<bool> {
+    Ok(dictionary(path)?.0.contains_key(key))
+}
+
 impl Job {
     /// Reads the job in the file at `path`: XML, binary or old-style.
     ///
     /// # Errors
     /// 66 a missing file, 74 and 77 one that cannot be read, 65 one that is no property list, 78 one that is no job.
     pub fn read(path: &Path) -> Result<Job> {
-        let doing = format!("cannot use job '{}'", path.display());
-        let bytes = file::read(path, SIZE_LIMIT).map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => {
-                Error::new(Status::Malformed, format!("{doing}: {cause}"))
-            }
-            _ => Error::io(&doing, &cause),
-        })?;
-        let value = parse(&bytes).map_err(|why| Error::new(Status::Malformed, format!("{doing}: {why}")))?;
-        let Value::Dictionary(keys) = value else {
-            return Err(Error::new(Status::Malformed, format!("{doing}: it is a property list, but not a dictionary")));
-        };
-        from_keys(&Keys(&keys), path, bytes).map_err(|why| Error::new(Status::BadConfig, format!("{doing}: {why}")))
+        let (keys, bytes) = dictionary(path)?;
+        from_keys(&Keys(&keys), path, bytes).map_err(|why| Error::new(Status::BadConfig, format!("{}: {why}", doing(path))))
     }
 
     /// Checks what a manager would fail on only after the old process is gone: the label, the program, the directories.

@@ -1,9 +1,11 @@
 //! Service managers, all with the same verbs: launchd, systemd, and the embedded keeper (baa-run) where there is neither.
 
 pub mod embedded;
+pub mod iapeer;
 pub mod job;
 pub mod launchd;
 pub mod systemd;
+pub mod tmux;
 pub mod unit;
 
 use crate::sys::child::{self, Exit, Finished, Spec};

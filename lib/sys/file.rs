@@ -53,31 +53,80 @@ fn same_file(open: &fs::Metadata, path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino()))
 }
 
+/// A file that is written and on the disk beside the one that it is to replace. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    beside: PathBuf,
+    path: PathBuf,
+    done: bool,
+}
+
+impl Staged {
+    /// Writes `bytes` beside `path` and syncs. Root leaves the file to the owner of the one that is to be replaced.
+    ///
+    /// # Errors
+    /// Those of the calls; nothing is left behind then.
+    pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!(".{}", std::process::id()));
+        let staged = Staged { beside: parent(path).join(name), path: path.to_owned(), done: false };
+        let _ = fs::remove_file(&staged.beside);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged.beside)?;
+        // The umask must not take from the mode that was asked for.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        if let Ok(old) = fs::symlink_metadata(path)
+            && crate::sys::user::own_uid() == 0
+            && old.uid() != 0
+        {
+            std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        Ok(staged)
+    }
+
+    /// Puts it in its place, durably: a reader sees the old file or this one.
+    ///
+    /// # Errors
+    /// Those of rename(2) and fsync(2).
+    pub fn commit(mut self) -> io::Result<()> {
+        fs::rename(&self.beside, &self.path)?;
+        self.done = true;
+        File::open(parent(&self.path))?.sync_all()
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+/// Removes what writers of `path` have left beside it that were killed.
+pub fn sweep_staged(path: &Path) {
+    let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    for entry in fs::read_dir(parent(path)).into_iter().flatten().flatten() {
+        let writer = entry.file_name().to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<crate::sys::process::Pid>().ok());
+        if writer.is_some_and(|pid| crate::sys::process::Identity::of(pid).is_none()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory synced.
 /// A reader sees the old file or the new one.
 ///
 /// # Errors
 /// Those of the calls; the old file is untouched then and nothing is left behind.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let beside = directory.join(name);
-    let _ = fs::remove_file(&beside);
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        // The umask must not take from the mode that was asked for.
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(directory)?.sync_all()
-    })();
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    Staged::write(path, bytes, mode)?.commit()
 }
 
 /// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or that others may enter.
