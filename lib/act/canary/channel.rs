@@ -5,9 +5,9 @@
 //! second command in the same queue: after the signal there are sessions to list; when the server ends there are none (facts C2; tmux 3.3a).
 
 use crate::act::canary::cause::Parting;
-use crate::sys::child::{self, Exit, Spec};
-use crate::sys::process::{self, Identity, Pid};
-use std::ffi::OsString;
+use crate::service::tmux;
+use crate::sys::child::{self, Exit};
+use crate::sys::process::{Identity, Pid};
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -41,12 +41,10 @@ pub enum Word {
 impl Channel {
     /// Waits on the channel of `identity` in the server `who` at `socket`; `None` where no client can be started.
     pub fn open(who: Pid, socket: &Path, identity: &str) -> Option<Channel> {
-        let program = process::program(who).map_or_else(|| OsString::from("tmux"), OsString::from);
         let channel = format!("iap-canary-{identity}");
         let words = ["wait-for", &channel, ";", "list-sessions", "-F", SIGNALLED, ";", "has-session", "-t", NOWHERE];
-        let mut spec = Spec::new::<&std::ffi::OsStr>(program, [std::ffi::OsStr::new("-S"), socket.as_os_str()]);
+        let mut spec = tmux::client(who, socket);
         spec.args.extend(words.iter().map(Into::into));
-        spec.arg0 = Some("tmux".into());
         let (output, input) = std::io::pipe().ok()?;
         spec.stdio = [Some(Stdio::null()), Some(input.try_clone().ok()?.into()), Some(input.into())];
         spec.ends_with_us = true;

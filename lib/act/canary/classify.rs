@@ -1,6 +1,6 @@
 //! Why a session is gone: because its tmux server is, or without it. The words are iapeer's (facts B5), which log readers know.
 
-use crate::act::canary::target::{self, Unserved};
+use crate::service::tmux::{self, Unserved};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -24,7 +24,7 @@ impl Gone {
         if !socket.exists() {
             return Gone::Removed;
         }
-        match target::listener(socket) {
+        match tmux::listener(socket) {
             Ok(_) => Gone::Session,
             Err(Unserved::Foreign(_)) => Gone::Foreign,
             Err(Unserved::Down(_)) => Gone::Stale,

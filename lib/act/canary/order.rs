@@ -3,6 +3,7 @@
 use crate::act::canary::arming::{self, Armed};
 use crate::act::canary::record::Place;
 use crate::act::canary::target::{self, Aim};
+use crate::service::iapeer;
 use crate::sys::file;
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result};
@@ -18,18 +19,12 @@ const TARGETS_LIMIT: u64 = 4 * 1024 * 1024;
 /// A target and, perhaps, what it is to be called.
 pub type Wanted = (Aim, Option<String>);
 
-/// The root of iapeer's files, where one is named: the flag's, or $IAPEER_ROOT's.
-pub fn root(flag: Option<&Path>) -> Option<PathBuf> {
-    let named = flag.map(Path::to_owned).or_else(|| std::env::var_os("IAPEER_ROOT").map(PathBuf::from));
-    named.filter(|root| !root.as_os_str().is_empty())
-}
-
 /// Where records go; `None` when the flag is there and empty, which is iapeer's word for "nowhere".
 ///
 /// # Errors
 /// When the working directory cannot be told.
 pub fn place(log_dir: Option<&OsStr>, root_flag: Option<&Path>) -> Result<Option<Place>> {
-    let directory = match (log_dir, root(root_flag)) {
+    let directory = match (log_dir, iapeer::named_root(root_flag)) {
         (Some(path), _) if path.is_empty() => return Ok(None),
         (Some(path), _) => PathBuf::from(path),
         (None, Some(root)) => root.join("logs/iapeer"),
@@ -37,13 +32,6 @@ pub fn place(log_dir: Option<&OsStr>, root_flag: Option<&Path>) -> Result<Option
     };
     let directory = std::path::absolute(directory).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
     Ok(Some(Place::new(directory)))
-}
-
-/// The socket that iapeer gives an identity (facts B1).
-pub fn socket_of(identity: &str, root_flag: Option<&Path>) -> PathBuf {
-    let directory = std::env::var_os("IAPEER_SOCK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let directory = directory.or_else(|| root(root_flag).map(|root| root.join("socks"))).unwrap_or_else(|| PathBuf::from("/tmp"));
-    directory.join(format!("tmux-iap-{identity}.sock"))
 }
 
 /// The targets of a command line and of the file that it names. Its identity is that of its only target; alone it means iapeer's socket of
@@ -55,7 +43,7 @@ pub fn all(mut aims: Vec<Aim>, identity: Option<&str>, root_flag: Option<&Path>,
     if let Some(identity) = identity {
         target::check_identity(identity)?;
         match aims.len() {
-            0 if file.is_none() => aims.push(Aim::Socket(socket_of(identity, root_flag))),
+            0 if file.is_none() => aims.push(Aim::Socket(iapeer::socket_dir(iapeer::named_root(root_flag).as_deref()).join(iapeer::socket_name(identity)))),
             1 => {}
             _ => return Err(Error::new(Status::Usage, "--identity names one target; name several in a file, with --targets-from")),
         }

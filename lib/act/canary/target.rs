@@ -2,18 +2,15 @@
 
 use crate::service::Service;
 use crate::service::embedded::Embedded;
+use crate::service::iapeer;
 use crate::service::launchd::Launchd;
 use crate::service::systemd::Systemd;
-use crate::sys::net::{self, Link};
+use crate::service::tmux::{self, Unserved};
+use crate::sys::file;
 use crate::sys::process::{self, Identity, Pid};
-use crate::sys::{file, user};
 use crate::words::error::{Error, Result, brief, reason};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// How long a socket may take to answer.
-const SOCKET_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a target is named by people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,44 +107,10 @@ pub fn pin(aim: &Aim, identity: Option<&str>) -> Result<Target> {
     Ok(Target { identity, who, socket, service })
 }
 
-/// Why a socket has no tmux server of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unserved {
-    /// Nobody answers.
-    Down(String),
-    /// Somebody else does.
-    Foreign(String),
-}
-
-/// The tmux server that listens on a socket. Nothing is sent: the kernel tells who called listen(2) (unix(7), SO_PEERCRED).
-///
-/// # Errors
-/// When there is none.
-pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
-    let down = |why: &str| Unserved::Down(why.to_owned());
-    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT).map_err(|failure| down(failure.text.rsplit(": ").next().unwrap_or("no answer")))?;
-    let Link::Unix(Some(pid)) = *conn.link() else { return Err(down("nobody tells who listens there")) };
-    let uid = conn.peer_uid().map_err(|cause| Unserved::Down(reason(&cause)))?;
-    if uid != user::own_uid() && user::own_uid() != 0 {
-        return Err(Unserved::Foreign(format!("process {pid} of user {uid} listens there")));
-    }
-    let name = process::name(pid).unwrap_or_default();
-    if !is_tmux(pid, &name) {
-        return Err(Unserved::Foreign(format!("process {pid} listens there, and that is '{}', no tmux server", brief(&name))));
-    }
-    Ok(pid)
-}
-
 fn served(path: &Path) -> std::result::Result<Pid, String> {
-    listener(path).map_err(|unserved| match unserved {
+    tmux::listener(path).map_err(|unserved| match unserved {
         Unserved::Down(why) | Unserved::Foreign(why) => why,
     })
-}
-
-/// tmux names its server `tmux: server` (setproctitle), on macOS `tmux`; a renamed program is known by its file.
-fn is_tmux(pid: Pid, name: &str) -> bool {
-    let file = || process::program(pid).and_then(|path| path.canonicalize().ok()).and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    name.starts_with("tmux") || file().is_some_and(|file| file.starts_with("tmux"))
 }
 
 fn from_file(aim: &Aim, path: &Path) -> Result<Pid> {
@@ -189,10 +152,9 @@ pub fn check_identity(identity: &str) -> Result<()> {
 
 fn default_identity(aim: &Aim, who: Identity) -> String {
     let text = match aim {
-        // iapeer's sockets are called tmux-iap-IDENTITY.sock.
         Aim::Socket(path) => {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            stem.strip_prefix("tmux-iap-").map(str::to_owned).unwrap_or(stem)
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            iapeer::identity_of_socket(&name).map_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), str::to_owned)
         }
         Aim::PidFile(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         Aim::Unit(name) | Aim::Label(name) => name.rsplit('/').next().unwrap_or(name).to_owned(),

@@ -4,9 +4,10 @@ use crate::act::canary::arming::Arming;
 use crate::act::canary::cause::Parting;
 use crate::act::canary::channel::{Channel, Word};
 use crate::act::canary::ring::Ring;
-use crate::act::canary::target::{self, Target, Unserved};
+use crate::act::canary::target::Target;
 use crate::act::canary::watch::Settings;
 use crate::service::Ended;
+use crate::service::tmux::{self, Unserved};
 use crate::sys::cgroup::{Group, Kills};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{self, Ending, Watch};
@@ -115,14 +116,14 @@ impl Watched {
             self.opened = None;
             // A client that comes while the server is ending is never told to go, and the server waits for it (tmux 3.3a): it must not
             // be we who keep it from its end.
-            if self.target.socket.as_ref().is_some_and(|socket| matches!(target::listener(socket), Err(Unserved::Down(_)))) {
+            if self.target.socket.as_ref().is_some_and(|socket| matches!(tmux::listener(socket), Err(Unserved::Down(_)))) {
                 self.channel = None;
                 self.reopen = Some(now + CHANNEL_PAUSE);
             }
         }
         if self.reopen.is_some_and(|at| now >= at) {
             self.reopen = None;
-            let serves = self.target.socket.as_ref().is_some_and(|socket| target::listener(socket) == Ok(self.target.who.pid));
+            let serves = self.target.socket.as_ref().is_some_and(|socket| tmux::listener(socket) == Ok(self.target.who.pid));
             self.again = true;
             if serves {
                 self.open();
