@@ -1,8 +1,8 @@
 //! The removal: looked at again under the lock, its tombstone first, then job, record, state; every step can be the last one of an attempt.
 
+use crate::act::peers::agent::{self, Agent};
 use crate::act::peers::live;
 use crate::act::peers::lock::{Refused, RegistryLock};
-use crate::act::peers::plist::{self, Agent};
 use crate::act::peers::registry::{self, Peer, Registry};
 use crate::act::peers::report::{Action, Reason, Report};
 use crate::act::peers::root::Root;
@@ -122,7 +122,7 @@ impl Removal<'_> {
     fn registered(&self, report: Report, registry: &Registry<'_>, peer: &Peer, before: Option<Tombstone>) -> Report {
         let name = &peer.personality;
         let report = Report { runtimes: peer.runtimes.clone(), cwd: Some(peer.cwd.clone()), ..report };
-        let agent = plist::find(self.root, name);
+        let found = agent::find(self.root, name);
         match self.lives(name, &peer.runtimes) {
             Some((live, Reason::Live)) => {
                 let trouble = format!(
@@ -137,7 +137,7 @@ impl Removal<'_> {
             }
             None => {}
         }
-        if let Agent::Foreign(path) = &agent
+        if let Agent::Foreign(path) = &found
             && !self.settings.force
         {
             let trouble = format!("remove: {} is not iapeer's (no com.iapeer.managed); --force removes the record and leaves it", path.display());
@@ -152,12 +152,12 @@ impl Removal<'_> {
             keep_state: self.settings.keep_state,
             complete: false,
         };
-        let Some(lock) = self.lock else { return self.told(report, &agent) };
+        let Some(lock) = self.lock else { return self.told(report, &found) };
         // From here on there is no way back, and every next attempt goes on from where this one ends.
         if let Err(error) = tombstone.write(self.root) {
             return report.refuse(Action::Refused, Reason::Unwritable, error.to_string());
         }
-        let plist = match self.tear_down(name, &agent) {
+        let plist = match self.tear_down(name, &found) {
             Ok(plist) => plist,
             Err(error) => return report.refuse(Action::Refused, Reason::Unwritable, error.to_string()),
         };
@@ -176,11 +176,11 @@ impl Removal<'_> {
             let trouble = format!("remove: \"{name}\" is half removed, and yet it lives or is waked on {}", runtimes.join(", "));
             return report.refuse(Action::RefusedLive, why, trouble);
         }
-        let agent = plist::find(self.root, &name);
+        let found = agent::find(self.root, &name);
         if self.lock.is_none() {
-            return self.told(report, &agent);
+            return self.told(report, &found);
         }
-        match self.tear_down(&name, &agent) {
+        match self.tear_down(&name, &found) {
             Ok(plist) => self.purge_and_close(Report { plist, ..report }, begun),
             Err(error) => report.refuse(Action::Refused, Reason::Partial, error.to_string()),
         }
@@ -230,7 +230,7 @@ impl Removal<'_> {
     fn tear_down(&self, name: &str, agent: &Agent) -> Result<Option<String>> {
         match agent {
             Agent::None => Ok(None),
-            Agent::Owned(path) => plist::tear_down(self.root, name, path).map(Some),
+            Agent::Owned(path) => agent::tear_down(self.root, name, path).map(Some),
             Agent::Foreign(path) => Ok(Some(skipped(path))),
         }
     }
