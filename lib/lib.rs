@@ -8,7 +8,7 @@
 //! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once;
 //!                 tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
-//! sys             the system, once: clock · poll · process (and trace) · child · signal · file · directory · net · listening · owner · http · say · user ·
+//! sys             the system, once: clock · poll · process (and trace, exits) · child · signal · file · directory · net · listening · owner · http · say · user ·
 //!                 cgroup · kernel · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span
 //! ```
