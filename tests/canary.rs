@@ -116,8 +116,9 @@ fn a_watch_ends_with_0_when_dismissed_and_10_after_a_record() {
     let room = Room::new();
     let mut child = sleeper();
     let watch = watching(&room, &["--pid", &child.id().to_string(), "--identity", "one"]);
+    let told = format!("baa-canary: watching one (process {}), recording in {}\n", child.id(), room.text("log/exits.log"));
     canary(&room, ["dismiss", "--pid", &child.id().to_string()]).expect(0, "", "baa-canary: dismissed one\n");
-    collect(watch).expect(0, "", "");
+    collect(watch).expect(0, "", &told);
     let watch = watching(&room, &["-q", "--json", "--pid", &child.id().to_string(), "--identity", "one"]);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -135,14 +136,14 @@ fn a_watch_ends_with_0_when_dismissed_and_10_after_a_record() {
 fn the_old_channel_dismisses_and_what_only_looks_like_it_does_not() {
     let room = Room::new();
     let silent = Tmux::start(&room, "claude-silent");
-    let told = watching(&room, &["--sock", &silent.sock]);
+    let told = watching(&room, &["-q", "--sock", &silent.sock]);
     silent.waiter();
     silent.tmux(&["wait-for", "-S", "iap-canary-claude-silent"]);
     silent.tmux(&["kill-server"]);
     collect(told).expect(0, "", "");
     // Twice, and with a session closed in between.
     let twice = Tmux::start(&room, "claude-twice");
-    let told = watching(&room, &["--sock", &twice.sock]);
+    let told = watching(&room, &["-q", "--sock", &twice.sock]);
     twice.waiter();
     for _ in 0..2 {
         twice.tmux(&["wait-for", "-S", "iap-canary-claude-twice"]);
@@ -461,6 +462,19 @@ fn a_disk_that_is_read_only_gives_the_record_to_the_state_directory() {
 }
 
 #[test]
+fn a_job_of_a_keeper_is_watched_by_its_label() {
+    let room = Room::new();
+    canary(&room, ["watch", "--label", "web"]).failed_with(69, "baa does not know it");
+    room.run("baa-run", ["--detach", "--label", "web", "--restart", "never", "--", "/bin/sleep", "1000"]).expect(0, "", "");
+    let watch = watching(&room, &["-q", "--label", "web"]);
+    let pid = canary_json(&room)["canaries"][0]["server_pid"].as_u64().unwrap();
+    signal(u32::try_from(pid).unwrap(), Signal::SIGKILL);
+    assert_eq!(collect(watch).status, 10);
+    let line = one_record(&room);
+    assert_eq!((value(&line, "identity").as_str(), value(&line, "sig").as_str()), ("web", "SIGKILL"));
+}
+
+#[test]
 fn one_process_watches_a_thousand() {
     let room = Room::new();
     let mut children: Vec<Child> = (0..1000).map(|_| sleeper()).collect();
@@ -492,7 +506,7 @@ fn hostile_files_among_the_armings_are_passed_over() {
     let mut huge = std::fs::File::create(room.path("log/canary/g.json")).unwrap();
     huge.write_all(&vec![b' '; 100_000]).unwrap();
     canary(&room, ["list"]).expect(0, "", "");
-    canary(&room, ["status"]).expect(3, "", "");
+    canary(&room, ["status"]).expect(3, "none\n", "");
     canary(&room, ["dismiss", "--all"]).expect(0, "", "");
     canary(&room, ["dismiss"]).failed_with(2, "or else --all");
 }

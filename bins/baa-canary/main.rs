@@ -85,6 +85,9 @@ fn keep_watch(args: &Watch, place: &Place, armed: impl FnOnce(State) -> Result<(
         (0, Some(error)) => State::Failed(error.to_string()),
         _ => State::Spawned,
     })?;
+    if canary.count() > 0 && !args.announce {
+        voice.note(canary.words());
+    }
     let json = args.place.common.json && !args.announce;
     let outcome = canary.watch(&voice, |death| if json { say::answer(&death.json().to_string()) } else { Ok(()) })?;
     Ok(match outcome {
@@ -140,7 +143,8 @@ fn show(found: &[Armed], json: bool) -> Result<()> {
 
 fn status(args: &Chosen) -> Result<Status> {
     let found = choice(args).of(&place(&args.place)?);
-    show(&found, args.place.common.json)?;
+    let none = found.is_empty() && !args.place.common.json;
+    if none { say::answer("none") } else { show(&found, args.place.common.json) }?;
     Ok(if found.iter().any(|armed| armed.condition() == Condition::Armed) { Status::Done } else { Status::Absent })
 }
 

@@ -1,6 +1,8 @@
 //! `make bench`: figures beside those of peers, as ratios from one run. Peers that are not here are named; `tests/bench/peers` fetches them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
 
+mod canary;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,8 +12,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--measure", runs, command @ ..] => measure(runs.parse().unwrap(), command),
-        [programs] => Bench { programs: PathBuf::from(programs).canonicalize().unwrap(), peers: std::env::current_dir().unwrap().join("target/peers") }.run(),
-        _ => panic!("usage: bench DIRECTORY-OF-PROGRAMS"),
+        [programs, "canary"] => Bench::of(programs).canary(),
+        [programs] => Bench::of(programs).run(),
+        _ => panic!("usage: bench DIRECTORY-OF-PROGRAMS [canary]"),
     }
 }
 
@@ -62,6 +65,10 @@ struct Tool {
 }
 
 impl Bench {
+    fn of(programs: &str) -> Bench {
+        Bench { programs: PathBuf::from(programs).canonicalize().unwrap(), peers: std::env::current_dir().unwrap().join("target/peers") }
+    }
+
     fn run(&self) {
         println!("# One run on this machine; × is the peer's figure over ours.\n");
         self.start_up();
@@ -69,6 +76,7 @@ impl Bench {
         self.share();
         self.deadline();
         self.reload();
+        self.canary();
     }
 
     fn ours(&self) -> PathBuf {

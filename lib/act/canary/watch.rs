@@ -9,6 +9,7 @@ use crate::act::canary::ring;
 use crate::act::canary::target;
 use crate::act::canary::watched::Watched;
 use crate::sys::poll::{self, For};
+use crate::sys::process::exits::Exits;
 use crate::sys::process::trace::{Sent, Trace};
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
@@ -48,6 +49,7 @@ pub struct Canary {
     began: Instant,
     trace: Option<Trace>,
     sent: Vec<Sent>,
+    exits: Option<Exits>,
     log: Option<kernel::Log>,
     kernel: Vec<String>,
     /// Kills on the machine and time suspended, at the last two ticks.
@@ -93,17 +95,28 @@ impl Canary {
         }
         let pids: Vec<_> = watched.iter().map(|one| one.target.who.pid).collect();
         let trace = if pids.is_empty() { None } else { Trace::begin(&pids).ok() };
+        let exits = if Exits::are_needed() { Exits::of(&pids).ok() } else { None };
         for one in &watched {
             one.arming.publish(&one.target)?;
         }
         let now = (kernel::out_of_memory_kills().unwrap_or(0), kernel::suspended().unwrap_or_default());
-        let canary = Canary { settings, watched, signals, began: Instant::now(), trace, sent: Vec::new(), log, kernel: Vec::new(), before: [now; 2] };
+        let canary = Canary { settings, watched, signals, began: Instant::now(), trace, sent: Vec::new(), exits, log, kernel: Vec::new(), before: [now; 2] };
         Ok((canary, refused))
     }
 
     /// How many it watches.
     pub fn count(&self) -> usize {
         self.watched.len()
+    }
+
+    /// What it watches, for people.
+    pub fn words(&self) -> String {
+        let what = match self.watched.as_slice() {
+            [] => "nothing".to_owned(),
+            [one] => format!("{} (process {})", one.target.identity, one.target.who.pid),
+            many => format!("{} processes", many.len()),
+        };
+        format!("watching {what}, recording in {}", self.settings.place.log().display())
     }
 
     /// Watches until every target is dead or dismissed, or a signal comes; tells each death to `report` once it is recorded.
@@ -256,7 +269,7 @@ impl Canary {
 
     fn judge(&mut self, one: Watched, at: SystemTime) -> Grave {
         let who = one.target.who.pid;
-        let ending = one.ending();
+        let ending = one.ending(self.exits.as_mut());
         self.kernel.extend(self.log.as_mut().map(|log| log.take(about_memory)).unwrap_or_default());
         if let Some(trace) = &mut self.trace {
             self.sent.extend(trace.take());
@@ -278,6 +291,10 @@ impl Canary {
         let verdict = cause::judge(who, &evidence);
         let mut death = Death::new(&one.target, at, ending, verdict);
         let mut known = vec![("cause".to_owned(), format!("{}\n{}", death.verdict.cause.word(), death.verdict.evidence.join("\n")))];
+        known.push(("kernel-oom".to_owned(), self.kernel.join("\n")));
+        if let Some(kills) = evidence.group {
+            known.push(("cgroup-since-arming".to_owned(), format!("oom_kill {}\noom_group_kill {}", kills.single, kills.whole)));
+        }
         if self.settings.ring {
             known.push(("ring".to_owned(), one.ring.text(self.began.elapsed())));
         }

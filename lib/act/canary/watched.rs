@@ -10,6 +10,7 @@ use crate::service::Ended;
 use crate::service::tmux::{self, Unserved};
 use crate::sys::cgroup::{Group, Kills};
 use crate::sys::poll::{self, For};
+use crate::sys::process::exits::Exits;
 use crate::sys::process::{self, Ending, Watch};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -171,10 +172,10 @@ impl Watched {
         self.arming.dismissed() || self.signalled.is_some_and(|at| at.elapsed() <= grace)
     }
 
-    pub(super) fn ending(&self) -> Option<Ending> {
+    pub(super) fn ending(&self, mut told: Option<&mut Exits>) -> Option<Ending> {
         let began = Instant::now();
         loop {
-            let ending = self.watch.ending();
+            let ending = self.watch.ending().or_else(|| told.as_mut().and_then(|told| told.ending(self.target.who.pid)));
             // A zombie that tells us nothing may still be reaped in time.
             let limit = if process::exists(self.target.who.pid) { FOREIGN_ENDING_LIMIT } else { ENDING_LIMIT };
             if ending.is_some() || began.elapsed() >= limit || self.watch.fd().is_none() || cfg!(target_os = "macos") {
