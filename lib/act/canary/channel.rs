@@ -6,7 +6,7 @@
 
 use crate::act::canary::cause::Parting;
 use crate::service::tmux;
-use crate::sys::child::{self, Exit};
+use crate::sys::child::{self, Exit, Signal};
 use crate::sys::process::{Identity, Pid};
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,6 +18,7 @@ pub struct Channel {
     waiter: Identity,
     output: PipeReader,
     heard: String,
+    ended: bool,
 }
 
 /// Printed for each session after the signal.
@@ -49,7 +50,7 @@ impl Channel {
         spec.stdio = [Some(Stdio::null()), Some(input.try_clone().ok()?.into()), Some(input.into())];
         spec.ends_with_us = true;
         let started = spec.start().ok()?;
-        Some(Channel { waiter: started.identity, output, heard: String::new() })
+        Some(Channel { waiter: started.identity, output, heard: String::new(), ended: false })
     }
 
     /// Readable when there is something to hear.
@@ -68,6 +69,7 @@ impl Channel {
             return None;
         }
         let exit = child::wait(self.waiter.pid);
+        self.ended = true;
         Some(match exit {
             // Its two outputs come in any order.
             _ if self.heard.contains(SIGNALLED) => Word::Signalled,
@@ -81,7 +83,9 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        child::kill_trees(&[self.waiter], &[]);
-        let _ = child::wait(self.waiter.pid);
+        if !self.ended {
+            child::signal(self.waiter, Signal::SIGKILL);
+            let _ = child::wait(self.waiter.pid);
+        }
     }
 }

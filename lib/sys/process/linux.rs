@@ -3,14 +3,22 @@
 use super::{Ending, Entry, Identity, Pid, Start, Vitals};
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 pub(super) fn entry(pid: Pid) -> Option<Entry> {
-    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse(pid, &stat(pid)?)
+}
+
+/// One read: the kernel makes the whole line at once, of 52 numbers and a short name, and a file without a size is otherwise read in crumbs.
+fn stat(pid: Pid) -> Option<Vec<u8>> {
+    let mut line = vec![0; 2048];
+    let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    line.truncate(length);
+    Some(line)
 }
 
 pub(super) fn all() -> Vec<Entry> {
@@ -41,7 +49,7 @@ fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
 }
 
 pub(super) fn vitals(pid: Pid) -> Option<Vitals> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = stat(pid)?;
     let fields = fields(&stat)?;
     let page = u64::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??).ok()?;
     let resident = field::<u64>(&fields, 24)?.checked_mul(page)? / 1024;
@@ -129,7 +137,7 @@ pub(super) fn ending(who: Identity, fd: BorrowedFd<'_>) -> Option<Ending> {
 
 /// The status of a zombie, field 52 of proc_pid_stat(5): shown to whom ptrace(2) would let read the process, and 0 to others.
 fn zombie(who: Identity) -> Option<Ending> {
-    let stat = fs::read(format!("/proc/{}/stat", who.pid)).ok()?;
+    let stat = stat(who.pid)?;
     let entry = parse(who.pid, &stat).filter(|entry| entry.zombie && entry.identity == who)?;
     let word: i32 = field(&fields(&stat)?, 52)?;
     (word != 0 || readable(entry.identity.pid)).then(|| Ending::from_wait_status(word))
