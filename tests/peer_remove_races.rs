@@ -37,9 +37,16 @@ fn changes(number: u64) -> Option<&'static str> {
     all.iter().find(|(known, _)| of(*known) == number).map(|(_, name)| *name)
 }
 
-/// Runs a removal and kills it just before its `at`-th change; the name of the call, or `None` when it came to its end.
+/// What to do with a removal that stands before a change.
+enum Then {
+    GoOn,
+    Kill,
+    LetGo,
+}
+
+/// Runs a removal and asks `before` at each of its changes: the name of the call, and how many there were. How it ended; `None` when killed.
 #[allow(clippy::zombie_processes)] // waitpid(2) itself is asked here
-fn cut_off(room: &Room, at: usize) -> Option<&'static str> {
+fn stepping(room: &Room, mut before: impl FnMut(&'static str, usize) -> Then) -> Option<i32> {
     let mut command = command(room);
     command.args(["bob", "-q"]).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: between fork and exec only ptrace(2) is called, which is async-signal-safe.
@@ -51,31 +58,71 @@ fn cut_off(room: &Room, at: usize) -> Option<&'static str> {
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     waitpid(pid, None).unwrap();
     ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-    let (mut entering, mut count) = (false, 0);
+    let (mut entering, mut count, mut traced) = (false, 0, true);
     let mut pass = None;
     loop {
-        ptrace::syscall(pid, pass.take()).unwrap();
+        if traced {
+            ptrace::syscall(pid, pass.take()).unwrap();
+        }
         match waitpid(pid, None).unwrap() {
             WaitStatus::PtraceSyscall(_) => {
                 entering = !entering;
-                let call = if entering { call_of(pid).and_then(changes) } else { None };
-                if let Some(name) = call {
-                    count += 1;
-                    if count == at {
+                let Some(name) = (if entering { call_of(pid).and_then(changes) } else { None }) else { continue };
+                count += 1;
+                match before(name, count) {
+                    Then::GoOn => {}
+                    Then::Kill => {
                         signal(child.id(), Signal::SIGKILL);
-                        while !matches!(waitpid(pid, None).unwrap(), WaitStatus::Signaled(..)) {}
-                        return Some(name);
+                        traced = false;
+                    }
+                    Then::LetGo => {
+                        ptrace::detach(pid, None).unwrap();
+                        traced = false;
                     }
                 }
             }
             WaitStatus::Stopped(_, signal) => pass = Some(signal),
-            WaitStatus::Exited(_, status) => {
-                assert_eq!(status, 0);
-                return None;
-            }
+            WaitStatus::Exited(_, status) => return Some(status),
+            WaitStatus::Signaled(..) => return None,
             _ => {}
         }
     }
+}
+
+/// Runs a removal and kills it just before its `at`-th change; the name of the call, or `None` when it came to its end.
+fn cut_off(room: &Room, at: usize) -> Option<&'static str> {
+    let mut step = None;
+    let status = stepping(room, |name, count| {
+        if count < at {
+            return Then::GoOn;
+        }
+        step = Some(name);
+        Then::Kill
+    });
+    assert!(status == Some(0) || (status.is_none() && step.is_some()));
+    step
+}
+
+/// Taken over while we slept: what the other wrote is not overwritten.
+#[test]
+fn a_lock_that_was_taken_over_stops_the_write() {
+    let room = Room::new();
+    install(&room);
+    let before = registry(&room);
+    let lock = room.path("root/peers-profiles.lock.lock");
+    let status = stepping(&room, |name, _| {
+        let staged =
+            std::fs::read_dir(room.path("root")).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".peers-profiles.json."));
+        if !(name == "fsync" && staged) {
+            return Then::GoOn;
+        }
+        std::fs::remove_dir(&lock).unwrap();
+        std::fs::create_dir(&lock).unwrap();
+        Then::LetGo
+    });
+    assert_eq!((status, registry(&room), states(&room).len()), (Some(1), before, 9));
+    assert!(lock.exists(), "the lock of another was removed");
+    assert!(!std::fs::read_dir(room.path("root")).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with('.')));
 }
 
 fn call_of(pid: Pid) -> Option<u64> {
