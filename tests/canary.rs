@@ -180,6 +180,20 @@ fn a_death_before_the_word_stays_on_record() {
     assert_eq!(records(&room).len(), 1);
 }
 
+/// A dismissal that was cut off after its word was written counts as well as one that was answered.
+#[test]
+fn the_word_alone_dismisses() {
+    let room = Room::new();
+    let mut child = sleeper();
+    let watch = watching(&room, &["-q", "--pid", &child.id().to_string()]);
+    let file = std::fs::read_dir(room.path("log/canary")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(file.with_extension("dismissed"), "").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    collect(watch).expect(0, "", "");
+    assert_eq!((records(&room).len(), std::fs::read_dir(room.path("log/canary")).unwrap().count()), (0, 0));
+}
+
 #[test]
 fn of_twenty_canaries_one_watches() {
     let room = Room::new();
