@@ -38,10 +38,7 @@ const COMMANDS: [(&str, &[&str]); 3] =
     [("vm_stat", &["/usr/bin/vm_stat"]), ("swapusage", &["/usr/sbin/sysctl", "-n", "vm.swapusage"]), ("load", &["/usr/sbin/sysctl", "-n", "vm.loadavg"])];
 
 /// What is found about the machine: once for all who died together.
-pub struct Machine {
-    quick: String,
-    slow: Vec<Section>,
-}
+pub struct Machine(String);
 
 /// A title and a text.
 pub type Section = (String, String);
@@ -49,12 +46,7 @@ pub type Section = (String, String);
 impl Machine {
     /// Looks now, at what is quick to see. `full_args` lists arguments too, which may hold secrets.
     pub fn look(directory: &Path, full_args: bool) -> Machine {
-        Machine { quick: render(&quick(directory, full_args)), slow: Vec::new() }
-    }
-
-    /// Asks what takes longer, about the processes `pids`.
-    pub fn ask(&mut self, pids: &[i32]) {
-        self.slow = slow(pids);
+        Machine(render(&quick(directory, full_args)))
     }
 }
 
@@ -79,21 +71,21 @@ pub fn begin(place: &Place, death: &Death, known: &[Section]) -> io::Result<(Fil
 /// Those of write(2) and fsync(2).
 pub fn complete(file: &mut File, machine: &Machine, group: Option<&cgroup::Group>) -> io::Result<()> {
     let group = group.map(group_section);
-    file.write_all((machine.quick.clone() + &render(group.as_slice())).as_bytes())?;
+    file.write_all((machine.0.clone() + &render(group.as_slice())).as_bytes())?;
     file.sync_data()
 }
 
-/// Adds what took longer.
+/// Adds what takes longer to the files of those who died together, each with its pid.
 ///
 /// # Errors
 /// As `complete`.
-pub fn add_slow(file: &mut File, machine: &Machine) -> io::Result<()> {
-    let text = render(&machine.slow);
+pub fn add_slow(files: Vec<(i32, File)>) -> io::Result<()> {
+    let pids: Vec<i32> = files.iter().map(|(pid, _)| *pid).collect();
+    let text = render(&slow(&pids));
     if text.is_empty() {
         return Ok(());
     }
-    file.write_all(text.as_bytes())?;
-    file.sync_data()
+    files.into_iter().try_for_each(|(_, mut file)| file.write_all(text.as_bytes()).and_then(|()| file.sync_data()))
 }
 
 /// All of it, for a look without a death; of one process, if one is given.

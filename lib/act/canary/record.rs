@@ -5,7 +5,7 @@ use crate::act::canary::target::Target;
 use crate::sys::child::Exit;
 use crate::sys::process::Ending;
 use crate::sys::{file, signal};
-use crate::words::error::{Error, Result};
+use crate::words::error::{Error, Result, reason};
 use crate::words::logfmt;
 use serde_json::{Value, json};
 use std::io;
@@ -42,6 +42,11 @@ impl Place {
     /// The directory itself.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// That forensics cannot be kept, and why.
+    pub fn cannot_keep(&self, cause: &io::Error) -> String {
+        format!("cannot keep all forensics in {}: {}", self.forensics().display(), reason(cause))
     }
 
     /// Makes the directories, 0700 where they are missing.

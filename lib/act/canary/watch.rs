@@ -14,15 +14,19 @@ use crate::sys::process::trace::{Sent, Trace};
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::{clock, kernel, memory};
-use crate::words::error::{Error, Result, reason};
+use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Between two samples of everything, unless that would cost more than a thousandth of a core.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A count of kills that is older says nothing about a death now.
+const RECENT: Duration = Duration::from_secs(5);
 
 /// How to watch.
 #[derive(Clone, Debug)]
@@ -52,8 +56,24 @@ pub struct Canary {
     exits: Option<Exits>,
     log: Option<kernel::Log>,
     kernel: Vec<String>,
-    /// Kills on the machine and time suspended, at the last two ticks.
-    before: [(u64, Duration); 2],
+    /// The last two looks at the machine.
+    before: [Look; 2],
+    /// What runs on after a record, beside the watch.
+    after: Vec<JoinHandle<Result<()>>>,
+}
+
+/// What the machine had counted at some moment.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    kills: u64,
+    suspended: Duration,
+}
+
+impl Look {
+    fn now() -> Look {
+        Look { at: Instant::now(), kills: kernel::out_of_memory_kills().unwrap_or(0), suspended: kernel::suspended().unwrap_or_default() }
+    }
 }
 
 /// What came of it.
@@ -99,9 +119,9 @@ impl Canary {
         for one in &watched {
             one.arming.publish(&one.target)?;
         }
-        let now = (kernel::out_of_memory_kills().unwrap_or(0), kernel::suspended().unwrap_or_default());
-        let canary = Canary { settings, watched, signals, began: Instant::now(), trace, sent: Vec::new(), exits, log, kernel: Vec::new(), before: [now; 2] };
-        Ok((canary, refused))
+        let (now, began) = (Look::now(), Instant::now());
+        let (sent, kernel, after) = (Vec::new(), Vec::new(), Vec::new());
+        Ok((Canary { settings, watched, signals, began, trace, sent, exits, log, kernel, before: [now; 2], after }, refused))
     }
 
     /// How many it watches.
@@ -128,28 +148,44 @@ impl Canary {
         let mut failed = Ok(());
         let mut tick = self.sample();
         memory::shrink();
-        while !self.watched.is_empty() {
-            let dead = self.wait(tick)?;
-            for signal in self.signals.take() {
-                if signal != Signal::SIGUSR1 {
-                    return self.leave(signal, outcome);
-                }
-                let before = self.watched.len();
-                self.watched.retain(|one| !(one.arming.dismissed() && one.end()));
-                outcome.dismissed += before - self.watched.len();
-            }
-            // Dismissals have taken some away, so the dead are looked up by their watch again.
-            if dead {
+        while !self.watched.is_empty() && outcome.signal.is_none() {
+            // The dead first: a dismissal is seen there too, and whoever is told to go leaves no death behind.
+            if self.wait(tick)? {
                 let (deaths, dismissed) = self.bury(voice, &mut report, &mut failed);
                 outcome.deaths += deaths;
                 outcome.dismissed += dismissed;
             }
+            let came = self.signals.take();
+            if came.contains(&Signal::SIGUSR1) {
+                let (dismissed, watched) = std::mem::take(&mut self.watched).into_iter().partition(|one: &Watched| one.arming.dismissed());
+                self.watched = watched;
+                outcome.dismissed += dismissed.len();
+                dismissed.iter().for_each(|one| one.arming.end());
+            }
+            outcome.signal = came.into_iter().find(|signal| *signal != Signal::SIGUSR1);
             self.listen();
             if Instant::now() >= tick {
                 tick = self.sample();
             }
+            self.finish(voice, JoinHandle::is_finished);
         }
+        // A canary that is told to go: at a terminal its end is meant; else what it watched is unwatched now, and the next `status` says so.
+        if matches!(outcome.signal, Some(Signal::SIGINT | Signal::SIGQUIT)) {
+            self.watched.iter().for_each(|one| one.arming.end());
+        }
+        self.finish(voice, |_| true);
         failed.map(|()| outcome)
+    }
+
+    /// Hears the end of what runs beside the watch, where it is `due`.
+    fn finish(&mut self, voice: &Voice, due: impl Fn(&JoinHandle<Result<()>>) -> bool) {
+        let (ended, after) = std::mem::take(&mut self.after).into_iter().partition(due);
+        self.after = after;
+        for one in ended {
+            if let Err(error) = one.join().unwrap_or_else(|_| Err(Error::bug("a thread panicked"))) {
+                voice.warn(error);
+            }
+        }
     }
 
     /// Waits for anything to happen, at most until `tick`; says whether somebody may have died.
@@ -169,14 +205,6 @@ impl Canary {
         Ok(blind || ready[1..deaths].iter().any(|ready| *ready))
     }
 
-    /// A canary that is told to go: at a terminal its end is meant; else what it watched is unwatched now, and the next `status` says so.
-    fn leave(self, signal: Signal, outcome: Outcome) -> Result<Outcome> {
-        if matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
-            self.watched.iter().for_each(|one| one.arming.end());
-        }
-        Ok(Outcome { signal: Some(signal), ..outcome })
-    }
-
     /// Samples everything; says when to do it again.
     fn sample(&mut self) -> Instant {
         let spent = clock::processor_time();
@@ -184,8 +212,7 @@ impl Canary {
             let (at, pressure) = (self.began.elapsed(), ring::pressure());
             self.watched.iter_mut().for_each(|one| one.ring.take(one.target.who.pid, at, pressure));
         }
-        let now = (kernel::out_of_memory_kills().unwrap_or(0), kernel::suspended().unwrap_or_default());
-        self.before = [self.before[1], now];
+        self.before = [self.before[1], Look::now()];
         let cost = clock::processor_time().saturating_sub(spent);
         Instant::now() + TICK.max(cost * 1000)
     }
@@ -227,44 +254,33 @@ impl Canary {
                 *failed = Err(Error::io(format!("cannot record a death in {}", self.settings.place.log().display()), &cause));
             }
         }
-        self.complete(&mut graves, voice);
-        let mut commands = Vec::new();
-        for grave in &graves {
+        let machine = Machine::look(self.settings.place.directory(), self.settings.full_args);
+        let count = graves.len();
+        let mut files = Vec::new();
+        for grave in graves {
             let death = &grave.death;
+            match grave.file {
+                Ok(mut file) => match forensics::complete(&mut file, &machine, grave.watched.group.as_ref().map(|group| &group.0)) {
+                    Ok(()) => files.push((death.pid, file)),
+                    Err(cause) => voice.warn(self.settings.place.cannot_keep(&cause)),
+                },
+                Err(cause) => voice.warn(self.settings.place.cannot_keep(&cause)),
+            }
             grave.watched.arming.end();
             let told = death.forensics.as_ref().map_or(String::new(), |path| format!("; see {}", path.display()));
             voice.note(format!("{} (process {}) died: {}{told}", death.identity, death.pid, death.verdict.cause.word()));
             if let Err(error) = report(death) {
                 *failed = Err(error);
             }
-            commands.extend(self.settings.exec.clone().map(|(command, limit)| notify::start(command, limit, death, &self.settings.place)));
-        }
-        for command in commands {
-            if let Err(error) = command.end() {
-                voice.warn(error);
+            if let Some((command, limit)) = self.settings.exec.clone() {
+                let (death, place) = (grave.death, self.settings.place.clone());
+                self.after.push(std::thread::spawn(move || notify::run(&command, limit, &death, &place)));
             }
         }
-        (graves.len(), dismissed)
-    }
-
-    /// Everything that takes longer than the record, which is safe by now; what is quick to see of the machine for all, before what is not.
-    fn complete(&self, graves: &mut [Grave], voice: &Voice) {
-        let mut machine = Machine::look(self.settings.place.directory(), self.settings.full_args);
-        let mut failed = None;
-        for grave in graves.iter_mut() {
-            match &mut grave.file {
-                Ok(file) => failed = forensics::complete(file, &machine, grave.watched.group.as_ref().map(|group| &group.0)).err().or(failed),
-                Err(cause) => failed = failed.or(Some(io::Error::new(cause.kind(), reason(cause)))),
-            }
-        }
-        let pids: Vec<i32> = graves.iter().map(|grave| grave.death.pid).collect();
-        machine.ask(&pids);
-        for file in graves.iter_mut().filter_map(|grave| grave.file.as_mut().ok()) {
-            failed = forensics::add_slow(file, &machine).err().or(failed);
-        }
-        if let Some(cause) = failed {
-            voice.warn(format!("cannot keep all forensics in {}: {}", self.settings.place.forensics().display(), reason(&cause)));
-        }
+        // What may take seconds must not keep us from the next death.
+        let place = self.settings.place.clone();
+        self.after.push(std::thread::spawn(move || forensics::add_slow(files).map_err(|cause| Error::new(Status::Io, place.cannot_keep(&cause)))));
+        (count, dismissed)
     }
 
     fn judge(&mut self, one: Watched, at: SystemTime) -> Grave {
@@ -276,16 +292,17 @@ impl Canary {
             let surplus = self.sent.len().saturating_sub(1000);
             self.sent.drain(..surplus);
         }
+        let now = Look::now();
         let evidence = Evidence {
             ending,
             sent: self.trace.as_ref().map(|_| self.sent.iter().filter(|sent| sent.receiver == who).cloned().collect()),
             at: Trace::now(),
             kernel: self.log.as_ref().map(|_| self.kernel.clone()),
             group: one.kills(),
-            machine: kernel::out_of_memory_kills().map(|now| now.saturating_sub(self.before[0].0)),
+            machine: Some(now.kills.saturating_sub(self.before[0].kills)).filter(|_| now.at.duration_since(self.before[0].at) <= RECENT),
             ended: one.asked(),
             tmux: one.parting,
-            suspended: kernel::suspended().unwrap_or_default().saturating_sub(self.before[0].1),
+            suspended: now.suspended.saturating_sub(self.before[0].suspended),
             rebooted: false,
         };
         let verdict = cause::judge(who, &evidence);

@@ -99,12 +99,6 @@ impl Watched {
         self.opened = self.channel.is_some().then(Instant::now);
     }
 
-    /// Whether it is ended by now; it always is.
-    pub(super) fn end(&self) -> bool {
-        self.arming.end();
-        true
-    }
-
     pub(super) fn listen(&mut self, now: Instant, grace: Duration) {
         if self.signalled.is_some_and(|at| now.duration_since(at) > grace) {
             self.signalled = None;
