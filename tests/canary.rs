@@ -309,6 +309,28 @@ fn a_zombie_is_dead_and_its_status_is_known() {
     }
 }
 
+/// As in a container whose first process reaps nobody: the server is a zombie, and v2 of the old canary took it for alive.
+#[test]
+fn a_server_that_nobody_reaps_is_dead() {
+    let room = Room::new();
+    let socket = room.text("tmux-iap-claude-bob.sock");
+    // A subreaper (prctl 36) that inherits the server and never waits for it.
+    let script = format!(
+        "syscall({}, 36, 1, 0, 0, 0); system('tmux', '-S', '{socket}', '-f', '/dev/null', 'new-session', '-d', '-s', 'x', 'sleep 1000'); sleep 1000",
+        nix::libc::SYS_prctl
+    );
+    let mut reaper = Command::new("perl").args(["-e", &script]).env("HOME", room.text("home")).stdin(Stdio::null()).spawn().unwrap();
+    until("the server is up", || room.run("baa-canary", ["classify", "--sock", &socket]).status == 0);
+    let watch = watching(&room, &["-q", "--sock", &socket]);
+    let server = canary_json(&room)["canaries"][0]["server_pid"].as_u64().unwrap();
+    signal(u32::try_from(server).unwrap(), Signal::SIGABRT);
+    assert_eq!(collect(watch).status, 10);
+    assert_eq!(value(&one_record(&room), "sig"), "SIGABRT");
+    assert!(std::fs::read_to_string(format!("/proc/{server}/stat")).unwrap().contains(") Z "));
+    reaper.kill().unwrap();
+    reaper.wait().unwrap();
+}
+
 #[test]
 fn a_pid_file_names_the_process() {
     let room = Room::new();
