@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 mod canary;
 #[path = "../bins/baa-healthwait/args.rs"]
 mod healthwait;
+#[path = "../bins/baa-lease/args.rs"]
+mod lease;
 #[path = "../bins/baa-peer-remove/args.rs"]
 mod peer_remove;
 #[path = "../bins/baa-reload/args.rs"]
@@ -18,7 +20,14 @@ mod reload;
 mod run;
 
 fn programs() -> Vec<Command> {
-    vec![reload::Args::command(), healthwait::Args::command(), run::Args::command(), canary::Args::command(), peer_remove::Args::command()]
+    vec![
+        reload::Args::command(),
+        healthwait::Args::command(),
+        run::Args::command(),
+        canary::Args::command(),
+        peer_remove::Args::command(),
+        lease::Args::command(),
+    ]
 }
 
 fn root() -> PathBuf {
@@ -55,7 +64,7 @@ fn verbs(command: &Command) -> Vec<Command> {
     }
     let named =
         |verb: &Command| verb.clone().bin_name(format!("{} {}", command.get_name(), verb.get_name())).disable_help_flag(true).disable_version_flag(true);
-    command.get_subcommands().map(named).collect()
+    command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(named).collect()
 }
 
 /// The usage lines of `--help`, as a section.

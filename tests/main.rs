@@ -6,6 +6,7 @@ mod canary;
 mod canary_causes;
 mod healthwait;
 mod house;
+mod lease;
 mod peer_remove;
 mod peer_remove_races;
 mod reload;

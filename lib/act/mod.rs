@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod keeper;
+pub mod lease;
 pub mod peers;
 pub mod reload;
 pub mod wait;

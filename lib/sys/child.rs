@@ -6,7 +6,7 @@ use crate::sys::user::{self, Credentials};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,6 +61,8 @@ pub struct Spec {
     pub args: Vec<OsString>,
     /// Variables set in its environment.
     pub env: Vec<(OsString, OsString)>,
+    /// Variables that it does not inherit.
+    pub unset: Vec<OsString>,
     /// Whether our own environment is kept out.
     pub clear_env: bool,
     /// Its working directory.
@@ -71,8 +73,24 @@ pub struct Spec {
     pub user: Option<Credentials>,
     /// Its standard input, output and error; `None` inherits ours.
     pub stdio: [Option<Stdio>; 3],
-    /// Whether it is terminated when we are killed (PR_SET_PDEATHSIG; not on macOS).
-    pub ends_with_us: bool,
+    /// The signal that it gets when we are killed (PR_SET_PDEATHSIG; not on macOS).
+    pub ends_with_us: Option<Signal>,
+    /// A descriptor that it inherits under the same number; see `inherited`.
+    pub keep: Option<std::os::fd::OwnedFd>,
+}
+
+/// A descriptor that we have inherited under this number. Our own children do not inherit it.
+///
+/// # Errors
+/// When there is none.
+pub fn inherited(number: i32) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: F_SETFD changes one flag of a descriptor, or fails where there is none.
+    if number <= 2 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and whoever started us has left it to us alone.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(number) })
 }
 
 impl Spec {
@@ -85,10 +103,21 @@ impl Spec {
     ///
     /// # Errors
     /// Those of fork(2) and execve(2): NotFound and PermissionDenied for 127 and 126.
-    pub fn start(self) -> io::Result<Started> {
+    pub fn start(mut self) -> io::Result<Started> {
         #[cfg(target_os = "linux")]
         let ends_with_us = self.ends_with_us;
+        let keep = self.keep.take();
         let mut command = self.command()?;
+        if let Some(fd) = &keep {
+            let number = fd.as_raw_fd();
+            // SAFETY: fcntl(2) with integers is async-signal-safe, and the descriptor outlives the spawn.
+            unsafe {
+                command.pre_exec(move || match libc::fcntl(number, libc::F_SETFD, 0) {
+                    0 => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                });
+            }
+        }
         // SAFETY: setsid(2) is async-signal-safe and allocates nothing. EPERM means that a session is ours already.
         unsafe {
             command.pre_exec(|| match nix::unistd::setsid() {
@@ -97,10 +126,10 @@ impl Spec {
             });
         }
         #[cfg(target_os = "linux")]
-        if ends_with_us {
+        if let Some(signal) = ends_with_us {
             // SAFETY: prctl(2) with an integer is async-signal-safe.
             unsafe {
-                command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Some(Signal::SIGTERM)).map_err(io::Error::from));
+                command.pre_exec(move || nix::sys::prctl::set_pdeathsig(Some(signal)).map_err(io::Error::from));
             }
         }
         let mut child = command.spawn()?;
@@ -127,6 +156,9 @@ impl Spec {
         }
         if self.clear_env {
             command.env_clear();
+        }
+        for name in &self.unset {
+            command.env_remove(name);
         }
         command.envs(self.env);
         let [stdin, stdout, stderr] = self.stdio;

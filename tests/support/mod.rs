@@ -173,6 +173,7 @@ pub fn binary(name: &str) -> PathBuf {
         "baa-reload" => env!("CARGO_BIN_EXE_baa-reload"),
         "baa-run" => env!("CARGO_BIN_EXE_baa-run"),
         "baa-canary" => env!("CARGO_BIN_EXE_baa-canary"),
+        "baa-lease" => env!("CARGO_BIN_EXE_baa-lease"),
         "baa-peer-remove" => env!("CARGO_BIN_EXE_baa-peer-remove"),
         other => panic!("no program {other}"),
     })

@@ -48,7 +48,7 @@ impl Channel {
         spec.args.extend(words.iter().map(Into::into));
         let (output, input) = std::io::pipe().ok()?;
         spec.stdio = [Some(Stdio::null()), Some(input.try_clone().ok()?.into()), Some(input.into())];
-        spec.ends_with_us = true;
+        spec.ends_with_us = Some(Signal::SIGTERM);
         let started = spec.start().ok()?;
         Some(Channel { waiter: started.identity, output, heard: String::new(), ended: false })
     }

@@ -76,12 +76,14 @@ fn of_job(job: &Job) -> Result<Spec> {
         arg0: job.arguments.first().map(OsString::from),
         args: job.arguments.iter().skip(1).map(OsString::from).collect(),
         env: environment(job, who.as_ref()),
+        unset: Vec::new(),
         clear_env: true,
         dir: Some(job.directory.clone().unwrap_or_else(|| PathBuf::from("/"))),
         umask: job.umask,
         user: becomes,
         stdio: [Some(Stdio::from(input)), Some(log(job.stdout.as_deref())?), Some(log(job.stderr.as_deref())?)],
-        ends_with_us: false,
+        ends_with_us: None,
+        keep: None,
     })
 }
 

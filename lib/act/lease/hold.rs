@@ -1,0 +1,222 @@
+//! The holder: takes the lease, has a guardian run the command, renews while it runs, and gives the lease up when nothing of it lives.
+
+use crate::act::lease::deadline::{self, Deadline};
+use crate::act::lease::guard;
+use crate::act::lease::line::{Line, Wire};
+use crate::act::lease::name;
+use crate::store::{Answer, Claim, Store};
+use crate::sys::child::{self, Exit, Spec};
+use crate::sys::poll::{self, For};
+use crate::sys::process::{Identity, Pid, Start};
+use crate::sys::say::Voice;
+use crate::sys::signal::{Signal, Signals};
+use crate::sys::{clock, kernel};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often a lease that another has is asked for. A file on this machine costs next to nothing.
+const ASK: Duration = Duration::from_millis(50);
+/// How soon a renewal that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Signals that the command gets.
+const PASSED_ON: [Signal; 6] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+
+/// What to hold, and how.
+pub struct Order<'a> {
+    /// The claim.
+    pub claim: Claim,
+    /// How often to renew, at most.
+    pub interval: Duration,
+    /// How long to wait for a lease that another has; `None` is without end.
+    pub wait: Option<Duration>,
+    /// What to run.
+    pub command: &'a [OsString],
+}
+
+/// Runs the command under the lease; the status is the command's own, or says why it did not run to its end.
+///
+/// # Errors
+/// 75 not acquired, 124 not in time, 69 the store cannot be asked, 76 lost while running, 126 and 127 the command cannot be run.
+pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Status> {
+    let signals = Signals::catch(&PASSED_ON).map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let (term, until) = match acquire(store, order, &signals, voice)? {
+        Taken::Lease(term, until) => (term, until),
+        Taken::Signal(signal) => return Ok(Status::Signal(signal as u8)),
+    };
+    voice.step(format!("leader of {} under term {term}", order.claim.lease));
+    let mut holder = Holder::start(store, order, term, until)?;
+    let ended = holder.run(&signals, voice);
+    let release = |voice: &Voice| match store.release(&order.claim, term) {
+        Ok(_) => voice.step(format!("released {}", order.claim.lease)),
+        Err(error) => voice.warn(format!("the lease is not given up, and runs out by itself: {error}")),
+    };
+    let lost = |why: String| Err(Error::new(Status::Lost, format!("lost {} under term {term}: {why}", order.claim.lease)));
+    match ended {
+        Ended::Command(exit) => {
+            release(voice);
+            Ok(match exit {
+                Exit::Code(code) => Status::Command(u8::try_from(code).unwrap_or(u8::MAX)),
+                Exit::Signal(number) => Status::Signal(u8::try_from(number).unwrap_or(0)),
+            })
+        }
+        Ended::NotStarted(number) => {
+            release(voice);
+            let cause = std::io::Error::from_raw_os_error(number);
+            let name = order.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            Err(Error::new(Status::of_failed_start(&cause), format!("cannot run {name}: {}", crate::words::error::reason(&cause))))
+        }
+        Ended::Lost(why) => lost(why),
+    }
+}
+
+enum Taken {
+    Lease(u64, Deadline),
+    Signal(Signal),
+}
+
+fn sent() -> Result<Duration> {
+    kernel::uptime().ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
+}
+
+fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voice) -> Result<Taken> {
+    let end = order.wait.map(|wait| clock::after(Instant::now(), wait));
+    let mut said = false;
+    loop {
+        let sent = sent()?;
+        let held = match store.acquire(&order.claim)? {
+            Answer::Ours { term, .. } => return Ok(Taken::Lease(term, Deadline::of(sent, order.claim.ttl))),
+            Answer::Held(record) => name::held(&order.claim.lease, &record),
+        };
+        if order.wait.is_some_and(|wait| wait.is_zero()) {
+            return Err(Error::new(Status::Busy, format!("cannot acquire: {held}")));
+        }
+        if !std::mem::replace(&mut said, true) {
+            voice.step(format!("waiting: {held}"));
+        }
+        let now = Instant::now();
+        if end.is_some_and(|end| now >= end) {
+            return Err(Error::new(Status::TooLate, format!("cannot acquire in time: {held}")));
+        }
+        let until = end.map_or(now + ASK, |end| end.min(now + ASK));
+        let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
+        if ready[0]
+            && let Some(signal) = signals.take().into_iter().find(|signal| *signal != Signal::SIGHUP)
+        {
+            return Ok(Taken::Signal(signal));
+        }
+    }
+}
+
+enum Ended {
+    Command(Exit),
+    NotStarted(i32),
+    Lost(String),
+}
+
+struct Holder<'a> {
+    store: &'a dyn Store,
+    order: &'a Order<'a>,
+    term: u64,
+    until: Deadline,
+    wire: Wire,
+    guardian: Pid,
+    command: Option<Identity>,
+}
+
+impl<'a> Holder<'a> {
+    fn start(store: &'a dyn Store, order: &'a Order<'a>, term: u64, until: Deadline) -> Result<Holder<'a>> {
+        let cannot = |cause: std::io::Error| Error::io("cannot start a guardian", &cause);
+        // What a guardian leaves that is killed is ours then.
+        child::adopt_orphans();
+        let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
+        let theirs = OwnedFd::from(theirs);
+        let mut spec = Spec::new(std::env::current_exe().map_err(cannot)?, ["guard", "--"]);
+        spec.args.extend(order.command.iter().cloned());
+        spec.arg0 = Some("baa-lease".into());
+        let expires = SystemTime::now() + order.claim.ttl;
+        spec.env = vec![
+            (guard::CONTROL.into(), theirs.as_raw_fd().to_string().into()),
+            ("BAA_LEASE_NAME".into(), order.claim.lease.clone().into()),
+            ("BAA_LEASE_TERM".into(), term.to_string().into()),
+            ("BAA_LEASE_HOLDER".into(), order.claim.holder.clone().into()),
+            ("BAA_LEASE_EXPIRES_AT".into(), humantime::format_rfc3339_millis(expires).to_string().into()),
+        ];
+        spec.keep = Some(theirs);
+        let mut wire = Wire::new(ours).map_err(cannot)?;
+        wire.say(Line::Until(until)).map_err(cannot)?;
+        let guardian = spec.start().map_err(cannot)?.identity.pid;
+        Ok(Holder { store, order, term, until, wire, guardian, command: None })
+    }
+
+    fn run(&mut self, signals: &Signals, voice: &Voice) -> Ended {
+        let interval = deadline::interval(self.order.interval, self.order.claim.ttl);
+        let mut next = Instant::now() + interval;
+        let mut lost: Option<String> = None;
+        loop {
+            let fds = [(self.wire.stream.as_fd(), For::Reading), (signals.fd(), For::Reading)];
+            let _ = poll::wait(&fds, Some(next));
+            for signal in signals.take() {
+                let _ = self.wire.say(Line::Signal(signal as i32));
+            }
+            let (lines, more) = self.wire.hear();
+            for line in lines {
+                match line {
+                    Line::Started(pid, start) => self.command = Pid::new(pid).map(|pid| Identity { pid, start: Start(start) }),
+                    Line::Failed(number) => return self.reaped(Ended::NotStarted(number)),
+                    Line::Ended(exit, late) => {
+                        let why = lost.or_else(|| late.then(|| "it could not be renewed in time".to_owned()));
+                        return self.reaped(why.map_or(Ended::Command(exit), Ended::Lost));
+                    }
+                    _ => {}
+                }
+            }
+            if !more {
+                // The guardian was killed, and its command with it, or it is killed now.
+                let roots: Vec<Identity> = self.command.into_iter().chain(Identity::of(Pid::own())).collect();
+                child::kill_trees(&roots, &[]);
+                return self.reaped(Ended::Lost("its guardian was killed".to_owned()));
+            }
+            if Instant::now() >= next && lost.is_none() {
+                next = Instant::now() + interval;
+                match self.renew() {
+                    Ok(true) => {}
+                    // Final at once: whoever has it may act already.
+                    Ok(false) => {
+                        lost = Some("another has it".to_owned());
+                        let _ = self.wire.say(Line::Until(Deadline::NOW));
+                    }
+                    Err(error) => {
+                        voice.warn(format!("cannot renew, {} left: {error}", self.left()));
+                        next = Instant::now() + AGAIN.min(interval);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Renews; the time is taken before the store is asked.
+    fn renew(&mut self) -> Result<bool> {
+        let sent = sent()?;
+        match self.store.renew(&self.order.claim, self.term)? {
+            Answer::Ours { term, .. } if term == self.term => {
+                self.until = Deadline::of(sent, self.order.claim.ttl);
+                let _ = self.wire.say(Line::Until(self.until));
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn left(&self) -> String {
+        crate::words::span::show(self.until.soft.saturating_sub(sent().unwrap_or(Duration::MAX)))
+    }
+
+    fn reaped(&self, ended: Ended) -> Ended {
+        let _ = child::wait(self.guardian);
+        ended
+    }
+}
