@@ -3,5 +3,8 @@
 pub mod deadline;
 pub mod guard;
 pub mod hold;
+pub mod holder;
 pub mod line;
 pub mod name;
+#[cfg(test)]
+mod simulation;

@@ -24,6 +24,9 @@ pub struct Claim {
     /// Its host, for people.
     pub host: String,
     /// Which of several processes of one holder this is. Empty: any of them may go on with what another has.
+    ///
+    /// One that has asked to give up must not claim again: a release that comes late would free what was taken anew under the same term
+    /// (found by act/lease/simulation).
     pub instance: String,
     /// For how long.
     pub ttl: Duration,

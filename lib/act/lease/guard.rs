@@ -1,12 +1,12 @@
 //! The guardian: the parent of the command, which ends it when the lease does, whatever has become of the holder.
 
-use crate::act::lease::deadline::Deadline;
+use crate::act::lease::holder::{Guard, Measure};
 use crate::act::lease::line::{Line, Wire};
-use crate::sys::child::{self, Signal, Spec};
-use crate::sys::kernel;
+use crate::sys::child::{self, Exit, Signal, Spec};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::sys::signal::Signals;
+use crate::sys::{kernel, memory};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub const CONTROL: &str = "BAA_LEASE_CONTROL_FD";
 /// poll(2) does not count the time of a suspend, so it is never trusted for longer.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the holder's first word may take, which is said before we are started.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 /// How long what a command leaves behind may take to end by itself.
 const LEFTOVERS: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,15 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
     let _signals = Signals::catch(&unheard).map_err(|cause| Error::io("cannot catch signals", &cause))?;
     child::adopt_orphans();
     let own = Identity::of(Pid::own()).ok_or_else(|| Error::bug("we are not alive"))?;
+    // The holder's first word is there before we are; without it, or too late for it, nothing is begun.
+    let _ = poll::wait(&[(wire.stream.as_fd(), For::Reading)], Some(Instant::now() + FIRST_WORD));
+    let (lines, _) = wire.hear();
+    let until = lines.into_iter().find_map(|line| if let Line::Until(until) = line { Some(until) } else { None });
+    let Some(until) = until.filter(|until| kernel::uptime().is_some_and(|now| now < until.soft)) else {
+        let _ = wire.say(Line::Ended(Exit::Signal(Signal::SIGTERM as i32), true));
+        return Ok(Status::Done);
+    };
+    memory::shrink();
     let (program, arguments) = command.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
     let mut spec = Spec::new(program, arguments);
     spec.unset.push(CONTROL.into());
@@ -42,7 +53,7 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
     match spec.start() {
         Ok(started) => {
             let _ = wire.say(Line::Started(started.identity.pid.number(), started.identity.start.0));
-            keep(&mut wire, started.identity, own);
+            keep(&mut wire, started.identity, own, Guard::new(until));
         }
         Err(cause) => drop(wire.say(Line::Failed(cause.raw_os_error().unwrap_or(0)))),
     }
@@ -50,11 +61,9 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
 }
 
 /// Watches over the command, a child of us, `own`, until it has ended, or is ended.
-fn keep(wire: &mut Wire, command: Identity, own: Identity) {
+fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: Guard) {
     let watch = Watch::over(command).ok().flatten();
-    // Until the first word nothing is known of the lease; the holder gives it before anything else.
-    let mut deadline = Deadline { soft: Duration::MAX, hard: Duration::MAX };
-    let (mut late, mut held) = (false, true);
+    let mut held = true;
     loop {
         let mut fds = Vec::new();
         fds.extend(watch.as_ref().and_then(Watch::fd).map(|fd| (fd, For::Reading)));
@@ -64,28 +73,27 @@ fn keep(wire: &mut Wire, command: Identity, own: Identity) {
         let _ = poll::wait(&fds, Some(Instant::now() + TICK));
         if let Some((_, exit)) = child::reap().into_iter().find(|(pid, _)| *pid == command.pid) {
             clear(own, Instant::now() + LEFTOVERS);
-            let _ = wire.say(Line::Ended(exit, late));
+            let _ = wire.say(Line::Ended(exit, guard.told()));
             return;
         }
         if held {
             let (lines, more) = wire.hear();
             held = more;
+            if !held {
+                guard.abandoned();
+            }
             for line in lines {
                 match line {
-                    Line::Until(until) => deadline = until,
+                    Line::Until(until) => guard.extended(until),
                     Line::Signal(number) => Signal::try_from(number).into_iter().for_each(|signal| child::signal(command, signal)),
                     _ => {}
                 }
             }
         }
-        let now = kernel::uptime().unwrap_or(Duration::MAX);
-        // A holder that is gone renews no more: the command is told at once, and killed when the lease would have it.
-        if (!held || now >= deadline.soft) && !late {
-            late = true;
-            child::members(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM));
-        }
-        if now >= deadline.hard {
-            child::kill_trees(&[own], &[]);
+        match guard.measure(kernel::uptime().unwrap_or(Duration::MAX)) {
+            Measure::Leave => {}
+            Measure::Tell => child::members(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM)),
+            Measure::Kill => child::kill_trees(&[own], &[]),
         }
     }
 }

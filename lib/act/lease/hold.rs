@@ -1,7 +1,7 @@
 //! The holder: takes the lease, has a guardian run the command, renews while it runs, and gives the lease up when nothing of it lives.
 
-use crate::act::lease::deadline::{self, Deadline};
 use crate::act::lease::guard;
+use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::line::{Line, Wire};
 use crate::act::lease::name;
 use crate::store::{Answer, Claim, Store};
@@ -10,7 +10,7 @@ use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
-use crate::sys::{clock, kernel};
+use crate::sys::{clock, kernel, memory};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How often a lease that another has is asked for. A file on this machine costs next to nothing.
 const ASK: Duration = Duration::from_millis(50);
-/// How soon a renewal that failed is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+/// poll(2) does not count the time of a suspend, so it is never trusted for longer.
+const TICK: Duration = Duration::from_secs(1);
 /// Signals that the command gets.
 const PASSED_ON: [Signal; 6] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
@@ -43,13 +43,15 @@ pub struct Order<'a> {
 /// 75 not acquired, 124 not in time, 69 the store cannot be asked, 76 lost while running, 126 and 127 the command cannot be run.
 pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Status> {
     let signals = Signals::catch(&PASSED_ON).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let (term, until) = match acquire(store, order, &signals, voice)? {
-        Taken::Lease(term, until) => (term, until),
+    let holder = match acquire(store, order, &signals, voice)? {
+        Taken::Lease(holder) => holder,
         Taken::Signal(signal) => return Ok(Status::Signal(signal as u8)),
     };
+    let term = holder.term();
     voice.step(format!("leader of {} under term {term}", order.claim.lease));
-    let mut holder = Holder::start(store, order, term, until)?;
-    let ended = holder.run(&signals, voice);
+    let mut run = Run::start(store, order, holder)?;
+    memory::shrink();
+    let ended = run.until_it_ends(&signals, voice);
     let release = |voice: &Voice| match store.release(&order.claim, term) {
         Ok(_) => voice.step(format!("released {}", order.claim.lease)),
         Err(error) => voice.warn(format!("the lease is not given up, and runs out by itself: {error}")),
@@ -74,11 +76,11 @@ pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Statu
 }
 
 enum Taken {
-    Lease(u64, Deadline),
+    Lease(Holder),
     Signal(Signal),
 }
 
-fn sent() -> Result<Duration> {
+fn now() -> Result<Duration> {
     kernel::uptime().ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
 }
 
@@ -86,9 +88,16 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
     let end = order.wait.map(|wait| clock::after(Instant::now(), wait));
     let mut said = false;
     loop {
-        let sent = sent()?;
+        let sent = now()?;
         let held = match store.acquire(&order.claim)? {
-            Answer::Ours { term, .. } => return Ok(Taken::Lease(term, Deadline::of(sent, order.claim.ttl))),
+            Answer::Ours { term, .. } => {
+                let holder = Holder::granted(sent, term, order.claim.ttl, order.interval);
+                // An answer that took too long grants nothing any more.
+                if holder.may_begin(now()?) {
+                    return Ok(Taken::Lease(holder));
+                }
+                format!("the store took too long to grant {}", order.claim.lease)
+            }
             Answer::Held(record) => name::held(&order.claim.lease, &record),
         };
         if order.wait.is_some_and(|wait| wait.is_zero()) {
@@ -97,11 +106,11 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
         if !std::mem::replace(&mut said, true) {
             voice.step(format!("waiting: {held}"));
         }
-        let now = Instant::now();
-        if end.is_some_and(|end| now >= end) {
+        let at = Instant::now();
+        if end.is_some_and(|end| at >= end) {
             return Err(Error::new(Status::TooLate, format!("cannot acquire in time: {held}")));
         }
-        let until = end.map_or(now + ASK, |end| end.min(now + ASK));
+        let until = end.map_or(at + ASK, |end| end.min(at + ASK));
         let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
         if ready[0]
             && let Some(signal) = signals.take().into_iter().find(|signal| *signal != Signal::SIGHUP)
@@ -117,18 +126,18 @@ enum Ended {
     Lost(String),
 }
 
-struct Holder<'a> {
+/// A command that runs under a lease.
+struct Run<'a> {
     store: &'a dyn Store,
-    order: &'a Order<'a>,
-    term: u64,
-    until: Deadline,
+    claim: &'a Claim,
+    holder: Holder,
     wire: Wire,
     guardian: Pid,
     command: Option<Identity>,
 }
 
-impl<'a> Holder<'a> {
-    fn start(store: &'a dyn Store, order: &'a Order<'a>, term: u64, until: Deadline) -> Result<Holder<'a>> {
+impl<'a> Run<'a> {
+    fn start(store: &'a dyn Store, order: &'a Order<'a>, holder: Holder) -> Result<Run<'a>> {
         let cannot = |cause: std::io::Error| Error::io("cannot start a guardian", &cause);
         // What a guardian leaves that is killed is ours then.
         child::adopt_orphans();
@@ -141,24 +150,24 @@ impl<'a> Holder<'a> {
         spec.env = vec![
             (guard::CONTROL.into(), theirs.as_raw_fd().to_string().into()),
             ("BAA_LEASE_NAME".into(), order.claim.lease.clone().into()),
-            ("BAA_LEASE_TERM".into(), term.to_string().into()),
+            ("BAA_LEASE_TERM".into(), holder.term().to_string().into()),
             ("BAA_LEASE_HOLDER".into(), order.claim.holder.clone().into()),
             ("BAA_LEASE_EXPIRES_AT".into(), humantime::format_rfc3339_millis(expires).to_string().into()),
         ];
         spec.keep = Some(theirs);
         let mut wire = Wire::new(ours).map_err(cannot)?;
-        wire.say(Line::Until(until)).map_err(cannot)?;
+        wire.say(Line::Until(holder.until())).map_err(cannot)?;
         let guardian = spec.start().map_err(cannot)?.identity.pid;
-        Ok(Holder { store, order, term, until, wire, guardian, command: None })
+        Ok(Run { store, claim: &order.claim, holder, wire, guardian, command: None })
     }
 
-    fn run(&mut self, signals: &Signals, voice: &Voice) -> Ended {
-        let interval = deadline::interval(self.order.interval, self.order.claim.ttl);
-        let mut next = Instant::now() + interval;
+    fn until_it_ends(&mut self, signals: &Signals, voice: &Voice) -> Ended {
         let mut lost: Option<String> = None;
         loop {
+            let at = now().unwrap_or(Duration::MAX);
+            let pause = self.holder.due().map_or(TICK, |due| due.saturating_sub(at)).min(TICK);
             let fds = [(self.wire.stream.as_fd(), For::Reading), (signals.fd(), For::Reading)];
-            let _ = poll::wait(&fds, Some(next));
+            let _ = poll::wait(&fds, Some(Instant::now() + pause));
             for signal in signals.take() {
                 let _ = self.wire.say(Line::Signal(signal as i32));
             }
@@ -180,39 +189,31 @@ impl<'a> Holder<'a> {
                 child::kill_trees(&roots, &[]);
                 return self.reaped(Ended::Lost("its guardian was killed".to_owned()));
             }
-            if Instant::now() >= next && lost.is_none() {
-                next = Instant::now() + interval;
+            if self.holder.due().is_some_and(|due| now().is_ok_and(|now| now >= due)) {
                 match self.renew() {
-                    Ok(true) => {}
-                    // Final at once: whoever has it may act already.
-                    Ok(false) => {
+                    Ok(Renewal::Extended(until)) => drop(self.wire.say(Line::Until(until))),
+                    Ok(Renewal::Lost) => {
                         lost = Some("another has it".to_owned());
-                        let _ = self.wire.say(Line::Until(Deadline::NOW));
+                        drop(self.wire.say(Line::Until(self.holder.until())));
                     }
-                    Err(error) => {
-                        voice.warn(format!("cannot renew, {} left: {error}", self.left()));
-                        next = Instant::now() + AGAIN.min(interval);
-                    }
+                    Ok(Renewal::Unknown) => {}
+                    Err(error) => voice.warn(format!("cannot renew, {} left: {error}", self.left())),
                 }
             }
         }
     }
 
     /// Renews; the time is taken before the store is asked.
-    fn renew(&mut self) -> Result<bool> {
-        let sent = sent()?;
-        match self.store.renew(&self.order.claim, self.term)? {
-            Answer::Ours { term, .. } if term == self.term => {
-                self.until = Deadline::of(sent, self.order.claim.ttl);
-                let _ = self.wire.say(Line::Until(self.until));
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+    fn renew(&mut self) -> Result<Renewal> {
+        let sent = now()?;
+        self.holder.sent(sent);
+        let answer = self.store.renew(self.claim, self.holder.term());
+        let renewal = self.holder.answered(sent, &answer, now()?);
+        answer.map(|_| renewal)
     }
 
     fn left(&self) -> String {
-        crate::words::span::show(self.until.soft.saturating_sub(sent().unwrap_or(Duration::MAX)))
+        crate::words::span::show(self.holder.until().soft.saturating_sub(now().unwrap_or(Duration::MAX)))
     }
 
     fn reaped(&self, ended: Ended) -> Ended {
