@@ -58,7 +58,7 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__acquire)
-            opts="-q -v -n -h --node-id --host --lease-ttl-sec --control-api-base --store --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --node-id --host --lease-ttl-sec --control-api-base --store --shared-token --token-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -84,6 +84,14 @@ _baa__lease() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shared-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lease)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -96,7 +104,7 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__check)
-            opts="-q -v -n -h --term --control-api-base --store --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --term --control-api-base --store --shared-token --token-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -111,6 +119,14 @@ _baa__lease() {
                     return 0
                     ;;
                 --control-api-base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shared-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -140,7 +156,7 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__hold)
-            opts="-q -v -n -h --wait --lease-renew-interval-ms --node-id --host --lease-ttl-sec --control-api-base --store --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --wait --lease-renew-interval-ms --node-id --host --lease-ttl-sec --control-api-base --store --shared-token --token-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -174,6 +190,14 @@ _baa__lease() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shared-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lease)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -186,7 +210,7 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__release)
-            opts="-q -v -n -h --term --node-id --host --lease-ttl-sec --control-api-base --store --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --term --node-id --host --lease-ttl-sec --control-api-base --store --shared-token --token-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -213,6 +237,14 @@ _baa__lease() {
                     return 0
                     ;;
                 --control-api-base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shared-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -228,7 +260,7 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__renew)
-            opts="-q -v -n -h --term --node-id --host --lease-ttl-sec --control-api-base --store --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --term --node-id --host --lease-ttl-sec --control-api-base --store --shared-token --token-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -258,6 +290,14 @@ _baa__lease() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --shared-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --lease)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -270,7 +310,7 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__status)
-            opts="-q -v -n -h --control-api-base --store --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --control-api-base --store --shared-token --token-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -281,6 +321,14 @@ _baa__lease() {
                     return 0
                     ;;
                 --control-api-base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --shared-token)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -38,7 +38,9 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l lease-renew
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l node-id -d 'The holder\'s name [default: HOST-main]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l host -d 'The holder\'s host' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l token-file -d 'Read the token from this file' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l lease -d 'The lease' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -s v -l verbose -d 'Say every step'
@@ -48,7 +50,9 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -s h -l help -
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l node-id -d 'The holder\'s name [default: HOST-main]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l host -d 'The holder\'s host' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l token-file -d 'Read the token from this file' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l lease -d 'The lease' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -s v -l verbose -d 'Say every step'
@@ -59,7 +63,9 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l term -d 'T
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l node-id -d 'The holder\'s name [default: HOST-main]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l host -d 'The holder\'s host' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l token-file -d 'Read the token from this file' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l lease -d 'The lease' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -s v -l verbose -d 'Say every step'
@@ -70,14 +76,18 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l term -d 
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l node-id -d 'The holder\'s name [default: HOST-main]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l host -d 'The holder\'s host' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l token-file -d 'Read the token from this file' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l lease -d 'The lease' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s v -l verbose -d 'Say every step'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s n -l dry-run -d 'Say what would be done, and do nothing'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l json -d 'Print one JSON object on stdout'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s h -l help -d 'Print help'
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l token-file -d 'Read the token from this file' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l lease -d 'The lease' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -s v -l verbose -d 'Say every step'
@@ -85,7 +95,9 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -s n -l dry-
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l json -d 'Print one JSON object on stdout'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -s h -l help -d 'Print help'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l term -d 'The term' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l token-file -d 'Read the token from this file' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l lease -d 'The lease' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -s v -l verbose -d 'Say every step'

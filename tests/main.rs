@@ -7,6 +7,7 @@ mod canary_causes;
 mod healthwait;
 mod house;
 mod lease;
+mod lease_api;
 mod peer_remove;
 mod peer_remove_races;
 mod reload;

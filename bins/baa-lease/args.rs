@@ -4,6 +4,7 @@ use baa::program::Common;
 use baa::words::span;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One leader at a time
@@ -38,9 +39,17 @@ pub enum Verb {
 /// Which lease, and where.
 #[derive(Debug, clap::Args)]
 pub struct Place {
-    /// The store: sqlite:PATH, a file on this machine [default: lease.db in the state directory]
-    #[arg(long, visible_alias = "control-api-base", value_name = "URL", env = "BAA_CONTROL_API_BASE")]
+    /// The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]
+    #[arg(long, visible_alias = "control-api-base", value_name = "URL", env = "BAA_CONTROL_API_BASE", hide_env_values = true)]
     pub store: Option<String>,
+
+    /// The token of the control API; better in the environment or in a file, for arguments are seen by all
+    #[arg(long, value_name = "TOKEN", env = "BAA_SHARED_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    pub shared_token: Option<String>,
+
+    /// Read the token from this file
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 
     /// The lease
     #[arg(long, value_name = "NAME", default_value = "global")]
@@ -54,15 +63,15 @@ pub struct Place {
 #[derive(Debug, clap::Args)]
 pub struct Claim {
     /// The holder's name [default: HOST-main]
-    #[arg(long, value_name = "ID", env = "BAA_NODE_ID")]
+    #[arg(long, value_name = "ID", env = "BAA_NODE_ID", hide_env_values = true)]
     pub node_id: Option<String>,
 
     /// The holder's host
-    #[arg(long, value_name = "HOST", env = "BAA_CONDUCTOR_HOST", default_value = "localhost")]
+    #[arg(long, value_name = "HOST", env = "BAA_CONDUCTOR_HOST", hide_env_values = true, default_value = "localhost")]
     pub host: String,
 
     /// How long the lease lasts without a renewal, in seconds
-    #[arg(long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", hide_env_values = true, default_value = "30", value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub lease_ttl_sec: u32,
 
     #[command(flatten)]
@@ -96,7 +105,7 @@ pub struct Hold {
     pub wait: Option<Duration>,
 
     /// How often to renew, in milliseconds; never less often than thrice in the lease's time
-    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_LEASE_RENEW_INTERVAL_MS", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_LEASE_RENEW_INTERVAL_MS", hide_env_values = true, default_value = "5000", value_parser = clap::value_parser!(u32).range(1..))]
     pub lease_renew_interval_ms: u32,
 
     #[command(flatten)]

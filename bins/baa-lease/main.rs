@@ -6,6 +6,7 @@ use args::{Args, Check, Claim as ClaimArgs, Hold, Place, Termed, Verb};
 use baa::act::lease::hold::{self, Order};
 use baa::act::lease::{guard, name};
 use baa::service::quote;
+use baa::store::control_api::ControlApi;
 use baa::store::sqlite::Sqlite;
 use baa::store::{Answer, Claim, Record, Store};
 use baa::sys::{file, say};
@@ -29,16 +30,26 @@ fn main() -> ExitCode {
     })
 }
 
-fn open(place: &Place) -> Result<Sqlite> {
+fn open(place: &Place) -> Result<Box<dyn Store>> {
     name::check("the name of a lease", &place.lease)?;
-    let path = match &place.store {
-        None => file::state_dir().join("lease.db"),
-        Some(url) => match url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-            Some(path) => PathBuf::from(path),
-            None => return Err(Error::new(Status::Usage, format!("'{}' is no store; write sqlite:PATH", baa::words::error::brief(url)))),
-        },
+    let url = place.store.as_deref().unwrap_or_default();
+    if url.starts_with("http://") || url.starts_with("https://") {
+        let api = ControlApi::new(url, token(place)?)?;
+        api.warnings().inspect(|warning| place.common.voice().note(warning));
+        return Ok(Box::new(api));
+    }
+    let path = match url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None if place.store.is_none() => file::state_dir().join("lease.db"),
+        None => return Err(Error::new(Status::Usage, format!("'{}' is no store; write sqlite:PATH or http://HOST", baa::words::error::brief(url)))),
     };
-    Sqlite::open(&path)
+    Ok(Box::new(Sqlite::open(&path)?))
+}
+
+fn token(place: &Place) -> Result<Option<String>> {
+    let Some(path) = &place.token_file else { return Ok(place.shared_token.clone()) };
+    let bytes = file::read(path, 64 * 1024).map_err(|cause| Error::io(format!("cannot read the token from {}", path.display()), &cause))?;
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
 }
 
 fn claim(args: &ClaimArgs, instance: String) -> Result<Claim> {
@@ -58,7 +69,7 @@ fn hold(args: &Hold) -> Result<Status> {
         return Ok(Status::Done);
     }
     let interval = Duration::from_millis(u64::from(args.lease_renew_interval_ms));
-    hold::hold(&open(&args.claim.place)?, &Order { claim, interval, wait: args.wait, command: &args.command }, &voice)
+    hold::hold(open(&args.claim.place)?.as_ref(), &Order { claim, interval, wait: args.wait, command: &args.command }, &voice)
 }
 
 /// Prints what became of a claim; the lease is another's with `otherwise`.

@@ -1,5 +1,6 @@
 //! Where a lease lives: a record with a term and a time to live, that only one holder has at a time.
 
+pub mod control_api;
 pub mod sqlite;
 
 use crate::words::error::Result;
@@ -65,6 +66,9 @@ pub enum Answer {
 
 /// A store of leases.
 pub trait Store {
+    /// How often one may ask for a lease that another has.
+    fn pace(&self) -> Duration;
+
     /// Takes a lease that is free or has run out; goes on with one that is the claimant's.
     ///
     /// # Errors

@@ -105,6 +105,10 @@ fn answer((decision, found): (Decision, Option<Record>)) -> Result<Answer> {
 }
 
 impl Store for Sqlite {
+    fn pace(&self) -> Duration {
+        Duration::from_millis(50)
+    }
+
     fn acquire(&self, claim: &Claim) -> Result<Answer> {
         answer(self.change(&claim.lease, |found, now| store::decide_acquire(found, claim, now))?)
     }

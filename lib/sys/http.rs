@@ -29,6 +29,8 @@ pub struct Request {
     pub method: String,
     /// Header fields, checked by `header`.
     pub headers: Vec<(String, String)>,
+    /// The body, for a method that has one.
+    pub body: Vec<u8>,
     /// Whether redirects are followed.
     pub redirects: bool,
     /// Whether the body is read at all.
@@ -142,7 +144,7 @@ fn exchange(request: &Request, url: &Url, addresses: &[SocketAddr], trusted: boo
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE") {
-        text.push_str("Content-Length: 0\r\n");
+        text.push_str(&format!("Content-Length: {}\r\n", request.body.len()));
     }
     text.push_str("\r\n");
     let (head, body) = if url.scheme() == Scheme::Https {
@@ -156,7 +158,8 @@ fn exchange(request: &Request, url: &Url, addresses: &[SocketAddr], trusted: boo
 }
 
 fn converse<S: Read + Write>(stream: &mut S, text: &str, request: &Request) -> Result<(Head, Vec<u8>), Failure> {
-    stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).map_err(|cause| failed("sending the request", &cause))?;
+    let sent = stream.write_all(text.as_bytes()).and_then(|()| stream.write_all(&request.body)).and_then(|()| stream.flush());
+    sent.map_err(|cause| failed("sending the request", &cause))?;
     let mut input = Input { stream, buffer: Vec::new(), at: 0 };
     let head = loop {
         let head = input.head()?;

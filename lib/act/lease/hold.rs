@@ -18,8 +18,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
-/// How often a lease that another has is asked for. A file on this machine costs next to nothing.
-const ASK: Duration = Duration::from_millis(50);
 /// poll(2) does not count the time of a suspend, so it is never trusted for longer.
 const TICK: Duration = Duration::from_secs(1);
 /// Signals that the command gets.
@@ -89,8 +87,15 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
     let mut said = false;
     loop {
         let sent = now()?;
-        let held = match store.acquire(&order.claim)? {
-            Answer::Ours { term, .. } => {
+        let answer = store.acquire(&order.claim);
+        // A store that cannot be reached may be in a moment; what else it says is final.
+        let (unknown, answer) = match answer {
+            Err(error) if error.status == Status::Unavailable && !order.wait.is_some_and(|wait| wait.is_zero()) => (Some(error), None),
+            answer => (None, Some(answer?)),
+        };
+        let held = match answer {
+            None => unknown.as_ref().map(ToString::to_string).unwrap_or_default(),
+            Some(Answer::Ours { term, .. }) => {
                 let holder = Holder::granted(sent, term, order.claim.ttl, order.interval);
                 // An answer that took too long grants nothing any more.
                 if holder.may_begin(now()?) {
@@ -98,7 +103,7 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
                 }
                 format!("the store took too long to grant {}", order.claim.lease)
             }
-            Answer::Held(record) => name::held(&order.claim.lease, &record),
+            Some(Answer::Held(record)) => name::held(&order.claim.lease, &record),
         };
         if order.wait.is_some_and(|wait| wait.is_zero()) {
             return Err(Error::new(Status::Busy, format!("cannot acquire: {held}")));
@@ -108,9 +113,9 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
         }
         let at = Instant::now();
         if end.is_some_and(|end| at >= end) {
-            return Err(Error::new(Status::TooLate, format!("cannot acquire in time: {held}")));
+            return Err(unknown.unwrap_or_else(|| Error::new(Status::TooLate, format!("cannot acquire in time: {held}"))));
         }
-        let until = end.map_or(at + ASK, |end| end.min(at + ASK));
+        let until = end.map_or(at + store.pace(), |end| end.min(at + store.pace()));
         let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
         if ready[0]
             && let Some(signal) = signals.take().into_iter().find(|signal| *signal != Signal::SIGHUP)

@@ -20,8 +20,8 @@ pub fn check(what: &str, name: &str) -> Result<()> {
 
 /// A name for this very process, which no other has or will have.
 pub fn instance() -> String {
-    let own = Identity::of(Pid::own());
-    format!("{}/{}/{}", kernel::boot().unwrap_or_default(), Pid::own(), own.map_or(0, |own| own.start.0))
+    let (own, boot) = (Identity::of(Pid::own()), kernel::boot().unwrap_or_default());
+    format!("{}.{}.{}", boot.get(..8).unwrap_or("boot"), Pid::own(), own.map_or(0, |own| own.start.0))
 }
 
 /// That another has `lease`, in words.

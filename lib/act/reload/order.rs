@@ -344,7 +344,15 @@ fn health_url(health: &Health, one: &One, variable: &dyn Fn(&str) -> Option<Stri
 
 fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
     Box::new(Http {
-        request: http::Request { url: url.clone(), method: "GET".to_owned(), headers: Vec::new(), redirects: false, want_body: false, trust: Trust::default() },
+        request: http::Request {
+            url: url.clone(),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            redirects: false,
+            want_body: false,
+            trust: Trust::default(),
+        },
         statuses: vec![Statuses::OK],
         contains: Vec::new(),
         json: Vec::new(),
