@@ -118,7 +118,7 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
         let until = end.map_or(at + store.pace(), |end| end.min(at + store.pace()));
         let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
         if ready[0]
-            && let Some(signal) = signals.take().into_iter().find(|signal| *signal != Signal::SIGHUP)
+            && let Some(signal) = signals.take().into_iter().find(|signal| !matches!(signal, Signal::SIGUSR1 | Signal::SIGUSR2))
         {
             return Ok(Taken::Signal(signal));
         }
