@@ -317,7 +317,7 @@ impl Model {
         let room = tempfile::tempdir().unwrap();
         let launchctl = bench.programs.join("examples/launchctl");
         let serve = Running(Command::new(&launchctl).arg("serve").env("LAUNCHD_MODEL", room.path()).spawn().unwrap());
-        until(|| room.path().join("socket").exists());
+        until(|| std::os::unix::net::UnixStream::connect(room.path().join("socket")).is_ok());
         std::fs::create_dir(room.path().join("bin")).unwrap();
         std::os::unix::fs::symlink(&launchctl, room.path().join("bin/launchctl")).unwrap();
         let port = free_port();

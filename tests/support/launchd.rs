@@ -16,7 +16,8 @@ impl<'a> Launchd<'a> {
         std::fs::create_dir_all(root.join("bin")).unwrap();
         std::os::unix::fs::symlink(example("launchctl"), root.join("bin/launchctl")).unwrap();
         let child = Command::new(example("launchctl")).arg("serve").env("LAUNCHD_MODEL", &root).stdout(Stdio::null()).spawn().unwrap();
-        until("the model is ready", || root.join("socket").exists());
+        // The file is there before anybody listens.
+        until("the model is ready", || std::os::unix::net::UnixStream::connect(root.join("socket")).is_ok());
         let launchd = Launchd { room, child };
         launchd.faults(faults);
         launchd
@@ -29,7 +30,8 @@ impl<'a> Launchd<'a> {
     pub fn faults(&self, faults: &[&str]) {
         let mut words = vec!["model"];
         words.extend(faults);
-        assert_eq!(self.call(&words).status, 0);
+        let done = self.call(&words);
+        assert_eq!(done.status, 0, "{done:?}");
     }
 
     pub fn bootstrap(&self, label: &str) {
