@@ -21,6 +21,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 pub struct ControlApi {
     base: String,
     token: Option<String>,
+    /// Set up at the first request, for all that follow.
+    trust: Trust,
     /// The highest term that the server has told: it never goes back.
     highest: Cell<u64>,
 }
@@ -38,7 +40,7 @@ impl ControlApi {
         if let Some(token) = &token {
             http::header(&format!("Authorization: Bearer {token}")).map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
-        Ok(ControlApi { base, token, highest: Cell::new(0) })
+        Ok(ControlApi { base, token, trust: Trust::default(), highest: Cell::new(0) })
     }
 
     /// Whether a token is there, and is not the one of the examples.
@@ -56,12 +58,12 @@ impl ControlApi {
         brief(&text)
     }
 
-    fn post(&self, path: &str, body: &Value, ttl: Duration) -> Result<(u16, Value)> {
+    fn post(&self, path: &str, body: &Value, ttl: Duration) -> Result<Value> {
         let url = Url::parse(&format!("{}{path}", self.base)).map_err(|why| Error::new(Status::Usage, why))?;
         let mut headers = vec![("Accept".to_owned(), "application/json".to_owned()), ("Content-Type".to_owned(), "application/json".to_owned())];
         headers.extend(self.token.as_ref().map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
         let body = body.to_string().into_bytes();
-        let request = Request { url, method: "POST".to_owned(), headers, body, redirects: false, want_body: true, trust: Trust::default() };
+        let request = Request { url, method: "POST".to_owned(), headers, body, redirects: false, want_body: true, trust: self.trust.clone() };
         let unreachable = |failure: Failure| Error::new(Status::Unavailable, format!("Control API {path}: {}", self.clean(&failure.text)));
         let answer = http::ask(&request, Instant::now() + ANSWER_LIMIT.min(ttl / 4), &Ok).map_err(unreachable)?;
         let status = answer.status;
@@ -87,9 +89,9 @@ impl ControlApi {
             None if !(200..300).contains(&status) => Err(refused(self.clean(&raw))),
             None => match value {
                 Value::Object(mut all) if all.get("ok") == Some(&Value::Bool(true)) && all.contains_key("data") => {
-                    Ok((status, all.remove("data").unwrap_or(Value::Null)))
+                    Ok(all.remove("data").unwrap_or(Value::Null))
                 }
-                value => Ok((status, value)),
+                value => Ok(value),
             },
         }
     }
@@ -98,7 +100,7 @@ impl ControlApi {
         let own = id(claim);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let body = json!({ "controller_id": own, "host": claim.host, "ttl_sec": claim.ttl.as_secs(), "preferred": false, "now": now });
-        let (_, said) = self.post(ACQUIRE, &body, claim.ttl)?;
+        let said = self.post(ACQUIRE, &body, claim.ttl)?;
         let malformed = |why: String| Error::new(Status::Malformed, format!("Control API {ACQUIRE} {why}"));
         if !said.is_object() {
             return Err(malformed("returned a non-object payload".to_owned()));
@@ -157,10 +159,8 @@ impl Store for ControlApi {
     fn release(&self, claim: &Claim, term: u64) -> Result<bool> {
         // Not among the conductor's own endpoints; where a server has none the lease runs out by itself.
         let body = json!({ "controller_id": id(claim), "host": claim.host, "term": term });
-        match self.post(RELEASE, &body, claim.ttl) {
-            Ok((_, said)) => Ok(said.get("released").and_then(Value::as_bool).unwrap_or(true)),
-            Err(error) => Err(error),
-        }
+        let said = self.post(RELEASE, &body, claim.ttl)?;
+        Ok(said.get("released").and_then(Value::as_bool).unwrap_or(true))
     }
 
     fn read(&self, _lease: &str) -> Result<Option<(Record, Duration)>> {
