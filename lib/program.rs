@@ -40,7 +40,14 @@ impl Common {
 ///
 /// Usage errors end with 2; with 125 where a command follows `--`, as timeout(1) does, so that they are not taken for the command's own status.
 pub fn run<A: Parser>(act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
+    run_with(|_| None, act)
+}
+
+/// The same for a program that takes a verb for granted: `implied` says which one, by the first argument.
+pub fn run_with<A: Parser>(implied: impl FnOnce(&str) -> Option<&'static str>, act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let verb = arguments.get(1).and_then(|first| first.to_str()).and_then(implied);
+    verb.into_iter().for_each(|verb| arguments.insert(1, verb.into()));
     let wraps = arguments.iter().any(|argument| argument == "--");
     let usage = if wraps { Status::WrapperFailed } else { Status::Usage };
     let status = match A::try_parse_from(&arguments) {

@@ -1,5 +1,7 @@
 //! The command line of baa-lease.
 
+use baa::act::lease::conductor::Role;
+use baa::act::lease::setting::{self, Flag, Number};
 use baa::program::Common;
 use baa::words::span;
 use clap::{Parser, Subcommand};
@@ -20,7 +22,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run a command while leader: ends with its status, 75 when another leads, 76 when the lease was lost, 124 after --wait
-    Hold(Hold),
+    Hold(Box<Hold>),
+    /// Run as a conductor: register, lead or stand by until told to stop; options without a verb mean this
+    Start(Box<Start>),
     /// Take the lease, or go on with it, and print the term: ends with 75 when another leads
     Acquire(Claim),
     /// Go on with the lease held under a term: ends with 76 when it is lost
@@ -31,6 +35,12 @@ pub enum Verb {
     Status(Place),
     /// Tell whether a term is still the leader's: ends with 0 when it is, 1 when it is not
     Check(Check),
+    /// Send one heartbeat of a conductor
+    Heartbeat(Box<Heartbeat>),
+    /// Print what a conductor would be set to
+    Config(Box<Conductor>),
+    /// Print what a conductor does when it starts
+    Checklist(Checklist),
     /// Watch over a command for hold
     #[command(hide = true)]
     Guard(Guard),
@@ -39,17 +49,25 @@ pub enum Verb {
 /// Which lease, and where.
 #[derive(Debug, clap::Args)]
 pub struct Place {
-    /// The store: sqlite:PATH, a file on this machine, or http(s)://HOST, a control API [default: lease.db in the state directory]
+    /// The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
     #[arg(long, visible_alias = "control-api-base", value_name = "URL", env = "BAA_CONTROL_API_BASE", hide_env_values = true)]
     pub store: Option<String>,
 
     /// The token of the control API; better in the environment or in a file, for arguments are seen by all
-    #[arg(long, value_name = "TOKEN", env = "BAA_SHARED_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(long, value_name = "TOKEN", env = "BAA_SHARED_TOKEN", hide_env_values = true)]
     pub shared_token: Option<String>,
 
-    /// Read the token from this file
+    /// Read the token from this file; it goes before all others
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+
+    /// Read the password of etcd's user from this file; else it is BAA_ETCD_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub etcd_password_file: Option<PathBuf>,
+
+    /// Trust the certificates in this PEM file, and no others, for https and etcds
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 
     /// The lease
     #[arg(long, value_name = "NAME", default_value = "global")]
@@ -61,19 +79,36 @@ pub struct Place {
 
 /// Who claims it, and for how long.
 #[derive(Debug, clap::Args)]
-pub struct Claim {
-    /// The holder's name [default: HOST-main]
+pub struct Who {
+    /// The holder's name [default: HOST-main, or HOST-standby]
     #[arg(long, value_name = "ID", env = "BAA_NODE_ID", hide_env_values = true)]
     pub node_id: Option<String>,
 
-    /// The holder's host
-    #[arg(long, value_name = "HOST", env = "BAA_CONDUCTOR_HOST", hide_env_values = true, default_value = "localhost")]
-    pub host: String,
+    /// The holder's host [default: localhost]
+    #[arg(long, value_name = "HOST", env = "BAA_CONDUCTOR_HOST", hide_env_values = true)]
+    pub host: Option<String>,
 
-    /// How long the lease lasts without a renewal, in seconds
-    #[arg(long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", hide_env_values = true, default_value = "30", value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub lease_ttl_sec: u32,
+    /// primary or standby
+    #[arg(long, env = "BAA_CONDUCTOR_ROLE", hide_env_values = true, default_value = "primary", value_parser = setting::role)]
+    pub role: Role,
 
+    /// How long the lease lasts without a renewal, in seconds [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor lease ttl", 1, 86_400))]
+    pub lease_ttl_sec: Option<Number>,
+
+    /// Be the one who should lead [default: a primary is]
+    #[arg(long, value_name = "BOOLEAN", env = "BAA_CONDUCTOR_PREFERRED", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = setting::flag)]
+    pub preferred: Option<Flag>,
+
+    /// Be not the one who should lead
+    #[arg(long)]
+    pub no_preferred: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Claim {
+    #[command(flatten)]
+    pub who: Who,
     #[command(flatten)]
     pub place: Place,
 }
@@ -98,15 +133,22 @@ pub struct Check {
     pub place: Place,
 }
 
+/// How often to renew.
+#[derive(Debug, clap::Args)]
+pub struct Pace {
+    /// How often to renew, in milliseconds; never less often than thrice in the lease's time [default: 5000]
+    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_LEASE_RENEW_INTERVAL_MS", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor lease renew interval", 1, 86_400_000))]
+    pub lease_renew_interval_ms: Option<Number>,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Hold {
     /// How long to wait while another leads; 0 is not at all [default: without end]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub wait: Option<Duration>,
 
-    /// How often to renew, in milliseconds; never less often than thrice in the lease's time
-    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_LEASE_RENEW_INTERVAL_MS", hide_env_values = true, default_value = "5000", value_parser = clap::value_parser!(u32).range(1..))]
-    pub lease_renew_interval_ms: u32,
+    #[command(flatten)]
+    pub pace: Pace,
 
     #[command(flatten)]
     pub claim: Claim,
@@ -114,6 +156,103 @@ pub struct Hold {
     /// The command, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// What a conductor is set to.
+#[derive(Debug, clap::Args)]
+pub struct Conductor {
+    /// The higher, the sooner it should lead [default: 100 for a primary, 50 for a standby]
+    #[arg(long, value_name = "INTEGER", env = "BAA_CONDUCTOR_PRIORITY", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor priority", 0, 1 << 53))]
+    pub priority: Option<Number>,
+
+    /// The version that it tells of itself
+    #[arg(long, value_name = "STRING", env = "BAA_CONDUCTOR_VERSION", hide_env_values = true)]
+    pub version: Option<String>,
+
+    /// How often to send a heartbeat, in milliseconds [default: 5000]
+    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_HEARTBEAT_INTERVAL_MS", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor heartbeat interval", 1, 86_400_000))]
+    pub heartbeat_interval_ms: Option<Number>,
+
+    #[command(flatten)]
+    pub pace: Pace,
+
+    /// After how many cycles that fail in a row it is degraded [default: 2]
+    #[arg(long, value_name = "INTEGER", env = "BAA_CONDUCTOR_RENEW_FAILURE_THRESHOLD", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor renew failure threshold", 1, 1_000_000))]
+    pub renew_failure_threshold: Option<Number>,
+
+    /// Where it tells of itself: /healthz, /readyz, /rolez, /v1/runtime
+    #[arg(long, value_name = "URL", env = "BAA_CONDUCTOR_LOCAL_API", hide_env_values = true)]
+    pub local_api: Option<String>,
+
+    /// Told on to the scheduler and in the snapshot, as are the following
+    #[arg(long, value_name = "PATH", env = "BAA_RUNS_DIR", hide_env_values = true)]
+    pub runs_dir: Option<String>,
+
+    /// The worktrees
+    #[arg(long, value_name = "PATH", env = "BAA_WORKTREES_DIR", hide_env_values = true)]
+    pub worktrees_dir: Option<String>,
+
+    /// The logs
+    #[arg(long, value_name = "PATH", env = "BAA_LOGS_DIR", hide_env_values = true)]
+    pub logs_dir: Option<String>,
+
+    /// Temporary files
+    #[arg(long, value_name = "PATH", env = "BAA_TMP_DIR", hide_env_values = true)]
+    pub tmp_dir: Option<String>,
+
+    /// The state
+    #[arg(long, value_name = "PATH", env = "BAA_STATE_DIR", hide_env_values = true)]
+    pub state_dir: Option<String>,
+
+    #[command(flatten)]
+    pub claim: Claim,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Start {
+    /// One heartbeat and one lease cycle, the snapshot, and no more
+    #[arg(long)]
+    pub run_once: bool,
+
+    /// Run this shell command while leader, and only then
+    #[arg(long, value_name = "COMMAND")]
+    pub scheduler: Option<String>,
+
+    /// Run this shell command when it begins to lead
+    #[arg(long, value_name = "COMMAND")]
+    pub on_leader: Option<String>,
+
+    /// Run this shell command when it leads no more, or another does
+    #[arg(long, value_name = "COMMAND")]
+    pub on_standby: Option<String>,
+
+    /// Run this shell command when it cannot know who leads
+    #[arg(long, value_name = "COMMAND")]
+    pub on_degraded: Option<String>,
+
+    /// Let the local API listen beyond loopback
+    #[arg(long)]
+    pub local_api_anywhere: bool,
+
+    #[command(flatten)]
+    pub conductor: Conductor,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Heartbeat {
+    /// leader, standby or degraded
+    #[arg(long, value_name = "WORD", default_value = "standby", value_parser = ["leader", "standby", "degraded"])]
+    pub status: String,
+
+    #[command(flatten)]
+    pub conductor: Conductor,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Checklist {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,63 +1,48 @@
 //! Holds leases.
 
 mod args;
+mod settings;
 
-use args::{Args, Check, Claim as ClaimArgs, Hold, Place, Termed, Verb};
+use args::{Args, Check, Claim as ClaimArgs, Heartbeat, Hold, Place, Start, Termed, Verb};
+use baa::act::lease::conductor::{self, Conductor};
 use baa::act::lease::hold::{self, Order};
-use baa::act::lease::{guard, name};
+use baa::act::lease::hooks::Commands;
+use baa::act::lease::{guard, name, start};
 use baa::service::quote;
-use baa::store::control_api::ControlApi;
-use baa::store::sqlite::Sqlite;
-use baa::store::{Answer, Claim, Record, Store};
-use baa::sys::{file, say};
+use baa::store::{Answer, Moment, Record};
+use baa::sys::say;
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use baa::words::span;
 use serde_json::json;
-use std::path::PathBuf;
+use settings::{claim, config, open, open_warned, renew_interval};
 use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    baa::program::run(|args: Args| match &args.verb {
+    // As the seed does, options without a verb start a conductor.
+    let implied = |first: &str| (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start");
+    baa::program::run_with(implied, |args: Args| match &args.verb {
         Verb::Hold(args) => hold(args),
+        Verb::Start(args) => start(args),
         Verb::Acquire(args) => acquire(args),
         Verb::Renew(args) => renew(args),
         Verb::Release(args) => release(args),
         Verb::Status(args) => status(args),
         Verb::Check(args) => check(args),
+        Verb::Heartbeat(args) => heartbeat(args),
+        Verb::Config(args) => {
+            let config = config(args)?;
+            say::answer(&if args.claim.place.common.json { format!("{:#}", config.json()) } else { config.text() })?;
+            config.warnings().iter().for_each(|warning| args.claim.place.common.voice().note(format!("warning: {warning}")));
+            Ok(Status::Done)
+        }
+        Verb::Checklist(args) => {
+            say::answer(&if args.json { format!("{:#}", conductor::checklist_json()) } else { conductor::checklist_text() })?;
+            Ok(Status::Done)
+        }
         Verb::Guard(args) => guard::guard(&args.command),
     })
-}
-
-fn open(place: &Place) -> Result<Box<dyn Store>> {
-    name::check("the name of a lease", &place.lease)?;
-    let url = place.store.as_deref().unwrap_or_default();
-    if url.starts_with("http://") || url.starts_with("https://") {
-        let api = ControlApi::new(url, token(place)?)?;
-        api.warnings().inspect(|warning| place.common.voice().note(warning));
-        return Ok(Box::new(api));
-    }
-    let path = match url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-        Some(path) => PathBuf::from(path),
-        None if place.store.is_none() => file::state_dir().join("lease.db"),
-        None => return Err(Error::new(Status::Usage, format!("'{}' is no store; write sqlite:PATH or http://HOST", baa::words::error::brief(url)))),
-    };
-    Ok(Box::new(Sqlite::open(&path)?))
-}
-
-fn token(place: &Place) -> Result<Option<String>> {
-    let Some(path) = &place.token_file else { return Ok(place.shared_token.clone()) };
-    let bytes = file::read(path, 64 * 1024).map_err(|cause| Error::io(format!("cannot read the token from {}", path.display()), &cause))?;
-    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
-}
-
-fn claim(args: &ClaimArgs, instance: String) -> Result<Claim> {
-    let holder = args.node_id.clone().unwrap_or_else(|| format!("{}-main", args.host));
-    name::check("the name of a holder", &holder)?;
-    name::check("a host", &args.host)?;
-    let ttl = Duration::from_secs(u64::from(args.lease_ttl_sec));
-    Ok(Claim { lease: args.place.lease.clone(), holder, host: args.host.clone(), instance, ttl })
 }
 
 fn hold(args: &Hold) -> Result<Status> {
@@ -68,17 +53,45 @@ fn hold(args: &Hold) -> Result<Status> {
         voice.note(format!("would hold {} as {} and run {}", claim.lease, claim.holder, words.join(" ")));
         return Ok(Status::Done);
     }
-    let interval = Duration::from_millis(u64::from(args.lease_renew_interval_ms));
-    hold::hold(open(&args.claim.place)?.as_ref(), &Order { claim, interval, wait: args.wait, command: &args.command }, &voice)
+    let order = Order { claim, interval: renew_interval(&args.pace), wait: args.wait, command: &args.command };
+    hold::hold(open_warned(&args.claim.place)?.as_ref(), &order, &voice)
+}
+
+fn start(args: &Start) -> Result<Status> {
+    let place = &args.conductor.claim.place;
+    let (voice, config) = (place.common.voice(), config(&args.conductor)?);
+    if place.common.dry_run {
+        voice.note(format!("would start {} for {}", config.identity(), config.lease));
+        return Ok(Status::Done);
+    }
+    let hooks = Commands { leader: args.on_leader.clone(), standby: args.on_standby.clone(), degraded: args.on_degraded.clone() };
+    let (scheduler, warnings) = (args.scheduler.clone(), config.warnings());
+    let order = start::Order { config, anywhere: args.local_api_anywhere, scheduler, hooks, once: args.run_once };
+    let whole = place.common.json || args.run_once;
+    let begun = |conductor: &Conductor| {
+        say::answer(&if whole { format!("{:#}", conductor.snapshot()) } else { conductor.summary() })?;
+        warnings.iter().for_each(|warning| voice.note(format!("warning: {warning}")));
+        Ok(())
+    };
+    let signal = start::start(order, [open(place)?, open(place)?], &begun, &voice)?;
+    if let Some(signal) = signal.filter(|_| !place.common.json) {
+        say::answer(&format!("conductor stopped after {}", signal.as_str()))?;
+    }
+    Ok(Status::Done)
+}
+
+/// Whether nothing is to be done, once that is said.
+fn only_said(args: &ClaimArgs, what: &str) -> bool {
+    args.place.common.voice().note_if(args.place.common.dry_run, format!("would {what} {}", args.place.lease))
 }
 
 /// Prints what became of a claim; the lease is another's with `otherwise`.
 fn told(args: &ClaimArgs, answer: &Answer, otherwise: Status) -> Result<Status> {
     match answer {
-        Answer::Ours { term, renewed } => {
+        Answer::Ours { record, renewed } => {
             let operation = if *renewed { "renew" } else { "acquire" };
-            let text = json!({ "schema": "baa.lease/1", "lease": args.place.lease, "operation": operation, "term": term, "is_leader": true });
-            say::answer(&if args.place.common.json { text.to_string() } else { term.to_string() })?;
+            let text = json!({ "schema": "baa.lease/1", "lease": args.place.lease, "operation": operation, "term": record.term, "is_leader": true });
+            say::answer(&if args.place.common.json { text.to_string() } else { record.term.to_string() })?;
             Ok(Status::Done)
         }
         Answer::Held(record) => Err(Error::new(otherwise, name::held(&args.place.lease, record))),
@@ -86,21 +99,38 @@ fn told(args: &ClaimArgs, answer: &Answer, otherwise: Status) -> Result<Status> 
 }
 
 fn acquire(args: &ClaimArgs) -> Result<Status> {
-    told(args, &open(&args.place)?.acquire(&claim(args, String::new())?)?, Status::Busy)
+    let claim = claim(args, String::new())?;
+    if only_said(args, "acquire") { Ok(Status::Done) } else { told(args, &open_warned(&args.place)?.acquire(&claim)?, Status::Busy) }
 }
 
 fn renew(args: &Termed) -> Result<Status> {
-    told(&args.claim, &open(&args.claim.place)?.renew(&claim(&args.claim, String::new())?, args.term)?, Status::Lost)
+    let claim = claim(&args.claim, String::new())?;
+    if only_said(&args.claim, "renew") { Ok(Status::Done) } else { told(&args.claim, &open_warned(&args.claim.place)?.renew(&claim, args.term)?, Status::Lost) }
 }
 
 fn release(args: &Termed) -> Result<Status> {
-    let released = open(&args.claim.place)?.release(&claim(&args.claim, String::new())?, args.term)?;
-    let lost = || Error::new(Status::Lost, format!("{} is not held under term {}", args.claim.place.lease, args.term));
-    if released { Ok(Status::Done) } else { Err(lost()) }
+    let claim = claim(&args.claim, String::new())?;
+    if only_said(&args.claim, "release") || open_warned(&args.claim.place)?.release(&claim, args.term)? {
+        return Ok(Status::Done);
+    }
+    Err(Error::new(Status::Lost, format!("{} is not held under term {}", claim.lease, args.term)))
 }
 
+fn heartbeat(args: &Heartbeat) -> Result<Status> {
+    let mut beat = Conductor::new(config(&args.conductor)?).beat();
+    beat.status.clone_from(&args.status);
+    if !only_said(&args.conductor.claim, "send a heartbeat for") {
+        open_warned(&args.conductor.claim.place)?.heartbeat(&beat)?;
+    }
+    Ok(Status::Done)
+}
+
+/// What is known of the lease, and how long it lasts.
 fn leader(place: &Place) -> Result<(Option<Record>, Duration)> {
-    Ok(open(place)?.read(&place.lease)?.map_or((None, Duration::ZERO), |(record, left)| (Some(record), left)))
+    let record = open_warned(place)?.read(&place.lease)?;
+    let now = Moment::now()?;
+    let left = record.as_ref().map_or(Duration::ZERO, |record| record.left(&now));
+    Ok((record, left))
 }
 
 fn status(args: &Place) -> Result<Status> {

@@ -1,21 +1,26 @@
 //! A store behind the control API of the conductor: `POST /v1/leader/acquire`, envelope or bare object, in its own words (seed 002).
 //!
-//! A holder is its name to such a server, whoever bears it. So that two processes of one name do not both lead, one that must be told apart
-//! calls itself `NAME+INSTANCE`. What takes and what renews is one request there: a grant under another term than ours means that ours has run out in between.
+//! Beyond the seed's words, `lease_name`, `instance`, `term` and `wait_ms` are sent where they say something, for a server that knows them (baa-control
+//! does). To another a holder is its name, whoever bears it, there is one lease, and what takes and what renews is one request: a grant under another
+//! term than ours means that ours has run out in between.
 
-use crate::store::{Answer, Claim, Moment, Record, Store};
+use crate::store::{Answer, Claim, Controller, Moment, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::failure::Failure;
 use serde_json::{Value, json};
 use std::cell::Cell;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 const ACQUIRE: &str = "/v1/leader/acquire";
 const RELEASE: &str = "/v1/leader/release";
-/// The longest that one answer is waited for; less for a short lease.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+const LEADER: &str = "/v1/leader";
+const HEARTBEAT: &str = "/v1/controllers/heartbeat";
+/// How long a question that is no claim may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The one lease of the conductor.
+const GLOBAL: &str = "global";
 
 /// A control API.
 pub struct ControlApi {
@@ -25,6 +30,8 @@ pub struct ControlApi {
     trust: Trust,
     /// The highest term that the server has told: it never goes back.
     highest: Cell<u64>,
+    /// Whether it has waited when it was asked to.
+    waits: Cell<bool>,
 }
 
 impl ControlApi {
@@ -32,7 +39,7 @@ impl ControlApi {
     ///
     /// # Errors
     /// 2 for what is no such URL, or no token that can be sent.
-    pub fn new(base: &str, token: Option<String>) -> Result<ControlApi> {
+    pub fn new(base: &str, token: Option<String>, trust: Trust) -> Result<ControlApi> {
         let usage = |why: String| Error::new(Status::Usage, why);
         let base = base.trim().trim_end_matches('/').to_owned();
         Url::parse(&base).map_err(usage)?;
@@ -40,16 +47,7 @@ impl ControlApi {
         if let Some(token) = &token {
             http::header(&format!("Authorization: Bearer {token}")).map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
-        Ok(ControlApi { base, token, trust: Trust::default(), highest: Cell::new(0) })
-    }
-
-    /// Whether a token is there, and is not the one of the examples.
-    pub fn warnings(&self) -> Option<&'static str> {
-        match self.token.as_deref() {
-            None => Some("BAA_SHARED_TOKEN is not configured; authenticated Control API requests may fail."),
-            Some("replace-me") => Some("BAA_SHARED_TOKEN is still set to replace-me; replace it before production rollout."),
-            Some(_) => None,
-        }
+        Ok(ControlApi { base, token, trust, highest: Cell::new(0), waits: Cell::new(false) })
     }
 
     /// Foreign words without the token, which a server may send back.
@@ -58,14 +56,17 @@ impl ControlApi {
         brief(&text)
     }
 
-    fn post(&self, path: &str, body: &Value, ttl: Duration) -> Result<Value> {
+    fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Value> {
+        self.ask("POST", path, body.to_string().into_bytes(), limit)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Vec<u8>, limit: Duration) -> Result<Value> {
         let url = Url::parse(&format!("{}{path}", self.base)).map_err(|why| Error::new(Status::Usage, why))?;
         let mut headers = vec![("Accept".to_owned(), "application/json".to_owned()), ("Content-Type".to_owned(), "application/json".to_owned())];
         headers.extend(self.token.as_ref().map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
-        let body = body.to_string().into_bytes();
-        let request = Request { url, method: "POST".to_owned(), headers, body, redirects: false, want_body: true, trust: self.trust.clone() };
+        let request = Request { url, method: method.to_owned(), headers, body, redirects: false, want_body: true, trust: self.trust.clone() };
         let unreachable = |failure: Failure| Error::new(Status::Unavailable, format!("Control API {path}: {}", self.clean(&failure.text)));
-        let answer = http::ask(&request, Instant::now() + ANSWER_LIMIT.min(ttl / 4), &Ok).map_err(unreachable)?;
+        let answer = http::ask(&request, Instant::now() + limit, &Ok).map_err(unreachable)?;
         let status = answer.status;
         let refused = |detail: String| {
             let status_word = match status {
@@ -96,74 +97,127 @@ impl ControlApi {
         }
     }
 
-    fn claim(&self, claim: &Claim) -> Result<Answer> {
-        let own = id(claim);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let body = json!({ "controller_id": own, "host": claim.host, "ttl_sec": claim.ttl.as_secs(), "preferred": false, "now": now });
-        let said = self.post(ACQUIRE, &body, claim.ttl)?;
+    /// The body of a request about a lease: the seed's words, then ours.
+    fn body(claim: &Claim, term: Option<u64>) -> Value {
+        let mut body = json!({
+            "controller_id": claim.holder, "host": claim.host, "ttl_sec": claim.ttl.as_secs().max(1), "preferred": claim.preferred, "now": unix_now(),
+        });
+        let mut say = |name: &str, value: Value| body[name] = value;
+        claim.metadata.as_ref().into_iter().for_each(|metadata| say("metadata_json", json!(metadata)));
+        if claim.lease != GLOBAL {
+            say("lease_name", json!(claim.lease));
+        }
+        if !claim.instance.is_empty() {
+            say("instance", json!(claim.instance));
+        }
+        if !claim.wait.is_zero() {
+            say("wait_ms", json!(crate::words::span::millis(claim.wait)));
+        }
+        term.into_iter().for_each(|term| say("term", json!(term)));
+        body
+    }
+
+    fn claim(&self, claim: &Claim, under: Option<u64>) -> Result<Answer> {
+        let asked = Instant::now();
+        let said = self.post(ACQUIRE, &Self::body(claim, under), answer_limit(claim.ttl) + claim.wait)?;
         let malformed = |why: String| Error::new(Status::Malformed, format!("Control API {ACQUIRE} {why}"));
         if !said.is_object() {
             return Err(malformed("returned a non-object payload".to_owned()));
         }
-        let first = |names: [&str; 2]| names.iter().find_map(|name| said.get(*name));
-        let holder = first(["holderId", "holder_id"]).and_then(Value::as_str).filter(|holder| !holder.trim().is_empty());
-        let term = said.get("term").and_then(Value::as_u64);
-        let ends = first(["leaseExpiresAt", "lease_expires_at"]).and_then(Value::as_f64);
-        let (Some(holder), Some(term), Some(_)) = (holder, term, ends) else {
-            return Err(malformed("response is missing lease identity fields".to_owned()));
-        };
-        if term < self.highest.get() {
-            return Err(malformed(format!("went back from term {} to {term}: refused", self.highest.get())));
+        let record = self.record(&said, claim.ttl)?.ok_or_else(|| malformed("response is missing lease identity fields".to_owned()))?;
+        if record.term < self.highest.get() {
+            return Err(malformed(format!("went back from term {} to {}: refused", self.highest.get(), record.term)));
         }
-        self.highest.set(term);
-        let leads = first(["isLeader", "is_leader"]).and_then(Value::as_bool).unwrap_or(holder == own);
-        if leads != (holder == own) {
-            return Err(malformed(format!("says that {} leads and that {} does", self.clean(holder), if leads { "we do" } else { "nobody of us" })));
+        self.highest.set(record.term);
+        let lease = first(&said["lease"], ["leaseName", "lease_name"]).and_then(Value::as_str).unwrap_or(&claim.lease);
+        if lease != claim.lease {
+            return Err(malformed(format!("answers for the lease {} instead of {}", self.clean(lease), claim.lease)));
         }
+        let holder = record.holder.clone().unwrap_or_default();
+        let leads = first(&said, ["isLeader", "is_leader"]).and_then(Value::as_bool).unwrap_or(holder == claim.holder);
+        if leads && holder != claim.holder {
+            return Err(malformed(format!("says that {} leads and that we do", self.clean(&holder))));
+        }
+        self.waits.set(!leads && !claim.wait.is_zero() && asked.elapsed() >= claim.wait / 2);
         if leads {
-            return Ok(Answer::Ours { term, renewed: said.get("operation").and_then(Value::as_str) == Some("renew") });
+            return Ok(Answer::Ours { renewed: said.get("operation").and_then(Value::as_str) == Some("renew"), record });
         }
-        let host = first(["holderHost", "holder_host"]).and_then(Value::as_str).unwrap_or("unknown");
-        // When it ends is the server's to know: a clock elsewhere tells us nothing.
-        let expires = Moment { boot: String::new(), since: Duration::ZERO };
-        Ok(Answer::Held(Record { holder: Some(self.clean(holder)), host: self.clean(host), instance: String::new(), term, ttl: claim.ttl, expires }))
+        Ok(Answer::Held(record))
+    }
+
+    /// The lease that an answer tells of. The server's clock tells us nothing: how long it lasts is known where it says `left_ms`.
+    fn record(&self, said: &Value, ttl: Duration) -> Result<Option<Record>> {
+        let holder = first(said, ["holderId", "holder_id"]).and_then(Value::as_str).filter(|holder| !holder.trim().is_empty());
+        let term = said.get("term").and_then(Value::as_u64);
+        let ends = first(said, ["leaseExpiresAt", "lease_expires_at"]).and_then(Value::as_f64);
+        let (Some(holder), Some(term), Some(_)) = (holder, term, ends) else { return Ok(None) };
+        let host = first(said, ["holderHost", "holder_host"]).and_then(Value::as_str).unwrap_or("unknown");
+        let preferred = first(&said["lease"], ["preferredHolderId", "preferred_holder_id"]).and_then(Value::as_str);
+        let metadata = first(&said["lease"], ["metadataJson", "metadata_json"]).and_then(Value::as_str);
+        let left = said.get("left_ms").and_then(Value::as_u64).map_or(ttl, Duration::from_millis);
+        Ok(Some(Record {
+            holder: Some(self.clean(holder)),
+            host: self.clean(host),
+            instance: String::new(),
+            term,
+            ttl,
+            expires: Moment::now()?.after(left),
+            preferred: preferred.map(|preferred| self.clean(preferred)),
+            metadata: metadata.map(|metadata| self.clean(metadata)),
+            far: true,
+        }))
     }
 }
 
-/// What the claimant calls itself.
-fn id(claim: &Claim) -> String {
-    if claim.instance.is_empty() { claim.holder.clone() } else { format!("{}+{}", claim.holder, claim.instance) }
+fn first<'a>(value: &'a Value, names: [&str; 2]) -> Option<&'a Value> {
+    names.iter().find_map(|name| value.get(*name))
 }
 
 impl Store for ControlApi {
+    fn tells_instances(&self) -> bool {
+        false
+    }
+
     fn pace(&self) -> Duration {
-        Duration::from_secs(1)
+        // A server that waits for us may be asked again at once.
+        if self.waits.get() { Duration::ZERO } else { Duration::from_secs(1) }
     }
 
     fn acquire(&self, claim: &Claim) -> Result<Answer> {
-        self.claim(claim)
+        self.claim(claim, None)
     }
 
     fn renew(&self, claim: &Claim, term: u64) -> Result<Answer> {
-        let answer = self.claim(claim)?;
-        match answer {
-            Answer::Ours { term: now, .. } if now != term => {
-                let expires = Moment { boot: String::new(), since: Duration::ZERO };
-                let (holder, host) = (Some(claim.holder.clone()), claim.host.clone());
-                Ok(Answer::Held(Record { holder, host, instance: String::new(), term: now, ttl: claim.ttl, expires }))
-            }
+        match self.claim(&Claim { wait: Duration::ZERO, ..claim.clone() }, Some(term))? {
+            Answer::Ours { record, .. } if record.term != term => Ok(Answer::Held(record)),
             answer => Ok(answer),
         }
     }
 
     fn release(&self, claim: &Claim, term: u64) -> Result<bool> {
         // Not among the conductor's own endpoints; where a server has none the lease runs out by itself.
-        let body = json!({ "controller_id": id(claim), "host": claim.host, "term": term });
-        let said = self.post(RELEASE, &body, claim.ttl)?;
+        let said = self.post(RELEASE, &Self::body(claim, Some(term)), answer_limit(claim.ttl))?;
         Ok(said.get("released").and_then(Value::as_bool).unwrap_or(true))
     }
 
-    fn read(&self, _lease: &str) -> Result<Option<(Record, Duration)>> {
-        Err(Error::new(Status::Unavailable, "the control API cannot be asked who leads; acquire tells"))
+    fn read(&self, lease: &str) -> Result<Option<Record>> {
+        let path = if lease == GLOBAL { LEADER.to_owned() } else { format!("{LEADER}?lease_name={lease}") };
+        let said = self.ask("GET", &path, Vec::new(), PATIENCE)?;
+        if let Some(record) = self.record(&said, Duration::ZERO)? {
+            return Ok(Some(record));
+        }
+        let term = said.get("term").and_then(Value::as_u64);
+        let term = term.ok_or_else(|| Error::new(Status::Malformed, format!("Control API {LEADER} response is missing the term")))?;
+        Ok((term > 0).then(|| Record { term, far: true, ..Record::default() }))
+    }
+
+    fn heartbeat(&self, controller: &Controller) -> Result<()> {
+        let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
+        let mut body = json!({
+            "controller_id": id, "host": host, "role": role, "priority": priority, "status": status,
+            "heartbeat_at": heartbeat_at, "started_at": started_at,
+        });
+        version.iter().for_each(|version| body["version"] = json!(version));
+        self.post(HEARTBEAT, &body, PATIENCE).map(drop)
     }
 }

@@ -1,13 +1,18 @@
 //! Where a lease lives: a record with a term and a time to live, that only one holder has at a time.
 
 pub mod control_api;
+pub mod etcd;
 pub mod sqlite;
 
-use crate::words::error::Result;
-use std::time::Duration;
+use crate::sys::http::Trust;
+use crate::sys::{file, kernel};
+use crate::words::error::{Error, Result, brief};
+use crate::words::exit::Status;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 /// A moment on one machine: the boot, and the time since it, suspend included. All processes of a machine read the same clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// The boot's name.
     pub boot: String,
@@ -15,8 +20,24 @@ pub struct Moment {
     pub since: Duration,
 }
 
+impl Moment {
+    /// Now.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell: 74.
+    pub fn now() -> Result<Moment> {
+        let moment = kernel::boot().zip(kernel::uptime()).map(|(boot, since)| Moment { boot, since });
+        moment.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
+    }
+
+    /// The moment `span` later.
+    pub fn after(&self, span: Duration) -> Moment {
+        Moment { boot: self.boot.clone(), since: self.since + span }
+    }
+}
+
 /// Who wants a lease, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
     /// The lease.
     pub lease: String,
@@ -31,10 +52,18 @@ pub struct Claim {
     pub instance: String,
     /// For how long.
     pub ttl: Duration,
+    /// Whether the holder is the one who should lead, for people.
+    pub preferred: bool,
+    /// What the holder wants to be kept with the lease.
+    pub metadata: Option<String>,
+    /// How long the store may wait for a lease that another has before it answers. The lease counts from before that.
+    pub wait: Duration,
+    /// Whether the holder may be on another machine, and so outlive a boot of ours.
+    pub far: bool,
 }
 
 /// What a store knows of a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Who holds it; `None` once it is released.
     pub holder: Option<String>,
@@ -46,17 +75,23 @@ pub struct Record {
     pub term: u64,
     /// For how long it was given.
     pub ttl: Duration,
-    /// When it ends.
+    /// When it ends, on this machine's clock; of a store elsewhere, as seen from here.
     pub expires: Moment,
+    /// Who should hold it, as far as anybody has said.
+    pub preferred: Option<String>,
+    /// What the holder keeps with it.
+    pub metadata: Option<String>,
+    /// Whether the holder may be on another machine.
+    pub far: bool,
 }
 
 /// What came of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is ours, newly or still, under this term.
+    /// It is ours, newly or still, under its term: the fencing token.
     Ours {
-        /// The fencing token.
-        term: u64,
+        /// As it is now.
+        record: Record,
         /// Whether it was ours before.
         renewed: bool,
     },
@@ -64,8 +99,49 @@ pub enum Answer {
     Held(Record),
 }
 
+/// One that may lead, as it tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controller {
+    /// Its name.
+    pub id: String,
+    /// Its host.
+    pub host: String,
+    /// `primary` or `standby`.
+    pub role: String,
+    /// The higher, the sooner it should lead.
+    pub priority: u64,
+    /// `leader`, `standby` or `degraded`.
+    pub status: String,
+    /// Of its program.
+    pub version: Option<String>,
+    /// When it has sent this, in seconds since 1970 by its own clock.
+    pub heartbeat_at: u64,
+    /// When it was started, likewise.
+    pub started_at: u64,
+}
+
+/// A lease has changed hands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The lease.
+    pub lease: String,
+    /// Under which term.
+    pub term: u64,
+    /// Who has taken it; `None` where it was given up.
+    pub holder: Option<String>,
+    /// On which host.
+    pub host: String,
+    /// When, in seconds since 1970, by the clock of whoever wrote it: for people.
+    pub at: u64,
+}
+
 /// A store of leases.
-pub trait Store {
+pub trait Store: Send {
+    /// Whether two processes of one holder are surely told apart. Where they are not, each must have a name of its own.
+    fn tells_instances(&self) -> bool {
+        true
+    }
+
     /// How often one may ask for a lease that another has.
     fn pace(&self) -> Duration;
 
@@ -87,17 +163,183 @@ pub trait Store {
     /// As `acquire`.
     fn release(&self, claim: &Claim, term: u64) -> Result<bool>;
 
-    /// What is known of a lease, and how long it lasts from now; `None` when it was never held.
+    /// What is known of a lease; `None` when it was never held.
     ///
     /// # Errors
     /// As `acquire`.
-    fn read(&self, lease: &str) -> Result<Option<(Record, Duration)>>;
+    fn read(&self, lease: &str) -> Result<Option<Record>>;
+
+    /// Notes that a controller lives.
+    ///
+    /// # Errors
+    /// As `acquire`.
+    fn heartbeat(&self, controller: &Controller) -> Result<()>;
+}
+
+/// A request that changes a store.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// As `Store::acquire`.
+    Acquire(Claim),
+    /// As `Store::renew`.
+    Renew(Claim, u64),
+    /// As `Store::release`.
+    Release(Claim, u64),
+    /// As `Store::heartbeat`.
+    Heartbeat(Controller),
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Of a claim.
+    Answer(Answer),
+    /// Of a release: whether it was held so.
+    Released(bool),
+    /// Of a heartbeat.
+    Noted,
+}
+
+/// A store that a control API can be made of: it knows all that it holds.
+pub trait Ledger: Store {
+    /// All leases, by name.
+    ///
+    /// # Errors
+    /// As `Store::acquire`.
+    fn leases(&self) -> Result<Vec<(String, Record)>>;
+
+    /// All controllers, by name, and how long ago each was heard.
+    ///
+    /// # Errors
+    /// As `Store::acquire`.
+    fn controllers(&self) -> Result<Vec<(Controller, Duration)>>;
+
+    /// The last changes of hands, the latest first.
+    ///
+    /// # Errors
+    /// As `Store::acquire`.
+    fn changes(&self, count: usize) -> Result<Vec<Change>>;
+
+    /// How many requests are best written at once.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Does all of `asks` in their order; where the store can, they reach the disk together.
+    fn together(&self, asks: &[Ask]) -> Vec<Result<Told>> {
+        asks.iter().map(|ask| tell(self, ask)).collect()
+    }
+}
+
+fn tell<S: Store + ?Sized>(store: &S, ask: &Ask) -> Result<Told> {
+    match ask {
+        Ask::Acquire(claim) => store.acquire(claim).map(Told::Answer),
+        Ask::Renew(claim, term) => store.renew(claim, *term).map(Told::Answer),
+        Ask::Release(claim, term) => store.release(claim, *term).map(Told::Released),
+        Ask::Heartbeat(controller) => store.heartbeat(controller).map(|()| Told::Noted),
+    }
+}
+
+/// How long one answer of a store over the network is waited for; less for a short lease, so that there is time for another.
+fn answer_limit(ttl: Duration) -> Duration {
+    Duration::from_secs(5).min(ttl / 4)
+}
+
+/// What opens the doors of a store.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// The token of a control API.
+    pub token: Option<String>,
+    /// The password of a user of etcd.
+    pub password: Option<String>,
+    /// Whom https and etcds trust.
+    pub trust: Trust,
+}
+
+/// Opens the store that `url` names, by its scheme; `None` is a file in the state directory.
+///
+/// # Errors
+/// 2 for what names none, and those of the store itself.
+pub fn open(url: Option<&str>, access: &Access) -> Result<Box<dyn Store>> {
+    match url {
+        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+            Ok(Box::new(control_api::ControlApi::new(url, access.token.clone(), access.trust.clone())?))
+        }
+        url => Ok(open_ledger(url, access)?),
+    }
+}
+
+/// Opens a store that a control API can be made of.
+///
+/// # Errors
+/// As `open`; a control API is none.
+pub fn open_ledger(url: Option<&str>, access: &Access) -> Result<Box<dyn Ledger>> {
+    let Some(url) = url else { return Ok(Box::new(sqlite::Sqlite::open(&default_file())?)) };
+    if url.starts_with("etcd://") || url.starts_with("etcds://") {
+        return Ok(Box::new(etcd::Etcd::new(url, access.password.clone(), access.trust.clone())?));
+    }
+    Ok(Box::new(sqlite::Sqlite::open(&file_of(url)?)?))
+}
+
+/// The file of `sqlite:PATH`.
+///
+/// # Errors
+/// 2 for what is no such name.
+pub fn file_of(url: &str) -> Result<PathBuf> {
+    let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()).map(PathBuf::from);
+    path.ok_or_else(|| Error::new(Status::Usage, format!("'{}' is no store here; write sqlite:PATH, etcd://HOST/PREFIX or http://HOST", brief(url))))
+}
+
+/// The store where none is named.
+pub fn default_file() -> PathBuf {
+    file::state_dir().join("lease.db")
+}
+
+/// Whether `name` can be the name of a lease, a holder or a host: short, and one word of a log.
+///
+/// # Errors
+/// 2, and says so.
+pub fn check_name(what: &str, name: &str) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._@:+-".contains(&byte);
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(good) {
+        let rule = "letters, digits, '.', '_', '@', ':', '+' and '-', 128 at most";
+        return Err(Error::new(Status::Usage, format!("'{}' is not {what}: {rule}", brief(name))));
+    }
+    Ok(())
+}
+
+/// Seconds since 1970; 0 before.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 impl Record {
-    /// How long it lasts from `now`: zero when it is released, has run out, or was given before this boot.
+    /// How long it lasts from `now`: zero when it is released, has run out, or was given before this boot to somebody of this machine.
     pub fn left(&self, now: &Moment) -> Duration {
-        if self.holder.is_none() || self.expires.boot != now.boot { Duration::ZERO } else { self.expires.since.saturating_sub(now.since) }
+        match &self.holder {
+            None => Duration::ZERO,
+            Some(_) if self.expires.boot != now.boot => {
+                if self.far {
+                    self.ttl
+                } else {
+                    Duration::ZERO
+                }
+            }
+            Some(_) => self.expires.since.saturating_sub(now.since),
+        }
+    }
+
+    /// What it becomes when it is first seen after a boot: what was given to another machine lasts once more from `now`, for its holder may live,
+    /// and nobody knows how long we were away.
+    #[must_use]
+    pub fn carried_over(self, now: &Moment) -> Record {
+        let outlives = self.far && self.holder.is_some() && self.expires.boot != now.boot;
+        if outlives { Record { expires: now.after(self.ttl), ..self } } else { self }
+    }
+
+    /// Who holds it at `now`.
+    pub fn leader(&self, now: &Moment) -> Option<&str> {
+        self.holder.as_deref().filter(|_| !self.left(now).is_zero())
     }
 
     fn is_of(&self, claim: &Claim) -> bool {
@@ -114,9 +356,20 @@ pub enum Decision {
     Refuse,
 }
 
-fn granted(claim: &Claim, term: u64, now: &Moment) -> Record {
-    let expires = Moment { boot: now.boot.clone(), since: now.since + claim.ttl };
-    Record { holder: Some(claim.holder.clone()), host: claim.host.clone(), instance: claim.instance.clone(), term, ttl: claim.ttl, expires }
+/// The record of a lease that is `claim`'s from `now` on, where `found` was.
+fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Record {
+    let before = || found.and_then(|record| record.preferred.clone()).filter(|preferred| *preferred != claim.holder);
+    Record {
+        holder: Some(claim.holder.clone()),
+        host: claim.host.clone(),
+        instance: claim.instance.clone(),
+        term,
+        ttl: claim.ttl,
+        expires: now.after(claim.ttl),
+        preferred: if claim.preferred { Some(claim.holder.clone()) } else { before() },
+        metadata: claim.metadata.clone(),
+        far: claim.far,
+    }
 }
 
 /// Decides on a claim. A lease that has run out is a new term even for the one who had it: what was done under the old one may have been
@@ -124,17 +377,17 @@ fn granted(claim: &Claim, term: u64, now: &Moment) -> Record {
 pub fn decide_acquire(found: Option<&Record>, claim: &Claim, now: &Moment) -> Decision {
     match found {
         Some(record) if !record.left(now).is_zero() => match record.is_of(claim) {
-            true => Decision::Write(granted(claim, record.term, now), true),
+            true => Decision::Write(granted(Some(record), claim, record.term, now), true),
             false => Decision::Refuse,
         },
-        found => Decision::Write(granted(claim, found.map_or(0, |record| record.term) + 1, now), false),
+        found => Decision::Write(granted(found, claim, found.map_or(0, |record| record.term) + 1, now), false),
     }
 }
 
 /// Decides on a renewal under `term`.
 pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Decision {
     match found {
-        Some(record) if record.term == term && record.is_of(claim) && !record.left(now).is_zero() => Decision::Write(granted(claim, term, now), true),
+        Some(record) if record.term == term && record.is_of(claim) && !record.left(now).is_zero() => Decision::Write(granted(found, claim, term, now), true),
         _ => Decision::Refuse,
     }
 }
@@ -156,7 +409,14 @@ mod tests {
     }
 
     fn claim(holder: &str, instance: &str) -> Claim {
-        Claim { lease: "l".to_owned(), holder: holder.to_owned(), host: "h".to_owned(), instance: instance.to_owned(), ttl: Duration::from_millis(1000) }
+        Claim {
+            lease: "l".to_owned(),
+            holder: holder.to_owned(),
+            host: "h".to_owned(),
+            instance: instance.to_owned(),
+            ttl: Duration::from_millis(1000),
+            ..Claim::default()
+        }
     }
 
     fn taken(found: Option<&Record>, claim: &Claim, now: &Moment) -> Option<(Record, bool)> {
@@ -198,5 +458,27 @@ mod tests {
         let later = Moment { boot: "c".to_owned(), since: Duration::ZERO };
         assert_eq!(taken(Some(&held), &claim("b", "1"), &later).unwrap().0.term, 2);
         assert_eq!(decide_renew(Some(&held), &claim("a", "1"), 1, &later), Decision::Refuse);
+    }
+
+    /// A reboot of the control machine is no death of a holder elsewhere.
+    #[test]
+    fn a_holder_elsewhere_outlives_our_boot() {
+        let far = Claim { far: true, ..claim("a", "1") };
+        let (held, _) = taken(None, &far, &at(0)).unwrap();
+        let later = Moment { boot: "c".to_owned(), since: Duration::from_millis(5) };
+        let carried = held.carried_over(&later);
+        assert_eq!(carried.expires, later.after(Duration::from_millis(1000)));
+        assert_eq!(taken(Some(&carried), &claim("b", "1"), &later), None);
+        assert!(matches!(decide_renew(Some(&carried), &far, 1, &later), Decision::Write(..)));
+        assert_eq!(carried.clone().carried_over(&later), carried);
+    }
+
+    #[test]
+    fn who_should_lead_is_kept_until_somebody_else_says_so() {
+        let (held, _) = taken(None, &Claim { preferred: true, ..claim("a", "1") }, &at(0)).unwrap();
+        let (next, _) = taken(Some(&held), &claim("b", "1"), &at(1000)).unwrap();
+        assert_eq!(next.preferred.as_deref(), Some("a"));
+        let (next, _) = taken(Some(&next), &claim("a", "1"), &at(2000)).unwrap();
+        assert_eq!(next.preferred, None);
     }
 }

@@ -2,20 +2,30 @@
 //!
 //! Time is the kernel's, which all processes of a machine share; a file on a network is no store.
 
-use crate::store::{self, Answer, Claim, Decision, Moment, Record, Store};
-use crate::sys::{file, kernel};
+use crate::store::{self, Answer, Ask, Change, Claim, Controller, Decision, Ledger, Moment, Record, Store, Told};
+use crate::sys::file;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version of the tables; a file of a newer one is not touched.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 
-const TABLES: &str = "
+/// By how much a copy's terms are higher.
+const RAISED: i64 = 1_000_000;
+/// How many changes of hands are kept.
+const CHANGES: i64 = 1000;
+/// How many requests reach the disk at once, at most.
+const BATCH: usize = 1024;
+
+/// From each version to the next.
+const STEPS: [&str; 2] = [
+    "
 CREATE TABLE leases (
     name TEXT PRIMARY KEY,
     holder TEXT,
@@ -26,12 +36,39 @@ CREATE TABLE leases (
     boot TEXT NOT NULL,
     expires_ns INTEGER NOT NULL
 ) STRICT;
-";
+",
+    "
+ALTER TABLE leases ADD COLUMN preferred TEXT;
+ALTER TABLE leases ADD COLUMN metadata TEXT;
+ALTER TABLE leases ADD COLUMN far INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE controllers (
+    id TEXT PRIMARY KEY,
+    host TEXT NOT NULL,
+    role TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    version TEXT,
+    heartbeat_at INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    heard_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE changes (
+    number INTEGER PRIMARY KEY,
+    lease TEXT NOT NULL,
+    term INTEGER NOT NULL,
+    holder TEXT,
+    host TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+",
+];
 
 /// A store in a file.
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
+    /// Device and inode of the file, as it was opened.
+    identity: (u64, u64),
 }
 
 impl Sqlite {
@@ -44,10 +81,13 @@ impl Sqlite {
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             file::own_dir(directory).map_err(|cause| cannot(&cause))?;
         }
-        file::open_log(path).map_err(|cause| cannot(&cause))?;
+        // Made by us, so that it is nobody else's to read. One that is there must not even be opened: closing any descriptor of it would
+        // free all locks that this process has on it (fcntl(2)), and another process would take the store's log away under us.
+        file::make(path).map_err(|cause| cannot(&cause))?;
+        let found = identity(path).map_err(|cause| cannot(&cause))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| told(path, &error))?;
-        let store = Sqlite { connection, path: path.to_owned() };
+        let store = Sqlite { connection, path: path.to_owned(), identity: found };
         store.prepare()?;
         Ok(store)
     }
@@ -62,46 +102,132 @@ impl Sqlite {
         // FULL: what was acknowledged is on the disk, also in the write-ahead log.
         self.connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").map_err(told)?;
         if version < VERSION {
-            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(told)?;
+            let transaction = self.begin()?;
             // Another process may have made them while we waited.
-            let version: i64 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
-            let tables = if version < VERSION { TABLES } else { "" };
-            self.connection.execute_batch(&format!("{tables} PRAGMA user_version = {VERSION}; COMMIT")).map_err(told)?;
+            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
+            let done = usize::try_from(version).unwrap_or(0);
+            transaction.execute_batch(&format!("{} PRAGMA user_version = {VERSION};", STEPS[done.min(STEPS.len())..].concat())).map_err(told)?;
+            transaction.commit().map_err(told)?;
         }
         Ok(())
     }
 
-    /// Reads, decides and writes as one.
-    fn change(&self, lease: &str, decide: impl FnOnce(Option<&Record>, &Moment) -> Decision) -> Result<(Decision, Option<Record>)> {
-        let told = |error: rusqlite::Error| told(&self.path, &error);
-        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(told)?;
-        let found = find(&transaction, lease).map_err(told)?;
-        // The time is read once the file is ours: what waiting for it took is part of it.
-        let decision = decide(found.as_ref(), &now()?);
-        if let Decision::Write(record, _) = &decision {
-            let row = params![
-                lease,
-                record.holder,
-                record.host,
-                record.instance,
-                whole(record.term),
-                whole(record.ttl.as_millis()),
-                record.expires.boot,
-                whole(record.expires.since.as_nanos())
-            ];
-            transaction.execute("INSERT OR REPLACE INTO leases VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", row).map_err(told)?;
+    /// Copies the store to `to`, a new file, as it is at one moment. The copy's terms are raised by `RAISED` and its leases are nobody's:
+    /// when it is put back, what was given since is not given again.
+    ///
+    /// # Errors
+    /// 65 to 77 as for `open`; 75 where `to` is there.
+    pub fn back_up(&self, to: &Path) -> Result<()> {
+        let told = |error: rusqlite::Error| self::told(to, &error);
+        if to.exists() {
+            return Err(Error::new(Status::Busy, format!("cannot write {}: it is there", to.display())));
         }
-        transaction.commit().map_err(told)?;
+        let staged = to.with_extension(format!("{}.part", std::process::id()));
+        let cannot = |cause: std::io::Error| Error::io(format!("cannot write {}", to.display()), &cause);
+        // Made by us, so that it is nobody else's to read.
+        file::replace(&staged, b"", 0o600).map_err(cannot)?;
+        let written = (|| {
+            self.connection.execute("VACUUM INTO ?1", [staged.to_string_lossy()]).map_err(|error| self::told(&self.path, &error))?;
+            let copy = Connection::open(&staged).map_err(told)?;
+            copy.execute("UPDATE leases SET term = term + ?1, holder = NULL, instance = ''", [RAISED]).map_err(told)?;
+            copy.close().map_err(|(_, error)| told(error))?;
+            std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(cannot)?;
+            // Never over another file.
+            std::fs::hard_link(&staged, to).map_err(cannot)
+        })();
+        let _ = std::fs::remove_file(&staged);
+        written
+    }
+
+    fn begin(&self) -> Result<Transaction<'_>> {
+        // Whoever opens a store that was put in the place of ours sees another truth; then ours is no truth any more.
+        if identity(&self.path).ok() != Some(self.identity) {
+            return Err(Error::new(Status::Io, format!("cannot use the store {}: it was replaced or removed while it was open", self.path.display())));
+        }
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(|error| told(&self.path, &error))
+    }
+
+    /// Reads, decides and writes, within `transaction`, at `now`.
+    fn change(
+        &self,
+        transaction: &Transaction<'_>,
+        now: &Moment,
+        lease: &str,
+        decide: impl FnOnce(Option<&Record>) -> Decision,
+    ) -> rusqlite::Result<(Decision, Option<Record>)> {
+        let stored = find(transaction, lease)?;
+        let found = stored.clone().map(|record| record.carried_over(now));
+        let decision = decide(found.as_ref());
+        match &decision {
+            Decision::Write(record, _) => {
+                write(transaction, lease, record)?;
+                if found.as_ref().is_none_or(|found| found.term != record.term || found.holder != record.holder) {
+                    let row = params![lease, whole(record.term), record.holder, record.host, whole(store::unix_now())];
+                    transaction.prepare_cached("INSERT INTO changes (lease, term, holder, host, at) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
+                    transaction.prepare_cached("DELETE FROM changes WHERE number <= (SELECT max(number) FROM changes) - ?1")?.execute([CHANGES])?;
+                }
+            }
+            Decision::Refuse => {
+                if let Some(found) = found.as_ref().filter(|found| Some(*found) != stored.as_ref()) {
+                    write(transaction, lease, found)?;
+                }
+            }
+        }
         Ok((decision, found))
+    }
+
+    fn one(&self, transaction: &Transaction<'_>, now: &Moment, ask: &Ask) -> rusqlite::Result<Result<Told>> {
+        Ok(match ask {
+            Ask::Acquire(claim) => answer(self.change(transaction, now, &claim.lease, |found| store::decide_acquire(found, claim, now))?),
+            Ask::Renew(claim, term) => answer(self.change(transaction, now, &claim.lease, |found| store::decide_renew(found, claim, *term, now))?),
+            Ask::Release(claim, term) => {
+                let (decision, _) = self.change(transaction, now, &claim.lease, |found| store::decide_release(found, claim, *term))?;
+                Ok(Told::Released(decision != Decision::Refuse))
+            }
+            Ask::Heartbeat(controller) => {
+                let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
+                let row = params![id, host, role, whole(*priority), status, version, whole(*heartbeat_at), whole(*started_at), whole(store::unix_now())];
+                transaction.prepare_cached("INSERT OR REPLACE INTO controllers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(row)?;
+                Ok(Told::Noted)
+            }
+        })
+    }
+
+    fn all(&self, asks: &[Ask]) -> Result<Vec<Result<Told>>> {
+        let told = |error: rusqlite::Error| told(&self.path, &error);
+        let transaction = self.begin()?;
+        // The time is read once the file is ours: what waiting for it took is part of it.
+        let now = Moment::now()?;
+        let said = asks.iter().map(|ask| self.one(&transaction, &now, ask)).collect::<rusqlite::Result<Vec<_>>>().map_err(told)?;
+        transaction.commit().map_err(told)?;
+        Ok(said)
+    }
+
+    fn single(&self, ask: Ask) -> Result<Told> {
+        self.all(&[ask])?.pop().unwrap_or_else(|| Err(Error::bug("the store said nothing")))
+    }
+
+    fn rows<T>(&self, query: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
+        let rows = self.connection.prepare_cached(query).and_then(|mut statement| statement.query_map([], row)?.collect());
+        rows.map_err(|error| told(&self.path, &error))
     }
 }
 
-fn answer((decision, found): (Decision, Option<Record>)) -> Result<Answer> {
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+fn answer((decision, found): (Decision, Option<Record>)) -> Result<Told> {
     match (decision, found) {
-        (Decision::Write(record, renewed), _) => Ok(Answer::Ours { term: record.term, renewed }),
-        (Decision::Refuse, Some(record)) => Ok(Answer::Held(record)),
+        (Decision::Write(record, renewed), _) => Ok(Told::Answer(Answer::Ours { record, renewed })),
+        (Decision::Refuse, Some(record)) => Ok(Told::Answer(Answer::Held(record))),
         (Decision::Refuse, None) => Err(Error::new(Status::Lost, "the store does not know the lease any more")),
     }
+}
+
+fn of_a_claim(told: Told) -> Result<Answer> {
+    if let Told::Answer(answer) = told { Ok(answer) } else { Err(Error::bug("the store answered another question")) }
 }
 
 impl Store for Sqlite {
@@ -110,52 +236,110 @@ impl Store for Sqlite {
     }
 
     fn acquire(&self, claim: &Claim) -> Result<Answer> {
-        answer(self.change(&claim.lease, |found, now| store::decide_acquire(found, claim, now))?)
+        of_a_claim(self.single(Ask::Acquire(claim.clone()))?)
     }
 
     fn renew(&self, claim: &Claim, term: u64) -> Result<Answer> {
-        answer(self.change(&claim.lease, |found, now| store::decide_renew(found, claim, term, now))?)
+        of_a_claim(self.single(Ask::Renew(claim.clone(), term))?)
     }
 
     fn release(&self, claim: &Claim, term: u64) -> Result<bool> {
-        let (decision, _) = self.change(&claim.lease, |found, _| store::decide_release(found, claim, term))?;
-        Ok(decision != Decision::Refuse)
+        Ok(matches!(self.single(Ask::Release(claim.clone(), term))?, Told::Released(true)))
     }
 
-    fn read(&self, lease: &str) -> Result<Option<(Record, Duration)>> {
-        let found = find(&self.connection, lease).map_err(|error| told(&self.path, &error))?;
-        let now = now()?;
-        Ok(found.map(|record| {
-            let left = record.left(&now);
-            (record, left)
-        }))
+    fn read(&self, lease: &str) -> Result<Option<Record>> {
+        find(&self.connection, lease).map_err(|error| told(&self.path, &error))
+    }
+
+    fn heartbeat(&self, controller: &Controller) -> Result<()> {
+        self.single(Ask::Heartbeat(controller.clone())).map(drop)
     }
 }
 
-fn find(connection: &Connection, lease: &str) -> rusqlite::Result<Option<Record>> {
-    let mut statement = connection.prepare_cached("SELECT holder, host, instance, term, ttl_ms, boot, expires_ns FROM leases WHERE name = ?1")?;
-    statement
-        .query_row([lease], |row| {
+impl Ledger for Sqlite {
+    fn leases(&self) -> Result<Vec<(String, Record)>> {
+        self.rows(&format!("SELECT {COLUMNS}, name FROM leases ORDER BY name"), |row| Ok((row.get(10)?, record(row)?)))
+    }
+
+    fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
+        let now = store::unix_now();
+        self.rows("SELECT id, host, role, priority, status, version, heartbeat_at, started_at, heard_at FROM controllers ORDER BY id", |row| {
             let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-            Ok(Record {
-                holder: row.get(0)?,
+            let controller = Controller {
+                id: row.get(0)?,
                 host: row.get(1)?,
-                instance: row.get(2)?,
-                term: number(3)?,
-                ttl: Duration::from_millis(number(4)?),
-                expires: Moment { boot: row.get(5)?, since: Duration::from_nanos(number(6)?) },
-            })
+                role: row.get(2)?,
+                priority: number(3)?,
+                status: row.get(4)?,
+                version: row.get(5)?,
+                heartbeat_at: number(6)?,
+                started_at: number(7)?,
+            };
+            Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
         })
-        .optional()
+    }
+
+    fn changes(&self, count: usize) -> Result<Vec<Change>> {
+        self.rows(&format!("SELECT lease, term, holder, host, at FROM changes ORDER BY number DESC LIMIT {count}"), |row| {
+            let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+            Ok(Change { lease: row.get(0)?, term: number(1)?, holder: row.get(2)?, host: row.get(3)?, at: number(4)? })
+        })
+    }
+
+    fn batch(&self) -> usize {
+        BATCH
+    }
+
+    fn together(&self, asks: &[Ask]) -> Vec<Result<Told>> {
+        match self.all(asks) {
+            Ok(said) => said,
+            // Nothing of it was written: each is told so.
+            Err(error) => asks.iter().map(|_| Err(Error::new(error.status, error.to_string()))).collect(),
+        }
+    }
+}
+
+const COLUMNS: &str = "holder, host, instance, term, ttl_ms, boot, expires_ns, preferred, metadata, far";
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+    Ok(Record {
+        holder: row.get(0)?,
+        host: row.get(1)?,
+        instance: row.get(2)?,
+        term: number(3)?,
+        ttl: Duration::from_millis(number(4)?),
+        expires: Moment { boot: row.get(5)?, since: Duration::from_nanos(number(6)?) },
+        preferred: row.get(7)?,
+        metadata: row.get(8)?,
+        far: row.get(9)?,
+    })
+}
+
+fn find(connection: &Connection, lease: &str) -> rusqlite::Result<Option<Record>> {
+    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM leases WHERE name = ?1"))?.query_row([lease], record).optional()
+}
+
+fn write(transaction: &Transaction<'_>, lease: &str, record: &Record) -> rusqlite::Result<()> {
+    let row = params![
+        lease,
+        record.holder,
+        record.host,
+        record.instance,
+        whole(record.term),
+        whole(record.ttl.as_millis()),
+        record.expires.boot,
+        whole(record.expires.since.as_nanos()),
+        record.preferred,
+        record.metadata,
+        record.far
+    ];
+    let names = format!("INSERT OR REPLACE INTO leases (name, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    transaction.prepare_cached(&names)?.execute(row).map(drop)
 }
 
 fn whole(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
-}
-
-fn now() -> Result<Moment> {
-    let moment = kernel::boot().zip(kernel::uptime()).map(|(boot, since)| Moment { boot, since });
-    moment.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
 }
 
 fn told(path: &Path, error: &rusqlite::Error) -> Error {
@@ -174,7 +358,14 @@ mod tests {
     use super::*;
 
     fn claim(holder: &str, ttl: u64) -> Claim {
-        Claim { lease: "l".to_owned(), holder: holder.to_owned(), host: "h".to_owned(), instance: holder.to_owned(), ttl: Duration::from_millis(ttl) }
+        Claim {
+            lease: "l".to_owned(),
+            holder: holder.to_owned(),
+            host: "h".to_owned(),
+            instance: holder.to_owned(),
+            ttl: Duration::from_millis(ttl),
+            ..Claim::default()
+        }
     }
 
     #[test]
@@ -190,9 +381,9 @@ mod tests {
                         let claim = claim(&format!("c{who}"), 600_000);
                         let mut terms = Vec::new();
                         for _ in 0..20 {
-                            if let Answer::Ours { term, .. } = store.acquire(&claim).unwrap() {
-                                terms.push(term);
-                                assert!(store.release(&claim, term).unwrap());
+                            if let Answer::Ours { record, .. } = store.acquire(&claim).unwrap() {
+                                terms.push(record.term);
+                                assert!(store.release(&claim, record.term).unwrap());
                             }
                         }
                         terms
@@ -205,6 +396,70 @@ mod tests {
         sorted.sort_unstable();
         assert!(!granted.is_empty());
         assert_eq!(sorted, (1..=granted.len() as u64).collect::<Vec<_>>());
+    }
+
+    /// A second connection of this process must not free the locks of the first: another process, the last one to close, would remove the log.
+    #[test]
+    fn two_connections_of_a_process_keep_its_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let (one, _two) = (Sqlite::open(&path).unwrap(), Sqlite::open(&path).unwrap());
+        one.acquire(&claim("a", 600_000)).unwrap();
+        // As another process does: it opens, writes and closes.
+        let other =
+            std::process::Command::new("/proc/self/exe").args(["store::sqlite::tests::another_process", "--exact", "--ignored"]).env("STORE", &path).output();
+        assert!(other.unwrap().status.success());
+        assert!(one.renew(&claim("a", 600_000), 1).is_ok_and(|answer| matches!(answer, Answer::Ours { .. })));
+        assert!(matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a")));
+        assert!(dir.path().join("store-wal").exists());
+    }
+
+    #[test]
+    #[ignore = "a part of two_connections_of_a_process_keep_its_locks"]
+    fn another_process() {
+        let store = Sqlite::open(Path::new(&std::env::var_os("STORE").unwrap())).unwrap();
+        assert!(store.acquire(&Claim { lease: "other".to_owned(), ..claim("b", 1) }).is_ok());
+    }
+
+    #[test]
+    fn a_store_that_is_put_away_is_used_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store = Sqlite::open(&path).unwrap();
+        store.acquire(&claim("a", 600_000)).unwrap();
+        for name in ["store", "store-wal", "store-shm"] {
+            std::fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        assert!(store.renew(&claim("a", 600_000), 1).is_err());
+        assert!(matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Ours { .. }));
+        assert!(store.renew(&claim("a", 600_000), 1).unwrap_err().to_string().contains("replaced or removed"));
+    }
+
+    /// A store of the first version, as that version made it.
+    #[test]
+    fn an_old_store_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch("INSERT INTO leases VALUES ('l', NULL, 'h', '', 7, 1000, 'b', 0); PRAGMA user_version = 1").unwrap();
+        drop(old);
+        let store = Sqlite::open(&path).unwrap();
+        assert!(matches!(store.acquire(&claim("a", 1000)).unwrap(), Answer::Ours { record, .. } if record.term == 8));
+        assert_eq!(store.changes(9).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_copy_is_nobodys_and_never_gives_a_term_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("store"), dir.path().join("copy"));
+        let store = Sqlite::open(&path).unwrap();
+        store.acquire(&claim("a", 600_000)).unwrap();
+        store.back_up(&copy).unwrap();
+        assert_eq!(store.back_up(&copy).unwrap_err().status, Status::Busy);
+        let copy = Sqlite::open(&copy).unwrap();
+        assert!(matches!(copy.acquire(&claim("b", 1000)).unwrap(), Answer::Ours { record, renewed: false } if record.term == 1_000_002));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("part")).count(), 0);
     }
 
     #[test]

@@ -75,8 +75,8 @@ pub struct Spec {
     pub stdio: [Option<Stdio>; 3],
     /// The signal that it gets when we are killed (PR_SET_PDEATHSIG; not on macOS).
     pub ends_with_us: Option<Signal>,
-    /// A descriptor that it inherits under the same number; see `inherited`.
-    pub keep: Option<std::os::fd::OwnedFd>,
+    /// Descriptors that it inherits under the same numbers; see `inherited`.
+    pub keep: Vec<std::os::fd::OwnedFd>,
 }
 
 /// A descriptor that we have inherited under this number. Our own children do not inherit it.
@@ -106,9 +106,9 @@ impl Spec {
     pub fn start(mut self) -> io::Result<Started> {
         #[cfg(target_os = "linux")]
         let ends_with_us = self.ends_with_us;
-        let keep = self.keep.take();
+        let keep = std::mem::take(&mut self.keep);
         let mut command = self.command()?;
-        if let Some(fd) = &keep {
+        for fd in &keep {
             let number = fd.as_raw_fd();
             // SAFETY: fcntl(2) with integers is async-signal-safe, and the descriptor outlives the spawn.
             unsafe {

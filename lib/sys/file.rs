@@ -47,6 +47,24 @@ impl Lock {
         self.0.set_len(0)?;
         self.0.write_all_at(text.as_bytes(), 0)
     }
+
+    /// What was written into it, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Those of pread(2).
+    pub fn words(&self, limit: usize) -> io::Result<String> {
+        let mut bytes = vec![0u8; limit];
+        let count = self.0.read_at(&mut bytes, 0)?;
+        Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
+    }
+
+    /// A descriptor to be inherited: the lock is held until all of them are closed, whoever has them.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn share(&self) -> io::Result<std::os::fd::OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
 }
 
 fn same_file(open: &fs::Metadata, path: &Path) -> bool {
@@ -200,6 +218,17 @@ fn open_regular(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     Ok(file)
+}
+
+/// Makes an empty file, 0600, where there is none. One that is there is not opened.
+///
+/// # Errors
+/// Those of open(2).
+pub fn make(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome.map(drop),
+    }
 }
 
 /// Opens a log to append to, made 0600 where it is missing; `None` for a FIFO that nobody reads, which would block.

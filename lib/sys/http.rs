@@ -2,6 +2,7 @@
 //!
 //! A general client hides the connection; here it is evidence (who answered?), so the exchange is ours, parsed by httparse, encrypted by rustls.
 
+pub mod serve;
 mod tls;
 mod url;
 

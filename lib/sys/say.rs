@@ -38,6 +38,14 @@ impl Voice {
         }
     }
 
+    /// Says `text` as a fact where `wanted`; whether it was.
+    pub fn note_if(&self, wanted: bool, text: impl std::fmt::Display) -> bool {
+        if wanted {
+            self.note(text);
+        }
+        wanted
+    }
+
     /// A step; said with `--verbose` only.
     pub fn step(&self, text: impl std::fmt::Display) {
         if self.level >= Level::Verbose {

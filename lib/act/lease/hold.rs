@@ -1,22 +1,18 @@
 //! The holder: takes the lease, has a guardian run the command, renews while it runs, and gives the lease up when nothing of it lives.
 
-use crate::act::lease::guard;
 use crate::act::lease::holder::{Holder, Renewal};
-use crate::act::lease::line::{Line, Wire};
 use crate::act::lease::name;
+use crate::act::lease::run::{Ending, Run, not_started};
 use crate::store::{Answer, Claim, Store};
-use crate::sys::child::{self, Exit, Spec};
+use crate::sys::child::Exit;
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::{clock, kernel, memory};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// poll(2) does not count the time of a suspend, so it is never trusted for longer.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,35 +37,29 @@ pub struct Order<'a> {
 /// 75 not acquired, 124 not in time, 69 the store cannot be asked, 76 lost while running, 126 and 127 the command cannot be run.
 pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Status> {
     let signals = Signals::catch(&PASSED_ON).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let holder = match acquire(store, order, &signals, voice)? {
+    let mut claim = order.claim.clone();
+    if !store.tells_instances() {
+        claim.holder = format!("{}+{}", claim.holder, claim.instance);
+    }
+    let mut holder = match acquire(store, &claim, order, &signals, voice)? {
         Taken::Lease(holder) => holder,
         Taken::Signal(signal) => return Ok(Status::Signal(signal as u8)),
     };
     let term = holder.term();
-    voice.step(format!("leader of {} under term {term}", order.claim.lease));
-    let mut run = Run::start(store, order, holder)?;
+    voice.step(format!("leader of {} under term {term}", claim.lease));
+    let mut run = Run::start(&claim, &holder, order.command, Vec::new(), None)?;
     memory::shrink();
-    let ended = run.until_it_ends(&signals, voice);
-    let release = |voice: &Voice| match store.release(&order.claim, term) {
-        Ok(_) => voice.step(format!("released {}", order.claim.lease)),
+    let ending = until_it_ends(store, &claim, &mut holder, &mut run, &signals, voice)
+        .map_err(|why| Error::new(Status::Lost, format!("lost {} under term {term}: {why}", claim.lease)))?;
+    match store.release(&claim, term) {
+        Ok(_) => voice.step(format!("released {}", claim.lease)),
         Err(error) => voice.warn(format!("the lease is not given up, and runs out by itself: {error}")),
-    };
-    let lost = |why: String| Err(Error::new(Status::Lost, format!("lost {} under term {term}: {why}", order.claim.lease)));
-    match ended {
-        Ended::Command(exit) => {
-            release(voice);
-            Ok(match exit {
-                Exit::Code(code) => Status::Command(u8::try_from(code).unwrap_or(u8::MAX)),
-                Exit::Signal(number) => Status::Signal(u8::try_from(number).unwrap_or(0)),
-            })
-        }
-        Ended::NotStarted(number) => {
-            release(voice);
-            let cause = std::io::Error::from_raw_os_error(number);
-            let name = order.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            Err(Error::new(Status::of_failed_start(&cause), format!("cannot run {name}: {}", crate::words::error::reason(&cause))))
-        }
-        Ended::Lost(why) => lost(why),
+    }
+    match ending {
+        Ending::Command(Exit::Code(code), _) => Ok(Status::Command(u8::try_from(code).unwrap_or(u8::MAX))),
+        Ending::Command(Exit::Signal(number), _) => Ok(Status::Signal(u8::try_from(number).unwrap_or(0))),
+        Ending::NotStarted(number) => Err(not_started(number, order.command)),
+        Ending::Unguarded => Err(Error::bug("a command without a guardian is no ending")),
     }
 }
 
@@ -78,16 +68,28 @@ enum Taken {
     Signal(Signal),
 }
 
-fn now() -> Result<Duration> {
+/// How long a store may wait for the end of another's lease. What is granted counts from before that, so it is short beside the lease.
+pub fn wait_of(ttl: Duration) -> Duration {
+    Duration::from_millis(500).min(ttl / 8)
+}
+
+/// The time since the machine's boot, suspend included.
+///
+/// # Errors
+/// Where the kernel does not tell: 74.
+pub fn now() -> Result<Duration> {
     kernel::uptime().ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
 }
 
-fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voice) -> Result<Taken> {
+fn acquire(store: &dyn Store, claim: &Claim, order: &Order<'_>, signals: &Signals, voice: &Voice) -> Result<Taken> {
     let end = order.wait.map(|wait| clock::after(Instant::now(), wait));
     let mut said = false;
     loop {
+        // A store that can waits for us, once there is anything to wait for.
+        let patient =
+            if said { end.map_or(wait_of(claim.ttl), |end| wait_of(claim.ttl).min(end.saturating_duration_since(Instant::now()))) } else { Duration::ZERO };
         let sent = now()?;
-        let answer = store.acquire(&order.claim);
+        let answer = store.acquire(&Claim { wait: patient, ..claim.clone() });
         // A store that cannot be reached may be in a moment; what else it says is final.
         let (unknown, answer) = match answer {
             Err(error) if error.status == Status::Unavailable && !order.wait.is_some_and(|wait| wait.is_zero()) => (Some(error), None),
@@ -95,15 +97,15 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
         };
         let held = match answer {
             None => unknown.as_ref().map(ToString::to_string).unwrap_or_default(),
-            Some(Answer::Ours { term, .. }) => {
-                let holder = Holder::granted(sent, term, order.claim.ttl, order.interval);
+            Some(Answer::Ours { record, .. }) => {
+                let holder = Holder::granted(sent, record.term, claim.ttl, order.interval);
                 // An answer that took too long grants nothing any more.
                 if holder.may_begin(now()?) {
                     return Ok(Taken::Lease(holder));
                 }
-                format!("the store took too long to grant {}", order.claim.lease)
+                format!("the store took too long to grant {}", claim.lease)
             }
-            Some(Answer::Held(record)) => name::held(&order.claim.lease, &record),
+            Some(Answer::Held(record)) => name::held(&claim.lease, &record),
         };
         if order.wait.is_some_and(|wait| wait.is_zero()) {
             return Err(Error::new(Status::Busy, format!("cannot acquire: {held}")));
@@ -125,104 +127,49 @@ fn acquire(store: &dyn Store, order: &Order<'_>, signals: &Signals, voice: &Voic
     }
 }
 
-enum Ended {
-    Command(Exit),
-    NotStarted(i32),
-    Lost(String),
-}
-
-/// A command that runs under a lease.
-struct Run<'a> {
-    store: &'a dyn Store,
-    claim: &'a Claim,
-    holder: Holder,
-    wire: Wire,
-    guardian: Pid,
-    command: Option<Identity>,
-}
-
-impl<'a> Run<'a> {
-    fn start(store: &'a dyn Store, order: &'a Order<'a>, holder: Holder) -> Result<Run<'a>> {
-        let cannot = |cause: std::io::Error| Error::io("cannot start a guardian", &cause);
-        // What a guardian leaves that is killed is ours then.
-        child::adopt_orphans();
-        let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
-        let theirs = OwnedFd::from(theirs);
-        let mut spec = Spec::new(std::env::current_exe().map_err(cannot)?, ["guard", "--"]);
-        spec.args.extend(order.command.iter().cloned());
-        spec.arg0 = Some("baa-lease".into());
-        let expires = SystemTime::now() + order.claim.ttl;
-        spec.env = vec![
-            (guard::CONTROL.into(), theirs.as_raw_fd().to_string().into()),
-            ("BAA_LEASE_NAME".into(), order.claim.lease.clone().into()),
-            ("BAA_LEASE_TERM".into(), holder.term().to_string().into()),
-            ("BAA_LEASE_HOLDER".into(), order.claim.holder.clone().into()),
-            ("BAA_LEASE_EXPIRES_AT".into(), humantime::format_rfc3339_millis(expires).to_string().into()),
-        ];
-        spec.keep = Some(theirs);
-        let mut wire = Wire::new(ours).map_err(cannot)?;
-        wire.say(Line::Until(holder.until())).map_err(cannot)?;
-        let guardian = spec.start().map_err(cannot)?.identity.pid;
-        Ok(Run { store, claim: &order.claim, holder, wire, guardian, command: None })
-    }
-
-    fn until_it_ends(&mut self, signals: &Signals, voice: &Voice) -> Ended {
-        let mut lost: Option<String> = None;
-        loop {
-            let at = now().unwrap_or(Duration::MAX);
-            let pause = self.holder.due().map_or(TICK, |due| due.saturating_sub(at)).min(TICK);
-            let fds = [(self.wire.stream.as_fd(), For::Reading), (signals.fd(), For::Reading)];
-            let _ = poll::wait(&fds, Some(Instant::now() + pause));
-            for signal in signals.take() {
-                let _ = self.wire.say(Line::Signal(signal as i32));
-            }
-            let (lines, more) = self.wire.hear();
-            for line in lines {
-                match line {
-                    Line::Started(pid, start) => self.command = Pid::new(pid).map(|pid| Identity { pid, start: Start(start) }),
-                    Line::Failed(number) => return self.reaped(Ended::NotStarted(number)),
-                    Line::Ended(exit, late) => {
-                        let why = lost.or_else(|| late.then(|| "it could not be renewed in time".to_owned()));
-                        return self.reaped(why.map_or(Ended::Command(exit), Ended::Lost));
-                    }
-                    _ => {}
+/// Renews as long as the command runs, and says how it ended; or why the lease was lost.
+fn until_it_ends(
+    store: &dyn Store,
+    claim: &Claim,
+    holder: &mut Holder,
+    run: &mut Run,
+    signals: &Signals,
+    voice: &Voice,
+) -> std::result::Result<Ending, String> {
+    let mut lost: Option<String> = None;
+    loop {
+        let at = now().unwrap_or(Duration::MAX);
+        let pause = holder.due().map_or(TICK, |due| due.saturating_sub(at)).min(TICK);
+        let _ = poll::wait(&[(run.fd(), For::Reading), (signals.fd(), For::Reading)], Some(Instant::now() + pause));
+        signals.take().into_iter().for_each(|signal| run.signal(signal));
+        match run.ended() {
+            None => {}
+            Some(Ending::Unguarded) => return Err("its guardian was killed".to_owned()),
+            Some(Ending::Command(_, true)) => return Err(lost.unwrap_or_else(|| "it could not be renewed in time".to_owned())),
+            Some(ending) => return lost.map_or(Ok(ending), Err),
+        }
+        if holder.due().is_some_and(|due| now().is_ok_and(|now| now >= due)) {
+            match renew(store, claim, holder) {
+                (Renewal::Extended(until), _) => run.extend(until),
+                (Renewal::Lost, _) => {
+                    lost = Some("another has it".to_owned());
+                    run.extend(holder.until());
                 }
-            }
-            if !more {
-                // The guardian was killed, and its command with it, or it is killed now.
-                let roots: Vec<Identity> = self.command.into_iter().chain(Identity::of(Pid::own())).collect();
-                child::kill_trees(&roots, &[]);
-                return self.reaped(Ended::Lost("its guardian was killed".to_owned()));
-            }
-            if self.holder.due().is_some_and(|due| now().is_ok_and(|now| now >= due)) {
-                match self.renew() {
-                    Ok(Renewal::Extended(until)) => drop(self.wire.say(Line::Until(until))),
-                    Ok(Renewal::Lost) => {
-                        lost = Some("another has it".to_owned());
-                        drop(self.wire.say(Line::Until(self.holder.until())));
-                    }
-                    Ok(Renewal::Unknown) => {}
-                    Err(error) => voice.warn(format!("cannot renew, {} left: {error}", self.left())),
+                (Renewal::Unknown, answer) => {
+                    let left = holder.until().soft.saturating_sub(now().unwrap_or(Duration::MAX));
+                    let why = answer.err().map(|error| error.to_string()).unwrap_or_default();
+                    voice.warn(format!("cannot renew, {} left: {why}", crate::words::span::show(left)));
                 }
             }
         }
     }
+}
 
-    /// Renews; the time is taken before the store is asked.
-    fn renew(&mut self) -> Result<Renewal> {
-        let sent = now()?;
-        self.holder.sent(sent);
-        let answer = self.store.renew(self.claim, self.holder.term());
-        let renewal = self.holder.answered(sent, &answer, now()?);
-        answer.map(|_| renewal)
-    }
-
-    fn left(&self) -> String {
-        crate::words::span::show(self.holder.until().soft.saturating_sub(now().unwrap_or(Duration::MAX)))
-    }
-
-    fn reaped(&self, ended: Ended) -> Ended {
-        let _ = child::wait(self.guardian);
-        ended
-    }
+/// Renews; the time is taken before the store is asked.
+pub fn renew(store: &dyn Store, claim: &Claim, holder: &mut Holder) -> (Renewal, Result<Answer>) {
+    // Without a clock nothing can be said of the answer, and the lease is not extended.
+    let sent = now().unwrap_or(Duration::ZERO);
+    holder.sent(sent);
+    let answer = store.renew(claim, holder.term());
+    (holder.answered(sent, &answer, now().unwrap_or(Duration::MAX)), answer)
 }

@@ -66,7 +66,7 @@ impl Holder {
     /// Takes the answer to a renewal that was sent at `sent`.
     pub fn answered(&mut self, sent: Duration, answer: &Result<Answer>, now: Duration) -> Renewal {
         match answer {
-            Ok(Answer::Ours { term, .. }) if *term == self.term => {
+            Ok(Answer::Ours { record, .. }) if record.term == self.term => {
                 let until = Deadline::of(sent, self.ttl);
                 // An answer may be overtaken by a later one.
                 if until.soft > self.until.soft {

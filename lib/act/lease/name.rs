@@ -3,20 +3,6 @@
 use crate::store::Record;
 use crate::sys::kernel;
 use crate::sys::process::{Identity, Pid};
-use crate::words::error::{Error, Result, brief};
-use crate::words::exit::Status;
-
-/// Whether `name` can be the name of a lease, a holder or a host: short, and one word of a log.
-///
-/// # Errors
-/// 2, and says so.
-pub fn check(what: &str, name: &str) -> Result<()> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._@:-".contains(&byte);
-    if name.is_empty() || name.len() > 128 || !name.bytes().all(good) {
-        return Err(Error::new(Status::Usage, format!("'{}' is not {what}: letters, digits, '.', '_', '@', ':' and '-', 128 at most", brief(name))));
-    }
-    Ok(())
-}
 
 /// A name for this very process, which no other has or will have.
 pub fn instance() -> String {

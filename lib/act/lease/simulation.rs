@@ -144,7 +144,7 @@ impl World {
     }
 
     fn claim(&self, node: usize, life: u64) -> Claim {
-        Claim { lease: "l".to_owned(), holder: format!("n{node}"), host: "h".to_owned(), instance: life.to_string(), ttl: TTL }
+        Claim { lease: "l".to_owned(), holder: format!("n{node}"), host: "h".to_owned(), instance: life.to_string(), ttl: TTL, ..Claim::default() }
     }
 
     fn step(&mut self) {
@@ -172,9 +172,8 @@ impl World {
         };
         let answer = match (decision, &self.record) {
             (Decision::Write(record, renewed), _) => {
-                let term = record.term;
-                self.record = Some(record);
-                Ok(Answer::Ours { term, renewed })
+                self.record = Some(record.clone());
+                Ok(Answer::Ours { record, renewed })
             }
             (Decision::Refuse, Some(record)) => Ok(Answer::Held(record.clone())),
             (Decision::Refuse, None) => Err(()),
@@ -196,7 +195,8 @@ impl World {
         let answer: Result<Answer> = answer.map_err(|()| Error::new(Status::Unavailable, "lost"));
         match (ask, &mut me.holder) {
             (Ask::Acquire, None) if me.guard.is_none() => {
-                let Ok(Answer::Ours { term, .. }) = answer else { return };
+                let Ok(Answer::Ours { record, .. }) = answer else { return };
+                let term = record.term;
                 let holder = Holder::granted(sent, term, TTL, TTL / 4);
                 if holder.may_begin(now) {
                     me.guard = Some((self.serial, Guard::new(holder.until())));

@@ -1,0 +1,112 @@
+//! What options, variables and files set.
+
+use crate::args::{Claim as ClaimArgs, Conductor, Pace, Place};
+use baa::act::lease::conductor::{Config, Paths, Role, Token};
+use baa::act::lease::setting::{Number, text};
+use baa::store::{self, Access, Claim, Store};
+use baa::sys::file;
+use baa::sys::http::Trust;
+use baa::words::error::{Error, Result};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The largest secret.
+const SECRET: u64 = 64 * 1024;
+
+/// Opens the store that `place` names.
+pub fn open(place: &Place) -> Result<Box<dyn Store>> {
+    store::check_name("the name of a lease", &place.lease)?;
+    store::open(text(place.store.as_ref()).as_deref(), &access(place)?)
+}
+
+/// The same for the verbs that have no other warnings.
+pub fn open_warned(place: &Place) -> Result<Box<dyn Store>> {
+    let warning = token(place, access(place)?.token.as_deref()).warning();
+    warning.into_iter().for_each(|warning| place.common.voice().note(format!("warning: {warning}")));
+    open(place)
+}
+
+/// The keys to the store.
+pub fn access(place: &Place) -> Result<Access> {
+    let secret = |what: &str, path: &Option<PathBuf>| -> Result<Option<String>> {
+        let Some(path) = path else { return Ok(None) };
+        let bytes = file::read(path, SECRET).map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
+        Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+    };
+    let token = secret("token", &place.token_file)?.or_else(|| text(place.shared_token.as_ref()));
+    let password = secret("password", &place.etcd_password_file)?.or_else(|| std::env::var("BAA_ETCD_PASSWORD").ok());
+    let trust = place.ca_file.as_deref().map(Trust::only).transpose()?.unwrap_or_default();
+    Ok(Access { token, password, trust })
+}
+
+fn token(place: &Place, token: Option<&str>) -> Token {
+    let asked = text(place.store.as_ref()).is_some_and(|url| url.starts_with("http://") || url.starts_with("https://"));
+    match token {
+        _ if !asked => Token::NotNeeded,
+        None => Token::Missing,
+        Some("replace-me") => Token::Placeholder,
+        Some(_) => Token::Given,
+    }
+}
+
+fn number(given: Option<Number>, default: u64) -> u64 {
+    given.and_then(|number| number.0).unwrap_or(default)
+}
+
+/// How often to renew, at most.
+pub fn renew_interval(pace: &Pace) -> Duration {
+    Duration::from_millis(number(pace.lease_renew_interval_ms, 5_000))
+}
+
+/// The claim of a process called `instance`.
+pub fn claim(args: &ClaimArgs, instance: String) -> Result<Claim> {
+    let who = &args.who;
+    let host = text(who.host.as_ref()).unwrap_or_else(|| "localhost".to_owned());
+    let suffix = if who.role == Role::Primary { "main" } else { "standby" };
+    let holder = text(who.node_id.as_ref()).unwrap_or_else(|| format!("{host}-{suffix}"));
+    store::check_name("the name of a holder", &holder)?;
+    store::check_name("a host", &host)?;
+    let ttl = Duration::from_secs(number(who.lease_ttl_sec, 30));
+    let preferred = !who.no_preferred && who.preferred.and_then(|flag| flag.0).unwrap_or(who.role == Role::Primary);
+    Ok(Claim { lease: args.place.lease.clone(), holder, host, instance, ttl, preferred, ..Claim::default() })
+}
+
+/// All that a conductor is set to.
+pub fn config(args: &Conductor) -> Result<Config> {
+    let Claim { holder, host, ttl, preferred, lease, .. } = claim(&args.claim, String::new())?;
+    let (place, role) = (&args.claim.place, args.claim.who.role);
+    let url = text(place.store.as_ref()).unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
+    let paths = Paths {
+        logs: text(args.logs_dir.as_ref()),
+        runs: text(args.runs_dir.as_ref()),
+        state: text(args.state_dir.as_ref()),
+        tmp: text(args.tmp_dir.as_ref()),
+        worktrees: text(args.worktrees_dir.as_ref()),
+    };
+    Ok(Config {
+        node_id: holder,
+        host,
+        role,
+        store: without_login(&url),
+        lease,
+        local_api: text(args.local_api.as_ref()),
+        token: token(place, access(place)?.token.as_deref()),
+        priority: number(args.priority, if role == Role::Primary { 100 } else { 50 }),
+        version: text(args.version.as_ref()),
+        preferred,
+        heartbeat_interval: Duration::from_millis(number(args.heartbeat_interval_ms, 5_000)),
+        renew_interval: renew_interval(&args.pace),
+        ttl,
+        threshold: u32::try_from(number(args.renew_failure_threshold, 2)).unwrap_or(u32::MAX),
+        paths,
+    })
+}
+
+/// A URL to be shown: without a login, and without the slash at its end.
+fn without_login(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{authority}{path}")
+}

@@ -1,0 +1,99 @@
+//! Commands that are told of a change of state: one after the other, in their order, and never in the way of a renewal.
+
+use crate::act::lease::conductor::State;
+use crate::sys::child::{self, Spec};
+use crate::sys::say::Voice;
+use crate::words::error::brief;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a hook may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How much of its output is looked at.
+const OUTPUT: usize = 4096;
+
+/// A shell command for each state.
+#[derive(Clone, Debug, Default)]
+pub struct Commands {
+    /// When it leads.
+    pub leader: Option<String>,
+    /// When another does.
+    pub standby: Option<String>,
+    /// When it cannot know.
+    pub degraded: Option<String>,
+}
+
+impl Commands {
+    fn of(&self, state: State) -> Option<&String> {
+        match state {
+            State::Leader => self.leader.as_ref(),
+            State::Standby => self.standby.as_ref(),
+            State::Degraded => self.degraded.as_ref(),
+        }
+    }
+}
+
+/// A command to run, for a state, with these variables.
+struct Call {
+    state: State,
+    command: String,
+    env: Vec<(OsString, OsString)>,
+}
+
+/// Runs hooks in a thread of its own.
+pub struct Hooks {
+    commands: Commands,
+    queue: Option<Sender<Call>>,
+    worker: Option<JoinHandle<()>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Hooks {
+    /// Of these commands. What fails of them is said by `voice`.
+    pub fn new(commands: Commands, voice: Voice) -> Hooks {
+        let (queue, jobs) = channel::<Call>();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&cancelled);
+        let work = move || {
+            for Call { state, command, env } in jobs {
+                let mut spec = Spec::new("/bin/sh", ["-c", &command]);
+                spec.env = env;
+                let failed = match child::run(spec, Instant::now() + LIMIT, OUTPUT, &stop) {
+                    Ok(done) if done.exit.is_some_and(child::Exit::success) => continue,
+                    Ok(done) => {
+                        let how = done.exit.map_or_else(|| "was ended".to_owned(), |exit| exit.to_string());
+                        format!("{how} {}", brief(done.stderr.lines().last().unwrap_or_default()))
+                    }
+                    Err(cause) => cause.to_string(),
+                };
+                voice.warn(format!("the hook for {} failed: {}", state.name(), failed.trim_end()));
+            }
+        };
+        let wanted = [State::Leader, State::Standby, State::Degraded].into_iter().any(|state| commands.of(state).is_some());
+        let worker = if wanted { std::thread::Builder::new().spawn(work).ok() } else { None };
+        Hooks { commands, queue: Some(queue), worker, cancelled }
+    }
+
+    /// Tells of a change to `state`, with `env` besides it.
+    pub fn tell(&self, state: State, mut env: Vec<(OsString, OsString)>) {
+        if let (Some(command), Some(queue)) = (self.commands.of(state), &self.queue) {
+            env.push(("BAA_LEASE_STATE".into(), state.name().into()));
+            let _ = queue.send(Call { state, command: command.clone(), env });
+        }
+    }
+
+    /// Nothing more is told; whether all of it is done.
+    pub fn finished(&mut self) -> bool {
+        self.queue = None;
+        self.worker.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Ends what runs.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,344 @@
+//! The conductor's life: it registers, leads or stands by, runs its scheduler while it leads, and gives the lease up when it is told to stop.
+//!
+//! One conductor of a name runs on a machine: the kernel holds its lock, and everything it starts inherits it. So whoever gets the lock knows that
+//! nothing of the one before lives, even after kill -9, and goes on under that one's lease at once.
+
+use crate::act::lease::conductor::{Conductor, Config, State};
+use crate::act::lease::deadline::Deadline;
+use crate::act::lease::hold::{now, renew, wait_of};
+use crate::act::lease::holder::{Holder, Renewal};
+use crate::act::lease::hooks::{Commands, Hooks};
+use crate::act::lease::run::{Ending, Run, not_started, variables};
+use crate::act::lease::{local_api, name};
+use crate::store::{self, Answer, Claim, Store};
+use crate::sys::file::{self, Lock};
+use crate::sys::memory;
+use crate::sys::poll::{self, For};
+use crate::sys::say::Voice;
+use crate::sys::signal::{Signal, Signals};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// poll(2) does not count the time of a suspend, so it is never trusted for longer.
+const TICK: Duration = Duration::from_secs(1);
+/// How soon a claim that nobody answered is made again, at most.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a scheduler may take to end when we are told to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// Between two runs of a scheduler that ends by itself: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A scheduler that has run for so long begins anew with the shortest pause.
+const LASTED: Duration = Duration::from_secs(60);
+/// The signals that stop a conductor.
+const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// What to start.
+pub struct Order {
+    /// What the conductor is set to.
+    pub config: Config,
+    /// Whether its local API may be seen from elsewhere.
+    pub anywhere: bool,
+    /// A shell command that runs only while it leads.
+    pub scheduler: Option<String>,
+    /// Shell commands that are told of changes.
+    pub hooks: Commands,
+    /// One heartbeat and one lease cycle, and no more.
+    pub once: bool,
+}
+
+/// Runs the conductor until it is told to stop; says by which signal. `begun` is told of it once it has registered and claimed. The two stores
+/// are the same one, opened twice: a heartbeat that hangs must not hold up a renewal.
+///
+/// # Errors
+/// 75 when a conductor of this name runs here already; those of the local API; never for a store that cannot be reached.
+pub fn start(order: Order, stores: [Box<dyn Store>; 2], begun: &dyn Fn(&Conductor) -> Result<()>, voice: &Voice) -> Result<Option<Signal>> {
+    let signals = Signals::catch(&STOPPING).map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let (lock, instance) = alone(&order.config)?;
+    let listener = order.config.local_api.as_ref().filter(|_| !order.once).map(|url| local_api::bind(url, order.anywhere)).transpose()?;
+    let [store, other] = stores;
+    let claim = claim_of(&order.config, instance);
+    let shared = Arc::new(Mutex::new(Conductor::new(order.config)));
+    if let Some(listener) = listener {
+        serve(listener, &shared)?;
+    }
+    let hooks = Hooks::new(order.hooks, voice.clone());
+    let (state, holder, run) = (State::Standby, None, None);
+    let mut life =
+        Life { store: store.as_ref(), claim, shared, hooks, voice, lock, scheduler: order.scheduler, state, holder, run, resting: None, pause: PAUSES.0 };
+    let beat = life.conductor().beat();
+    let registered = life.store.heartbeat(&beat);
+    life.conductor().heartbeat(&registered);
+    let next = life.cycle();
+    life.conductor().started(!order.once);
+    begun(&life.conductor())?;
+    if order.once {
+        return Ok(None);
+    }
+    life.changed();
+    let stop = heart(other, Arc::clone(&life.shared))?;
+    memory::shrink();
+    let signal = life.live(&signals, next)?;
+    drop(stop);
+    Ok(Some(signal))
+}
+
+fn claim_of(config: &Config, instance: String) -> Claim {
+    Claim {
+        lease: config.lease.clone(),
+        holder: config.node_id.clone(),
+        host: config.host.clone(),
+        instance,
+        ttl: config.ttl,
+        preferred: config.preferred,
+        ..Claim::default()
+    }
+}
+
+/// The lock of this conductor on this machine, and the name of its process, which goes over from one that was killed to the next.
+fn alone(config: &Config) -> Result<(Lock, String)> {
+    let directory = file::state_dir().join("conductors");
+    let cannot = |cause: std::io::Error| Error::io(format!("cannot lock {}", directory.display()), &cause);
+    file::own_dir(&directory).map_err(cannot)?;
+    let lock = Lock::take(&directory.join(format!("{}+{}.lock", config.lease, config.node_id))).map_err(cannot)?;
+    let taken =
+        || Error::new(Status::Busy, format!("cannot start: a conductor {} for {} runs here, or something of its last run does", config.node_id, config.lease));
+    let lock = lock.ok_or_else(taken)?;
+    let kept = lock.words(256).map_err(cannot)?.trim().to_owned();
+    if store::check_name("an instance", &kept).is_ok() {
+        return Ok((lock, kept));
+    }
+    let own = name::instance();
+    lock.inform(&format!("{own}\n")).map_err(cannot)?;
+    Ok((lock, own))
+}
+
+fn serve(listener: TcpListener, shared: &Arc<Mutex<Conductor>>) -> Result<()> {
+    local_api::serve(listener, Arc::clone(shared))
+}
+
+/// Sends a heartbeat in every interval, until the sender that it gives is dropped.
+fn heart(store: Box<dyn Store>, shared: Arc<Mutex<Conductor>>) -> Result<Sender<()>> {
+    let (stop, stopped) = channel();
+    let lock = |shared: &Mutex<Conductor>| shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let work = move || {
+        loop {
+            let conductor = lock(&shared);
+            if stopped.recv_timeout(conductor.config.heartbeat_interval) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let outcome = store.heartbeat(&lock(&shared).beat());
+            shared.lock().unwrap_or_else(PoisonError::into_inner).heartbeat(&outcome);
+        }
+    };
+    std::thread::Builder::new().stack_size(512 * 1024).spawn(work).map_err(|cause| Error::io("cannot start the heartbeat loop", &cause))?;
+    Ok(stop)
+}
+
+struct Life<'a> {
+    store: &'a dyn Store,
+    claim: Claim,
+    shared: Arc<Mutex<Conductor>>,
+    hooks: Hooks,
+    voice: &'a Voice,
+    lock: Lock,
+    scheduler: Option<String>,
+    /// The state that hooks were told of.
+    state: State,
+    holder: Option<Holder>,
+    /// The scheduler that runs, since when, and whether it was told to end.
+    run: Option<(Run, Duration, bool)>,
+    /// When the scheduler may run again.
+    resting: Option<Duration>,
+    pause: Duration,
+}
+
+impl Life<'_> {
+    fn conductor(&self) -> MutexGuard<'_, Conductor> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One lease cycle: renews what is held, or claims it. Says when the next one is due, since the machine's boot.
+    fn cycle(&mut self) -> Duration {
+        let sent = now().unwrap_or(Duration::MAX);
+        let interval = self.conductor().config.renew_interval;
+        if let Some(holder) = &mut self.holder {
+            let (renewal, answer) = renew(self.store, &self.claim, holder);
+            let (until, due) = (holder.until(), holder.due());
+            self.conductor().answered(&answer, sent);
+            match renewal {
+                Renewal::Extended(until) => self.extend(until),
+                Renewal::Unknown => {}
+                Renewal::Lost => {
+                    self.holder = None;
+                    self.extend(until);
+                }
+            }
+            return due.unwrap_or(sent);
+        }
+        if self.run.is_some() {
+            // Nothing is claimed while something of the last leadership lives.
+            return sent + AGAIN.min(interval);
+        }
+        // A store that can waits for us, once another is known to lead.
+        let another = self.conductor().term().is_some();
+        let wait = if another { wait_of(self.claim.ttl).min(interval) } else { Duration::ZERO };
+        let mut answer = self.store.acquire(&Claim { wait, ..self.claim.clone() });
+        let at = now().unwrap_or(Duration::MAX);
+        let mut next = at + interval.min(if answer.is_ok() { self.store.pace() } else { AGAIN });
+        if let Ok(Answer::Ours { record, .. }) = &answer {
+            let holder = Holder::granted(sent, record.term, self.claim.ttl, interval);
+            next = holder.due().unwrap_or(at);
+            if holder.may_begin(at) {
+                self.holder = Some(holder);
+            } else {
+                answer = Err(Error::new(Status::Unavailable, format!("the store took too long to grant {}", self.claim.lease)));
+            }
+        }
+        self.conductor().answered(&answer, at);
+        next
+    }
+
+    fn extend(&mut self, until: Deadline) {
+        if let Some((run, _, ending)) = &mut self.run
+            && (!*ending || until == Deadline::NOW)
+        {
+            run.extend(until);
+        }
+    }
+
+    /// Tells the scheduler to end, and kills it at `hard`.
+    fn end_scheduler(&mut self, hard: Duration) {
+        if let Some((run, _, ending)) = &mut self.run
+            && !std::mem::replace(ending, true)
+        {
+            run.extend(Deadline { soft: Duration::ZERO, hard });
+        }
+    }
+
+    /// Draws the consequences of the state: for hooks, for people, for the scheduler.
+    fn changed(&mut self) {
+        let (state, term, summary) = {
+            let conductor = self.conductor();
+            (conductor.state(), conductor.term(), conductor.summary())
+        };
+        if state == self.state {
+            return;
+        }
+        self.voice.note(format!("{} -> {}: {summary}", self.state.name(), state.name()));
+        self.state = state;
+        self.hooks.tell(state, variables(&self.claim, term.unwrap_or(0)));
+        if state != State::Leader {
+            let hard = self.holder.as_ref().map_or(Duration::ZERO, |holder| holder.until().hard);
+            self.end_scheduler(hard);
+        }
+    }
+
+    fn live(&mut self, signals: &Signals, mut next: Duration) -> Result<Signal> {
+        let signal = loop {
+            let at = now()?;
+            if at >= next {
+                next = self.cycle();
+            }
+            if self.holder.as_ref().is_some_and(|holder| now().is_ok_and(|now| now >= holder.until().soft)) {
+                // The guardian has ended the scheduler, or is about to: it knows the same moment.
+                self.holder = None;
+                self.conductor().lost(&Error::new(Status::Lost, "the lease could not be renewed in time"));
+                next = at;
+            }
+            self.changed();
+            self.schedule(at)?;
+            let until = [Some(next), self.holder.as_ref().map(|holder| holder.until().soft), self.resting].into_iter().flatten().min().unwrap_or(next);
+            let pause = until.saturating_sub(now()?).min(TICK);
+            if let Some(signal) = self.pause(signals, Instant::now() + pause)? {
+                break signal;
+            }
+        };
+        self.stop(signals)?;
+        Ok(signal)
+    }
+
+    /// Waits for a signal, or for an end of the scheduler.
+    fn pause(&mut self, signals: &Signals, until: Instant) -> Result<Option<Signal>> {
+        let mut fds = vec![(signals.fd(), For::Reading)];
+        fds.extend(self.run.as_ref().map(|(run, ..)| (run.fd(), For::Reading)));
+        poll::wait(&fds, Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
+        drop(fds);
+        if let Some((ending, since, told)) = self.run.as_mut().and_then(|(run, since, told)| run.ended().map(|ending| (ending, *since, *told))) {
+            self.run = None;
+            self.ended(ending, since, told)?;
+        }
+        Ok(signals.take().into_iter().next())
+    }
+
+    fn ended(&mut self, ending: Ending, since: Duration, told: bool) -> Result<()> {
+        let at = now()?;
+        let what = match ending {
+            Ending::Command(exit, _) => exit.to_string(),
+            Ending::NotStarted(number) => not_started(number, &["/bin/sh".into()]).to_string(),
+            Ending::Unguarded => "its guardian was killed".to_owned(),
+        };
+        if told || matches!(ending, Ending::Command(_, true)) {
+            self.voice.note(format!("the scheduler has ended: {what}"));
+            return Ok(());
+        }
+        self.pause = if at.saturating_sub(since) >= LASTED { PAUSES.0 } else { self.pause };
+        self.voice.warn(format!("the scheduler has ended by itself: {what}; it runs again in {}", crate::words::span::show(self.pause)));
+        self.resting = Some(at + self.pause);
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        Ok(())
+    }
+
+    /// Starts the scheduler where it should run and does not.
+    fn schedule(&mut self, at: Duration) -> Result<()> {
+        if self.resting.is_some_and(|resting| at >= resting) {
+            self.resting = None;
+        }
+        let (Some(command), Some(holder), State::Leader, None, None) = (&self.scheduler, &self.holder, self.state, &self.run, self.resting) else {
+            return Ok(());
+        };
+        if !holder.may_begin(now()?) {
+            return Ok(());
+        }
+        let words: Vec<OsString> = vec!["/bin/sh".into(), "-c".into(), command.into()];
+        let keep = self.lock.share().map_err(|cause| Error::io("cannot share the conductor's lock", &cause))?;
+        let env = self.conductor().config.paths.variables();
+        self.run = Some((Run::start(&self.claim, holder, &words, env, Some(keep))?, at, false));
+        Ok(())
+    }
+
+    /// Ends the scheduler, tells the hooks, and only then gives the lease up. Another signal makes it hurry.
+    fn stop(&mut self, signals: &Signals) -> Result<()> {
+        let mut hard = now()? + GRACE;
+        hard = self.holder.as_ref().map_or(hard, |holder| holder.until().hard.min(hard));
+        self.end_scheduler(hard);
+        while self.run.is_some() {
+            if self.pause(signals, Instant::now() + TICK)?.is_some() {
+                self.extend(Deadline::NOW);
+            }
+        }
+        self.conductor().stopped();
+        self.changed();
+        let until = self.holder.as_ref().map_or(hard, |holder| holder.until().hard);
+        while !self.hooks.finished() {
+            if now()? >= until || self.pause(signals, Instant::now() + Duration::from_millis(10))?.is_some() {
+                self.hooks.cancel();
+            }
+        }
+        let beat = self.conductor().beat();
+        if let Some(holder) = self.holder.take() {
+            // What has asked to give up must not claim again: the next one is another.
+            self.lock.inform("").map_err(|cause| Error::io("cannot write the conductor's lock", &cause))?;
+            match self.store.release(&self.claim, holder.term()) {
+                // A store that answers is told that we lead no more; what others see does not depend on it.
+                Ok(_) => drop(self.store.heartbeat(&beat)),
+                Err(error) => self.voice.warn(format!("the lease is not given up, and runs out by itself: {error}")),
+            }
+        }
+        Ok(())
+    }
+}
