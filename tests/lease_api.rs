@@ -81,7 +81,7 @@ fn an_envelope_is_unwrapped_and_the_bearer_sent() {
     let (first, head, body) = server.asked().remove(0);
     assert_eq!(first, "POST /v1/leader/acquire HTTP/1.1");
     assert!(head.contains("\r\nAuthorization: Bearer secret-token\r\n") && head.contains("\r\nContent-Type: application/json\r\n"), "{head}");
-    assert_eq!((&body["controller_id"], &body["host"], &body["ttl_sec"], &body["preferred"]), (&"mini-main".into(), &"mini".into(), &30.into(), &true.into()));
+    assert_eq!((&body["controller_id"], &body["host"], &body["ttl_sec"], &body["preferred"]), (&"mini-main".into(), &"mini".into(), &30.into(), &false.into()));
     assert!(body["now"].as_u64().unwrap() > 1_700_000_000);
 }
 

@@ -4,6 +4,7 @@
 mod artefacts;
 mod canary;
 mod canary_causes;
+mod conformance;
 mod healthwait;
 mod house;
 mod lease;

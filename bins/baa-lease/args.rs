@@ -96,7 +96,7 @@ pub struct Who {
     #[arg(long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor lease ttl", 1, 86_400))]
     pub lease_ttl_sec: Option<Number>,
 
-    /// Be the one who should lead [default: a primary is]
+    /// Be the one who should lead [default: of conductors a primary is]
     #[arg(long, value_name = "BOOLEAN", env = "BAA_CONDUCTOR_PREFERRED", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = setting::flag)]
     pub preferred: Option<Flag>,
 

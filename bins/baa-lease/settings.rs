@@ -67,13 +67,18 @@ pub fn claim(args: &ClaimArgs, instance: String) -> Result<Claim> {
     store::check_name("the name of a holder", &holder)?;
     store::check_name("a host", &host)?;
     let ttl = Duration::from_secs(number(who.lease_ttl_sec, 30));
-    let preferred = !who.no_preferred && who.preferred.and_then(|flag| flag.0).unwrap_or(who.role == Role::Primary);
+    let preferred = preferred(args).unwrap_or(false);
     Ok(Claim { lease: args.place.lease.clone(), holder, host, instance, ttl, preferred, ..Claim::default() })
+}
+
+/// Whether it is to be the one who should lead, where that is said.
+fn preferred(args: &ClaimArgs) -> Option<bool> {
+    if args.who.no_preferred { Some(false) } else { args.who.preferred.and_then(|flag| flag.0) }
 }
 
 /// All that a conductor is set to.
 pub fn config(args: &Conductor) -> Result<Config> {
-    let Claim { holder, host, ttl, preferred, lease, .. } = claim(&args.claim, String::new())?;
+    let Claim { holder, host, ttl, lease, .. } = claim(&args.claim, String::new())?;
     let (place, role) = (&args.claim.place, args.claim.who.role);
     let url = text(place.store.as_ref()).unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
     let paths = Paths {
@@ -93,7 +98,7 @@ pub fn config(args: &Conductor) -> Result<Config> {
         token: token(place, access(place)?.token.as_deref()),
         priority: number(args.priority, if role == Role::Primary { 100 } else { 50 }),
         version: text(args.version.as_ref()),
-        preferred,
+        preferred: preferred(&args.claim).unwrap_or(role == Role::Primary),
         heartbeat_interval: Duration::from_millis(number(args.heartbeat_interval_ms, 5_000)),
         renew_interval: renew_interval(&args.pace),
         ttl,

@@ -1,6 +1,7 @@
 //! The acts: one decision each, none knows another.
 
 pub mod canary;
+pub mod control;
 pub mod keeper;
 pub mod lease;
 pub mod peers;

@@ -10,7 +10,8 @@ use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::failure::Failure;
 use serde_json::{Value, json};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const ACQUIRE: &str = "/v1/leader/acquire";
@@ -28,8 +29,8 @@ pub struct ControlApi {
     token: Option<String>,
     /// Set up at the first request, for all that follow.
     trust: Trust,
-    /// The highest term that the server has told: it never goes back.
-    highest: Cell<u64>,
+    /// The highest term that the server has told of each lease: it never goes back.
+    highest: RefCell<BTreeMap<String, u64>>,
     /// Whether it has waited when it was asked to.
     waits: Cell<bool>,
 }
@@ -47,7 +48,7 @@ impl ControlApi {
         if let Some(token) = &token {
             http::header(&format!("Authorization: Bearer {token}")).map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
-        Ok(ControlApi { base, token, trust, highest: Cell::new(0), waits: Cell::new(false) })
+        Ok(ControlApi { base, token, trust, highest: RefCell::default(), waits: Cell::new(false) })
     }
 
     /// Foreign words without the token, which a server may send back.
@@ -124,11 +125,19 @@ impl ControlApi {
         if !said.is_object() {
             return Err(malformed("returned a non-object payload".to_owned()));
         }
-        let record = self.record(&said, claim.ttl)?.ok_or_else(|| malformed("response is missing lease identity fields".to_owned()))?;
-        if record.term < self.highest.get() {
-            return Err(malformed(format!("went back from term {} to {}: refused", self.highest.get(), record.term)));
+        let record = match self.record(&said, claim.ttl)? {
+            Some(record) => record,
+            // baa-control says so of a lease that is nobody's any more.
+            None if said["is_leader"] == false && said.get("holder_id") == Some(&Value::Null) => {
+                Record { term: said["term"].as_u64().unwrap_or(0), far: true, ..Record::default() }
+            }
+            None => return Err(malformed("response is missing lease identity fields".to_owned())),
+        };
+        let highest = self.highest.borrow().get(&claim.lease).copied().unwrap_or(0);
+        if record.term < highest {
+            return Err(malformed(format!("went back from term {highest} to {}: refused", record.term)));
         }
-        self.highest.set(record.term);
+        self.highest.borrow_mut().insert(claim.lease.clone(), record.term);
         let lease = first(&said["lease"], ["leaseName", "lease_name"]).and_then(Value::as_str).unwrap_or(&claim.lease);
         if lease != claim.lease {
             return Err(malformed(format!("answers for the lease {} instead of {}", self.clean(lease), claim.lease)));
@@ -152,8 +161,9 @@ impl ControlApi {
         let ends = first(said, ["leaseExpiresAt", "lease_expires_at"]).and_then(Value::as_f64);
         let (Some(holder), Some(term), Some(_)) = (holder, term, ends) else { return Ok(None) };
         let host = first(said, ["holderHost", "holder_host"]).and_then(Value::as_str).unwrap_or("unknown");
-        let preferred = first(&said["lease"], ["preferredHolderId", "preferred_holder_id"]).and_then(Value::as_str);
-        let metadata = first(&said["lease"], ["metadataJson", "metadata_json"]).and_then(Value::as_str);
+        let lease = said.get("lease").filter(|lease| lease.is_object()).unwrap_or(said);
+        let preferred = first(lease, ["preferredHolderId", "preferred_holder_id"]).and_then(Value::as_str);
+        let metadata = first(lease, ["metadataJson", "metadata_json"]).and_then(Value::as_str);
         let left = said.get("left_ms").and_then(Value::as_u64).map_or(ttl, Duration::from_millis);
         Ok(Some(Record {
             holder: Some(self.clean(holder)),

@@ -124,7 +124,10 @@ impl Etcd {
     }
 
     fn post(&self, path: &str, body: &Value, deadline: Instant) -> Result<Value> {
-        let Some((user, password)) = &self.login else { return self.ask(path, body, None, deadline) };
+        let Some((user, password)) = &self.login else {
+            let said = self.ask(path, body, None, deadline);
+            return said.map_err(|error| if error.to_string().contains("user name is empty") { Error::new(Status::NotPermitted, error.to_string()) } else { error });
+        };
         let mut token = self.token.lock().map_err(|_| Error::bug("a thread has panicked"))?.clone();
         for _ in 0..2 {
             if token.is_none() {
@@ -179,10 +182,10 @@ impl Etcd {
         let _ = self.post("lease/revoke", &json!({ "ID": lease }), deadline);
     }
 
-    /// How much longer an etcd lease lasts; whole seconds.
+    /// How much longer an etcd lease lasts at most: it is told in whole seconds, rounded down, and -1 is an end.
     fn left(&self, lease: &str, deadline: Instant) -> Result<Duration> {
         let said = self.post("lease/timetolive", &json!({ "ID": lease }), deadline)?;
-        Ok(Duration::from_secs(text(&said["TTL"]).parse().unwrap_or(0)))
+        Ok(text(&said["TTL"]).parse::<u64>().map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds + 1)))
     }
 
     /// What another has, with its end as seen from here.

@@ -53,6 +53,11 @@ impl Voice {
         }
     }
 
+    /// A line for a log, as it is, on stderr.
+    pub fn log(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
     /// Something is wrong; always said.
     pub fn warn(&self, text: impl std::fmt::Display) {
         line(&self.program, "\x1b[33m", &text.to_string());

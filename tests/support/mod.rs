@@ -9,6 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+pub mod control;
+pub mod etcd;
+pub mod history;
 pub mod launchd;
 pub mod systemd;
 pub mod tmux;
@@ -169,6 +172,7 @@ impl Drop for Service {
 
 pub fn binary(name: &str) -> PathBuf {
     PathBuf::from(match name {
+        "baa-control" => env!("CARGO_BIN_EXE_baa-control"),
         "baa-healthwait" => env!("CARGO_BIN_EXE_baa-healthwait"),
         "baa-reload" => env!("CARGO_BIN_EXE_baa-reload"),
         "baa-run" => env!("CARGO_BIN_EXE_baa-run"),

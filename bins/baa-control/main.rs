@@ -1,0 +1,68 @@
+//! Serves leases.
+
+mod args;
+
+use args::{Args, Backup, Serve, Verb};
+use baa::act::control::gate::Gate;
+use baa::act::control::server::{self, Order};
+use baa::store::sqlite::Sqlite;
+use baa::store::{self, Access};
+use baa::sys::say::{Level, Voice};
+use baa::sys::{file, net};
+use baa::words::error::{Error, Result};
+use baa::words::exit::Status;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The largest secret.
+const SECRET: u64 = 64 * 1024;
+/// How long the name of our own host may take to be resolved.
+const RESOLVING: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    baa::program::run(|args: Args| match &args.verb {
+        None => serve(&args.serve),
+        Some(Verb::Backup(args)) => backup(args),
+    })
+}
+
+fn serve(args: &Serve) -> Result<Status> {
+    let voice = Voice::new(if args.quiet { Level::Quiet } else { Level::Normal });
+    let password = match &args.etcd_password_file {
+        Some(path) => {
+            let bytes = file::read(path, SECRET).map_err(|cause| Error::io(format!("cannot read the password from {}", path.display()), &cause))?;
+            Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+        }
+        None => std::env::var("BAA_ETCD_PASSWORD").ok(),
+    };
+    let trust = args.ca_file.as_deref().map(baa::sys::http::Trust::only).transpose()?.unwrap_or_default();
+    let (access, store) = (Access { token: None, password, trust }, args.store.clone());
+    let order = Order {
+        listen: address(&args.listen)?,
+        open: Box::new(move || store::open_ledger(store.as_deref(), &access)),
+        gate: Gate::new(args.token_file.as_deref())?,
+        connections: args.max_connections as usize,
+        log: !args.quiet,
+    };
+    server::serve(order, &voice)
+}
+
+fn address(text: &str) -> Result<SocketAddr> {
+    let usage = |why: String| Error::new(Status::Usage, format!("cannot listen on '{}': {why}", baa::words::error::brief(text)));
+    // Port 0 is a free one, which we tell.
+    let (text, any) = text.strip_suffix(":0").map_or((text, None), |host| (host, Some(0)));
+    let (host, port) = baa::sys::http::host_and_port(text).map_err(usage)?;
+    let port = port.or(any).ok_or_else(|| usage("the port is missing".to_owned()))?;
+    let found = net::resolve(&host, Instant::now() + RESOLVING).map_err(|failure| usage(failure.text))?;
+    found.first().map(|address| SocketAddr::new(*address, port)).ok_or_else(|| usage("it has no address".to_owned()))
+}
+
+fn backup(args: &Backup) -> Result<Status> {
+    let path = args.store.as_deref().map_or_else(|| Ok(store::default_file()), store::file_of)?;
+    if !path.exists() {
+        return Err(Error::new(Status::NoInput, format!("there is no store {}", path.display())));
+    }
+    Sqlite::open(&path)?.back_up(&args.to)?;
+    Ok(Status::Done)
+}

@@ -1,0 +1,121 @@
+//! The desk between many requests and one store: what waits while the disk is busy is written together, and reaches the disk with one sync.
+
+use crate::store::{Ask, Ledger, Told};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::oneshot;
+
+/// How many requests may wait; who comes then is told that we are busy.
+const QUEUE: usize = 16_384;
+/// How many threads ask a store that is best asked one by one, for it is elsewhere.
+const CLERKS: usize = 16;
+
+/// Opens the store, once for each thread.
+pub type Opener = dyn Fn() -> Result<Box<dyn Ledger>> + Send + Sync;
+
+struct Change {
+    ask: Ask,
+    reply: oneshot::Sender<Result<Told>>,
+}
+
+type Look = Box<dyn FnOnce(&dyn Ledger) + Send>;
+
+/// The desk.
+#[derive(Clone)]
+pub struct Desk {
+    changes: SyncSender<Change>,
+    looks: SyncSender<Look>,
+    /// How many times changes were written, and how many changes.
+    counts: Arc<(AtomicU64, AtomicU64)>,
+}
+
+impl Desk {
+    /// Opens the store and begins to serve it.
+    ///
+    /// # Errors
+    /// Those of the store, and of starting threads.
+    pub fn open(opener: &Opener) -> Result<Desk> {
+        let first = opener()?;
+        let batch = first.batch();
+        let clerks = if batch > 1 { 1 } else { CLERKS };
+        let (changes, queue) = sync_channel::<Change>(QUEUE);
+        let (looks, questions) = sync_channel::<Look>(QUEUE);
+        let counts = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let queue = Arc::new(Mutex::new(queue));
+        let mut ledgers = vec![first];
+        for _ in 1..clerks {
+            ledgers.push(opener()?);
+        }
+        for ledger in ledgers {
+            let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
+            thread(move || {
+                while let Some(jobs) = take(&queue, batch) {
+                    counts.0.fetch_add(1, Ordering::Relaxed);
+                    counts.1.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+                    let (asks, replies): (Vec<Ask>, Vec<_>) = jobs.into_iter().map(|job| (job.ask, job.reply)).unzip();
+                    let said = ledger.together(&asks);
+                    // Whoever has hung up wants no answer.
+                    replies.into_iter().zip(said).for_each(|(reply, told)| drop(reply.send(told)));
+                }
+            })?;
+        }
+        let questions = Arc::new(Mutex::new(questions));
+        for _ in 0..clerks.min(4) {
+            let (ledger, questions) = (opener()?, Arc::clone(&questions));
+            thread(move || {
+                while let Some(looks) = take(&questions, 1) {
+                    looks.into_iter().for_each(|look| look(ledger.as_ref()));
+                }
+            })?;
+        }
+        Ok(Desk { changes, looks, counts })
+    }
+
+    /// Has a change written, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// Those of the store; 69 when too many wait already.
+    pub async fn change(&self, ask: Ask) -> Result<Told> {
+        let (reply, told) = oneshot::channel();
+        self.changes.try_send(Change { ask, reply }).map_err(|_| busy())?;
+        told.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Looks at the store.
+    ///
+    /// # Errors
+    /// As `change`.
+    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static) -> Result<T> {
+        let (reply, told) = oneshot::channel();
+        self.looks.try_send(Box::new(move |ledger| drop(reply.send(look(ledger))))).map_err(|_| busy())?;
+        told.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// How many times changes were written, and how many changes that were.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.counts.0.load(Ordering::Relaxed), self.counts.1.load(Ordering::Relaxed))
+    }
+}
+
+fn busy() -> Error {
+    Error::new(Status::Unavailable, "too many requests wait for the store")
+}
+
+fn gone() -> Error {
+    Error::new(Status::Unavailable, "the store is being closed")
+}
+
+fn thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
+    std::thread::Builder::new().spawn(work).map(drop).map_err(|cause| Error::io("cannot start a thread", &cause))
+}
+
+/// Waits for one, and takes what else is there, up to `most`; `None` when nobody can ask any more.
+fn take<T>(queue: &Mutex<Receiver<T>>, most: usize) -> Option<Vec<T>> {
+    let queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut taken = vec![queue.recv().ok()?];
+    taken.extend(queue.try_iter().take(most - 1));
+    Some(taken)
+}
