@@ -4,7 +4,9 @@
 mod artefacts;
 mod canary;
 mod canary_causes;
+mod conductor;
 mod conformance;
+mod control;
 mod healthwait;
 mod house;
 mod lease;

@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// Takes a lease, runs a command under it, and has ended the command before the lease can be another's, whatever becomes of itself.
 #[derive(Debug, Parser)]
-#[command(name = "baa-lease", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(name = "baa-lease", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true, args_override_self = true)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,

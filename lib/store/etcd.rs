@@ -126,7 +126,8 @@ impl Etcd {
     fn post(&self, path: &str, body: &Value, deadline: Instant) -> Result<Value> {
         let Some((user, password)) = &self.login else {
             let said = self.ask(path, body, None, deadline);
-            return said.map_err(|error| if error.to_string().contains("user name is empty") { Error::new(Status::NotPermitted, error.to_string()) } else { error });
+            return said
+                .map_err(|error| if error.to_string().contains("user name is empty") { Error::new(Status::NotPermitted, error.to_string()) } else { error });
         };
         let mut token = self.token.lock().map_err(|_| Error::bug("a thread has panicked"))?.clone();
         for _ in 0..2 {

@@ -1,9 +1,8 @@
 //! A real etcd on loopback: one node or three, killed, stopped and started again.
 
-use super::{Room, until};
+use super::{Room, port, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -19,10 +18,6 @@ struct Node {
     client: u16,
     peer: u16,
     child: Option<Child>,
-}
-
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Etcd {

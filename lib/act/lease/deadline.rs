@@ -5,7 +5,7 @@ use std::time::Duration;
 /// How much slower than the store's our clock may run, in percent (facts, job 4: 5 % are tested, quartz is 0.01 %).
 const DRIFT: u32 = 1;
 /// The longest time given to a command between TERM and KILL.
-const KILL_BUDGET: Duration = Duration::from_secs(5);
+pub const KILL_BUDGET: Duration = Duration::from_secs(5);
 
 /// The ends of a lease, since the machine's boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

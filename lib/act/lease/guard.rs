@@ -80,7 +80,7 @@ fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: Guard) {
             let (lines, more) = wire.hear();
             held = more;
             if !held {
-                guard.abandoned();
+                guard.abandoned(kernel::uptime().unwrap_or(Duration::MAX));
             }
             for line in lines {
                 match line {

@@ -1,7 +1,7 @@
 //! What a holder and a guardian decide, without a process or a clock of their own: fed with moments and answers, they say what to do.
 //! Moments count from the machine's boot and include suspend.
 
-use crate::act::lease::deadline::{self, Deadline};
+use crate::act::lease::deadline::{self, Deadline, KILL_BUDGET};
 use crate::store::Answer;
 use crate::words::error::Result;
 use std::time::Duration;
@@ -117,9 +117,11 @@ impl Guard {
         self.until = until;
     }
 
-    /// The holder is gone: it renews no more.
-    pub fn abandoned(&mut self) {
-        self.held = false;
+    /// The holder is gone, seen at `now`: it renews no more, and the command need not wait for the end of the lease.
+    pub fn abandoned(&mut self, now: Duration) {
+        if std::mem::replace(&mut self.held, false) {
+            self.until.hard = self.until.hard.min(now + KILL_BUDGET);
+        }
     }
 
     /// Whether the command was told to end.

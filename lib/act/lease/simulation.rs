@@ -289,6 +289,7 @@ impl World {
     /// A holder is stopped for a while, or killed; its guardian lives on.
     fn fate(&mut self, node: usize) {
         let (at, me) = (self.at, &mut self.nodes[node]);
+        let now = me.clock(at);
         match self.dice.roll(4) {
             0 => me.stopped_until = at + self.dice.roll(5_000_000),
             1 => {
@@ -296,7 +297,7 @@ impl World {
                 me.holder = None;
                 me.stopped_until = 0;
                 if let Some((_, guard)) = &mut me.guard {
-                    guard.abandoned();
+                    guard.abandoned(now);
                 }
                 let life = me.life;
                 self.after(200_000, Event::Turn(node, life));
