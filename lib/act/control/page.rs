@@ -37,7 +37,8 @@ async function follow() {
   try {
     const answer = await fetch(location.href, { cache: 'no-store', credentials: 'same-origin' });
     if (!answer.ok) throw new Error(answer.status);
-    const next = new DOMParser().parseFromString(await answer.text(), 'text/html').getElementById('live');
+    const text = await answer.text(), begin = text.indexOf('<main'), end = text.indexOf('</main>');
+    const next = new DOMParser().parseFromString(text.slice(begin, end), 'text/html').getElementById('live');
     if (next.innerHTML !== live.innerHTML) live.replaceChildren(...next.childNodes);
     off.hidden = true;
   } catch (error) {
