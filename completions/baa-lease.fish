@@ -43,7 +43,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l node-id -d 
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
@@ -75,7 +75,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l node-id -d
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
@@ -94,7 +94,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l node-id 
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
@@ -112,7 +112,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l node-id -d
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
@@ -130,7 +130,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l node-id 
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
@@ -184,7 +184,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l node-i
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
@@ -212,7 +212,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l node-id -
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l host -d 'The holder\'s host [default: localhost]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l preferred -d 'Be the one who should lead [default: a primary is]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l shared-token -d 'The token of the control API; better in the environment or in a file, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l token-file -d 'Read the token from this file; it goes before all others' -r -F

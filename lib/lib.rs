@@ -11,7 +11,7 @@
 //! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
 //! sys             the system, once: clock · poll · process (and trace, exits) · child · signal · file · directory · net · listening · owner · http · say · user ·
 //!                 cgroup · kernel · memory
-//! words           exit (the table of statuses) · error · failure · logfmt · span
+//! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!
 //! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse, encrypted by rustls): a client

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "../bins/baa-canary/args.rs"]
 mod canary;
+#[path = "../bins/baa-control/args.rs"]
+mod control;
 #[path = "../bins/baa-healthwait/args.rs"]
 mod healthwait;
 #[path = "../bins/baa-lease/args.rs"]
@@ -27,6 +29,7 @@ fn programs() -> Vec<Command> {
         canary::Args::command(),
         peer_remove::Args::command(),
         lease::Args::command(),
+        control::Args::command(),
     ]
 }
 

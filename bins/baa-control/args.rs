@@ -7,7 +7,14 @@ use std::path::PathBuf;
 ///
 /// Serves leases and heartbeats to baa-lease and to conductors, from a store on this machine or from etcd, and a page that shows them.
 #[derive(Debug, Parser)]
-#[command(name = "baa-control", version, max_term_width = 100, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "baa-control",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    override_usage = "baa-control [OPTIONS]\n       baa-control backup [OPTIONS] <FILE>"
+)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Option<Verb>,

@@ -7,16 +7,14 @@ use baa::act::control::gate::Gate;
 use baa::act::control::server::{self, Order};
 use baa::store::sqlite::Sqlite;
 use baa::store::{self, Access};
+use baa::sys::net;
 use baa::sys::say::{Level, Voice};
-use baa::sys::{file, net};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The largest secret.
-const SECRET: u64 = 64 * 1024;
 /// How long the name of our own host may take to be resolved.
 const RESOLVING: Duration = Duration::from_secs(5);
 
@@ -29,15 +27,8 @@ fn main() -> ExitCode {
 
 fn serve(args: &Serve) -> Result<Status> {
     let voice = Voice::new(if args.quiet { Level::Quiet } else { Level::Normal });
-    let password = match &args.etcd_password_file {
-        Some(path) => {
-            let bytes = file::read(path, SECRET).map_err(|cause| Error::io(format!("cannot read the password from {}", path.display()), &cause))?;
-            Some(String::from_utf8_lossy(&bytes).trim().to_owned())
-        }
-        None => std::env::var("BAA_ETCD_PASSWORD").ok(),
-    };
-    let trust = args.ca_file.as_deref().map(baa::sys::http::Trust::only).transpose()?.unwrap_or_default();
-    let (access, store) = (Access { token: None, password, trust }, args.store.clone());
+    let access = Access::new(None, args.etcd_password_file.as_deref(), args.ca_file.as_deref())?;
+    let store = args.store.clone();
     let order = Order {
         listen: address(&args.listen)?,
         open: Box::new(move || store::open_ledger(store.as_deref(), &access)),

@@ -4,14 +4,8 @@ use crate::args::{Claim as ClaimArgs, Conductor, Pace, Place};
 use baa::act::lease::conductor::{Config, Paths, Role, Token};
 use baa::act::lease::setting::{Number, text};
 use baa::store::{self, Access, Claim, Store};
-use baa::sys::file;
-use baa::sys::http::Trust;
-use baa::words::error::{Error, Result};
-use std::path::PathBuf;
+use baa::words::error::Result;
 use std::time::Duration;
-
-/// The largest secret.
-const SECRET: u64 = 64 * 1024;
 
 /// Opens the store that `place` names.
 pub fn open(place: &Place) -> Result<Box<dyn Store>> {
@@ -27,16 +21,12 @@ pub fn open_warned(place: &Place) -> Result<Box<dyn Store>> {
 }
 
 /// The keys to the store.
-pub fn access(place: &Place) -> Result<Access> {
-    let secret = |what: &str, path: &Option<PathBuf>| -> Result<Option<String>> {
-        let Some(path) = path else { return Ok(None) };
-        let bytes = file::read(path, SECRET).map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
-        Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+fn access(place: &Place) -> Result<Access> {
+    let token = match &place.token_file {
+        Some(path) => Some(store::secret("token", path)?),
+        None => text(place.shared_token.as_ref()),
     };
-    let token = secret("token", &place.token_file)?.or_else(|| text(place.shared_token.as_ref()));
-    let password = secret("password", &place.etcd_password_file)?.or_else(|| std::env::var("BAA_ETCD_PASSWORD").ok());
-    let trust = place.ca_file.as_deref().map(Trust::only).transpose()?.unwrap_or_default();
-    Ok(Access { token, password, trust })
+    Access::new(token, place.etcd_password_file.as_deref(), place.ca_file.as_deref())
 }
 
 fn token(place: &Place, token: Option<&str>) -> Token {

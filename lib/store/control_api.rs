@@ -31,8 +31,8 @@ pub struct ControlApi {
     trust: Trust,
     /// The highest term that the server has told of each lease: it never goes back.
     highest: RefCell<BTreeMap<String, u64>>,
-    /// Whether it has waited when it was asked to.
-    waits: Cell<bool>,
+    /// Whether it waits when it is asked to, once that is known.
+    waits: Cell<Option<bool>>,
 }
 
 impl ControlApi {
@@ -48,7 +48,7 @@ impl ControlApi {
         if let Some(token) = &token {
             http::header(&format!("Authorization: Bearer {token}")).map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
-        Ok(ControlApi { base, token, trust, highest: RefCell::default(), waits: Cell::new(false) })
+        Ok(ControlApi { base, token, trust, highest: RefCell::default(), waits: Cell::new(None) })
     }
 
     /// Foreign words without the token, which a server may send back.
@@ -147,7 +147,9 @@ impl ControlApi {
         if leads && holder != claim.holder {
             return Err(malformed(format!("says that {} leads and that we do", self.clean(&holder))));
         }
-        self.waits.set(!leads && !claim.wait.is_zero() && asked.elapsed() >= claim.wait / 2);
+        if !leads && !claim.wait.is_zero() {
+            self.waits.set(Some(asked.elapsed() >= claim.wait / 2));
+        }
         if leads {
             return Ok(Answer::Ours { renewed: said.get("operation").and_then(Value::as_str) == Some("renew"), record });
         }
@@ -189,8 +191,8 @@ impl Store for ControlApi {
     }
 
     fn pace(&self) -> Duration {
-        // A server that waits for us may be asked again at once.
-        if self.waits.get() { Duration::ZERO } else { Duration::from_secs(1) }
+        // A server that waits for us, or may, is asked again at once.
+        if self.waits.get() == Some(false) { Duration::from_secs(1) } else { Duration::ZERO }
     }
 
     fn acquire(&self, claim: &Claim) -> Result<Answer> {

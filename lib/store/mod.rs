@@ -8,8 +8,11 @@ use crate::sys::http::Trust;
 use crate::sys::{file, kernel};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+/// The largest file with a secret in it.
+const SECRET: u64 = 64 * 1024;
 
 /// A moment on one machine: the boot, and the time since it, suspend included. All processes of a machine read the same clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -254,6 +257,29 @@ pub struct Access {
     pub password: Option<String>,
     /// Whom https and etcds trust.
     pub trust: Trust,
+}
+
+impl Access {
+    /// With a token, the password of `password_file` or else of BAA_ETCD_PASSWORD, and trust in the certificates of `ca_file` alone.
+    ///
+    /// # Errors
+    /// Files that cannot be read: 66, 74, 77; 65 without a certificate.
+    pub fn new(token: Option<String>, password_file: Option<&Path>, ca_file: Option<&Path>) -> Result<Access> {
+        let password = match password_file {
+            Some(path) => Some(secret("password", path)?),
+            None => std::env::var("BAA_ETCD_PASSWORD").ok(),
+        };
+        Ok(Access { token, password, trust: ca_file.map(Trust::only).transpose()?.unwrap_or_default() })
+    }
+}
+
+/// A secret from a file, without the space around it; `what` it is, for people.
+///
+/// # Errors
+/// A file that cannot be read: 66, 74, 77.
+pub fn secret(what: &str, path: &Path) -> Result<String> {
+    let bytes = file::read(path, SECRET).map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
 /// Opens the store that `url` names, by its scheme; `None` is a file in the state directory.

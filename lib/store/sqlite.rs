@@ -435,6 +435,23 @@ mod tests {
         assert!(store.renew(&claim("a", 600_000), 1).unwrap_err().to_string().contains("replaced or removed"));
     }
 
+    /// What a holder elsewhere was given before a reboot lasts once more from when it is first asked for, and then runs out.
+    #[test]
+    fn a_reboot_ends_no_lease_of_another_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("store")).unwrap();
+        let far = |holder: &str, ttl| Claim { far: true, ..claim(holder, ttl) };
+        store.acquire(&far("a", 50)).unwrap();
+        store.acquire(&Claim { lease: "near".to_owned(), ..claim("a", 600_000) }).unwrap();
+        store.connection.execute_batch("UPDATE leases SET boot = 'before'").unwrap();
+        assert!(matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a")));
+        assert!(matches!(store.acquire(&Claim { lease: "near".to_owned(), ..claim("b", 1) }).unwrap(), Answer::Ours { .. }));
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while !matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Ours { .. }) {
+            assert!(std::time::Instant::now() < end);
+        }
+    }
+
     /// A store of the first version, as that version made it.
     #[test]
     fn an_old_store_goes_on() {

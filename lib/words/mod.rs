@@ -1,7 +1,8 @@
-//! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans of time.
+//! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans and moments of time.
 
 pub mod error;
 pub mod exit;
 pub mod failure;
 pub mod logfmt;
 pub mod span;
+pub mod stamp;

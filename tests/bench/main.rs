@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
 
 mod canary;
+mod lease;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,9 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--measure", runs, command @ ..] => measure(runs.parse().unwrap(), command),
         [programs, "canary"] => Bench::of(programs).canary(),
+        [programs, "lease"] => Bench::of(programs).lease(),
         [programs] => Bench::of(programs).run(),
-        _ => panic!("usage: bench DIRECTORY-OF-PROGRAMS [canary]"),
+        _ => panic!("usage: bench DIRECTORY-OF-PROGRAMS [canary|lease]"),
     }
 }
 
@@ -77,6 +79,7 @@ impl Bench {
         self.deadline();
         self.reload();
         self.canary();
+        self.lease();
     }
 
     fn ours(&self) -> PathBuf {

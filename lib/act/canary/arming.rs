@@ -55,7 +55,7 @@ impl Arming {
             "socket": target.socket.as_ref().map(|path| path.to_string_lossy()),
             "canary_pid": own.pid.number(),
             "canary_start": own.start.0,
-            "armed_at": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            "armed_at": crate::words::stamp::seconds(SystemTime::now()),
         })
         .to_string();
         let written = self.lock.inform(&format!("{text}\n{}", " ".repeat(RESERVE.saturating_sub(text.len() + 1))));

@@ -194,5 +194,5 @@ fn newest(directory: &Path) -> String {
     let mut found: Vec<_> =
         entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.file_name().to_string_lossy().into_owned()))).collect();
     found.sort_by(|one, other| other.cmp(one));
-    found.into_iter().take(10).map(|(time, name)| format!("{} {name}\n", humantime::format_rfc3339_seconds(time))).collect()
+    found.into_iter().take(10).map(|(time, name)| format!("{} {name}\n", crate::words::stamp::seconds(time))).collect()
 }

@@ -33,7 +33,7 @@ fn line(armed: &Armed, condition: Condition) -> String {
     if condition == Condition::Unwatched {
         let mut line = String::new();
         let fields = [
-            ("ts", humantime::format_rfc3339_seconds(now).to_string()),
+            ("ts", crate::words::stamp::seconds(now)),
             ("ev", "canary-gap".to_owned()),
             ("identity", armed.identity.clone()),
             ("server_pid", armed.who.pid.to_string()),

@@ -89,7 +89,7 @@ impl Death {
 
     /// When, as iapeer writes it.
     pub fn time(&self) -> String {
-        humantime::format_rfc3339_seconds(self.at).to_string()
+        crate::words::stamp::seconds(self.at)
     }
 
     /// Where its forensics belong: the second alone would collide (facts C2).

@@ -1,7 +1,7 @@
 //! The status page for people: all of it in one answer, whole without a script; with one it follows by itself.
 
 use crate::store::{Change, Controller, Moment, Record};
-use crate::words::span;
+use crate::words::{span, stamp};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -70,7 +70,7 @@ fn words(span: Duration) -> String {
 }
 
 fn time(unix: u64) -> String {
-    let text = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(unix.min(253_402_300_799))).to_string();
+    let text = stamp::seconds(UNIX_EPOCH + Duration::from_secs(unix.min(1 << 40)));
     format!("<time datetime=\"{text}\">{}</time>", text.replace('T', " ").replace('Z', " UTC"))
 }
 

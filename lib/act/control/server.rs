@@ -10,7 +10,7 @@ use crate::sys::poll;
 use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use crate::words::logfmt;
+use crate::words::{logfmt, stamp};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{HeaderName, HeaderValue};
@@ -182,7 +182,7 @@ async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming
     if shared.log {
         let mut line = String::new();
         let mut say = |key: &str, value: &str| logfmt::field(&mut line, key, value);
-        say("ts", &humantime::format_rfc3339_millis(SystemTime::now()).to_string());
+        say("ts", &stamp::millis(SystemTime::now()));
         say("ev", "request");
         say("id", &id);
         say("method", method.as_str());

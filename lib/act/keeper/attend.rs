@@ -351,7 +351,7 @@ impl Shift<'_> {
             "exit_timeout_ms": millis(policy.exit_timeout),
             "throttle_ms": millis(policy.throttle),
             "job": job,
-            "written": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            "written": crate::words::stamp::millis(SystemTime::now()),
         })
     }
 

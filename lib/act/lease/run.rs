@@ -10,6 +10,7 @@ use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::signal::Signal;
 use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
+use crate::words::stamp;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -107,7 +108,7 @@ pub fn variables(claim: &Claim, term: u64) -> Vec<(OsString, OsString)> {
         ("BAA_LEASE_NAME".into(), claim.lease.clone().into()),
         ("BAA_LEASE_TERM".into(), term.to_string().into()),
         ("BAA_LEASE_HOLDER".into(), claim.holder.clone().into()),
-        ("BAA_LEASE_EXPIRES_AT".into(), humantime::format_rfc3339_millis(expires).to_string().into()),
+        ("BAA_LEASE_EXPIRES_AT".into(), stamp::millis(expires).into()),
     ]
 }
 

@@ -53,7 +53,7 @@ impl Tombstone {
             "schema": "baa.peer-remove.tombstone/1",
             "personality": self.personality,
             "generation": self.generation,
-            "time": humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            "time": crate::words::stamp::seconds(SystemTime::now()),
             "runtimes": self.runtimes,
             "cwd": self.cwd,
             "keep_state": self.keep_state,

@@ -153,7 +153,7 @@ impl Newer {
         if let Ok(pid) = text.parse::<Pid>() {
             return Ok(Newer::Process(pid));
         }
-        humantime::parse_rfc3339(text).map(Newer::Time).map_err(|_| wrong())
+        crate::words::stamp::parse(text).map(Newer::Time).ok_or_else(wrong)
     }
 
     /// The start time that a process must exceed.
