@@ -81,6 +81,10 @@ fn one_life(store: &dyn store::Store, claim: &Claim, stop: &AtomicBool, grants: 
         }
     }
     let Some((term, mut dated)) = mine else { return };
+    // Now and then one dies with it, and says nothing to anybody: it is the others' when its time is over, and not before.
+    if claim.holder == "c0" && claim.instance.ends_with('3') {
+        return;
+    }
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(10));
         let asked = Instant::now();
