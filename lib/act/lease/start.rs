@@ -75,10 +75,12 @@ pub fn start(order: Order, stores: [Box<dyn Store>; 2], begun: &dyn Fn(&Conducto
     life.conductor().heartbeat(&registered);
     let next = life.cycle();
     life.conductor().started(!order.once);
-    begun(&life.conductor())?;
+    let told = begun(&life.conductor());
     if order.once {
-        return Ok(None);
+        return told.map(|()| None);
     }
+    // Nobody reads what we say: that is no reason to lead no more.
+    told.unwrap_or_else(|error| voice.warn(error));
     life.changed();
     let stop = heart(other, Arc::clone(&life.shared))?;
     memory::shrink();
