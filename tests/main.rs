@@ -8,6 +8,7 @@ mod conductor;
 mod conformance;
 mod control;
 mod control_page;
+mod daemons;
 mod healthwait;
 mod house;
 mod lease;

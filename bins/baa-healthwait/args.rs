@@ -1,8 +1,8 @@
 //! The command line of baa-healthwait.
 
-use baa::act::wait::target::Newer;
 use baa::probe::http::{JsonValue, Statuses};
 use baa::program::Common;
+use baa::service::target::Newer;
 use baa::sys::process::Pid;
 use baa::words::span;
 use clap::{ArgAction, Parser};

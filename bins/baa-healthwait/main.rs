@@ -4,11 +4,11 @@ mod args;
 
 use args::Args;
 use baa::act::wait::patient::{self, Ending};
-use baa::act::wait::target::{self, HttpOptions, Target};
 use baa::act::wait::{Rhythm, Rules, Wait, report};
 use baa::probe::Probe;
 use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
+use baa::service::target::{self, HttpOptions, Target};
 use baa::sys::child::Spec;
 use baa::sys::http::{self, Trust};
 use baa::sys::say::{self, LiveLine};

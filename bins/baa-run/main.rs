@@ -4,9 +4,9 @@ mod args;
 
 use args::{Args, Ctl, Verb, When};
 use baa::act::keeper::attend::{self, Order};
-use baa::act::keeper::recipe::Recipe;
 use baa::act::keeper::{Policy, Restart, ask, detach};
 use baa::service::job::{Job, KeepAlive};
+use baa::service::recipe::Recipe;
 use baa::service::{check_label, quote};
 use baa::sys::say;
 use baa::words::error::{Error, Result};

@@ -4,7 +4,6 @@ pub mod ask;
 pub mod attend;
 mod control;
 pub mod detach;
-pub mod recipe;
 
 use crate::sys::child::Exit;
 use crate::sys::clock;

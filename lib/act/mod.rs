@@ -2,6 +2,7 @@
 
 pub mod canary;
 pub mod control;
+pub mod group;
 pub mod keeper;
 pub mod lease;
 pub mod peers;

@@ -2,7 +2,6 @@
 
 pub mod patient;
 pub mod report;
-pub mod target;
 
 use crate::probe::pace::{self, Moment};
 use crate::probe::{Answer, Cost};

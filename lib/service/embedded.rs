@@ -3,6 +3,7 @@
 use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
+use crate::sys::lines::LINE_LIMIT;
 use crate::sys::net;
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
@@ -14,8 +15,6 @@ use std::time::{Duration, Instant};
 
 /// How long `baa-run --detach` may take: it gives its keeper a minute, which may have to stop what a killed one left behind.
 const UP_LIMIT: Duration = Duration::from_secs(70);
-/// The longest line of the protocol.
-pub const LINE_LIMIT: u64 = 16 * 1024;
 /// The longest path of a socket on every system that we run on (sockaddr_un of macOS, with its NUL).
 const SOCKET_PATH_LIMIT: usize = 103;
 

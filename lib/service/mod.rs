@@ -4,7 +4,9 @@ pub mod embedded;
 pub mod iapeer;
 pub mod job;
 pub mod launchd;
+pub mod recipe;
 pub mod systemd;
+pub mod target;
 pub mod tmux;
 pub mod unit;
 

@@ -4,6 +4,7 @@ use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Start, Table, Watch};
 use crate::sys::user::{self, Credentials};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd};
@@ -11,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use nix::sys::signal::Signal;
@@ -229,7 +231,12 @@ pub fn run(mut spec: Spec, deadline: Instant, limit: usize, cancelled: &AtomicBo
     stdin.get_or_insert_with(Stdio::null);
     stdout.get_or_insert_with(Stdio::piped);
     stderr.get_or_insert_with(Stdio::piped);
-    let mut child = spec.start()?;
+    let mut child = {
+        let mut claimed = claimed();
+        let child = spec.start()?;
+        claimed.insert(child.identity.pid.number(), None);
+        child
+    };
     let watch = Watch::over(child.identity).ok().flatten();
     let mut out = Capture::new(child.stdout.take().map(|pipe| Box::new(pipe) as Box<dyn Pipe>), limit);
     let mut err = Capture::new(child.stderr.take().map(|pipe| Box::new(pipe) as Box<dyn Pipe>), limit);
@@ -241,12 +248,12 @@ pub fn run(mut spec: Spec, deadline: Instant, limit: usize, cancelled: &AtomicBo
             // What it wrote before it died is in the pipes by now.
             out.read();
             err.read();
-            break wait(child.identity.pid);
+            break claim(child.identity.pid);
         }
         let now = Instant::now();
         if now >= deadline || cancelled.load(Ordering::SeqCst) {
             kill_trees(&[child.identity], &[]);
-            let _ = wait(child.identity.pid);
+            let _ = claim(child.identity.pid);
             break None;
         }
         let mut fds = Vec::new();
@@ -301,6 +308,20 @@ impl Capture {
     }
 }
 
+/// Children that a thread waits for by itself, and what `reap` has found of them: whoever reaps all must not take them away.
+static CLAIMED: Mutex<BTreeMap<i32, Option<Exit>>> = Mutex::new(BTreeMap::new());
+
+fn claimed() -> MutexGuard<'static, BTreeMap<i32, Option<Exit>>> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The exit of a claimed child that is dead; the claim ends with it.
+fn claim(pid: Pid) -> Option<Exit> {
+    let waited = wait(pid);
+    let found = claimed().remove(&pid.number()).flatten();
+    waited.or(found)
+}
+
 /// Waits for a child of ours that is dead or dying; `None` when somebody else has reaped it.
 pub fn wait(pid: Pid) -> Option<Exit> {
     loop {
@@ -315,12 +336,17 @@ pub fn wait(pid: Pid) -> Option<Exit> {
     }
 }
 
-/// Every child of ours that is dead by now: its pid and how it ended.
+/// Every child of ours that is dead by now, but for those of `run` in other threads: its pid and how it ended.
 pub fn reap() -> Vec<(Pid, Exit)> {
     let mut dead = Vec::new();
+    // Held throughout: a child is claimed before it can be found here.
+    let mut claimed = claimed();
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         match ended(status) {
-            Some(one) => dead.push(one),
+            Some((pid, exit)) => match claimed.get_mut(&pid.number()) {
+                Some(claim) => *claim = Some(exit),
+                None => dead.push((pid, exit)),
+            },
             None if status == WaitStatus::StillAlive => break,
             None => {}
         }
@@ -348,6 +374,13 @@ pub fn adopt_orphans() -> bool {
 pub fn signal(who: Identity, signal: Signal) {
     if who.alive() {
         let _ = nix::sys::signal::kill(who.pid.raw(), signal);
+    }
+}
+
+/// Sends `signal` to the whole process group that `leader` leads; nothing happens when it is dead.
+pub fn signal_group(leader: Identity, signal: Signal) {
+    if leader.alive() {
+        let _ = nix::sys::signal::killpg(leader.pid.raw(), signal);
     }
 }
 

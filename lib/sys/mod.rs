@@ -8,6 +8,7 @@ pub mod directory;
 pub mod file;
 pub mod http;
 pub mod kernel;
+pub mod lines;
 pub mod listening;
 pub mod memory;
 pub mod net;

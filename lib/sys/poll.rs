@@ -43,6 +43,16 @@ fn timeout(until: Option<Instant>) -> PollTimeout {
     }
 }
 
+/// Makes reads and writes of `fd` return at once.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn unblock(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = nix::fcntl::OFlag::from_bits_truncate(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL)?);
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(flags | nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
 /// Lets this process open as many descriptors as it may.
 pub fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -173,6 +173,7 @@ impl Drop for Service {
 pub fn binary(name: &str) -> PathBuf {
     PathBuf::from(match name {
         "baa-control" => env!("CARGO_BIN_EXE_baa-control"),
+        "baa-daemons" => env!("CARGO_BIN_EXE_baa-daemons"),
         "baa-healthwait" => env!("CARGO_BIN_EXE_baa-healthwait"),
         "baa-reload" => env!("CARGO_BIN_EXE_baa-reload"),
         "baa-run" => env!("CARGO_BIN_EXE_baa-run"),

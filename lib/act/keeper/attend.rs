@@ -1,11 +1,12 @@
 //! The loop around a keeper: signals, the control socket, time; and the effects that it asks for.
 
-use super::control::{Control, Request};
-use super::recipe::Recipe;
+use super::control::{self, Request};
 use super::{Do, Event, Keeper, Policy, State};
 use crate::service::embedded::Place;
+use crate::service::recipe::Recipe;
 use crate::sys::child::{self, Exit, Started};
 use crate::sys::file::{self, Lock};
+use crate::sys::lines::Lines;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::say::Voice;
@@ -69,7 +70,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         office.clear_predecessor(order.policy.exit_timeout, voice);
     }
     let control = match &office {
-        Some(office) => Some(Control::listen(&office.place.control())?),
+        Some(office) => Some(Lines::listen(&office.place.control())?),
         None => None,
     };
     let mut shift = Shift {
@@ -160,7 +161,7 @@ struct Shift<'a> {
 }
 
 impl Shift<'_> {
-    fn run(&mut self, signals: &Signals, mut control: Option<Control>) -> Result<()> {
+    fn run(&mut self, signals: &Signals, mut control: Option<Lines>) -> Result<()> {
         self.happen(Event::Begin);
         self.publish();
         while !self.finished {
@@ -175,7 +176,7 @@ impl Shift<'_> {
                 }
             }
             if let Some(control) = &mut control {
-                control.serve(&mut |request| self.request(request));
+                control.serve(&mut |line| control::answer(line, &mut |request| self.request(request)));
             }
             self.happen(Event::Time);
             if self.paths_hold() && self.keeper.state() == State::Idle {
@@ -194,10 +195,10 @@ impl Shift<'_> {
         Ok(())
     }
 
-    fn sleep(&self, signals: &Signals, control: Option<&Control>) -> Result<()> {
+    fn sleep(&self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
         let mut fds = vec![(signals.fd(), For::Reading)];
-        fds.extend(control.map(Control::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
-        let mut until = self.keeper.wake().into_iter().chain(control.and_then(Control::wake)).min();
+        fds.extend(control.map(Lines::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
+        let mut until = self.keeper.wake().into_iter().chain(control.and_then(Lines::wake)).min();
         let mut at_most = |pause: u64| {
             let then = Instant::now() + Duration::from_millis(pause);
             until = Some(until.map_or(then, |until| until.min(then)));

@@ -41,6 +41,15 @@ pub struct HttpOptions {
     pub trust: Trust,
 }
 
+impl Default for HttpOptions {
+    /// A plain GET that must be answered with 2xx.
+    fn default() -> HttpOptions {
+        let method = "GET".to_owned();
+        let statuses = vec![Statuses::SUCCESS];
+        HttpOptions { method, headers: Vec::new(), statuses, contains: Vec::new(), json: Vec::new(), redirects: true, trust: Trust::default() }
+    }
+}
+
 /// One target: its name for people, without secrets, and its question.
 pub struct Target {
     /// How messages name it.

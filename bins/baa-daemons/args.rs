@@ -1,0 +1,129 @@
+//! The command line of baa-daemons.
+
+use baa::program::Common;
+use baa::words::span;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A group in the order of its needs
+///
+/// Starts daemons, oneshots and checks when what they need is ready, stops them in the reverse order, and starts again what fails.
+#[derive(Debug, Parser)]
+#[command(name = "baa-daemons", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the group until TERM, INT or stop: ends with 0, or 1 when something had to be killed
+    Run(Run),
+    /// Run the group until all of it is ready or done, then stop it: ends with 124 after --timeout, each laggard named
+    UntilSuccess(UntilSuccess),
+    /// Check the file: ends with 65 or 78 when it is wrong
+    Check(File),
+    /// Print the waves in which it starts and stops
+    Graph(Graph),
+    /// Tell how it fares: ends with 0 when all of it is ready, 1 when not, 69 when it does not run
+    Status(Status),
+    /// Let an entry run that was stopped
+    Start(One),
+    /// Stop an entry and what needs it until it is started; without one, the group
+    Stop(Stop),
+    /// Stop an entry and what needs it, and start them again
+    Restart(One),
+    /// Have the file read again: what is new or changed is started, and what needs it; what is gone is stopped
+    Reload(File),
+    /// Print the end of what entries have said
+    Logs(Logs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct File {
+    /// The file of the group (TOML)
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Keep what entries say in their files only, also on a terminal
+    #[arg(long)]
+    pub no_echo: bool,
+
+    #[command(flatten)]
+    pub file: File,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct UntilSuccess {
+    /// How long it may take; 0 is without end
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0")]
+    pub timeout: Duration,
+
+    #[command(flatten)]
+    pub run: Run,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Graph {
+    /// For Graphviz
+    #[arg(long)]
+    pub dot: bool,
+
+    #[command(flatten)]
+    pub file: File,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Show it again whenever a second is over, until interrupted
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+
+    #[command(flatten)]
+    pub file: File,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct One {
+    #[command(flatten)]
+    pub file: File,
+
+    /// The entry
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Stop {
+    #[command(flatten)]
+    pub file: File,
+
+    /// The entry
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Logs {
+    /// How many lines of each
+    #[arg(long, short = 'l', value_name = "COUNT", default_value = "100")]
+    pub lines: usize,
+
+    /// What happened to the group instead, in JSON
+    #[arg(long, conflicts_with = "id")]
+    pub events: bool,
+
+    #[command(flatten)]
+    pub file: File,
+
+    /// The entry; else all of them
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+}

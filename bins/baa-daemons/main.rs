@@ -1,0 +1,142 @@
+//! Runs groups.
+
+mod args;
+
+use args::{Args, File, Graph, Logs, One, Run, Status as StatusArgs, Stop, Verb};
+use baa::act::group::ask::Place;
+use baa::act::group::attend::{self, Order};
+use baa::act::group::plan::Plan;
+use baa::act::group::table;
+use baa::sys::{clock, file, say};
+use baa::words::error::{Error, Result};
+use baa::words::exit::Status;
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long a group may take to stop, beyond which nobody waits for it.
+const STOP_LIMIT: Duration = Duration::from_secs(600);
+
+fn main() -> ExitCode {
+    baa::program::run(|args: Args| match &args.verb {
+        Verb::Run(args) => run(args, None),
+        Verb::UntilSuccess(args) => run(&args.run, Some((!args.timeout.is_zero()).then_some(args.timeout))),
+        Verb::Check(args) => check(args),
+        Verb::Graph(args) => graph(args),
+        Verb::Status(args) => status(args),
+        Verb::Start(args) => tell(args, "start"),
+        Verb::Stop(args) => stop(args),
+        Verb::Restart(args) => tell(args, "restart"),
+        Verb::Reload(args) => reload(args),
+        Verb::Logs(args) => logs(args),
+    })
+}
+
+fn run(args: &Run, until_success: Option<Option<Duration>>) -> Result<Status> {
+    let (common, voice) = (&args.file.common, args.file.common.voice());
+    if common.dry_run {
+        return check(&args.file);
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let live = !common.quiet && !common.verbose && std::io::stderr().is_terminal() && (!terminal || args.no_echo);
+    let order = Order { file: args.file.file.clone(), until_success, echo: terminal && !args.no_echo, live };
+    attend::attend(&order, &voice)
+}
+
+fn check(args: &File) -> Result<Status> {
+    let plan = Plan::read(&args.file)?;
+    let entries = plan.entries.len();
+    if args.common.json {
+        say::answer(&json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": plan.waves().len() }).to_string())?;
+    } else {
+        args.common.voice().note(format!("{}: {entries} entries in {} waves", args.file.display(), plan.waves().len()));
+    }
+    Ok(Status::Done)
+}
+
+fn graph(args: &Graph) -> Result<Status> {
+    let plan = Plan::read(&args.file.file)?;
+    let ids = |waves: Vec<Vec<usize>>| -> Vec<Vec<String>> {
+        waves.iter().map(|wave| wave.iter().map(|entry| plan.entries[*entry].rules.id.clone()).collect()).collect()
+    };
+    let text = match (args.file.common.json, args.dot) {
+        (true, _) => json!({ "schema": "baa.daemons/1", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) }).to_string(),
+        (false, true) => table::dot(&plan),
+        (false, false) => table::waves(&plan),
+    };
+    say::answer(&text)?;
+    Ok(Status::Done)
+}
+
+fn ready(status: &Value) -> bool {
+    status["entries"].as_array().is_some_and(|entries| entries.iter().all(|entry| entry["status"] == "success"))
+}
+
+fn status(args: &StatusArgs) -> Result<Status> {
+    let place = Place::of(&args.file.file)?;
+    loop {
+        let status = place.ask("status", None)?;
+        let text = if args.file.common.json { status.to_string() } else { table::table(&status) };
+        // Home, and clear what is below: the table may have become shorter.
+        say::answer(&if args.watch && std::io::stdout().is_terminal() { format!("\x1b[H\x1b[J{text}") } else { text })?;
+        if !args.watch {
+            return Ok(if ready(&status) { Status::Done } else { Status::No });
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn said(args: &File, answer: &Value) -> Result<Status> {
+    if args.common.json {
+        say::answer(&answer.to_string())?;
+    }
+    Ok(Status::Done)
+}
+
+fn tell(args: &One, verb: &str) -> Result<Status> {
+    if args.file.common.voice().note_if(args.file.common.dry_run, format!("would {verb} {}", args.id)) {
+        return Ok(Status::Done);
+    }
+    said(&args.file, &Place::of(&args.file.file)?.ask(verb, Some(&args.id))?)
+}
+
+fn stop(args: &Stop) -> Result<Status> {
+    let what = args.id.as_deref().unwrap_or("the group");
+    if args.file.common.voice().note_if(args.file.common.dry_run, format!("would stop {what}")) {
+        return Ok(Status::Done);
+    }
+    let place = Place::of(&args.file.file)?;
+    let answer = place.ask("stop", args.id.as_deref())?;
+    if args.id.is_none() && !place.gone(clock::after(Instant::now(), STOP_LIMIT)) {
+        return Err(Error::new(Status::TooLate, "the group did not stop in time"));
+    }
+    said(&args.file, &answer)
+}
+
+fn reload(args: &File) -> Result<Status> {
+    if args.common.dry_run {
+        return check(args);
+    }
+    said(args, &Place::of(&args.file)?.ask("reload", None)?)
+}
+
+fn logs(args: &Logs) -> Result<Status> {
+    let place = Place::of(&args.file.file)?;
+    let missing = |cause: std::io::Error| Error::io("cannot read what was said", &cause);
+    if args.events {
+        file::tail(&place.journal(), args.lines).map_err(missing)?.iter().try_for_each(|line| say::answer(line))?;
+        return Ok(Status::Done);
+    }
+    let plan = Plan::read(&args.file.file)?;
+    let known = |id: &str| plan.entries.iter().any(|entry| entry.rules.id == id);
+    if let Some(id) = args.id.as_deref().filter(|id| !known(id)) {
+        return Err(Error::new(Status::Absent, format!("there is no entry '{}'", baa::words::error::brief(id))));
+    }
+    for id in plan.entries.iter().map(|entry| entry.rules.id.as_str()).filter(|id| args.id.as_deref().is_none_or(|wanted| wanted == *id)) {
+        for line in file::tail(&place.log(id), args.lines).unwrap_or_default() {
+            say::answer(&if args.id.is_some() { line } else { format!("{id} | {line}") })?;
+        }
+    }
+    Ok(Status::Done)
+}

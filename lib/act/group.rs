@@ -1,0 +1,15 @@
+//! baa-daemons: a group started and stopped in the order of its needs. What to do is decided by a machine that is fed with events; the loop around
+//! it has the processes, the probes and the clock.
+
+pub mod ask;
+pub mod attend;
+pub mod entry;
+mod journal;
+pub mod machine;
+mod output;
+pub mod plan;
+mod probing;
+mod reload;
+#[cfg(test)]
+mod simulation;
+pub mod table;

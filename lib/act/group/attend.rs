@@ -1,0 +1,468 @@
+//! The loop around a group: processes, probes, what entries say, the control socket, time.
+
+use crate::act::group::ask::{Place, Verb};
+use crate::act::group::entry::{Health, Kind, Life};
+use crate::act::group::journal::Journal;
+use crate::act::group::machine::{Do, Event, Machine};
+use crate::act::group::output::{LogFile, Output};
+use crate::act::group::plan::{Entry, Plan};
+use crate::act::group::probing::{Probes, Question};
+use crate::act::group::table;
+use crate::probe::Probe;
+use crate::sys::child::{self, Signal};
+use crate::sys::file::Lock;
+use crate::sys::lines::Lines;
+use crate::sys::poll::{self, For};
+use crate::sys::process::{self, Identity, Pid};
+use crate::sys::say::{LiveLine, Voice};
+use crate::sys::signal::Signals;
+use crate::words::error::{Error, Result, reason};
+use crate::words::exit::Status;
+use crate::words::span;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What a killed group has left gets so long after TERM.
+const LEFTOVERS: Duration = Duration::from_secs(5);
+/// Says to which group a process belongs.
+const MARK: &str = "BAA_DAEMONS_GROUP";
+
+/// What to run, and how.
+pub struct Order {
+    /// The file of the group.
+    pub file: PathBuf,
+    /// Stop when every entry is ready or done; `Some(limit)` is how long that may take, without end where there is none.
+    pub until_success: Option<Option<Duration>>,
+    /// Whether what entries say goes to the terminal too.
+    pub echo: bool,
+    /// Whether a line on the terminal shows how the group fares.
+    pub live: bool,
+}
+
+/// An entry that runs, and what belongs to it.
+struct Slot {
+    key: u64,
+    entry: Entry,
+    main: Option<Identity>,
+    last: Option<Identity>,
+    since: Option<Instant>,
+    outputs: Vec<Output>,
+    log: LogFile,
+    question: Option<Arc<dyn Probe>>,
+    tries: u32,
+    told: Health,
+    told_life: Life,
+    killed: bool,
+}
+
+impl Slot {
+    fn new(key: u64, entry: Entry, place: &Place) -> Slot {
+        let log = LogFile::new(&place.log(&entry.rules.id));
+        let (told, told_life) = (Health::Waiting, Life::Down);
+        Slot { key, entry, main: None, last: None, since: None, outputs: Vec::new(), log, question: None, tries: 0, told, told_life, killed: false }
+    }
+}
+
+struct Group<'a> {
+    order: &'a Order,
+    voice: &'a Voice,
+    place: Place,
+    machine: Machine,
+    slots: Vec<Slot>,
+    serial: u64,
+    probes: Probes,
+    journal: Journal,
+    live: LiveLine,
+    finished: bool,
+    killed: bool,
+    late: Option<Error>,
+}
+
+/// Runs the group until a signal or a request stops it, or, where that is asked, until all of it is ready.
+///
+/// # Errors
+/// 75 when this group runs already; 65 to 78 for its file; 124 with each laggard named, when it was not ready in time.
+pub fn attend(order: &Order, voice: &Voice) -> Result<Status> {
+    let plan = Plan::read(&order.file)?;
+    let cannot = |cause: std::io::Error| Error::io("cannot run a group", &cause);
+    let signals = Signals::catch(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(cannot)?;
+    let place = Place::of(&order.file)?;
+    place.make()?;
+    let busy = || Error::new(Status::Busy, format!("cannot run {}: it runs already", order.file.display()));
+    let _lock = Lock::take(&place.lock()).map_err(cannot)?.ok_or_else(busy)?;
+    poll::raise_descriptor_limit();
+    child::adopt_orphans();
+    clear(&place, voice);
+    let mut lines = Lines::listen(&place.control())?;
+    let mut group = Group::new(order, voice, place, plan)?;
+    group.journal.note("begin", None, json!({ "pid": std::process::id(), "entries": group.slots.len() }));
+    group.run(&signals, &mut lines)?;
+    group.journal.note("done", None, json!({ "killed": group.killed }));
+    match group.late {
+        Some(error) => Err(error),
+        None => Ok(if group.killed { Status::No } else { Status::Done }),
+    }
+}
+
+fn mark(place: &Place) -> String {
+    format!("{MARK}={}", place.directory().display())
+}
+
+/// What a group that was killed has left: two of them must not run side by side.
+fn clear(place: &Place, voice: &Voice) {
+    let variable = mark(place);
+    let left = process::marked(&variable);
+    if left.is_empty() {
+        return;
+    }
+    voice.warn(format!("the last run was killed and left {} processes; stopping them", left.len()));
+    left.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
+    let until = Instant::now() + LEFTOVERS;
+    loop {
+        let left = process::marked(&variable);
+        if left.is_empty() {
+            return;
+        }
+        if Instant::now() >= until {
+            left.iter().for_each(|one| child::signal(*one, Signal::SIGKILL));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        child::reap();
+    }
+}
+
+impl<'a> Group<'a> {
+    fn new(order: &'a Order, voice: &'a Voice, place: Place, plan: Plan) -> Result<Group<'a>> {
+        let machine = Machine::new(plan.entries.iter().map(|entry| entry.rules.clone()).collect());
+        let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), LiveLine::new(order.live));
+        let slots: Vec<Slot> = plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
+        let serial = slots.len() as u64;
+        Ok(Group { order, voice, place, machine, slots, serial, probes, journal, live, finished: false, killed: false, late: None })
+    }
+
+    fn run(&mut self, signals: &Signals, lines: &mut Lines) -> Result<()> {
+        let limit = self.order.until_success.flatten().map(|limit| Instant::now() + limit);
+        self.happen(Event::Time);
+        while !self.finished {
+            self.sleep(signals, lines, limit)?;
+            for signal in signals.take() {
+                match signal {
+                    Signal::SIGTERM | Signal::SIGINT => self.stop(),
+                    Signal::SIGHUP => drop(self.reload()),
+                    _ => {}
+                }
+            }
+            self.reap();
+            for (of, said, soon) in self.probes.answers() {
+                if let Some(number) = self.number(of.0) {
+                    self.happen(Event::Probed(number, of.1, said, soon));
+                }
+            }
+            self.outputs();
+            lines.serve(&mut |line| self.reply(line));
+            self.happen(Event::Time);
+            self.sweep();
+            self.forget();
+            if self.order.until_success.is_some() && !self.machine.is_ending() {
+                if self.machine.all_ready() {
+                    self.stop();
+                } else if limit.is_some_and(|limit| Instant::now() >= limit) {
+                    let taken = span::show(self.order.until_success.flatten().unwrap_or_default());
+                    self.late = Some(Error::new(Status::TooLate, format!("timed out after {taken} waiting for {}", table::laggards(&self.machine))));
+                    self.stop();
+                }
+            }
+            self.live.show(&table::live(&self.machine));
+        }
+        self.live.clear();
+        // Whatever left its session and its parent is a child of ours by now.
+        let own: Vec<Identity> = Identity::of(Pid::own()).into_iter().collect();
+        child::members(&own, &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM));
+        let until = Instant::now() + Duration::from_secs(1);
+        while !child::members(&own, &[]).is_empty() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+            child::reap();
+        }
+        child::kill_trees(&own, &[]);
+        self.outputs();
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if !self.machine.is_ending() {
+            self.journal.note("stop", None, json!({}));
+        }
+        self.happen(Event::Stop);
+    }
+
+    fn number(&self, key: u64) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.key == key)
+    }
+
+    fn sleep(&self, signals: &Signals, lines: &Lines, limit: Option<Instant>) -> Result<()> {
+        let mut fds = vec![(signals.fd(), For::Reading), (self.probes.bell.fd(), For::Reading)];
+        fds.extend(lines.fds().into_iter().map(|fd| (fd, For::Reading)));
+        fds.extend(self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)));
+        // What a process left behind may be no child of ours, so nothing tells us when it is gone.
+        let sweeping = self.machine.entries().iter().any(|entry| matches!(entry.life, Life::Sweeping(..))).then(|| Instant::now() + Duration::from_millis(5));
+        let shown = self.live.visible().then(|| Instant::now() + Duration::from_millis(500));
+        let until = [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown].into_iter().flatten().min();
+        poll::wait(&fds, until).map(drop).map_err(|cause| Error::io("cannot wait", &cause))
+    }
+
+    fn happen(&mut self, event: Event) {
+        let mut queue = std::collections::VecDeque::from([event]);
+        while let Some(event) = queue.pop_front() {
+            for todo in self.machine.handle(Instant::now(), event) {
+                match todo {
+                    Do::Start(number, session) => queue.push_back(self.start(number, session)),
+                    Do::Tell(number) => self.tell(number),
+                    Do::Sweep(number) => {
+                        let main = self.slots[number].main.take();
+                        let rest = self.slots[number].last.map(|last| child::members(&[last], &[])).unwrap_or_default();
+                        rest.into_iter().filter(|one| Some(*one) != main).for_each(|one| child::signal(one, Signal::SIGTERM));
+                    }
+                    Do::Kill(number) => self.kill(number),
+                    Do::Probe(number, session) => self.probe(number, session),
+                    Do::Finish => self.finished = true,
+                }
+            }
+        }
+        self.tell_changes();
+    }
+
+    /// What has changed goes into the journal, and on to people.
+    fn tell_changes(&mut self) {
+        for (slot, entry) in self.slots.iter_mut().zip(self.machine.entries()) {
+            let pid = slot.main.map(|main| main.pid.number());
+            if self.journal.health(&mut slot.told, entry, pid) {
+                let message = entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
+                let text = format!("{}: {}{message}", entry.rules.id, entry.health.word());
+                if let Health::Failure(_) = entry.health { self.voice.note(text) } else { self.voice.step(text) }
+            }
+            if let (Life::Resting(until), true) = (entry.life, slot.told_life != entry.life) {
+                let delay = span::millis(until.saturating_duration_since(Instant::now()));
+                self.journal.note("restart", Some(&entry.rules.id), json!({ "delay_ms": delay, "failed_exits": entry.failed, "last": entry.last }));
+            }
+            slot.told_life = entry.life;
+        }
+    }
+
+    fn start(&mut self, number: usize, session: u64) -> Event {
+        match self.started(number) {
+            Ok(identity) => {
+                self.journal.note("start", Some(&self.slots[number].entry.rules.id), json!({ "pid": identity.pid.number(), "life": session }));
+                Event::Started(number, session)
+            }
+            Err(error) => Event::NotStarted(number, session, error.to_string()),
+        }
+    }
+
+    fn started(&mut self, number: usize) -> Result<Identity> {
+        let variable = (MARK.into(), self.place.directory().as_os_str().to_owned());
+        let slot = &mut self.slots[number];
+        let cannot = |cause: std::io::Error| Error::io("cannot read what it says", &cause);
+        let mut spec = slot.entry.spec()?;
+        let (reader, writer) = std::io::pipe().map_err(cannot)?;
+        poll::unblock(std::os::fd::AsFd::as_fd(&reader)).map_err(cannot)?;
+        let both = writer.try_clone().map_err(cannot)?;
+        // A job of a property list has files of its own.
+        let [stdin, stdout, stderr] = &mut spec.stdio;
+        stdin.get_or_insert_with(Stdio::null);
+        stdout.get_or_insert_with(|| writer.into());
+        stderr.get_or_insert_with(|| both.into());
+        spec.env.push(variable);
+        spec.env.push(("BAA_DAEMONS_ENTRY".into(), slot.entry.rules.id.clone().into()));
+        spec.ends_with_us = Some(Signal::SIGKILL);
+        let started = spec.start().map_err(|cause| Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause))))?;
+        slot.outputs.push(Output::new(reader));
+        (slot.main, slot.last, slot.since, slot.tries) = (Some(started.identity), Some(started.identity), Some(Instant::now()), 0);
+        slot.question = slot.entry.question()?;
+        Ok(started.identity)
+    }
+
+    /// The signal goes to the whole session's group, and to nobody else's.
+    fn tell(&mut self, number: usize) {
+        let slot = &mut self.slots[number];
+        let signal = slot.entry.stop_signal;
+        self.journal.note("stop", Some(&slot.entry.rules.id), json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.as_str() }));
+        if let Some(question) = slot.question.take() {
+            question.cancel();
+        }
+        slot.main.into_iter().for_each(|main| child::signal_group(main, signal));
+    }
+
+    fn kill(&mut self, number: usize) {
+        let slot = &mut self.slots[number];
+        let Some(last) = slot.last else { return };
+        if !std::mem::replace(&mut slot.killed, true) {
+            self.voice.warn(format!("{}: killing it", slot.entry.rules.id));
+            self.journal.note("kill", Some(&slot.entry.rules.id), json!({ "pid": last.pid.number() }));
+        }
+        self.killed = true;
+        child::kill_trees(&[last], &[]);
+    }
+
+    fn probe(&mut self, number: usize, session: u64) {
+        let slot = &mut self.slots[number];
+        if slot.entry.rules.kind == Kind::Check && slot.since.is_none() {
+            slot.since = Some(Instant::now());
+        }
+        if slot.question.is_none() {
+            slot.question = slot.entry.question().ok().flatten();
+        }
+        let Some(probe) = slot.question.clone() else { return };
+        slot.tries += 1;
+        let age = slot.since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.probes.ask(Question { of: (slot.key, session), probe, timeout: slot.entry.probe_timeout, age, tries: slot.tries });
+    }
+
+    fn reap(&mut self) {
+        for (pid, exit) in child::reap() {
+            let Some(number) = self.slots.iter().position(|slot| slot.main.is_some_and(|main| main.pid == pid)) else { continue };
+            self.slots[number].main = None;
+            if let Some(question) = self.slots[number].question.take() {
+                question.cancel();
+            }
+            self.slots[number].killed = false;
+            let session = self.machine.entries()[number].session;
+            let (code, signal) = match exit {
+                child::Exit::Code(code) => (Some(code), None),
+                child::Exit::Signal(signal) => (None, Some(crate::sys::signal::name(signal))),
+            };
+            self.journal.note("exit", Some(&self.slots[number].entry.rules.id), json!({ "pid": pid.number(), "code": code, "signal": signal }));
+            self.happen(Event::Exited(number, session, exit));
+        }
+    }
+
+    /// Looks what the dead have left, all at once where there is nothing.
+    fn sweep(&mut self) {
+        let sweeping: Vec<usize> = (0..self.slots.len()).filter(|number| matches!(self.machine.entries()[*number].life, Life::Sweeping(..))).collect();
+        let roots: Vec<Identity> = sweeping.iter().filter_map(|number| self.slots[*number].last).collect();
+        let clean = roots.is_empty() || child::members(&roots, &[]).is_empty();
+        for number in sweeping {
+            let last: Vec<Identity> = self.slots[number].last.into_iter().collect();
+            if clean || child::members(&last, &[]).is_empty() {
+                self.happen(Event::Swept(number));
+            }
+        }
+    }
+
+    fn outputs(&mut self) {
+        for slot in &mut self.slots {
+            let (log, id, echo) = (&mut slot.log, &slot.entry.rules.id, self.order.echo);
+            let mut each = |line: &[u8]| {
+                log.add(line);
+                if echo {
+                    let text = [id.as_bytes(), b" | ", line, b"\n"].concat();
+                    let _ = std::io::stdout().lock().write_all(&text);
+                }
+            };
+            slot.outputs.retain_mut(|output| output.read(&mut each));
+            // One that a daemonised grandchild holds open is left to it once the next life has begun.
+            while slot.outputs.len() > 2 {
+                slot.outputs.remove(0).end(&mut each);
+            }
+        }
+    }
+
+    fn reply(&mut self, line: &[u8]) -> String {
+        let answer = match Verb::parse(line) {
+            Ok(Verb::Status) => Ok(()),
+            Ok(Verb::Reload) => self.reload(),
+            Ok(Verb::StopAll) => {
+                if !self.machine.is_ending() {
+                    self.stop();
+                }
+                Ok(())
+            }
+            Ok(Verb::Start(id)) => self.told(&id, Event::Release),
+            Ok(Verb::Stop(id)) => self.told(&id, Event::Hold),
+            Ok(Verb::Restart(id)) => self.told(&id, Event::Bounce),
+            Err(why) => Err(Error::new(Status::Usage, why)),
+        };
+        match answer {
+            Ok(()) => self.status().to_string(),
+            Err(error) => json!({ "error": error.to_string(), "status": error.status.code() }).to_string(),
+        }
+    }
+
+    fn told(&mut self, id: &str, event: fn(usize) -> Event) -> Result<()> {
+        let number = self.machine.entries().iter().position(|entry| entry.rules.id == id && !entry.leaves());
+        let number = number.ok_or_else(|| Error::new(Status::Absent, format!("there is no entry '{}'", crate::words::error::brief(id))))?;
+        self.happen(event(number));
+        Ok(())
+    }
+
+    /// Reads the file again; where it is wrong nothing changes.
+    fn reload(&mut self) -> Result<()> {
+        let plan = Plan::read(&self.order.file).inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
+        let here = self.machine.entries().iter().zip(&self.slots);
+        let kept: Vec<Option<usize>> = plan
+            .entries
+            .iter()
+            .map(|new| here.clone().position(|(entry, slot)| !entry.leaves() && slot.entry.rules.id == new.rules.id && slot.entry.same(new)))
+            .collect();
+        let changed: Vec<&str> = plan.entries.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(entry, _)| entry.rules.id.as_str()).collect();
+        self.journal.note("reload", None, json!({ "changed": changed }));
+        self.voice.note(format!("reloaded: {} of {} entries are new or changed", changed.len(), plan.entries.len()));
+        let place = self.machine.reload(plan.entries.iter().map(|entry| entry.rules.clone()).collect(), &kept);
+        let count = self.machine.entries().len();
+        let mut slots: Vec<Option<Slot>> = (0..count).map(|_| None).collect();
+        for (at, entry) in plan.entries.into_iter().enumerate() {
+            self.serial += 1;
+            slots[at] = Some(Slot::new(self.serial, entry, &self.place));
+        }
+        for (number, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            let at = place[number];
+            if let Some(new) = slots[at].take() {
+                slot.entry = new.entry;
+            }
+            slots[at] = Some(slot);
+        }
+        self.slots = slots.into_iter().flatten().collect();
+        self.happen(Event::Time);
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        let stay = self.machine.forget();
+        if stay.len() < self.slots.len() {
+            let mut number = 0;
+            self.slots.retain(|_| {
+                number += 1;
+                stay.contains(&(number - 1))
+            });
+        }
+    }
+
+    fn status(&self) -> Value {
+        let entries: Vec<Value> = self
+            .machine
+            .entries()
+            .iter()
+            .zip(&self.slots)
+            .enumerate()
+            .filter(|(_, (entry, _))| !entry.leaves())
+            .map(|(number, (entry, slot))| {
+                let up = slot.main.and(slot.since).map(|since| span::millis(since.elapsed()));
+                json!({
+                    "id": entry.rules.id,
+                    "status": entry.health.word(),
+                    "message": entry.health.message(),
+                    "waits_for": if entry.health == Health::Waiting { self.machine.waits_for(number) } else { Vec::new() },
+                    "pid": slot.main.map(|main| main.pid.number()),
+                    "up_ms": up,
+                    "failed_exits": entry.failed,
+                    "last": entry.last,
+                    "next_start_ms": if let Life::Resting(until) = entry.life { Some(span::millis(until.saturating_duration_since(Instant::now()))) } else { None },
+                })
+            })
+            .collect();
+        json!({ "schema": "baa.daemons/1", "file": self.order.file, "pid": std::process::id(), "stopping": self.machine.is_ending(), "entries": entries })
+    }
+}

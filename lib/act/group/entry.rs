@@ -1,0 +1,209 @@
+//! An entry of a group: its rules, how it fares, what its process does.
+
+use crate::sys::child::Exit;
+use std::time::{Duration, Instant};
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A command that runs on.
+    Daemon,
+    /// A command that does its work and ends.
+    Oneshot,
+    /// A question, without a command.
+    Check,
+}
+
+/// When a command that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Never.
+    Never,
+    /// After any end but an exit with 0.
+    OnFailure,
+    /// Always.
+    Always,
+}
+
+/// The pauses between starts: `initial`, then `step` more each time, `cap` at most; anew after `reset_after` of health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// When at all.
+    pub when: When,
+    /// The first pause.
+    pub initial: Duration,
+    /// What is added each time.
+    pub step: Duration,
+    /// The longest.
+    pub cap: Duration,
+    /// What counts as health.
+    pub reset_after: Duration,
+}
+
+/// Between probes, by what the last one said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intervals {
+    /// Before the first success; `None` is as fast as it costs little.
+    pub starting: Option<Duration>,
+    /// While it says that it is loading.
+    pub loading: Duration,
+    /// After a success.
+    pub success: Duration,
+    /// After a failure.
+    pub failure: Duration,
+}
+
+/// When an entry counts as ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Between probes.
+    pub intervals: Intervals,
+    /// How long a failure is only a start, after each launch.
+    pub grace: Duration,
+    /// So many successes in a row make it ready.
+    pub successes: u32,
+    /// So many failures in a row make it not ready.
+    pub failures: u32,
+}
+
+/// All that the machine knows of an entry beforehand.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Its name.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// The numbers of those it needs.
+    pub needs: Vec<usize>,
+    /// Whether it runs on when what it needs fails.
+    pub ignores: bool,
+    /// When it is ready; a daemon without is ready when it runs.
+    pub ready: Option<Ready>,
+    /// When it is started again.
+    pub restart: Restart,
+    /// How long it may take to stop; zero is without end.
+    pub stop_timeout: Duration,
+}
+
+/// How an entry fares (facts A2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// For what it needs.
+    Waiting,
+    /// It has been started; what the last probe said, if it said anything.
+    Starting(Option<String>),
+    /// It says that it needs more time.
+    Loading(String),
+    /// It is ready, or done.
+    Success,
+    /// It is not, and why.
+    Failure(String),
+    /// It was stopped by hand.
+    Disabled,
+}
+
+impl Health {
+    /// Its word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Health::Waiting => "waiting",
+            Health::Starting(_) => "starting",
+            Health::Loading(_) => "loading",
+            Health::Success => "success",
+            Health::Failure(_) => "failure",
+            Health::Disabled => "disabled",
+        }
+    }
+
+    /// What there is to say about it.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Health::Starting(message) => message.as_deref(),
+            Health::Loading(message) | Health::Failure(message) => Some(message),
+            _ => None,
+        }
+    }
+}
+
+/// What the process of an entry does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// There is none.
+    Down,
+    /// There is none until then.
+    Resting(Instant),
+    /// It is being started.
+    Starting,
+    /// It runs; of a check, it is asked.
+    Up,
+    /// It was told to stop; it is killed then.
+    Stopping(Option<Instant>),
+    /// It is dead, and what it left goes, killed then. How it ended, if by itself.
+    Sweeping(Instant, Option<Exit>),
+    /// A oneshot that is done, or a command that is not started again.
+    Over,
+}
+
+/// An entry of the group.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What was known of it.
+    pub rules: Rules,
+    /// What its process does.
+    pub life: Life,
+    /// How it fares.
+    pub health: Health,
+    /// The number of its life.
+    pub session: u64,
+    /// How often it ended by itself, and not as it should.
+    pub failed: u32,
+    /// How it ended last.
+    pub last: Option<String>,
+    /// Those who must be down before it is told to stop.
+    pub(super) dependents: Vec<usize>,
+    /// Those who must be down before it starts: what it replaces.
+    pub(super) replaces: Vec<usize>,
+    pub(super) good: u32,
+    pub(super) bad: u32,
+    pub(super) launched: Option<Instant>,
+    pub(super) healthy: Option<Instant>,
+    pub(super) restarts: u32,
+    pub(super) probe: Option<Instant>,
+    pub(super) held: bool,
+    pub(super) bounced: bool,
+    pub(super) leaving: bool,
+}
+
+impl Entry {
+    pub(super) fn new(rules: Rules) -> Entry {
+        Entry {
+            rules,
+            life: Life::Down,
+            health: Health::Waiting,
+            session: 0,
+            failed: 0,
+            last: None,
+            dependents: Vec::new(),
+            replaces: Vec::new(),
+            good: 0,
+            bad: 0,
+            launched: None,
+            healthy: None,
+            restarts: 0,
+            probe: None,
+            held: false,
+            bounced: false,
+            leaving: false,
+        }
+    }
+
+    /// Whether there is a process of it, or something that one has left.
+    pub fn alive(&self) -> bool {
+        matches!(self.life, Life::Starting | Life::Up | Life::Stopping(_) | Life::Sweeping(..))
+    }
+
+    /// Whether it is only there until it is down: a reload has taken it out.
+    pub fn leaves(&self) -> bool {
+        self.leaving
+    }
+}

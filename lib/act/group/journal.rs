@@ -1,0 +1,40 @@
+//! What happened to a group, a line of JSON each.
+
+use crate::act::group::entry::{Entry, Health, Life};
+use crate::act::group::output::LogFile;
+use crate::words::stamp;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// The journal.
+pub(super) struct Journal(LogFile);
+
+impl Journal {
+    /// The one at `path`.
+    pub(super) fn new(path: &Path) -> Journal {
+        Journal(LogFile::new(path))
+    }
+
+    /// Notes an event of an entry, or of the group, with `more` to say.
+    pub(super) fn note(&mut self, event: &str, id: Option<&str>, more: Value) {
+        let mut line = json!({ "ts": stamp::millis(SystemTime::now()), "ev": event });
+        id.iter().for_each(|id| line["id"] = json!(id));
+        if let Value::Object(more) = more {
+            more.into_iter().for_each(|(key, value)| line[&key] = value);
+        }
+        self.0.add(line.to_string().as_bytes());
+    }
+
+    /// Notes how an entry fares, where it has changed since `before`.
+    pub(super) fn health(&mut self, before: &mut Health, entry: &Entry, pid: Option<i32>) -> bool {
+        if *before == entry.health {
+            return false;
+        }
+        *before = entry.health.clone();
+        let resting = matches!(entry.life, Life::Resting(_));
+        let more = json!({ "result": entry.health.word(), "message": entry.health.message(), "pid": pid, "failed_exits": entry.failed, "resting": resting });
+        self.note("state", Some(&entry.rules.id), more);
+        true
+    }
+}

@@ -1,0 +1,403 @@
+//! What a group does: a pure machine that is fed with the time and with what happened, and says what to do.
+//!
+//! An entry runs while all that it needs is a success, and is stopped when that is over: its dependents first. What comes of an older life of an
+//! entry bears that life's number, and is not listened to.
+
+use crate::act::group::entry::{Entry, Health, Kind, Life, Restart, Rules, When};
+use crate::sys::child::Exit;
+use std::time::{Duration, Instant};
+
+/// After a process ended, its leftovers get no longer than this to follow it.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Between two kills of what does not die.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What a probe said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Ready.
+    Ready,
+    /// More time is needed.
+    Loading(String),
+    /// Not ready, and why.
+    Not(String),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Begin, or time went by.
+    Time,
+    /// The entry's process of this life runs.
+    Started(usize, u64),
+    /// It could not be started.
+    NotStarted(usize, u64, String),
+    /// It ended.
+    Exited(usize, u64, Exit),
+    /// Nothing of it is left.
+    Swept(usize),
+    /// A probe of this life has answered; how soon the next one may be, where none is set.
+    Probed(usize, u64, Said, Duration),
+    /// All shall stop; said again, without mercy.
+    Stop,
+    /// The entry shall be down until it is told otherwise.
+    Hold(usize),
+    /// It may run again.
+    Release(usize),
+    /// It shall be stopped and started, and what needs it.
+    Bounce(usize),
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Do {
+    /// Start the entry, under this life's number.
+    Start(usize, u64),
+    /// Tell it to stop.
+    Tell(usize),
+    /// Tell what it left behind to stop.
+    Sweep(usize),
+    /// Kill all of it.
+    Kill(usize),
+    /// Ask how it fares.
+    Probe(usize, u64),
+    /// All is down: end.
+    Finish,
+}
+
+/// The group.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub(super) entries: Vec<Entry>,
+    ending: bool,
+    finished: bool,
+}
+
+impl Machine {
+    /// A group in which nothing runs. `needs` name entries by their places.
+    pub fn new(rules: Vec<Rules>) -> Machine {
+        let mut machine = Machine { entries: rules.into_iter().map(Entry::new).collect(), ending: false, finished: false };
+        machine.link();
+        machine
+    }
+
+    pub(super) fn link(&mut self) {
+        for number in 0..self.entries.len() {
+            for need in self.entries[number].rules.needs.clone() {
+                if !self.entries[need].dependents.contains(&number) {
+                    self.entries[need].dependents.push(number);
+                }
+            }
+        }
+    }
+
+    /// The entries.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether all were told to stop.
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// Whether every entry is ready, or done.
+    pub fn all_ready(&self) -> bool {
+        self.entries.iter().all(|entry| entry.health == Health::Success)
+    }
+
+    /// What an entry waits for.
+    pub fn waits_for(&self, number: usize) -> Vec<&str> {
+        let needs = self.entries[number].rules.needs.iter();
+        needs.filter(|need| self.entries[**need].health != Health::Success).map(|need| self.entries[*need].rules.id.as_str()).collect()
+    }
+
+    /// When `Event::Time` is due.
+    pub fn wake(&self) -> Option<Instant> {
+        let life = |entry: &Entry| match entry.life {
+            Life::Resting(until) | Life::Stopping(Some(until)) | Life::Sweeping(until, _) => Some(until),
+            _ => None,
+        };
+        self.entries.iter().flat_map(|entry| [life(entry), entry.probe.filter(|_| entry.life == Life::Up)]).flatten().min()
+    }
+
+    /// Takes an event; says what to do, in order.
+    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
+        let mut todo = Vec::new();
+        if self.finished {
+            return todo;
+        }
+        match event {
+            Event::Time => {}
+            Event::Started(number, session) => self.started(now, number, session),
+            Event::NotStarted(number, session, why) => {
+                if self.is(number, session) && self.entries[number].life == Life::Starting {
+                    self.crashed(now, number, why);
+                }
+            }
+            Event::Exited(number, session, exit) => {
+                if self.is(number, session) {
+                    self.exited(now, number, exit, &mut todo);
+                }
+            }
+            Event::Swept(number) => self.swept(now, number),
+            Event::Probed(number, session, said, soon) => {
+                if self.is(number, session) && self.entries[number].life == Life::Up {
+                    self.probed(now, number, said, soon);
+                }
+            }
+            Event::Stop if self.ending => {
+                let alive = (0..self.entries.len()).filter(|number| self.entries[*number].alive());
+                todo.extend(alive.map(Do::Kill));
+            }
+            Event::Stop => self.ending = true,
+            Event::Hold(number) => self.entries[number].held = true,
+            Event::Release(number) => self.entries[number].held = false,
+            Event::Bounce(number) => {
+                self.entries[number].held = false;
+                self.bounce(number);
+            }
+        }
+        self.time(now, &mut todo);
+        self.settle(now, &mut todo);
+        todo
+    }
+
+    fn is(&self, number: usize, session: u64) -> bool {
+        self.entries[number].session == session
+    }
+
+    pub(super) fn bounce(&mut self, number: usize) {
+        let entry = &mut self.entries[number];
+        entry.bounced = true;
+        if let Life::Resting(_) | Life::Over = entry.life {
+            entry.life = Life::Down;
+            entry.restarts = 0;
+        }
+    }
+
+    fn started(&mut self, now: Instant, number: usize, session: u64) {
+        let entry = &mut self.entries[number];
+        if entry.session == session && entry.life == Life::Starting {
+            entry.life = Life::Up;
+            if entry.rules.ready.is_some() {
+                entry.probe = Some(now);
+            } else if entry.rules.kind == Kind::Daemon {
+                entry.health = Health::Success;
+                entry.healthy = Some(now);
+            }
+        }
+    }
+
+    fn exited(&mut self, now: Instant, number: usize, exit: Exit, todo: &mut Vec<Do>) {
+        let entry = &mut self.entries[number];
+        entry.probe = None;
+        entry.last = Some(exit.to_string());
+        let by_itself = match entry.life {
+            Life::Stopping(_) => None,
+            Life::Starting | Life::Up => Some(exit),
+            _ => return,
+        };
+        let limit = if entry.rules.stop_timeout.is_zero() { SWEEP } else { entry.rules.stop_timeout.min(SWEEP) };
+        entry.life = Life::Sweeping(now + limit, by_itself);
+        if by_itself.is_some() && !(entry.rules.kind == Kind::Oneshot && exit.success()) {
+            // Its dependents need not wait for what it has left.
+            entry.health = Health::Failure(exit.to_string());
+        }
+        todo.push(Do::Sweep(number));
+    }
+
+    fn swept(&mut self, now: Instant, number: usize) {
+        let entry = &mut self.entries[number];
+        match entry.life {
+            Life::Sweeping(_, None) => {
+                entry.life = Life::Down;
+                entry.restarts = 0;
+                entry.health = Health::Waiting;
+            }
+            Life::Sweeping(_, Some(exit)) if entry.rules.kind == Kind::Oneshot && exit.success() => {
+                entry.life = Life::Over;
+                entry.health = Health::Success;
+            }
+            Life::Sweeping(_, Some(exit)) if exit.success() && entry.rules.restart.when != When::Always => {
+                entry.life = Life::Over;
+                entry.health = Health::Failure(exit.to_string());
+            }
+            Life::Sweeping(_, Some(exit)) => self.crashed(now, number, exit.to_string()),
+            _ => {}
+        }
+    }
+
+    /// It ended by itself, or did not start, and is not done.
+    fn crashed(&mut self, now: Instant, number: usize, why: String) {
+        let entry = &mut self.entries[number];
+        entry.failed += 1;
+        entry.last = Some(why.clone());
+        entry.health = Health::Failure(why);
+        let Restart { when, initial, step, cap, reset_after } = entry.rules.restart;
+        if entry.healthy.take().is_some_and(|since| now.saturating_duration_since(since) >= reset_after) {
+            entry.restarts = 0;
+        }
+        if when == When::Never {
+            entry.life = Life::Over;
+            return;
+        }
+        entry.life = Life::Resting(now + (initial + step.saturating_mul(entry.restarts)).min(cap.max(initial)));
+        entry.restarts += 1;
+    }
+
+    fn probed(&mut self, now: Instant, number: usize, said: Said, soon: Duration) {
+        let entry = &mut self.entries[number];
+        let Some(ready) = entry.rules.ready else { return };
+        let was = entry.health == Health::Success;
+        match said {
+            Said::Ready => {
+                (entry.good, entry.bad) = (entry.good + 1, 0);
+                if entry.good >= ready.successes {
+                    entry.health = Health::Success;
+                    entry.healthy.get_or_insert(now);
+                }
+            }
+            Said::Loading(message) => {
+                (entry.good, entry.bad) = (0, 0);
+                entry.health = Health::Loading(message);
+                entry.healthy = None;
+            }
+            Said::Not(message) => {
+                (entry.good, entry.bad) = (0, entry.bad + 1);
+                if !was || entry.bad >= ready.failures {
+                    entry.healthy = None;
+                    let young = entry.launched.is_some_and(|launched| now.saturating_duration_since(launched) <= ready.grace);
+                    entry.health = if young && !was { Health::Starting(Some(message)) } else { Health::Failure(message) };
+                }
+            }
+        }
+        let pause = match &entry.health {
+            // A failure that does not count yet is looked into soon.
+            Health::Success if entry.bad > 0 => ready.intervals.failure,
+            Health::Success => ready.intervals.success,
+            Health::Loading(_) => ready.intervals.loading,
+            Health::Failure(_) => ready.intervals.failure,
+            _ => ready.intervals.starting.unwrap_or(soon),
+        };
+        entry.probe = Some(now + pause);
+    }
+
+    fn time(&mut self, now: Instant, todo: &mut Vec<Do>) {
+        for (number, entry) in self.entries.iter_mut().enumerate() {
+            match &mut entry.life {
+                Life::Stopping(Some(until)) | Life::Sweeping(until, _) if now >= *until => {
+                    // A kill that did not reach everything is repeated.
+                    *until = now + AGAIN;
+                    todo.push(Do::Kill(number));
+                }
+                Life::Up if entry.probe.is_some_and(|due| now >= due) => {
+                    entry.probe = None;
+                    todo.push(Do::Probe(number, entry.session));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether each entry is to run, given that needs come before those who have them: what needs something that is to stop is to stop too.
+    fn wanted(&self) -> Vec<bool> {
+        let mut wanted = Vec::with_capacity(self.entries.len());
+        for entry in &self.entries {
+            let met = entry.rules.needs.iter().all(|need| wanted[*need] && self.entries[*need].health == Health::Success);
+            let itself = !self.ending && !entry.held && !entry.bounced && !entry.leaving;
+            wanted.push(itself && (met || (entry.rules.ignores && entry.alive())));
+        }
+        wanted
+    }
+
+    /// Whether something that needs an entry, be it through others that are down or done, is still to stop before it.
+    fn awaited(&self, wanted: &[bool]) -> Vec<bool> {
+        let mut awaited = vec![false; self.entries.len()];
+        loop {
+            let mut changed = false;
+            for number in (0..self.entries.len()).rev() {
+                let by = |one: &usize| awaited[*one] || (self.entries[*one].alive() && !wanted[*one]);
+                if !awaited[number] && self.entries[number].dependents.iter().any(by) {
+                    awaited[number] = true;
+                    changed = true;
+                }
+            }
+            if !changed {
+                return awaited;
+            }
+        }
+    }
+
+    /// Draws all consequences: starts what may run, tells to stop what may not, dependents first.
+    fn settle(&mut self, now: Instant, todo: &mut Vec<Do>) {
+        loop {
+            let (mut changed, wanted) = (false, self.wanted());
+            let awaited = self.awaited(&wanted);
+            for (number, awaited) in awaited.into_iter().enumerate() {
+                changed |= self.settle_one(now, number, &wanted, !awaited, todo);
+            }
+            if !changed {
+                break;
+            }
+        }
+        if self.ending && !self.entries.iter().any(Entry::alive) {
+            self.finished = true;
+            todo.push(Do::Finish);
+        }
+    }
+
+    fn settle_one(&mut self, now: Instant, number: usize, all: &[bool], free: bool, todo: &mut Vec<Do>) -> bool {
+        let wanted = all[number];
+        let met = self.entries[number].rules.needs.iter().all(|need| all[*need] && self.entries[*need].health == Health::Success);
+        let replaced = self.entries[number].replaces.iter().all(|one| !self.entries[*one].alive());
+        let entry = &mut self.entries[number];
+        let before = (entry.life, entry.health.clone(), entry.bounced);
+        // What it needs may be back before its turn has come to stop; it goes all the same, for it knew the life that is over.
+        entry.bounced |= matches!(entry.life, Life::Starting | Life::Up) && !wanted;
+        match entry.life {
+            Life::Down if wanted && replaced => start(now, number, entry, todo),
+            Life::Resting(until) if wanted && now >= until => start(now, number, entry, todo),
+            // What was done was done for a life of its needs that is over.
+            Life::Resting(_) | Life::Over if !met || entry.held || entry.leaving => {
+                entry.life = Life::Down;
+                entry.restarts = 0;
+            }
+            Life::Starting | Life::Up if !wanted && free => {
+                entry.probe = None;
+                entry.healthy = None;
+                if entry.rules.kind == Kind::Check {
+                    entry.life = Life::Down;
+                } else if entry.life == Life::Up {
+                    let limit = entry.rules.stop_timeout;
+                    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
+                    todo.push(Do::Tell(number));
+                }
+                // One that is told to stop is ready no more.
+                if entry.life != Life::Starting {
+                    entry.health = Health::Waiting;
+                }
+            }
+            _ => {}
+        }
+        if entry.life == Life::Down {
+            entry.bounced = false;
+            entry.health = if entry.held { Health::Disabled } else { Health::Waiting };
+        }
+        (entry.life, entry.health.clone(), entry.bounced) != before
+    }
+}
+
+fn start(now: Instant, number: usize, entry: &mut Entry, todo: &mut Vec<Do>) {
+    entry.session += 1;
+    (entry.good, entry.bad, entry.launched) = (0, 0, Some(now));
+    entry.health = Health::Starting(None);
+    if entry.rules.kind == Kind::Check {
+        entry.life = Life::Up;
+        entry.probe = None;
+        todo.push(Do::Probe(number, entry.session));
+    } else {
+        entry.life = Life::Starting;
+        todo.push(Do::Start(number, entry.session));
+    }
+}

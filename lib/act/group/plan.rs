@@ -1,0 +1,400 @@
+//! A group as its file says: read once, checked whole before anything starts.
+
+use crate::act::group::entry::{Intervals, Kind, Ready, Restart, Rules, When};
+use crate::probe::Probe;
+use crate::probe::demand::Demand;
+use crate::service::job::Job;
+use crate::service::recipe::Recipe;
+use crate::service::target::{self, HttpOptions};
+use crate::sys::child::{Signal, Spec};
+use crate::sys::file;
+use crate::sys::user::{self, Credentials};
+use crate::words::error::{Error, Result, brief};
+use crate::words::exit::Status;
+use crate::words::span;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest file of a group.
+const LIMIT: u64 = 16 * 1024 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    daemon: Vec<EntryText>,
+    #[serde(default)]
+    oneshot: Vec<EntryText>,
+    #[serde(default)]
+    check: Vec<EntryText>,
+}
+
+/// A table of the file. Which keys make sense for which kind is checked afterwards, with a better word than serde has.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct EntryText {
+    id: String,
+    command: Option<Vec<String>>,
+    job: Option<PathBuf>,
+    #[serde(default)]
+    requires: Vec<String>,
+    ready: Option<ReadyText>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    cwd: Option<PathBuf>,
+    user: Option<String>,
+    #[serde(alias = "stop_signal")]
+    stop_signal: Option<String>,
+    #[serde(alias = "stop_timeout")]
+    stop_timeout: Option<Span>,
+    restart: Option<RestartText>,
+    #[serde(alias = "on_dependency_failure")]
+    on_dependency_failure: Option<OnFailure>,
+}
+
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ReadyText {
+    probe: String,
+    timeout: Option<Span>,
+    #[serde(default)]
+    interval: IntervalText,
+    grace: Option<Span>,
+    #[serde(alias = "success_threshold")]
+    success_threshold: Option<u32>,
+    #[serde(alias = "failure_threshold")]
+    failure_threshold: Option<u32>,
+}
+
+#[derive(Clone, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct IntervalText {
+    starting: Option<Span>,
+    loading: Option<Span>,
+    success: Option<Span>,
+    failure: Option<Span>,
+}
+
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum RestartText {
+    Word(WhenText),
+    Table(RestartTable),
+}
+
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RestartTable {
+    policy: Option<WhenText>,
+    initial: Option<Span>,
+    step: Option<Span>,
+    cap: Option<Span>,
+    #[serde(alias = "reset_after")]
+    reset_after: Option<Span>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum WhenText {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum OnFailure {
+    Stop,
+    Ignore,
+}
+
+/// A span of time: `"1m30s"`, or a number of seconds.
+#[derive(Clone, Copy, Deserialize, PartialEq)]
+#[serde(try_from = "SpanText")]
+struct Span(Duration);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SpanText {
+    Text(String),
+    Seconds(f64),
+}
+
+impl TryFrom<SpanText> for Span {
+    type Error = String;
+
+    fn try_from(text: SpanText) -> std::result::Result<Span, String> {
+        let text = match text {
+            SpanText::Text(text) => text,
+            SpanText::Seconds(seconds) => seconds.to_string(),
+        };
+        span::parse(&text).map(Span)
+    }
+}
+
+/// An entry, checked.
+pub struct Entry {
+    /// What the machine knows of it.
+    pub rules: Rules,
+    /// What is started; `None` for a check.
+    recipe: Option<Recipe>,
+    env: BTreeMap<String, String>,
+    cwd: Option<PathBuf>,
+    user: Option<Credentials>,
+    /// What ends it.
+    pub stop_signal: Signal,
+    /// How long an answer to a probe may take.
+    pub probe_timeout: Duration,
+    /// As it stands in the file, to be compared at a reload.
+    text: EntryText,
+}
+
+impl Entry {
+    /// The start of one instance.
+    ///
+    /// # Errors
+    /// As `Recipe::spec`.
+    pub fn spec(&self) -> Result<Spec> {
+        let recipe = self.recipe.as_ref().ok_or_else(|| Error::bug("a check has no command"))?;
+        let mut spec = recipe.spec()?;
+        spec.env.extend(self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
+        if let Some(cwd) = &self.cwd {
+            spec.dir = Some(cwd.clone());
+        }
+        if let Some(user) = &self.user {
+            spec.user = Some(user.clone());
+        }
+        Ok(spec)
+    }
+
+    /// A question of how it fares, for one life of it: one that was cancelled is asked no more.
+    ///
+    /// # Errors
+    /// As `target::parse`.
+    pub fn question(&self) -> Result<Option<Arc<dyn Probe>>> {
+        self.text.ready.as_ref().map(|ready| question(&ready.probe)).transpose()
+    }
+
+    /// Whether `other` says the same of it.
+    pub fn same(&self, other: &Entry) -> bool {
+        let ordered = |text: &EntryText| {
+            let mut text = text.clone();
+            text.requires.sort();
+            text
+        };
+        self.rules.kind == other.rules.kind && ordered(&self.text) == ordered(&other.text)
+    }
+}
+
+/// A group, checked: every need is met by an entry, and none needs itself.
+pub struct Plan {
+    /// The entries, each after those it needs.
+    pub entries: Vec<Entry>,
+}
+
+impl Plan {
+    /// Reads the file of a group. Paths in it are relative to its directory.
+    ///
+    /// # Errors
+    /// 66, 74, 77 where it cannot be read; 65 where it is no TOML of this kind; 78 where what it says makes no sense.
+    pub fn read(path: &Path) -> Result<Plan> {
+        let bytes = file::read(path, LIMIT).map_err(|cause| Error::io(format!("cannot read {}", path.display()), &cause))?;
+        let name = path.display();
+        let text = String::from_utf8(bytes).map_err(|_| Error::new(Status::Malformed, format!("{name} is not UTF-8")))?;
+        let document: Document = toml::from_str(&text).map_err(|error| malformed(&name.to_string(), &text, &error))?;
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let wrong = |why: String| Error::new(Status::BadConfig, format!("{name}: {why}"));
+        let all = [(Kind::Daemon, document.daemon), (Kind::Oneshot, document.oneshot), (Kind::Check, document.check)];
+        let texts: Vec<(Kind, EntryText)> = all.into_iter().flat_map(|(kind, texts)| texts.into_iter().map(move |text| (kind, text))).collect();
+        if texts.is_empty() {
+            return Err(wrong("there is no [[daemon]], [[oneshot]] or [[check]] in it".to_owned()));
+        }
+        let order = order(&texts).map_err(wrong)?;
+        let place = |id: &String| order.iter().position(|number| texts[*number].1.id == *id).unwrap_or(0);
+        let entries = order.iter().map(|number| {
+            let (kind, text) = &texts[*number];
+            let needs = text.requires.iter().map(place).collect();
+            entry(*kind, text, needs, beside).map_err(|error| error.context(format!("{name}: entry '{}'", text.id)))
+        });
+        Ok(Plan { entries: entries.collect::<Result<_>>()? })
+    }
+
+    /// The waves in which they start: each needs only what is in those before.
+    pub fn waves(&self) -> Vec<Vec<usize>> {
+        let mut depth = vec![0; self.entries.len()];
+        let mut waves: Vec<Vec<usize>> = Vec::new();
+        for (number, entry) in self.entries.iter().enumerate() {
+            depth[number] = entry.rules.needs.iter().map(|need| depth[*need] + 1).max().unwrap_or(0);
+            if waves.len() <= depth[number] {
+                waves.push(Vec::new());
+            }
+            waves[depth[number]].push(number);
+        }
+        waves
+    }
+
+    /// The waves in which they stop: none is needed by what is in those after.
+    pub fn stop_waves(&self) -> Vec<Vec<usize>> {
+        let mut depth = vec![0; self.entries.len()];
+        for (number, entry) in self.entries.iter().enumerate().rev() {
+            for need in &entry.rules.needs {
+                depth[*need] = depth[*need].max(depth[number] + 1);
+            }
+        }
+        let last = depth.iter().max().map_or(0, |last| last + 1);
+        (0..last).map(|wave| (0..depth.len()).filter(|number| depth[*number] == wave).collect()).collect()
+    }
+}
+
+/// A line for what toml says in several.
+fn malformed(name: &str, text: &str, error: &toml::de::Error) -> Error {
+    let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+    let at = line.map(|line| format!(":{line}")).unwrap_or_default();
+    Error::new(Status::Malformed, format!("{name}{at}: {}", brief(error.message())))
+}
+
+/// The numbers of the entries, each after those it needs; otherwise in the order of the file.
+fn order(texts: &[(Kind, EntryText)]) -> std::result::Result<Vec<usize>, String> {
+    let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    for (number, (_, text)) in texts.iter().enumerate() {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
+        if text.id.is_empty() {
+            return Err("an entry has an empty id".to_owned());
+        }
+        if text.id.len() > 128 || !text.id.bytes().all(good) || text.id.starts_with(['.', '-']) {
+            return Err(format!("'{}' is no id: letters, digits, '.', '_', '@' and '-', 128 at most", brief(&text.id)));
+        }
+        if numbers.insert(&text.id, number).is_some() {
+            return Err(format!("duplicate id '{}'", text.id));
+        }
+    }
+    for (_, text) in texts {
+        for need in &text.requires {
+            if !numbers.contains_key(need.as_str()) {
+                return Err(format!("entry '{}' requires '{}', which is not there", text.id, brief(need)));
+            }
+        }
+    }
+    // Depth first, without recursion: a chain may be long.
+    let (mut sorted, mut done, mut open) = (Vec::new(), vec![false; texts.len()], vec![false; texts.len()]);
+    for first in 0..texts.len() {
+        let mut path: Vec<(usize, usize)> = if done[first] { Vec::new() } else { vec![(first, 0)] };
+        while let Some((number, next)) = path.last_mut() {
+            let here = *number;
+            open[here] = true;
+            match texts[here].1.requires.get(*next) {
+                Some(need) => {
+                    *next += 1;
+                    let need = numbers.get(need.as_str()).copied().unwrap_or(here);
+                    if open[need] {
+                        let from = path.iter().position(|(number, _)| *number == need).unwrap_or(0);
+                        let ids: Vec<&str> = path[from..].iter().map(|(number, _)| *number).chain([need]).map(|number| texts[number].1.id.as_str()).collect();
+                        return Err(format!("a cycle: {}", ids.join(" requires ")));
+                    }
+                    if !done[need] {
+                        path.push((need, 0));
+                    }
+                }
+                None => {
+                    (done[here], open[here]) = (true, false);
+                    sorted.push(here);
+                    path.pop();
+                }
+            }
+        }
+    }
+    Ok(sorted)
+}
+
+fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Result<Entry> {
+    let wrong = |why: &str| Error::new(Status::BadConfig, why.to_owned());
+    let recipe = match (kind, &text.command, &text.job) {
+        (Kind::Check, None, None) => None,
+        (Kind::Check, ..) => return Err(wrong("a check has no command")),
+        (_, Some(words), None) if !words.is_empty() => Some(Recipe::Command(words.iter().map(OsString::from).collect())),
+        (_, None, Some(path)) => {
+            let job = Job::read(&beside.join(path))?;
+            job.check(&job.label)?;
+            Some(Recipe::Job(Box::new(job)))
+        }
+        _ => return Err(wrong("it needs a command, or the job of a property list, and not both")),
+    };
+    if kind == Kind::Check && text.ready.is_none() {
+        return Err(wrong("a check needs ready.probe"));
+    }
+    if kind == Kind::Oneshot && text.ready.is_some() {
+        return Err(wrong("a oneshot is ready when it has exited with 0; it takes no ready"));
+    }
+    let ready = text.ready.as_ref();
+    let probe_timeout = ready.and_then(|ready| ready.timeout).map_or(Duration::from_secs(10), |span| span.0);
+    if probe_timeout.is_zero() {
+        return Err(wrong("ready.timeout must be more than 0"));
+    }
+    ready.map(|ready| question(&ready.probe)).transpose()?;
+    let stop_signal = match &text.stop_signal {
+        Some(name) => {
+            let full = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
+            full.parse().map_err(|_| wrong(&format!("'{}' is no signal", brief(name))))?
+        }
+        None => Signal::SIGTERM,
+    };
+    let user = match &text.user {
+        Some(name) => {
+            let found = user::named(name).map_err(|cause| Error::io("cannot read the user database", &cause))?;
+            Some(found.ok_or_else(|| wrong(&format!("no user '{}'", brief(name))))?)
+        }
+        None => None,
+    };
+    let rules = Rules {
+        id: text.id.clone(),
+        kind,
+        needs,
+        ignores: text.on_dependency_failure == Some(OnFailure::Ignore),
+        ready: ready.map(ready_rules),
+        restart: restart(kind, text.restart.as_ref()),
+        stop_timeout: text.stop_timeout.map_or(Duration::from_secs(60), |span| span.0),
+    };
+    if rules.ready.as_ref().is_some_and(|ready| ready.successes == 0 || ready.failures == 0) {
+        return Err(wrong("a threshold must be 1 or more"));
+    }
+    let cwd = text.cwd.as_ref().map(|cwd| beside.join(cwd));
+    Ok(Entry { rules, recipe, env: text.env.clone(), cwd, user, stop_signal, probe_timeout, text: text.clone() })
+}
+
+fn question(probe: &str) -> Result<Arc<dyn Probe>> {
+    Ok(target::parse(probe.as_ref(), &HttpOptions::default(), &Demand::default())?.probe)
+}
+
+fn ready_rules(text: &ReadyText) -> Ready {
+    let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
+    let IntervalText { starting, loading, success, failure } = &text.interval;
+    Ready {
+        intervals: Intervals { starting: starting.map(|span| span.0), loading: or(*loading, 30), success: or(*success, 30), failure: or(*failure, 1) },
+        grace: or(text.grace, 10),
+        successes: text.success_threshold.unwrap_or(1),
+        failures: text.failure_threshold.unwrap_or(3),
+    }
+}
+
+fn restart(kind: Kind, text: Option<&RestartText>) -> Restart {
+    let none = RestartTable { policy: None, initial: None, step: None, cap: None, reset_after: None };
+    let table = match text {
+        None => none,
+        Some(RestartText::Word(word)) => RestartTable { policy: Some(*word), ..none },
+        Some(RestartText::Table(table)) => table.clone(),
+    };
+    let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
+    let when = match table.policy {
+        Some(WhenText::Never) => When::Never,
+        Some(WhenText::OnFailure) => When::OnFailure,
+        Some(WhenText::Always) => When::Always,
+        // A oneshot that has done its work is done.
+        None if kind == Kind::Oneshot => When::OnFailure,
+        None => When::Always,
+    };
+    Restart { when, initial: or(table.initial, 0), step: or(table.step, 1), cap: or(table.cap, 30), reset_after: or(table.reset_after, 60) }
+}

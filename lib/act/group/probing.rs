@@ -1,0 +1,115 @@
+//! Probes, asked aside: a question that hangs costs a thread until its time is over, and holds up nobody else.
+
+use crate::act::group::machine::Said;
+use crate::probe::pace::{self, Moment};
+use crate::probe::{Cost, Probe};
+use crate::sys::signal::Bell;
+use crate::words::error::{Error, Result};
+use crate::words::failure::Failure;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many may hang at once.
+const THREADS: usize = 256;
+/// What a thread needs: a probe resolves names and speaks TLS.
+const STACK: usize = 512 * 1024;
+
+/// A question to ask.
+pub(super) struct Question {
+    /// Of whom: the slot and its life.
+    pub(super) of: (u64, u64),
+    /// The question.
+    pub(super) probe: Arc<dyn Probe>,
+    /// How long its answer may take.
+    pub(super) timeout: Duration,
+    /// How long this life has lasted, and how often it was asked.
+    pub(super) age: Duration,
+    /// How often it was asked before.
+    pub(super) tries: u32,
+}
+
+/// An answer: of whom, what it said, and how soon it may be asked again.
+pub(super) type Reply = ((u64, u64), Said, Duration);
+
+/// Those who ask.
+pub(super) struct Probes {
+    queue: Sender<Question>,
+    waiting: Arc<Mutex<Receiver<Question>>>,
+    replies: Receiver<Reply>,
+    reply: Sender<Reply>,
+    pub(super) bell: Arc<Bell>,
+    /// Questions that nobody has begun with, less the threads that have nothing to do, plus the threads.
+    open: Arc<AtomicUsize>,
+    threads: usize,
+}
+
+impl Probes {
+    /// Nobody yet.
+    ///
+    /// # Errors
+    /// Those of pipe(2).
+    pub(super) fn new() -> Result<Probes> {
+        let (queue, waiting) = channel();
+        let (reply, replies) = channel();
+        let bell = Arc::new(Bell::new().map_err(|cause| Error::io("cannot ask probes", &cause))?);
+        Ok(Probes { queue, waiting: Arc::new(Mutex::new(waiting)), replies, reply, bell, open: Arc::new(AtomicUsize::new(0)), threads: 0 })
+    }
+
+    /// Asks; the answer rings the bell.
+    pub(super) fn ask(&mut self, question: Question) {
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        let _ = self.queue.send(question);
+        if open > self.threads && self.threads < THREADS {
+            let (waiting, reply, bell, open) = (Arc::clone(&self.waiting), self.reply.clone(), Arc::clone(&self.bell), Arc::clone(&self.open));
+            let work = move || {
+                while let Some(question) = next(&waiting) {
+                    let answer = answer(&question);
+                    open.fetch_sub(1, Ordering::SeqCst);
+                    if reply.send(answer).is_err() {
+                        return;
+                    }
+                    bell.ring();
+                }
+            };
+            if std::thread::Builder::new().stack_size(STACK).spawn(work).is_ok() {
+                self.threads += 1;
+            }
+        }
+    }
+
+    /// The answers that have come.
+    pub(super) fn answers(&self) -> Vec<Reply> {
+        self.bell.silence();
+        self.replies.try_iter().collect()
+    }
+}
+
+fn next(waiting: &Mutex<Receiver<Question>>) -> Option<Question> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn answer(question: &Question) -> Reply {
+    let began = Instant::now();
+    let said = question.probe.ask(began + question.timeout);
+    let cost = question.probe.cost();
+    // An answer that took long has cost others, not us.
+    let spent = began.elapsed().min(Duration::from_millis(1));
+    let failure = said.as_ref().err();
+    let soon = pace::pause(Moment { cost, age: question.age, spent, tries: question.tries }, failure);
+    let said = match said {
+        Ok(_) => Said::Ready,
+        Err(failure) => match loading(cost, &failure) {
+            Some(message) => Said::Loading(message),
+            None => Said::Not(failure.text),
+        },
+    };
+    (question.of, said, soon)
+}
+
+/// A command that exits with 75 (EX_TEMPFAIL) asks for more time.
+fn loading(cost: Cost, failure: &Failure) -> Option<String> {
+    let rest = failure.text.strip_prefix("the command exited with 75").filter(|_| cost == Cost::Process)?;
+    rest.is_empty().then(|| "loading".to_owned()).or_else(|| rest.strip_prefix(": ").map(str::to_owned))
+}

@@ -1,0 +1,84 @@
+//! A group whose file has changed: what is new comes, what is gone leaves, what stays goes on.
+
+use crate::act::group::entry::{Entry, Kind, Restart, Rules, When};
+use crate::act::group::machine::Machine;
+use std::time::Duration;
+
+impl Machine {
+    /// Takes new rules. `kept` says, for each of them, which of the old entries it goes on as; others leave, once what needed them is down, and
+    /// what stays and needs what is new is stopped and started. Says where each old entry is now.
+    pub fn reload(&mut self, rules: Vec<Rules>, kept: &[Option<usize>]) -> Vec<usize> {
+        let old = std::mem::take(&mut self.entries);
+        let count = rules.len();
+        let mut place: Vec<Option<usize>> = vec![None; old.len()];
+        for (new, from) in kept.iter().enumerate() {
+            from.iter().for_each(|from| place[*from] = Some(new));
+        }
+        let mut next = count;
+        let place: Vec<usize> = place
+            .into_iter()
+            .map(|place| {
+                place.unwrap_or_else(|| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        let mut entries: Vec<Entry> = rules.into_iter().map(Entry::new).collect();
+        entries.extend((count..next).map(|_| Entry::new(leaving())));
+        for (number, mut entry) in old.into_iter().enumerate() {
+            let at = place[number];
+            entry.dependents = entry.dependents.iter().map(|one| place[*one]).collect();
+            entry.replaces = entry.replaces.iter().map(|one| place[*one]).collect();
+            if at < count {
+                // Its needs are those of the new rules, by their new places.
+                entry.rules = entries[at].rules.clone();
+            } else {
+                entry.leaving = true;
+                entry.rules.needs = Vec::new();
+                if let Some(new) = entries.iter().take(count).position(|one| one.rules.id == entry.rules.id) {
+                    entries[new].replaces.push(at);
+                }
+            }
+            entries[at] = entry;
+        }
+        self.entries = entries;
+        self.link();
+        // What is new, and what needs it, begins from scratch.
+        let mut fresh: Vec<bool> = (0..self.entries.len()).map(|number| number < count && kept[number].is_none()).collect();
+        for number in 0..count {
+            fresh[number] = fresh[number] || self.entries[number].rules.needs.iter().any(|need| fresh[*need]);
+            if fresh[number] && kept[number].is_some() {
+                self.bounce(number);
+            }
+        }
+        place
+    }
+
+    /// Forgets those who have left and are down. Says which places were kept, in order; the others are gone.
+    pub fn forget(&mut self) -> Vec<usize> {
+        let gone: Vec<bool> = self.entries.iter().map(|entry| entry.leaving && !entry.alive()).collect();
+        let stay: Vec<usize> = (0..gone.len()).filter(|number| !gone[*number]).collect();
+        if stay.len() < gone.len() {
+            let place = |number: &usize| stay.iter().position(|one| one == number);
+            for entry in &mut self.entries {
+                for list in [&mut entry.dependents, &mut entry.replaces, &mut entry.rules.needs] {
+                    *list = list.iter().filter_map(place).collect();
+                }
+            }
+            let mut number = 0;
+            self.entries.retain(|_| {
+                number += 1;
+                !gone[number - 1]
+            });
+        }
+        stay
+    }
+}
+
+/// What stands in a place until the one who leaves is put there.
+fn leaving() -> Rules {
+    let zero = Duration::ZERO;
+    let restart = Restart { when: When::Never, initial: zero, step: zero, cap: zero, reset_after: zero };
+    Rules { id: String::new(), kind: Kind::Check, needs: Vec::new(), ignores: false, ready: None, restart, stop_timeout: zero }
+}

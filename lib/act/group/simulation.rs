@@ -1,0 +1,257 @@
+//! A hundred thousand steps of groups at random: crashes, probes that flap, stops, holds, reloads, on a clock of their own. Never does a dependent
+//! run on without its needs, never are there two instances of an entry, and every stop ends.
+
+use crate::act::group::entry::{Health, Intervals, Kind, Life, Ready, Restart, Rules, When};
+use crate::act::group::machine::{Do, Event, Machine, Said};
+use crate::sys::child::Exit;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// xorshift64: the same world in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn rules(dice: &mut Dice, number: usize) -> Rules {
+    let kind = [Kind::Daemon, Kind::Daemon, Kind::Oneshot, Kind::Check][dice.roll(4) as usize];
+    let intervals = Intervals { starting: Some(seconds(1)), loading: seconds(5), success: seconds(5), failure: seconds(1) };
+    let probed = kind == Kind::Check || (kind == Kind::Daemon && dice.roll(2) == 0);
+    let needs = (0..number).filter(|_| dice.roll(3) == 0).collect();
+    let when = [When::Always, When::OnFailure, When::Never][dice.roll(3) as usize];
+    Rules {
+        id: format!("e{number}"),
+        kind,
+        needs,
+        ignores: dice.roll(5) == 0,
+        ready: probed.then_some(Ready { intervals, grace: seconds(3), successes: 1 + dice.roll(2) as u32, failures: 1 + dice.roll(3) as u32 }),
+        restart: Restart { when, initial: Duration::ZERO, step: seconds(1), cap: seconds(30), reset_after: seconds(60) },
+        stop_timeout: seconds(dice.roll(4)),
+    }
+}
+
+/// Those that need an entry, be it through others; with or without those that run on without it.
+fn dependents(machine: &Machine, number: usize, ignoring: bool) -> Vec<usize> {
+    let (mut found, mut open) = (Vec::new(), vec![number]);
+    while let Some(at) = open.pop() {
+        for (one, entry) in machine.entries().iter().enumerate() {
+            if entry.rules.needs.contains(&at) && (ignoring || !entry.rules.ignores) && !found.contains(&one) {
+                found.push(one);
+                open.push(one);
+            }
+        }
+    }
+    found
+}
+
+/// What is alive in the world: by the entry's own key, a process or what it has left.
+#[derive(Default)]
+struct World {
+    keys: Vec<u64>,
+    alive: BTreeMap<u64, u64>,
+    rest: BTreeMap<u64, ()>,
+    told: BTreeMap<u64, ()>,
+    probes: Vec<(u64, u64)>,
+    /// Lives that knew a life of their needs which is over.
+    doomed: Vec<(u64, u64)>,
+    finished: bool,
+}
+
+impl World {
+    fn number(&self, key: u64) -> Option<usize> {
+        self.keys.iter().position(|one| *one == key)
+    }
+
+    fn feed(&mut self, dice: &mut Dice, machine: &mut Machine, now: Instant, event: Event) {
+        let mut queue = vec![event];
+        while let Some(event) = queue.pop() {
+            for todo in machine.handle(now, event) {
+                assert!(!self.finished, "{todo:?} after the end");
+                match todo {
+                    Do::Start(number, session) => {
+                        let (key, entry) = (self.keys[number], &machine.entries()[number]);
+                        assert!(!self.alive.contains_key(&key) && !self.rest.contains_key(&key), "two instances of {}", entry.rules.id);
+                        let unmet = machine.waits_for(number);
+                        assert!(unmet.is_empty(), "{} starts without {unmet:?}", entry.rules.id);
+                        let other = machine.entries().iter().zip(&self.keys).find(|(one, other)| one.rules.id == entry.rules.id && **other != key);
+                        assert!(other.is_none_or(|(_, other)| !self.alive.contains_key(other)), "{} beside its older self", entry.rules.id);
+                        if dice.roll(10) == 0 {
+                            queue.push(Event::NotStarted(number, session, "no".to_owned()));
+                        } else {
+                            self.alive.insert(key, session);
+                            queue.push(Event::Started(number, session));
+                        }
+                    }
+                    Do::Tell(number) => {
+                        for one in dependents(machine, number, false) {
+                            let id = &machine.entries()[one].rules.id;
+                            assert!(!self.alive.contains_key(&self.keys[one]), "{} is stopped before {id}", machine.entries()[number].rules.id);
+                        }
+                        assert!(self.told.insert(self.keys[number], ()).is_none(), "told twice");
+                    }
+                    Do::Sweep(_) => {}
+                    Do::Kill(number) => {
+                        let key = self.keys[number];
+                        self.rest.remove(&key);
+                        if let Some(session) = self.alive.remove(&key) {
+                            self.told.remove(&key);
+                            queue.push(Event::Exited(number, session, Exit::Signal(9)));
+                        }
+                    }
+                    Do::Probe(number, session) => self.probes.push((self.keys[number], session)),
+                    Do::Finish => {
+                        assert!(self.alive.is_empty() && self.rest.is_empty(), "left behind");
+                        self.finished = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One thing happens.
+    fn step(&mut self, dice: &mut Dice, machine: &mut Machine, now: &mut Instant, stops: bool) {
+        *now += Duration::from_millis(dice.roll(1500));
+        let pick = |dice: &mut Dice, count: usize| dice.roll(count.max(1) as u64) as usize;
+        let event = match dice.roll(12) {
+            0..=2 if !self.alive.is_empty() => {
+                let (key, session) = self.alive.iter().nth(pick(dice, self.alive.len())).map(|(key, session)| (*key, *session)).unwrap();
+                self.alive.remove(&key);
+                self.told.remove(&key);
+                if dice.roll(3) == 0 {
+                    self.rest.insert(key, ());
+                }
+                Event::Exited(self.number(key).unwrap(), session, Exit::Code(dice.roll(2) as i32))
+            }
+            3..=6 if !self.probes.is_empty() => {
+                let of = self.probes.swap_remove(pick(dice, self.probes.len()));
+                let said = [Said::Ready, Said::Ready, Said::Not("no".to_owned()), Said::Loading("soon".to_owned())][pick(dice, 4)].clone();
+                match self.number(of.0) {
+                    Some(number) => Event::Probed(number, of.1, said, Duration::from_millis(10)),
+                    None => Event::Time,
+                }
+            }
+            7 => {
+                let gone: Vec<u64> = self.rest.keys().copied().filter(|_| dice.roll(2) == 0).collect();
+                self.rest.retain(|key, ()| !gone.contains(key));
+                Event::Time
+            }
+            8 => Event::Hold(pick(dice, self.keys.len())),
+            9 => Event::Release(pick(dice, self.keys.len())),
+            10 if dice.roll(4) == 0 => Event::Bounce(pick(dice, self.keys.len())),
+            11 if stops && dice.roll(100) == 0 => Event::Stop,
+            _ => Event::Time,
+        };
+        let good = |machine: &Machine| -> Vec<bool> { machine.entries().iter().map(|entry| entry.health == Health::Success).collect() };
+        let was = good(machine);
+        // What comes of an older life says nothing of this one.
+        let stale =
+            if let Event::Probed(number, session, ..) = event { Some(number).filter(|number| machine.entries()[*number].session != session) } else { None };
+        let before = stale.map(|number| machine.entries()[number].health.clone());
+        self.feed(dice, machine, *now, event);
+        let after = stale.map(|number| machine.entries()[number].health.clone());
+        for (number, _) in was.iter().zip(good(machine)).enumerate().filter(|(_, (was, is))| **was && !is) {
+            for one in dependents(machine, number, false) {
+                let key = self.keys[one];
+                self.doomed.extend(self.alive.get(&key).map(|session| (key, *session)));
+            }
+        }
+        assert!(before == after || !matches!(after, Some(Health::Success | Health::Loading(_))), "a stale answer is believed");
+        self.sweep(dice, machine, *now);
+        self.keep_order(machine);
+    }
+
+    fn sweep(&mut self, dice: &mut Dice, machine: &mut Machine, now: Instant) {
+        for number in 0..self.keys.len() {
+            if matches!(machine.entries()[number].life, Life::Sweeping(..)) && !self.rest.contains_key(&self.keys[number]) {
+                self.feed(dice, machine, now, Event::Swept(number));
+            }
+        }
+        let stay = machine.forget();
+        self.keys = stay.iter().map(|number| self.keys[*number]).collect();
+    }
+
+    /// Whoever runs without all of its needs has been told to stop, or waits for its own dependents to go first.
+    fn keep_order(&self, machine: &Machine) {
+        for (number, entry) in machine.entries().iter().enumerate() {
+            assert_eq!(
+                self.alive.contains_key(&self.keys[number]),
+                entry.alive() && !matches!(entry.life, Life::Sweeping(..)) && entry.rules.kind != Kind::Check
+            );
+            let life = (self.keys[number], entry.session);
+            if entry.life == Life::Up && self.doomed.contains(&life) {
+                let waits = dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
+                assert!(waits, "{} outlives what it needed", entry.rules.id);
+            }
+            let unmet = entry.rules.needs.iter().any(|need| machine.entries()[*need].health != Health::Success);
+            if unmet && entry.life == Life::Up && !entry.rules.ignores && !self.finished {
+                let waits = dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
+                let old = machine.entries().iter().any(|one| one.leaves() && one.alive());
+                assert!(waits || old, "{} runs on without its needs", entry.rules.id);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_steps_keep_the_order() {
+    let mut starts = 0;
+    for seed in 1..=100u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut all: Vec<Rules> = (0..8).map(|number| rules(&mut dice, number)).collect();
+        let mut machine = Machine::new(all.clone());
+        let mut world = World { keys: (0..8).collect(), ..World::default() };
+        let (mut now, mut serial) = (Instant::now(), 100);
+        world.feed(&mut dice, &mut machine, now, Event::Time);
+        for step in 0..1000 {
+            world.step(&mut dice, &mut machine, &mut now, false);
+            if step % 100 == 99 {
+                // Some stay as they are, some change, their needs with them.
+                let next: Vec<(Rules, bool)> =
+                    (0..8).map(|number| if dice.roll(3) == 0 { (rules(&mut dice, number), true) } else { (all[number].clone(), false) }).collect();
+                let here = |rules: &Rules| machine.entries().iter().position(|entry| entry.rules.id == rules.id && !entry.leaves());
+                let kept: Vec<Option<usize>> = next.iter().map(|(rules, new)| if *new { None } else { here(rules) }).collect();
+                all = next.into_iter().map(|(rules, _)| rules).collect();
+                let place = machine.reload(all.clone(), &kept);
+                let mut keys = vec![0; machine.entries().len()];
+                for (new, key) in keys.iter_mut().enumerate() {
+                    serial += 1;
+                    *key = place.iter().position(|at| *at == new).map_or(serial, |old| world.keys[old]);
+                }
+                world.keys = keys;
+                world.feed(&mut dice, &mut machine, now, Event::Time);
+                world.sweep(&mut dice, &mut machine, now);
+            }
+        }
+        starts += machine.entries().iter().map(|entry| entry.session).sum::<u64>();
+        world.feed(&mut dice, &mut machine, now, Event::Stop);
+        for _ in 0..200 {
+            if world.finished {
+                break;
+            }
+            now += seconds(1);
+            world.rest.clear();
+            world.feed(&mut dice, &mut machine, now, Event::Time);
+            world.sweep(&mut dice, &mut machine, now);
+            // Whoever has no limit ends by itself in the end.
+            let told: Vec<u64> = world.told.keys().copied().collect();
+            for key in told {
+                if let (Some(session), Some(number)) = (world.alive.remove(&key), world.number(key)) {
+                    world.told.remove(&key);
+                    world.feed(&mut dice, &mut machine, now, Event::Exited(number, session, Exit::Signal(15)));
+                }
+            }
+        }
+        assert!(world.finished, "seed {seed}: the stop does not end: {:?}", machine.entries());
+    }
+    assert!(starts > 1000, "{starts}");
+}

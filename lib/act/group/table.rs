@@ -1,0 +1,99 @@
+//! A group in words: waves, laggards, a table.
+
+use crate::act::group::entry::{Health, Kind, Life};
+use crate::act::group::machine::Machine;
+use crate::act::group::plan::Plan;
+use crate::words::span;
+use serde_json::Value;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Those that are not ready, with how they fare and why.
+pub(super) fn laggards(machine: &Machine) -> String {
+    let words = machine.entries().iter().enumerate().filter(|(_, entry)| entry.health != Health::Success).map(|(number, entry)| {
+        let waits = machine.waits_for(number);
+        let mut inside = vec![entry.health.word().to_owned()];
+        inside.extend(entry.health.message().map(str::to_owned));
+        if entry.health == Health::Waiting && !waits.is_empty() {
+            inside.push(format!("for {}", waits.join(", ")));
+        }
+        if entry.failed > 0 {
+            inside.push(format!("{} failed exits, last: {}", entry.failed, entry.last.as_deref().unwrap_or("none")));
+        }
+        format!("{} ({})", entry.rules.id, inside.join("; "))
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// How all of it fares, in a line.
+pub(super) fn live(machine: &Machine) -> String {
+    let count = |word: &str| machine.entries().iter().filter(|entry| entry.health.word() == word).count();
+    let words = ["success", "starting", "loading", "waiting", "failure", "disabled"];
+    let parts: Vec<String> =
+        words.into_iter().map(|word| (count(word), word)).filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let resting = machine.entries().iter().filter(|entry| matches!(entry.life, Life::Resting(_))).map(|entry| entry.rules.id.as_str());
+    let resting: Vec<&str> = resting.take(5).collect();
+    if resting.is_empty() { parts.join(" · ") } else { format!("{} · to start again: {}", parts.join(" · "), resting.join(", ")) }
+}
+
+/// The waves of a plan, for people.
+pub fn waves(plan: &Plan) -> String {
+    let mut text = String::new();
+    for (title, waves) in [("start", plan.waves()), ("stop", plan.stop_waves())] {
+        for (number, wave) in waves.iter().enumerate() {
+            let ids: Vec<&str> = wave.iter().map(|entry| plan.entries[*entry].rules.id.as_str()).collect();
+            let _ = writeln!(text, "{title} {}: {}", number + 1, ids.join(" "));
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+/// A plan for Graphviz: an arrow goes to what is needed.
+pub fn dot(plan: &Plan) -> String {
+    let mut text = "digraph group {\n    rankdir=LR;\n".to_owned();
+    for entry in &plan.entries {
+        let shape = match entry.rules.kind {
+            Kind::Daemon => "box",
+            Kind::Oneshot => "ellipse",
+            Kind::Check => "diamond",
+        };
+        let _ = writeln!(text, "    \"{}\" [shape={shape}];", entry.rules.id);
+        for need in &entry.rules.needs {
+            let _ = writeln!(text, "    \"{}\" -> \"{}\";", entry.rules.id, plan.entries[*need].rules.id);
+        }
+    }
+    text + "}"
+}
+
+/// What a group says of itself, as a table.
+pub fn table(status: &Value) -> String {
+    let word = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+    let rows: Vec<[String; 5]> = status["entries"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| {
+            let pid = entry["pid"].as_i64().map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+            let up = entry["up_ms"].as_u64().map_or_else(|| "-".to_owned(), |up| span::show(Duration::from_secs(up / 1000)));
+            let waits: Vec<&str> = entry["waits_for"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let mut why = word(entry, "message");
+            if !waits.is_empty() {
+                why = format!("for {}", waits.join(", "));
+            }
+            let failed = entry["failed_exits"].as_u64().unwrap_or(0);
+            if failed > 0 {
+                why = format!("{why}{}{failed} failed exits", if why.is_empty() { "" } else { "; " });
+            }
+            [word(entry, "id"), word(entry, "status"), pid, up, why]
+        })
+        .collect();
+    let heads = ["ID", "STATUS", "PID", "UP", ""].map(str::to_owned);
+    let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    let line = |row: &[String; 5]| {
+        let [id, status, pid, up, why] = row;
+        let [a, b, c, d] = widths;
+        format!("{id:<a$}  {status:<b$}  {pid:>c$}  {up:>d$}  {why}").trim_end().to_owned()
+    };
+    [&heads].into_iter().chain(&rows).map(line).collect::<Vec<_>>().join("\n")
+}
