@@ -83,6 +83,8 @@ impl World {
                         assert!(!self.alive.contains_key(&key) && !self.rest.contains_key(&key), "two instances of {}", entry.rules.id);
                         let unmet = machine.waits_for(number);
                         assert!(unmet.is_empty(), "{} starts without {unmet:?}", entry.rules.id);
+                        let old = entry.rules.needs.iter().find(|need| self.doomed.contains(&(self.keys[**need], machine.entries()[**need].session)));
+                        assert_eq!(old, None, "{} starts on a life that should be over", entry.rules.id);
                         let other = machine.entries().iter().zip(&self.keys).find(|(one, other)| one.rules.id == entry.rules.id && **other != key);
                         assert!(other.is_none_or(|(_, other)| !self.alive.contains_key(other)), "{} beside its older self", entry.rules.id);
                         if dice.roll(10) == 0 {
