@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 mod canary;
 #[path = "../bins/baa-control/args.rs"]
 mod control;
+#[path = "../bins/baa-daemons/args.rs"]
+mod daemons;
 #[path = "../bins/baa-healthwait/args.rs"]
 mod healthwait;
 #[path = "../bins/baa-lease/args.rs"]
@@ -30,6 +32,7 @@ fn programs() -> Vec<Command> {
         peer_remove::Args::command(),
         lease::Args::command(),
         control::Args::command(),
+        daemons::Args::command(),
     ]
 }
 
