@@ -21,4 +21,5 @@ mod reload_baa;
 mod reload_launchd;
 mod reload_systemd;
 mod run;
+mod run_loop;
 mod support;

@@ -1,5 +1,6 @@
 //! The command line of baa-run.
 
+use baa::act::keeper::ledger;
 use baa::program::Common;
 use baa::words::span;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -50,6 +51,54 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub stop_timeout: Option<Duration>,
 
+    /// Lock this file first, and hold it as long as the keeper lives; it tells who holds it
+    #[arg(long, value_name = "PATH")]
+    pub lock: Option<PathBuf>,
+
+    /// How long to wait for the lock; 0 is not at all
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", requires = "lock")]
+    pub lock_wait: Duration,
+
+    /// After each failure in a row, pause twice as long as before, up to this; 0 is never
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0")]
+    pub backoff: Duration,
+
+    /// A run that lasts so long begins anew with the shortest pause
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s")]
+    pub healthy_after: Duration,
+
+    /// Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are counted too
+    #[arg(long, value_name = "ENDS/SPAN", value_parser = ledger::parse)]
+    pub give_up: Option<(usize, Duration)>,
+
+    /// Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each start
+    #[arg(long, value_name = "[NAME=]ADDRESS")]
+    pub listen: Vec<String>,
+
+    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:
+    #[arg(long, value_name = "TARGET")]
+    pub ready: Option<OsString>,
+
+    /// How long that may take: the first time the keeper ends with 69, later it idles until it is asked
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s")]
+    pub ready_timeout: Duration,
+
+    /// Before a restart, send this signal, after which the command ends by itself
+    #[arg(long, value_name = "SIGNAL", group = "drain")]
+    pub drain_signal: Option<String>,
+
+    /// Before a restart, run this shell command, which returns when nothing is left to be done
+    #[arg(long, value_name = "COMMAND", group = "drain")]
+    pub drain_cmd: Option<String>,
+
+    /// Before a restart, POST here, then GET how much is left until it is 0
+    #[arg(long, value_name = "URL", group = "drain")]
+    pub drain_url: Option<String>,
+
+    /// How long a drain may take; 0 is without end
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "300s")]
+    pub drain_timeout: Duration,
+
     /// Keep it in the background: return once the keeper is up
     #[arg(long)]
     pub detach: bool,
@@ -77,6 +126,9 @@ pub enum Ctl {
         verb: Verb,
         /// The label
         label: String,
+        /// Why, for restart; the next life finds it in BAA_RESTART_REASON
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
         /// Print one JSON object on stdout
         #[arg(long)]
         json: bool,

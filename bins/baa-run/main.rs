@@ -3,15 +3,22 @@
 mod args;
 
 use args::{Args, Ctl, Verb, When};
-use baa::act::keeper::attend::{self, Order};
+use baa::act::keeper::attend;
+use baa::act::keeper::drain::{self, Drain, How};
+use baa::act::keeper::ledger::Limit;
+use baa::act::keeper::lockfile::Wanted;
+use baa::act::keeper::order::{self, Order};
+use baa::act::keeper::readiness::Ready;
 use baa::act::keeper::{Policy, Restart, ask, detach};
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::service::{check_label, quote};
-use baa::sys::say;
+use baa::sys::{file, net, say};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 fn main() -> ExitCode {
@@ -20,7 +27,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Status> {
     match &args.ctl {
-        Some(Ctl::Ctl { verb, label, json }) => ctl(*verb, label, *json),
+        Some(Ctl::Ctl { verb, label, reason, json }) => ctl(*verb, label, reason.as_deref(), *json),
         None => keep(&args),
     }
 }
@@ -36,7 +43,7 @@ fn keep(args: &Args) -> Result<Status> {
     if args.common.dry_run {
         voice.note(format!("would keep {}", words(&order.recipe)));
         if args.common.json {
-            say::answer(&attend::plan(&order).to_string())?;
+            say::answer(&order::plan(&order).to_string())?;
         }
         return Ok(Status::Done);
     }
@@ -53,7 +60,11 @@ fn keep(args: &Args) -> Result<Status> {
 }
 
 fn order(args: &Args) -> Result<Order> {
-    let label = args.label.clone();
+    let listen = if args.common.dry_run || args.detach { Vec::new() } else { listen(args)? };
+    let (drain, label) = (drain(args)?, args.label.clone());
+    let ready = args.ready.clone().map(|target| Ready { target, limit: args.ready_timeout });
+    ready.iter().try_for_each(Ready::check)?;
+    let lock = args.lock.clone().map(|path| Wanted { path, wait: args.lock_wait });
     if let Some(label) = &label {
         check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
     }
@@ -69,8 +80,13 @@ fn order(args: &Args) -> Result<Order> {
             start_at_once: true,
             throttle: args.throttle.unwrap_or(Duration::from_secs(1)),
             exit_timeout: args.stop_timeout.unwrap_or(Duration::from_secs(20)),
+            backoff: args.backoff,
+            healthy_after: args.healthy_after,
+            drain: drain.as_ref().map(|drain| drain.limit),
+            ready: ready.as_ref().map(|ready| ready.limit),
         };
-        return Ok(Order { label, recipe: Recipe::Command(args.command.clone()), policy });
+        let give_up = give_up(args, label.as_deref());
+        return Ok(Order { give_up, label, recipe: Recipe::Command(args.command.clone()), policy, lock, drain, ready, listen });
     };
     let path = std::path::absolute(path).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
     let job = Job::read(&path)?;
@@ -82,8 +98,46 @@ fn order(args: &Args) -> Result<Order> {
         start_at_once,
         throttle: args.throttle.unwrap_or(job.throttle),
         exit_timeout: args.stop_timeout.unwrap_or(job.exit_timeout),
+        backoff: args.backoff,
+        healthy_after: args.healthy_after,
+        drain: drain.as_ref().map(|drain| drain.limit),
+        ready: ready.as_ref().map(|ready| ready.limit),
     };
-    Ok(Order { label: label.or(Some(job.label.clone())), recipe: Recipe::Job(Box::new(job)), policy })
+    let label = label.or(Some(job.label.clone()));
+    Ok(Order { give_up: give_up(args, label.as_deref()), label, recipe: Recipe::Job(Box::new(job)), policy, lock, drain, ready, listen })
+}
+
+fn give_up(args: &Args, label: Option<&str>) -> Option<Limit> {
+    let (ends, within) = args.give_up?;
+    let path = label.map(|label| file::state_dir().join("run").join(format!("{label}.ends")));
+    Some(Limit { ends, within, path })
+}
+
+fn drain(args: &Args) -> Result<Option<Drain>> {
+    let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
+        (Some(name), ..) => {
+            let full = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
+            Some(How::Signal(full.parse().map_err(|_| Error::new(Status::Usage, format!("'{name}' is no signal")))?))
+        }
+        (_, Some(command), _) => Some(How::Command(command.clone())),
+        (.., Some(url)) => Some(drain::url(url)?),
+        _ => None,
+    };
+    Ok(how.map(|how| Drain { how, limit: args.drain_timeout }))
+}
+
+/// Binds the sockets, from descriptor 3 on. Before anything else is opened: their numbers are what the command is told.
+fn listen(args: &Args) -> Result<Vec<(String, Arc<OwnedFd>)>> {
+    let bound = args.listen.iter().zip(3..).map(|(text, number)| {
+        let (name, address) = text.split_once('=').unwrap_or(("listen", text));
+        let socket = net::listen(address).and_then(|socket| net::numbered(socket, number));
+        let socket = socket.map_err(|cause| Error::io(format!("cannot listen on {}", baa::words::error::brief(address)), &cause))?;
+        if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
+            return Err(Error::new(Status::Usage, format!("'{}' cannot name a socket", baa::words::error::brief(name))));
+        }
+        Ok((name.to_owned(), Arc::new(socket)))
+    });
+    bound.collect()
 }
 
 fn words(recipe: &Recipe) -> String {
@@ -93,12 +147,12 @@ fn words(recipe: &Recipe) -> String {
     }
 }
 
-fn ctl(verb: Verb, label: &str, json: bool) -> Result<Status> {
+fn ctl(verb: Verb, label: &str, reason: Option<&str>, json: bool) -> Result<Status> {
     check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
     let answer = match verb {
         Verb::Status => ask::status(label),
         Verb::Start => ask::tell(label, "start"),
-        Verb::Restart => ask::tell(label, "restart"),
+        Verb::Restart => ask::restart(label, reason),
         Verb::Stop => ask::stop(label),
     }?;
     if json {

@@ -4,6 +4,12 @@ pub mod ask;
 pub mod attend;
 mod control;
 pub mod detach;
+pub mod drain;
+pub mod ledger;
+pub mod lockfile;
+mod office;
+pub mod order;
+pub mod readiness;
 
 use crate::sys::child::Exit;
 use crate::sys::clock;
@@ -34,6 +40,14 @@ pub struct Policy {
     pub throttle: Duration,
     /// How long it may take to stop before its whole tree is killed; zero is without end.
     pub exit_timeout: Duration,
+    /// After each failure in a row the pause is twice the last one, up to this; zero is never.
+    pub backoff: Duration,
+    /// A run that lasts so long begins anew with the shortest pause.
+    pub healthy_after: Duration,
+    /// How long it may take to drain before a restart, zero without end; `None` is not at all.
+    pub drain: Option<Duration>,
+    /// How long a start may take until it serves; `None` is not asked for.
+    pub ready: Option<Duration>,
 }
 
 /// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is not kept waiting.
@@ -62,6 +76,12 @@ pub enum Event {
     Restart,
     /// The paths that KeepAlive names are as they should be.
     Paths,
+    /// It serves.
+    Ready,
+    /// What it had begun is finished, or cannot be.
+    Drained,
+    /// It has failed too often: there is no next start.
+    GiveUp,
 }
 
 /// What to do.
@@ -69,6 +89,8 @@ pub enum Event {
 pub enum Do {
     /// Start the command.
     Start,
+    /// Have the main process finish what it has begun.
+    Drain(Identity),
     /// Send TERM to the main process.
     Terminate(Identity),
     /// Send TERM to what the main process left behind.
@@ -90,6 +112,10 @@ pub enum State {
     Starting,
     /// It runs.
     Running(Identity),
+    /// It runs, and must serve by then.
+    Readying(Identity, Instant),
+    /// It finishes what it has begun, until then at the latest, to be started again.
+    Draining(Identity, Option<Instant>),
     /// It was told to stop; everything is killed at the time.
     Stopping(Identity, Option<Instant>, Next),
     /// Its main process is dead, and what that left behind goes, at the latest at the time.
@@ -107,6 +133,8 @@ pub enum Next {
     Start,
     /// Whatever the policy says after this end.
     Decide(Exit),
+    /// It did not come to serve: the end, if it never did; else nothing, until asked.
+    Park,
 }
 
 /// The state machine.
@@ -117,12 +145,17 @@ pub struct Keeper {
     runs: u64,
     last_exit: Option<Exit>,
     last_start: Option<Instant>,
+    /// Failures in a row.
+    failures: u32,
+    /// Whether any life of it has served.
+    served: bool,
+    never_came_up: bool,
 }
 
 impl Keeper {
     /// A keeper that has not begun.
     pub fn new(policy: Policy) -> Keeper {
-        Keeper { policy, state: State::Idle, runs: 0, last_exit: None, last_start: None }
+        Keeper { policy, state: State::Idle, runs: 0, last_exit: None, last_start: None, failures: 0, served: false, never_came_up: false }
     }
 
     /// What the command does.
@@ -135,6 +168,11 @@ impl Keeper {
         self.runs
     }
 
+    /// Whether it has ended because its first life did not come to serve.
+    pub fn never_came_up(&self) -> bool {
+        self.never_came_up
+    }
+
     /// How it ended last.
     pub fn last_exit(&self) -> Option<Exit> {
         self.last_exit
@@ -143,8 +181,8 @@ impl Keeper {
     /// When `Event::Time` is due.
     pub fn wake(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting(until) => Some(until),
-            State::Stopping(_, until, _) | State::Sweeping(until, _) => until,
+            State::Waiting(until) | State::Readying(_, until) => Some(until),
+            State::Stopping(_, until, _) | State::Sweeping(until, _) | State::Draining(_, until) => until,
             _ => None,
         }
     }
@@ -160,14 +198,33 @@ impl Keeper {
             (State::Idle | State::Waiting(_), Event::Stop) => self.finish(),
 
             (State::Starting, Event::Started(who)) => {
-                self.state = State::Running(who);
+                self.state = self.policy.ready.map_or(State::Running(who), |limit| State::Readying(who, clock::after(now, limit)));
                 vec![]
             }
+            (State::Readying(who, _), Event::Ready) => {
+                (self.state, self.served) = (State::Running(who), true);
+                vec![]
+            }
+            (State::Readying(who, until), Event::Time) if now >= until => self.stop(now, who, Next::Park),
+            (State::Readying(who, _), Event::Stop) => self.stop(now, who, Next::Finish),
+            (State::Readying(who, _), Event::Restart) => self.stop(now, who, Next::Start),
+            // One that never served and dies has not come up.
+            (State::Readying(..), Event::Exited(exit)) if !self.served => self.sweep(exit, Some(now + self.sweep_limit()), Next::Park),
             (State::Starting, Event::NotStarted) => self.decide(now, Exit::Code(127)),
 
-            (State::Running(_), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
+            (State::Running(_) | State::Readying(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
             (State::Running(who), Event::Stop) => self.stop(now, who, Next::Finish),
-            (State::Running(who), Event::Restart) => self.stop(now, who, Next::Start),
+            (State::Running(who), Event::Restart) => self.drain(now, who),
+            // A stop never waits for a drain, and a second restart has had enough of it.
+            (State::Draining(who, _), Event::Stop) => self.stop(now, who, Next::Finish),
+            (State::Draining(who, _), Event::Restart | Event::Drained) => self.stop(now, who, Next::Start),
+            (State::Draining(who, Some(until)), Event::Time) if now >= until => self.stop(now, who, Next::Start),
+            (State::Draining(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Start),
+            (State::Starting, Event::GiveUp) => self.finish(),
+            (State::Sweeping(until, _), Event::GiveUp) => {
+                self.state = State::Sweeping(until, Next::Finish);
+                vec![]
+            }
 
             (State::Stopping(_, until, next), Event::Exited(exit)) => self.sweep(exit, until, next),
             (State::Stopping(_, _, Next::Finish), Event::Stop) | (State::Sweeping(_, Next::Finish), Event::Stop) => vec![Do::Kill],
@@ -185,7 +242,7 @@ impl Keeper {
                 self.state = State::Sweeping(until, Next::Finish);
                 vec![]
             }
-            (State::Sweeping(until, Next::Decide(_)), Event::Restart | Event::Start) => {
+            (State::Sweeping(until, Next::Decide(_) | Next::Park), Event::Restart | Event::Start) => {
                 self.state = State::Sweeping(until, Next::Start);
                 vec![]
             }
@@ -193,6 +250,14 @@ impl Keeper {
                 Next::Finish => self.finish(),
                 Next::Start => self.start(now),
                 Next::Decide(exit) => self.decide(now, exit),
+                Next::Park if self.served => {
+                    self.state = State::Idle;
+                    vec![]
+                }
+                Next::Park => {
+                    self.never_came_up = true;
+                    self.finish()
+                }
             },
             _ => vec![],
         }
@@ -203,6 +268,16 @@ impl Keeper {
         self.runs += 1;
         self.last_start = Some(now);
         vec![Do::Start]
+    }
+
+    fn drain(&mut self, now: Instant, who: Identity) -> Vec<Do> {
+        match self.policy.drain {
+            None => self.stop(now, who, Next::Start),
+            Some(limit) => {
+                self.state = State::Draining(who, (!limit.is_zero()).then(|| clock::after(now, limit)));
+                vec![Do::Drain(who)]
+            }
+        }
     }
 
     fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<Do> {
@@ -232,6 +307,12 @@ impl Keeper {
 
     fn decide(&mut self, now: Instant, exit: Exit) -> Vec<Do> {
         self.last_exit = Some(exit);
+        let lasted = self.last_start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
+        self.failures = match exit.success() {
+            true => 0,
+            false if lasted >= self.policy.healthy_after => 1,
+            false => self.failures.saturating_add(1),
+        };
         match wanted_again(&self.policy.restart, exit) {
             Again::Yes => self.start_later(now),
             Again::No => {
@@ -243,12 +324,22 @@ impl Keeper {
     }
 
     fn start_later(&mut self, now: Instant) -> Vec<Do> {
-        let until = self.last_start.map_or(now, |last| clock::after(last, self.policy.throttle));
+        let throttled = self.last_start.map_or(now, |last| clock::after(last, self.policy.throttle));
+        let until = throttled.max(clock::after(now, self.pause()));
         if now >= until {
             return self.start(now);
         }
         self.state = State::Waiting(until);
         vec![]
+    }
+
+    /// What is added after failures in a row: nothing after the first, then the throttle (a tenth of a second at least), twice as much each time.
+    fn pause(&self) -> Duration {
+        if self.policy.backoff.is_zero() || self.failures < 2 {
+            return Duration::ZERO;
+        }
+        let first = self.policy.throttle.max(Duration::from_millis(100));
+        first.saturating_mul(1 << (self.failures - 2).min(20)).min(self.policy.backoff)
     }
 
     fn finish(&mut self) -> Vec<Do> {
@@ -289,7 +380,94 @@ mod tests {
     }
 
     fn keeper(restart: Restart) -> Keeper {
-        Keeper::new(Policy { restart, start_at_once: true, throttle: Duration::from_secs(10), exit_timeout: Duration::from_secs(5) })
+        Keeper::new(policy(restart))
+    }
+
+    fn policy(restart: Restart) -> Policy {
+        let seconds = Duration::from_secs;
+        Policy {
+            restart,
+            start_at_once: true,
+            throttle: seconds(10),
+            exit_timeout: seconds(5),
+            backoff: Duration::ZERO,
+            healthy_after: seconds(60),
+            drain: None,
+            ready: None,
+        }
+    }
+
+    /// The first start that does not come to serve is the end; a later one is parked, for whoever asks.
+    #[test]
+    fn a_first_start_that_fails_ends_and_a_later_one_is_parked() {
+        let limit = Duration::from_secs(10);
+        let t0 = Instant::now();
+        let start = || {
+            let mut keeper = Keeper::new(Policy { ready: Some(limit), ..policy(Restart::Always) });
+            keeper.handle(t0, Event::Begin);
+            keeper.handle(t0, Event::Started(who(7)));
+            assert_eq!(keeper.wake(), Some(t0 + limit));
+            keeper
+        };
+        let mut keeper = start();
+        assert_eq!(keeper.handle(t0 + limit, Event::Time), [Do::Terminate(who(7))]);
+        keeper.handle(t0 + limit, Event::Exited(Exit::Signal(15)));
+        assert_eq!(keeper.handle(t0 + limit, Event::Swept), [Do::Finish]);
+        let mut keeper = start();
+        keeper.handle(t0, Event::Exited(Exit::Code(1)));
+        assert_eq!(keeper.handle(t0, Event::Swept), [Do::Finish]);
+        let mut keeper = start();
+        keeper.handle(t0, Event::Ready);
+        assert_eq!(keeper.handle(t0, Event::Restart), [Do::Terminate(who(7))]);
+        keeper.handle(t0, Event::Exited(Exit::Code(0)));
+        assert_eq!(keeper.handle(t0, Event::Swept), [Do::Start]);
+        keeper.handle(t0, Event::Started(who(8)));
+        assert_eq!(keeper.handle(t0 + limit, Event::Time), [Do::Terminate(who(8))]);
+        keeper.handle(t0 + limit, Event::Exited(Exit::Code(0)));
+        assert_eq!(keeper.handle(t0 + limit, Event::Swept), []);
+        assert_eq!(keeper.state(), State::Idle);
+        assert_eq!(keeper.handle(t0 + limit, Event::Restart), [Do::Start]);
+    }
+
+    #[test]
+    fn failures_in_a_row_are_met_with_longer_pauses_and_health_with_the_shortest() {
+        let mut keeper = Keeper::new(Policy { throttle: Duration::from_secs(1), backoff: Duration::from_secs(5), ..policy(Restart::Always) });
+        let mut now = Instant::now();
+        keeper.handle(now, Event::Begin);
+        let mut pauses = Vec::new();
+        for lasted in [0, 0, 0, 0, 0, 100, 0] {
+            keeper.handle(now, Event::Started(who(7)));
+            now += Duration::from_secs(lasted);
+            keeper.handle(now, Event::Exited(Exit::Code(1)));
+            let done = keeper.handle(now, Event::Swept);
+            pauses.push(keeper.wake().map_or(0, |wake| (wake - now).as_secs()));
+            if done.is_empty() {
+                now = keeper.wake().unwrap();
+                assert_eq!(keeper.handle(now, Event::Time), [Do::Start]);
+            }
+        }
+        assert_eq!(pauses, [1, 1, 2, 4, 5, 0, 1]);
+    }
+
+    #[test]
+    fn a_restart_drains_and_a_stop_does_not() {
+        let limit = Duration::from_secs(300);
+        let draining = || {
+            let mut keeper = Keeper::new(Policy { drain: Some(limit), ..policy(Restart::Always) });
+            let now = Instant::now();
+            keeper.handle(now, Event::Begin);
+            keeper.handle(now, Event::Started(who(7)));
+            assert_eq!(keeper.handle(now, Event::Restart), [Do::Drain(who(7))]);
+            assert_eq!(keeper.handle(now, Event::Time), []);
+            (keeper, now)
+        };
+        for (late, event) in [(0, Event::Drained), (0, Event::Restart), (300, Event::Time), (0, Event::Stop)] {
+            let (mut keeper, now) = draining();
+            assert_eq!(keeper.handle(now + Duration::from_secs(late), event), [Do::Terminate(who(7))], "{event:?}");
+        }
+        let (mut keeper, now) = draining();
+        assert_eq!(keeper.handle(now, Event::Exited(Exit::Code(0))), [Do::TerminateRest]);
+        assert_eq!(keeper.handle(now, Event::Swept), [Do::Start]);
     }
 
     #[test]
@@ -368,18 +546,23 @@ mod tests {
             (roll >> 33) % limit
         };
         for _ in 0..200 {
-            let mut keeper = keeper(if next(2) == 0 { Restart::Always } else { Restart::Job(KeepAlive::Always(false)) });
+            let restart = if next(2) == 0 { Restart::Always } else { Restart::Job(KeepAlive::Always(false)) };
+            let drain = (next(2) == 0).then(|| Duration::from_secs(next(3)));
+            let ready = (next(2) == 0).then(|| Duration::from_secs(next(5)));
+            let mut keeper = Keeper::new(Policy { drain, ready, backoff: Duration::from_secs(next(2) * 5), ..policy(restart) });
             let mut now = Instant::now();
             let (mut alive, mut rest, mut ended) = (false, false, false);
             let mut queue = vec![Event::Begin];
             for step in 0..500 {
-                let event = queue.pop().unwrap_or_else(|| match next(8) {
+                let event = queue.pop().unwrap_or_else(|| match next(10) {
                     0 => Event::Start,
                     1 => Event::Restart,
                     2 if step > 250 => Event::Stop,
                     3 if alive => Event::Exited(Exit::Code(i32::try_from(next(2)).unwrap())),
                     4 if !alive && !rest => Event::Swept,
                     5 => Event::Paths,
+                    6 => Event::Drained,
+                    7 => Event::Ready,
                     _ => Event::Time,
                 });
                 if matches!(event, Event::Exited(_)) {
@@ -401,7 +584,7 @@ mod tests {
                             }
                         }
                         Do::TerminateRest => rest = rest && next(2) == 0,
-                        Do::Terminate(_) => {}
+                        Do::Terminate(_) | Do::Drain(_) => {}
                         Do::Finish => {
                             assert!(!alive && !rest, "left behind");
                             ended = true;

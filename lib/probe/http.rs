@@ -36,7 +36,8 @@ impl Statuses {
         if first > last { Err(wrong()) } else { Ok(Statuses { first, last }) }
     }
 
-    fn hold(self, status: u16) -> bool {
+    /// Whether `status` is one of them.
+    pub fn hold(self, status: u16) -> bool {
         (self.first..=self.last).contains(&status)
     }
 }

@@ -190,8 +190,8 @@ fn state(answer: &Value) -> State {
     let word = text("state").unwrap_or("unknown");
     State {
         phase: match word {
-            "running" => Phase::Running,
-            "stopping" => Phase::Stopping,
+            "running" | "starting" => Phase::Running,
+            "stopping" | "draining" => Phase::Stopping,
             "waiting" => Phase::Waiting,
             _ => Phase::Stopped,
         },

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use nix::sys::signal::Signal;
@@ -78,7 +78,7 @@ pub struct Spec {
     /// The signal that it gets when we are killed (PR_SET_PDEATHSIG; not on macOS).
     pub ends_with_us: Option<Signal>,
     /// Descriptors that it inherits under the same numbers; see `inherited`.
-    pub keep: Vec<std::os::fd::OwnedFd>,
+    pub keep: Vec<Arc<std::os::fd::OwnedFd>>,
 }
 
 /// A descriptor that we have inherited under this number. Our own children do not inherit it.

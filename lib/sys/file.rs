@@ -44,8 +44,9 @@ impl Lock {
     /// # Errors
     /// Those of ftruncate(2) and write(2).
     pub fn inform(&self, text: &str) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all_at(text.as_bytes(), 0)
+        // First the words, then the length: whoever is killed in between leaves a first line that is whole.
+        self.0.write_all_at(text.as_bytes(), 0)?;
+        self.0.set_len(text.len() as u64)
     }
 
     /// What was written into it, at most `limit` bytes.

@@ -15,6 +15,39 @@ use std::time::{Duration, Instant};
 /// Between two addresses of a remote name (RFC 8305 says 250 ms). Loopback addresses are raced at once.
 const STAGGER: Duration = Duration::from_millis(250);
 
+/// A socket that listens on `address`: `HOST:PORT`, or `unix:PATH`, where a socket that nobody listens on gives way.
+///
+/// # Errors
+/// Says what is wrong with the address, or those of bind(2).
+pub fn listen(address: &str) -> io::Result<OwnedFd> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+        let stale = || std::os::unix::net::UnixStream::connect(path).is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+        if std::fs::symlink_metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) && stale() {
+            std::fs::remove_file(path)?;
+        }
+        return Ok(std::os::unix::net::UnixListener::bind(path)?.into());
+    }
+    Ok(std::net::TcpListener::bind(address)?.into())
+}
+
+/// Moves a descriptor to `number`; what was there is closed. Children do not inherit it by themselves.
+///
+/// # Errors
+/// Those of dup2(2).
+pub fn numbered(fd: OwnedFd, number: i32) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    if fd.as_raw_fd() == number {
+        return Ok(fd);
+    }
+    // SAFETY: dup2(2) and fcntl(2) with integers.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is ours from now on: whoever had it has lost it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Who is at the other end of a connection, for `owner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {

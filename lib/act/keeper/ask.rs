@@ -33,6 +33,14 @@ pub fn tell(label: &str, verb: &str) -> Result<Value> {
     Place::of(label).ask(&json!({ "verb": verb })).map_err(|trouble| error(label, trouble))
 }
 
+/// Has the job of `label` stopped and started, drained first where it can be; `reason` reaches its next life.
+///
+/// # Errors
+/// 69 when no keeper runs.
+pub fn restart(label: &str, reason: Option<&str>) -> Result<Value> {
+    Place::of(label).ask(&json!({ "verb": "restart", "reason": reason })).map_err(|trouble| error(label, trouble))
+}
+
 /// Stops the job and its keeper; returns when the keeper is gone.
 ///
 /// # Errors

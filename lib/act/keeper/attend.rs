@@ -1,47 +1,31 @@
 //! The loop around a keeper: signals, the control socket, time; and the effects that it asks for.
 
 use super::control::{self, Request};
-use super::{Do, Event, Keeper, Policy, State};
-use crate::service::embedded::Place;
+use super::drain::{Draining, How};
+use super::ledger::Ledger;
+use super::lockfile::{Held, Taken};
+use super::office::{Office, boot, clear, identity};
+use super::order::{Order, SCHEMA};
+use super::readiness::Asking;
+use super::{Do, Event, Keeper, State};
 use crate::service::recipe::Recipe;
-use crate::sys::child::{self, Exit, Started};
-use crate::sys::file::{self, Lock};
+use crate::sys::child::{self, Exit, Spec, Started};
+use crate::sys::file;
 use crate::sys::lines::Lines;
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid, Start};
+use crate::sys::process::{Identity, Pid};
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-
-/// The name and version of the JSON status.
-pub const SCHEMA: &str = "baa.run/1";
 
 /// Signals that are meant for the command when the keeper gets them.
 const FORWARDED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
-
-/// What to keep, and how.
-#[derive(Debug)]
-pub struct Order {
-    /// The name under which its state is kept; without one there is no lock, no status and no control.
-    pub label: Option<String>,
-    /// What is started.
-    pub recipe: Recipe,
-    /// How it is kept.
-    pub policy: Policy,
-}
-
-/// The JSON object of `--dry-run`. Arguments are told, the environment never.
-pub fn plan(order: &Order) -> Value {
-    let command: Vec<String> = match &order.recipe {
-        Recipe::Command(words) => words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
-        Recipe::Job(job) => job.arguments.clone(),
-    };
-    json!({ "schema": SCHEMA, "dry_run": true, "label": order.label, "command": command })
-}
 
 /// How keeping ended.
 #[derive(Debug)]
@@ -61,6 +45,11 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
     let mut wanted = vec![Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT];
     wanted.extend(FORWARDED);
     let signals = Signals::catch(&wanted).map_err(cannot)?;
+    let held = match order.lock.as_ref().map(|lock| lock.take(&signals)).transpose()? {
+        Some(Taken::Signal(signal)) => return Ok(Ended { status: Status::Signal(signal as u8), json: json!({ "schema": SCHEMA, "state": "finished" }) }),
+        Some(Taken::Held(held)) => Some(held),
+        None => None,
+    };
     let office = match &order.label {
         Some(label) => Some(Office::open(label)?),
         None => None,
@@ -68,6 +57,13 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
     child::adopt_orphans();
     if let Some(office) = &office {
         office.clear_predecessor(order.policy.exit_timeout, voice);
+    }
+    if let Some(left) = held.as_ref().and_then(|held| identity(held.left.as_ref()?)) {
+        clear(left, "command", order.policy.exit_timeout, voice);
+    }
+    let ledger = order.give_up.clone().map(Ledger::open);
+    if let Some(ledger) = ledger.as_ref().filter(|ledger| ledger.tripped()) {
+        return Err(Error::new(Status::BadConfig, format!("cannot keep it: {}", ledger.words())));
     }
     let control = match &office {
         Some(office) => Some(Lines::listen(&office.place.control())?),
@@ -83,68 +79,15 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         spared: Vec::new(),
         not_started: None,
         finished: false,
+        held,
+        draining: None,
+        asking: None,
+        ledger,
+        gave_up: false,
+        reason: None,
     };
     shift.run(&signals, control)?;
     Ok(Ended { status: shift.status(), json: shift.status_json(shift.keeper.state()) })
-}
-
-/// The lock and the files of one label.
-#[derive(Debug)]
-struct Office {
-    place: Place,
-    label: String,
-    _lock: Lock,
-}
-
-impl Office {
-    fn open(label: &str) -> Result<Office> {
-        let place = Place::of(label);
-        place.make()?;
-        // Whoever asks whether the lock is held takes it for an instant; that is no reason to give up.
-        let until = Instant::now() + Duration::from_millis(300);
-        let lock = loop {
-            match Lock::take(&place.lock()).map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))? {
-                Some(lock) => break lock,
-                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
-                None => return Err(Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does"))),
-            }
-        };
-        // Only to inform; the kernel's lock is the truth.
-        let _ = lock.inform(&format!("{}\n", json!({ "pid": std::process::id() })));
-        Ok(Office { place, label: label.to_owned(), _lock: lock })
-    }
-
-    /// A keeper that was killed leaves its command behind; two of them must not run side by side.
-    fn clear_predecessor(&self, exit_timeout: Duration, voice: &Voice) {
-        let Some(left) = file::read(&self.place.status(), 64 * 1024).ok().and_then(|bytes| identity(&bytes)) else { return };
-        let alive = child::members(&[left], &[]);
-        if alive.is_empty() {
-            return;
-        }
-        voice.warn(format!("{}: the last keeper died and left process {} behind; stopping it", self.label, left.pid));
-        alive.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
-        let until = Instant::now() + if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout };
-        while !child::members(&[left], &[]).is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        child::kill_trees(&[left], &[]);
-    }
-}
-
-fn identity(status: &[u8]) -> Option<Identity> {
-    let status: Value = serde_json::from_slice(status).ok()?;
-    // Start times compare on one boot only.
-    if status.get("boot")?.as_str()? != boot()? {
-        return None;
-    }
-    let pid = Pid::new(i32::try_from(status.get("pid")?.as_i64()?).ok()?)?;
-    Some(Identity { pid, start: Start(status.get("start")?.as_u64()?) })
-}
-
-/// What tells this boot from others.
-fn boot() -> Option<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    id.map(|id| id.trim().to_owned()).or_else(|| cfg!(target_os = "macos").then(|| "macos".to_owned()))
 }
 
 /// One life of a keeper.
@@ -158,6 +101,14 @@ struct Shift<'a> {
     spared: Vec<Pid>,
     not_started: Option<Error>,
     finished: bool,
+    held: Option<Held>,
+    draining: Option<Draining>,
+    /// Whether it serves yet.
+    asking: Option<Asking>,
+    ledger: Option<Ledger>,
+    gave_up: bool,
+    /// Why it was restarted last, for the next life.
+    reason: Option<String>,
 }
 
 impl Shift<'_> {
@@ -177,6 +128,10 @@ impl Shift<'_> {
             }
             if let Some(control) = &mut control {
                 control.serve(&mut |line| control::answer(line, &mut |request| self.request(request)));
+            }
+            self.readiness();
+            if let Some(outcome) = self.draining.as_ref().and_then(Draining::over) {
+                self.drained(outcome);
             }
             self.happen(Event::Time);
             if self.paths_hold() && self.keeper.state() == State::Idle {
@@ -198,6 +153,8 @@ impl Shift<'_> {
     fn sleep(&self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
         let mut fds = vec![(signals.fd(), For::Reading)];
         fds.extend(control.map(Lines::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
+        fds.extend(self.draining.as_ref().map(|draining| (draining.bell.fd(), For::Reading)));
+        fds.extend(self.asking.as_ref().map(|asking| (asking.bell.fd(), For::Reading)));
         let mut until = self.keeper.wake().into_iter().chain(control.and_then(Lines::wake)).min();
         let mut at_most = |pause: u64| {
             let then = Instant::now() + Duration::from_millis(pause);
@@ -219,7 +176,11 @@ impl Shift<'_> {
             for todo in self.keeper.handle(Instant::now(), event) {
                 match todo {
                     Do::Start => queue.push(self.start()),
-                    Do::Terminate(who) => child::signal(who, Signal::SIGTERM),
+                    Do::Drain(who) => queue.extend(self.drain(who)),
+                    Do::Terminate(who) => {
+                        self.draining = None;
+                        child::signal(who, Signal::SIGTERM);
+                    }
                     Do::TerminateRest => self.rest().iter().for_each(|one| child::signal(*one, Signal::SIGTERM)),
                     Do::Kill => {
                         self.voice.warn(format!("{}: killing it", self.name()));
@@ -232,7 +193,7 @@ impl Shift<'_> {
     }
 
     fn start(&mut self) -> Event {
-        match self.order.recipe.spec().and_then(|spec| spec.start().map_err(not_started)) {
+        match self.spec().and_then(|spec| spec.start().map_err(not_started)) {
             Ok(Started { identity, .. }) => {
                 self.voice.step(format!("{}: started as process {}", self.name(), identity.pid));
                 self.main = Some(identity);
@@ -245,21 +206,119 @@ impl Shift<'_> {
             Err(error) => {
                 self.voice.warn(format!("{}: {error}", self.name()));
                 self.not_started = Some(error);
-                Event::NotStarted
+                if self.failed() { Event::GiveUp } else { Event::NotStarted }
             }
         }
     }
 
+    fn spec(&mut self) -> Result<Spec> {
+        let mut spec = self.order.recipe.spec()?;
+        if let Some(reason) = self.reason.take() {
+            spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
+        }
+        if self.held.is_some() {
+            // Whoever has the lock next must not find it beside us.
+            spec.ends_with_us = Some(Signal::SIGKILL);
+        }
+        if !self.order.listen.is_empty() {
+            let names: Vec<&str> = self.order.listen.iter().map(|(name, _)| name.as_str()).collect();
+            spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
+            spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
+            spec.keep.extend(self.order.listen.iter().map(|(_, socket)| Arc::clone(socket)));
+            // LISTEN_PID is the command's own, which only a process between us and it can know (sd_listen_fds(3)).
+            let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program)).chain(std::mem::take(&mut spec.args)).collect();
+            spec.program = "/bin/sh".into();
+            spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"].into_iter().map(OsString::from).chain(words).collect();
+        }
+        Ok(spec)
+    }
+
+    /// Hears whether it serves, and says so when its time to is over.
+    fn readiness(&mut self) {
+        let State::Readying(who, until) = self.keeper.state() else {
+            self.asking = None;
+            return;
+        };
+        match (&self.asking, &self.order.ready) {
+            (Some(asking), _) if asking.answered() => {
+                self.voice.step(format!("{}: serves", self.name()));
+                self.happen(Event::Ready);
+            }
+            (Some(asking), Some(ready)) if Instant::now() >= until => {
+                let limit = span::show(ready.limit);
+                self.voice.warn(format!("{}: does not serve within {limit}: {}", self.name(), asking.last()));
+            }
+            (None, Some(ready)) => match Asking::begin(ready, who.pid) {
+                Ok(asking) => self.asking = Some(asking),
+                Err(error) => self.voice.warn(error),
+            },
+            _ => {}
+        }
+    }
+
+    /// Has the command finish what it has begun.
+    fn drain(&mut self, who: Identity) -> Option<Event> {
+        let drain = self.order.drain.as_ref()?;
+        let limit = if drain.limit.is_zero() { "without end".to_owned() } else { format!("for {} at most", span::show(drain.limit)) };
+        self.voice.note(format!("{}: draining {limit}", self.name()));
+        let reason = self.reason.clone().unwrap_or_default();
+        let expected = if drain.limit.is_zero() { 0 } else { millis(drain.limit) };
+        let env = vec![
+            ("BAA_PID".into(), who.pid.to_string().into()),
+            ("BAA_RESTART_REASON".into(), reason.into()),
+            ("BAA_RESTART_EXPECTED_MS".into(), expected.to_string().into()),
+        ];
+        if let How::Signal(signal) = drain.how {
+            child::signal(who, signal);
+        }
+        match Draining::begin(drain, env) {
+            Ok(draining) => {
+                self.draining = draining;
+                None
+            }
+            Err(error) => {
+                self.voice.warn(format!("{}: {error}", self.name()));
+                Some(Event::Drained)
+            }
+        }
+    }
+
+    /// A drain that fails is no reason not to restart.
+    fn drained(&mut self, outcome: std::result::Result<(), String>) {
+        self.draining = None;
+        match outcome {
+            Ok(()) => self.voice.step(format!("{}: drained", self.name())),
+            Err(why) => self.voice.warn(format!("{}: not drained: {why}", self.name())),
+        }
+        self.happen(Event::Drained);
+    }
+
     fn ended(&mut self, exit: Exit) {
+        self.draining = None;
+        // What was asked for does not count.
+        let bad = matches!(self.keeper.state(), State::Running(_) | State::Readying(..)) && !exit.success();
         match self.keeper.state() {
             State::Running(_) if exit.success() => self.voice.step(format!("{}: {exit}", self.name())),
-            State::Running(_) => self.voice.note(format!("{}: {exit}", self.name())),
+            State::Running(_) | State::Readying(..) => self.voice.note(format!("{}: {exit}", self.name())),
             _ => {}
         }
         self.happen(Event::Exited(exit));
+        if bad && self.failed() {
+            self.happen(Event::GiveUp);
+        }
         if let State::Waiting(until) = self.keeper.state() {
             self.voice.step(format!("{}: next start in {}", self.name(), span::show(until.saturating_duration_since(Instant::now()))));
         }
+    }
+
+    /// Writes a bad end down; whether there were too many of them for a next start.
+    fn failed(&mut self) -> bool {
+        let Some(ledger) = self.ledger.as_mut() else { return false };
+        if ledger.note() {
+            self.voice.warn(format!("{}: giving up: {}", self.order.label.as_deref().unwrap_or("command"), ledger.words()));
+            self.gave_up = true;
+        }
+        self.gave_up
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -283,8 +342,14 @@ impl Shift<'_> {
             }
             Request::Stop => Event::Stop,
             Request::Start => Event::Start,
-            Request::Restart => Event::Restart,
+            Request::Restart(reason) => {
+                self.reason = reason;
+                Event::Restart
+            }
         };
+        if matches!(event, Event::Start | Event::Restart) {
+            self.ledger.iter_mut().for_each(Ledger::clear);
+        }
         // A second stop over the socket is impatience, not an order to kill; signals are.
         let stopping = matches!(self.keeper.state(), State::Stopping(_, _, super::Next::Finish) | State::Sweeping(_, super::Next::Finish));
         if !(stopping && event == Event::Stop) {
@@ -319,6 +384,9 @@ impl Shift<'_> {
     }
 
     fn publish_with(&self, state: State) {
+        if let Some(held) = &self.held {
+            held.inform(&self.status_json(state));
+        }
         let Some(office) = &self.office else { return };
         let text = format!("{}\n", self.status_json(state));
         if let Err(cause) = file::replace(&office.place.status(), text.as_bytes(), 0o600) {
@@ -333,6 +401,8 @@ impl Shift<'_> {
             State::Idle => "idle",
             State::Waiting(_) => "waiting",
             State::Starting | State::Running(_) => "running",
+            State::Readying(..) => "starting",
+            State::Draining(..) => "draining",
             State::Stopping(..) | State::Sweeping(..) => "stopping",
             State::Finished => "finished",
         };
@@ -358,6 +428,12 @@ impl Shift<'_> {
 
     /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is success.
     fn status(&self) -> Status {
+        if self.gave_up {
+            return Status::BadConfig;
+        }
+        if self.keeper.never_came_up() {
+            return Status::Unavailable;
+        }
         if let (Some(error), super::Restart::Never | super::Restart::OnFailure) = (&self.not_started, &self.order.policy.restart) {
             return error.status;
         }

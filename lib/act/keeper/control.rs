@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
+/// The longest reason (the seed's).
+const REASON: usize = 200;
+
 /// What a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// `status`.
     Status,
@@ -11,8 +14,8 @@ pub(super) enum Request {
     Stop,
     /// `start`.
     Start,
-    /// `restart`.
-    Restart,
+    /// `restart`, and why.
+    Restart(Option<String>),
     /// `spare`: leave this process of ours alone.
     Spare(i32),
 }
@@ -28,7 +31,10 @@ fn parse(line: &[u8]) -> std::result::Result<Request, &'static str> {
         Some("status") => Ok(Request::Status),
         Some("stop") => Ok(Request::Stop),
         Some("start") => Ok(Request::Start),
-        Some("restart") => Ok(Request::Restart),
+        Some("restart") => {
+            let reason = request.get("reason").and_then(Value::as_str);
+            Ok(Request::Restart(reason.map(|reason| reason.chars().filter(|letter| !letter.is_control()).take(REASON).collect())))
+        }
         Some("spare") => {
             let pid = request.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
             pid.map(Request::Spare).ok_or("spare needs a pid")

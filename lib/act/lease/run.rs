@@ -14,6 +14,7 @@ use crate::words::stamp;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What has become of the command. Nothing of it lives then.
@@ -52,8 +53,8 @@ impl Run {
         spec.env = variables(claim, holder.term());
         spec.env.push((guard::CONTROL.into(), theirs.as_raw_fd().to_string().into()));
         spec.env.extend(env);
-        spec.keep.push(theirs);
-        spec.keep.extend(keep);
+        spec.keep.push(Arc::new(theirs));
+        spec.keep.extend(keep.map(Arc::new));
         let mut wire = Wire::new(ours).map_err(cannot)?;
         wire.say(Line::Until(holder.until())).map_err(cannot)?;
         let guardian = spec.start().map_err(cannot)?.identity.pid;

@@ -1,0 +1,147 @@
+//! Letting a command finish what it has begun before it is stopped for a restart. A command of any kind can: by a signal after which it ends by
+//! itself, by another command that returns when it is done, or by HTTP: POST to begin, GET for how much is left.
+
+use crate::probe::http::Statuses;
+use crate::sys::child::{self, Signal, Spec};
+use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::signal::Bell;
+use crate::words::error::{Error, Result, brief};
+use crate::words::exit::Status;
+use serde_json::Value;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// Between two questions for what is left.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How it is asked to.
+#[derive(Clone, Debug)]
+pub enum How {
+    /// By this signal; it ends by itself.
+    Signal(Signal),
+    /// By this shell command, which returns when all is done.
+    Command(String),
+    /// By POST to this URL; then GET tells how much is left: a number, or JSON with `pending`.
+    Http(Url),
+}
+
+/// How, and for how long at most.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// How.
+    pub how: How,
+    /// How long; zero is without end.
+    pub limit: Duration,
+}
+
+/// Reads the URL of a drain.
+///
+/// # Errors
+/// 2 for what is none.
+pub fn url(text: &str) -> Result<How> {
+    Url::parse(text).map(How::Http).map_err(|why| Error::new(Status::Usage, format!("cannot drain by '{}': {why}", brief(text))))
+}
+
+/// A drain that runs aside.
+pub(super) struct Draining {
+    done: Receiver<std::result::Result<(), String>>,
+    pub(super) bell: Arc<Bell>,
+    stop: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Draining {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Draining")
+    }
+}
+
+impl Draining {
+    /// Begins; `None` where a signal is all that there is to it.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub(super) fn begin(drain: &Drain, env: Vec<(OsString, OsString)>) -> Result<Option<Draining>> {
+        if let How::Signal(_) = drain.how {
+            return Ok(None);
+        }
+        let cannot = |cause: std::io::Error| Error::io("cannot drain", &cause);
+        let (bell, stop) = (Arc::new(Bell::new().map_err(cannot)?), Arc::new(AtomicBool::new(false)));
+        let (say, done) = channel();
+        let until = Instant::now() + if drain.limit.is_zero() { crate::words::span::LONGEST } else { drain.limit };
+        let (how, ring, stopped) = (drain.how.clone(), Arc::clone(&bell), Arc::clone(&stop));
+        let work = move || {
+            let _ = say.send(match &how {
+                How::Command(command) => by_command(command, env, until, &stopped),
+                How::Http(url) => by_http(url, until, &stopped),
+                How::Signal(_) => Ok(()),
+            });
+            ring.ring();
+        };
+        std::thread::Builder::new().spawn(work).map_err(cannot)?;
+        Ok(Some(Draining { done, bell, stop }))
+    }
+
+    /// Whether it is over, and how it went.
+    pub(super) fn over(&self) -> Option<std::result::Result<(), String>> {
+        self.bell.silence();
+        self.done.try_recv().ok()
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+fn by_command(command: &str, env: Vec<(OsString, OsString)>, until: Instant, stopped: &AtomicBool) -> std::result::Result<(), String> {
+    let mut spec = Spec::new("/bin/sh", ["-c", command]);
+    spec.env = env;
+    let done = child::run(spec, until, 4096, stopped).map_err(|cause| cause.to_string())?;
+    match done.exit {
+        Some(exit) if exit.success() => Ok(()),
+        Some(exit) => Err(format!("the drain command {exit}: {}", brief(done.stderr.lines().last().unwrap_or_default()))),
+        None => Err("the drain command was not done in time".to_owned()),
+    }
+}
+
+fn by_http(url: &Url, until: Instant, stopped: &AtomicBool) -> std::result::Result<(), String> {
+    let ask = |method: &str| {
+        let (url, headers, body, trust) = (url.clone(), Vec::new(), Vec::new(), Trust::default());
+        let request = Request { url, method: method.to_owned(), headers, body, redirects: false, want_body: true, trust };
+        let answer = http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
+        if Statuses::SUCCESS.hold(answer.status) { Ok(answer.body) } else { Err(format!("{method} was answered with {}", answer.status)) }
+    };
+    ask("POST")?;
+    while !stopped.load(Ordering::SeqCst) && Instant::now() < until {
+        if pending(&ask("GET")?)? == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err("work is left".to_owned())
+}
+
+/// A number, or JSON with `pending`.
+fn pending(body: &[u8]) -> std::result::Result<u64, String> {
+    let value: Value = serde_json::from_slice(body).map_err(|_| "what is left is not told as a number".to_owned())?;
+    value.as_u64().or_else(|| value["pending"].as_u64()).ok_or_else(|| "what is left is not told as a number".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_a_number_or_has_a_name() {
+        assert_eq!((pending(b"0"), pending(b" 7\n"), pending(br#"{"pending":3}"#)), (Ok(0), Ok(7), Ok(3)));
+        for bad in [&b""[..], b"none", b"-1", b"{}", b"\"3\""] {
+            assert!(pending(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a keeper leaves for others to find: a lock, a status, and the process that runs under them.
+
+use crate::service::embedded::Place;
+use crate::sys::child::{self, Signal};
+use crate::sys::file::{self, Lock};
+use crate::sys::process::{Identity, Pid, Start};
+use crate::sys::say::Voice;
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// The lock and the files of one label.
+#[derive(Debug)]
+pub(super) struct Office {
+    pub(super) place: Place,
+    label: String,
+    _lock: Lock,
+}
+
+impl Office {
+    pub(super) fn open(label: &str) -> Result<Office> {
+        let place = Place::of(label);
+        place.make()?;
+        // Whoever asks whether the lock is held takes it for an instant; that is no reason to give up.
+        let until = Instant::now() + Duration::from_millis(300);
+        let lock = loop {
+            match Lock::take(&place.lock()).map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))? {
+                Some(lock) => break lock,
+                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+                None => return Err(Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does"))),
+            }
+        };
+        // Only to inform; the kernel's lock is the truth.
+        let _ = lock.inform(&format!("{}\n", json!({ "pid": std::process::id() })));
+        Ok(Office { place, label: label.to_owned(), _lock: lock })
+    }
+
+    /// A keeper that was killed leaves its command behind; two of them must not run side by side.
+    pub(super) fn clear_predecessor(&self, exit_timeout: Duration, voice: &Voice) {
+        let status = file::read(&self.place.status(), 64 * 1024).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(left) = status.and_then(|status| identity(&status)) {
+            clear(left, &self.label, exit_timeout, voice);
+        }
+    }
+}
+
+/// Ends what a keeper that died has left.
+pub(super) fn clear(left: Identity, name: &str, exit_timeout: Duration, voice: &Voice) {
+    let alive = child::members(&[left], &[]);
+    if alive.is_empty() {
+        return;
+    }
+    voice.warn(format!("{name}: the last keeper died and left process {} behind; stopping it", left.pid));
+    alive.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
+    let until = Instant::now() + if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout };
+    while !child::members(&[left], &[]).is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child::kill_trees(&[left], &[]);
+}
+
+/// The process that a keeper's status tells of, if it is of this boot.
+pub(super) fn identity(status: &Value) -> Option<Identity> {
+    // Start times compare on one boot only.
+    if status.get("boot")?.as_str()? != boot()? {
+        return None;
+    }
+    let pid = Pid::new(i32::try_from(status.get("pid")?.as_i64()?).ok()?)?;
+    Some(Identity { pid, start: Start(status.get("start")?.as_u64()?) })
+}
+
+/// What tells this boot from others.
+pub(super) fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    id.map(|id| id.trim().to_owned()).or_else(|| cfg!(target_os = "macos").then(|| "macos".to_owned()))
+}

@@ -1,0 +1,283 @@
+//! baa-run as a run loop: the lock, the drain, sockets that outlive a restart, and giving up.
+
+use crate::support::{Done, Room, alive, collect, port, signal, until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+
+fn spawn(room: &Room, arguments: &[&str]) -> Child {
+    room.command("baa-run").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn ctl(room: &Room, arguments: &[&str]) -> Done {
+    room.run("baa-run", ["ctl"].into_iter().chain(arguments.iter().copied()))
+}
+
+fn read(room: &Room, file: &str) -> String {
+    std::fs::read_to_string(room.path(file)).unwrap_or_default()
+}
+
+/// A shell script that says that it runs, and ends well when it is told to.
+fn script(more: &str) -> String {
+    format!("echo $$ >> lives; {more} trap 'exit 0' TERM; while :; do sleep 0.01; done")
+}
+
+fn lives(room: &Room) -> Vec<u64> {
+    read(room, "lives").lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+#[test]
+fn a_lock_has_one_holder_and_a_stale_file_needs_nobody() {
+    let room = Room::new();
+    room.write("lock", "{\"keeper\":1,\"pid\":1,\"start\":1,\"boot\":\"gone\"}\nrubbish");
+    let first = spawn(&room, &["--lock", "lock", "--", "/bin/sh", "-c", &script("")]);
+    until("it runs", || lives(&room).len() == 1);
+    let done = room.run("baa-run", ["--lock", "lock", "--lock-wait", "0", "--", "touch", "ran"]);
+    done.failed_with(75, &format!("cannot start: process {} holds 'lock'", first.id()));
+    let words: Value = serde_json::from_str(read(&room, "lock").lines().next().unwrap()).unwrap();
+    assert_eq!((words["keeper"].as_u64(), words["pid"].as_u64()), (Some(u64::from(first.id())), Some(lives(&room)[0])));
+    let waits = spawn(&room, &["--lock", "lock", "--lock-wait", "60s", "--restart", "never", "--", "/bin/sh", "-c", "echo next >> lives; exit 4"]);
+    signal(first.id(), Signal::SIGTERM);
+    assert_eq!(collect(first).status, 0);
+    assert_eq!(collect(waits).status, 4);
+    assert!(!room.path("ran").exists());
+    room.run("baa-run", ["--lock", "none/lock", "--", "true"]).failed_with(66, "cannot lock 'none/lock'");
+}
+
+/// Killed, a holder of a lock takes its command along; what that has left is ended before the next one starts.
+#[test]
+fn a_killed_holder_leaves_the_lock_free_and_nothing_beside_the_next() {
+    let room = Room::new();
+    let left = "/bin/sh -c 'trap \"\" TERM; echo $$ > left.tmp; mv left.tmp left; while :; do sleep 0.01; done' & until [ -e left ]; do sleep 0.01; done;";
+    let mut first = spawn(&room, &["--lock", "lock", "--stop-timeout", "300ms", "--", "/bin/sh", "-c", &script(left)]);
+    until("it runs", || lives(&room).len() == 1 && room.path("left").exists());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    until("the command is dead", || !alive(lives(&room)[0]));
+    let left: u64 = read(&room, "left").trim().parse().unwrap();
+    assert!(alive(left));
+    let check = format!("grep -q ') [RSD]' /proc/{left}/stat 2> /dev/null && echo alive; exit 0");
+    let done = room.run("baa-run", ["--lock", "lock", "--stop-timeout", "300ms", "--restart", "never", "--", "/bin/sh", "-c", &check]);
+    assert!(done.status == 0 && done.stdout.is_empty() && done.stderr.contains("left process"), "{done:?}");
+}
+
+/// A thousand double starts: one of two at a time.
+#[test]
+fn of_two_starts_at_once_one_wins_a_thousand_times() {
+    let room = Room::new();
+    let run = || {
+        room.run(
+            "baa-run",
+            ["-q", "--lock", "lock", "--lock-wait", "0", "--restart", "never", "--", "/bin/sh", "-c", "mkdir busy || echo overlap >> trouble; rmdir busy"],
+        )
+        .status
+    };
+    let (mut won, mut both) = (0, 0);
+    for _ in 0..500 {
+        let statuses = std::thread::scope(|scope| {
+            let other = scope.spawn(run);
+            [run(), other.join().unwrap()]
+        });
+        // The other may come when the first is done already; refused it is 75, and never is neither started.
+        assert!(statuses.iter().all(|status| [0, 75].contains(status)) && statuses.contains(&0), "{statuses:?}");
+        won += statuses.iter().filter(|status| **status == 0).count();
+        both += usize::from(statuses == [0, 0]);
+    }
+    assert!(!room.path("trouble").exists());
+    assert_eq!(won, 500 + both);
+}
+
+#[test]
+fn failures_give_up_also_across_keepers_until_somebody_asks() {
+    let room = Room::new();
+    let keep = || room.run("baa-run", ["-q", "--label", "x", "--throttle", "0", "--give-up", "3/10m", "--", "/bin/sh", "-c", "echo $$ >> lives; exit 1"]);
+    let done = keep();
+    assert!(done.status == 78 && done.stderr.contains("x: giving up: it has failed 3 times within 10m"), "{done:?}");
+    assert_eq!(lives(&room).len(), 3);
+    keep().failed_with(78, "cannot keep it: it has failed 3 times within 10m");
+    assert_eq!(lives(&room).len(), 3);
+    std::fs::remove_file(room.path("state/baa/run/x.ends")).unwrap();
+    // What cannot be started counts, and neither an end that was asked for nor one with 0 does.
+    let done = room.run("baa-run", ["-q", "--throttle", "0", "--give-up", "2/1m", "--", "/nonexistent"]);
+    assert!(done.status == 78 && done.stderr.contains("giving up"), "{done:?}");
+    let good = ["-q", "--label", "y", "--restart", "on-failure", "--throttle", "0", "--give-up", "1/1m", "--", "/bin/sh", "-c", "exit 0"];
+    room.run("baa-run", good).expect(0, "", "");
+    room.run("baa-run", ["--give-up", "0/1m", "--", "true"]).failed_with(125, "is not a number from 1 to");
+}
+
+/// The work in flight is finished before a restart, in each way that a command can be asked; and the reason reaches its next life.
+#[test]
+fn a_restart_drains_first() {
+    let room = Room::new();
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "c",
+            "--drain-cmd",
+            "echo drain $BAA_PID $BAA_RESTART_REASON $BAA_RESTART_EXPECTED_MS >> log; until [ -e drained ]; do sleep 0.01; done",
+            "--",
+            "/bin/sh",
+            "-c",
+            &script("echo life $BAA_RESTART_REASON >> log;"),
+        ],
+    );
+    until("it runs", || lives(&room).len() == 1);
+    ctl(&room, &["restart", "c", "--reason", "new config"]).expect(0, "", "");
+    until("it drains", || read(&room, "log").contains("drain"));
+    assert!(ctl(&room, &["status", "c"]).stdout.contains("draining"));
+    let first = lives(&room)[0];
+    assert!(alive(first));
+    room.write("drained", "");
+    until("it is started again", || lives(&room).len() == 2);
+    assert!(!alive(first));
+    assert_eq!(read(&room, "log"), format!("life\ndrain {first} new config 300000\nlife new config\n"));
+    // A stop waits for no drain.
+    std::fs::remove_file(room.path("drained")).unwrap();
+    ctl(&room, &["restart", "c"]).expect(0, "", "");
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+
+    // By a signal it ends by itself; one that does not is told to stop when the time is over.
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "s",
+            "--drain-signal",
+            "USR1",
+            "--drain-timeout",
+            "200ms",
+            "--",
+            "/bin/sh",
+            "-c",
+            &script("trap '[ -e deaf ] || { echo usr1 >> log; exit 0; }' USR1;"),
+        ],
+    );
+    until("it runs", || lives(&room).len() == 3);
+    ctl(&room, &["restart", "s"]).expect(0, "", "");
+    until("it is started again", || lives(&room).len() == 4);
+    assert!(read(&room, "log").ends_with("usr1\n"));
+    room.write("deaf", "");
+    ctl(&room, &["restart", "s"]).expect(0, "", "");
+    until("it is started again", || lives(&room).len() == 5);
+    signal(keeper.id(), Signal::SIGTERM);
+    collect(keeper);
+    room.run("baa-run", ["--drain-signal", "NONSENSE", "--", "true"]).failed_with(125, "'NONSENSE' is no signal");
+    room.run("baa-run", ["--drain-url", "nonsense", "--", "true"]).failed_with(125, "cannot drain by 'nonsense'");
+}
+
+#[test]
+fn a_drain_by_http_asks_until_nothing_is_left() {
+    let room = Room::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/drain", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for body in ["", "2", "{\"pending\":1}", "0"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut bytes = [0u8; 1024];
+            let count = stream.read(&mut bytes).unwrap();
+            asked.push(String::from_utf8_lossy(&bytes[..count]).split(' ').next().unwrap().to_owned());
+            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+        }
+        asked
+    });
+    let keeper = spawn(&room, &["--label", "h", "--drain-url", &url, "--", "/bin/sh", "-c", &script("")]);
+    until("it runs", || lives(&room).len() == 1);
+    ctl(&room, &["restart", "h"]).expect(0, "", "");
+    until("it is started again", || lives(&room).len() == 2);
+    assert_eq!(server.join().unwrap(), ["POST", "GET", "GET", "GET"]);
+    // A server that is gone is no reason not to restart.
+    ctl(&room, &["restart", "h"]).expect(0, "", "");
+    until("it is started once more", || lives(&room).len() == 3);
+    signal(keeper.id(), Signal::SIGTERM);
+    let done = collect(keeper);
+    assert!(done.stderr.contains("h: not drained: "), "{done:?}");
+}
+
+/// Whoever connects while nothing runs is served by the next life: the socket is the keeper's.
+#[test]
+fn a_socket_outlives_its_command() {
+    let room = Room::new();
+    let address = format!("127.0.0.1:{}", port());
+    room.write("serve.pl", "use Socket; my $pid = $ENV{LISTEN_PID}; die 'pid' unless $pid == $$ && $ENV{LISTEN_FDS} == 2; open(my $s, '+<&=', 3) or die; accept(my $c, $s) or die; <$c>; print $c \"$ENV{LISTEN_FDNAMES} $$\\n\"; close $c;");
+    let unix = format!("unix:{}", room.text("sock"));
+    let mut keeper = spawn(&room, &["--throttle", "0", "--listen", &format!("web={address}"), "--listen", &unix, "--", "perl", "serve.pl"]);
+    let ask = || {
+        let mut stream = TcpStream::connect(&address).ok()?;
+        stream.write_all(b"x\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    };
+    let mut first = None;
+    until("it answers", || {
+        first = ask();
+        first.is_some()
+    });
+    // Each life answers one; none of twenty is refused, for there is always somebody who listens.
+    let answers: Vec<String> = (0..20).map(|_| ask().expect("refused")).collect();
+    assert!(answers.iter().all(|answer| answer.starts_with("web:listen ")), "{answers:?}");
+    let pids: std::collections::BTreeSet<&String> = answers.iter().chain(&first).collect();
+    assert_eq!(pids.len(), 21);
+    signal(keeper.id(), Signal::SIGTERM);
+    keeper.wait().unwrap();
+    let done = room.run("baa-run", ["--listen", "192.0.2.1:1", "--", "true"]);
+    done.failed_with(74, "cannot listen on 192.0.2.1:1");
+    // A socket file that nobody listens on gives way; one that somebody does, not.
+    let _held = std::os::unix::net::UnixListener::bind(room.path("held")).unwrap();
+    room.run("baa-run", ["--listen", &format!("unix:{}", room.text("held")), "--", "true"]).failed_with(74, "cannot listen");
+    room.run("baa-run", ["-q", "--restart", "never", "--listen", &unix, "--", "/bin/sh", "-c", "exit 3"]).expect(3, "", "");
+}
+
+/// A first start that does not come to serve is a failure of the keeper; a later one is parked, alive, until somebody asks.
+#[test]
+fn a_start_that_does_not_serve_ends_or_is_parked() {
+    let room = Room::new();
+    let done = room.run("baa-run", ["--ready", "file:up", "--ready-timeout", "200ms", "--", "sleep", "1000"]);
+    assert!(done.status == 69 && done.stderr.contains("does not serve within 200ms: cannot find up"), "{done:?}");
+    let done = room.run("baa-run", ["--ready", "file:up", "--", "/bin/sh", "-c", "exit 3"]);
+    assert!(done.status == 69 && done.stderr.contains("exited with 3"), "{done:?}");
+    room.run("baa-run", ["--ready", "nonsense", "--", "true"]).failed_with(125, "cannot use target 'nonsense'");
+    let keeper =
+        spawn(&room, &["--label", "p", "--ready", "file:up", "--ready-timeout", "300ms", "--", "/bin/sh", "-c", &script("[ -e broken ] || touch up;")]);
+    until("it runs", || ctl(&room, &["status", "p"]).stdout.contains("running"));
+    std::fs::remove_file(room.path("up")).unwrap();
+    room.write("broken", "");
+    ctl(&room, &["restart", "p"]).expect(0, "", "");
+    until("it is parked", || ctl(&room, &["status", "p"]).stdout.contains("p: idle"));
+    std::fs::remove_file(room.path("broken")).unwrap();
+    ctl(&room, &["start", "p"]).expect(0, "", "");
+    until("it runs again", || ctl(&room, &["status", "p"]).stdout.contains("running"));
+    assert_eq!(lives(&room).len(), 3);
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+}
+
+/// An old process that answers on the port is not the new one.
+#[test]
+fn only_its_own_process_makes_it_ready() {
+    let room = Room::new();
+    let port = port();
+    let address = format!("127.0.0.1:{port}");
+    let old = room.service(&address, &[]);
+    let service = crate::support::example("service").to_string_lossy().into_owned();
+    let keeper = spawn(
+        &room,
+        &["--label", "o", "--throttle", "0", "--ready", &format!("http://{address}/healthz"), "--", "/bin/sh", "-c", "echo $$ >> lives; sleep 1000"],
+    );
+    until("it runs", || lives(&room).len() == 1);
+    until("it was asked", || ctl(&room, &["status", "o"]).stdout.contains("starting"));
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(ctl(&room, &["status", "o"]).stdout.contains("starting"));
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+    drop(old);
+    let keeper = spawn(&room, &["--label", "o", "--ready", &format!("http://{address}/healthz"), "--", &service, "--listen", &address]);
+    until("it serves", || ctl(&room, &["status", "o"]).stdout.contains("running"));
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+}
