@@ -7,10 +7,10 @@
 //!                 peers (baa-peer-remove) · lease (baa-lease) · control (baa-control) · group (baa-daemons): one decision each, no printing of answers
 //! store           a lease: a record with a term and a time to live, decided in one place; sqlite and etcd keep it, control_api asks for it
 //! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once;
-//!                 tmux, iapeer: who serves a socket, and what peers are called
+//!                 recipe, target: what is started, what is asked; tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
 //! sys             the system, once: clock · poll · process (and trace, exits) · child · signal · file · directory · net · listening · owner · http · say · user ·
-//!                 cgroup · kernel · memory
+//!                 cgroup · kernel · lines · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!

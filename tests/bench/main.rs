@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
 
 mod canary;
+mod keep;
 mod lease;
 
 use std::net::TcpListener;
@@ -14,9 +15,10 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--measure", runs, command @ ..] => measure(runs.parse().unwrap(), command),
         [programs, "canary"] => Bench::of(programs).canary(),
+        [programs, "keep"] => Bench::of(programs).keep(),
         [programs, "lease"] => Bench::of(programs).lease(),
         [programs] => Bench::of(programs).run(),
-        _ => panic!("usage: bench DIRECTORY-OF-PROGRAMS [canary|lease]"),
+        _ => panic!("usage: bench DIRECTORY-OF-PROGRAMS [canary|keep|lease]"),
     }
 }
 
@@ -80,6 +82,7 @@ impl Bench {
         self.reload();
         self.canary();
         self.lease();
+        self.keep();
     }
 
     fn ours(&self) -> PathBuf {

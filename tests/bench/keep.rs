@@ -1,0 +1,142 @@
+//! Keeping one command, and a group: what it costs, and how soon a killed one is back, beside runit and s6.
+
+use crate::{Bench, until};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ROUNDS: usize = 40;
+
+impl Bench {
+    pub(crate) fn keep(&self) {
+        let room = tempfile::tempdir().unwrap();
+        println!("## baa-run   (to reach: 1.3 MiB, PSS 300 KiB, 3 ms over exec, back 2 ms after a kill)\n");
+        let run = self.programs.join("baa-run");
+        let plain = self.figure(60, Path::new("/bin/true"), &[]).unwrap();
+        let kept = self.figure(60, &run, &["-q", "--restart", "never", "--", "/bin/true"]).unwrap();
+        println!("{:<56} {:>8.2} ms   over exec, median of 60", "start and end of /bin/true", kept.median - plain.median);
+        // The script says its pid and goes on under it; a throttle would be measured otherwise.
+        let script = "echo $$ > pid.tmp; mv pid.tmp pid; exec sleep 1000";
+        std::fs::write(room.path().join("run"), format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(room.path().join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let keepers: [(&str, &str, Vec<&str>); 3] = [
+            ("baa-run", run.to_str().unwrap(), vec!["-q", "--throttle", "0", "--", "./run"]),
+            ("runsv (waits a second between starts)", "runsv", vec!["."]),
+            ("s6-supervise (waits a second between starts)", "s6-supervise", vec!["."]),
+        ];
+        let mut ours = 0.0;
+        for (name, program, arguments) in keepers {
+            let _ = std::fs::remove_file(room.path().join("pid"));
+            let child = Command::new(program).args(&arguments).current_dir(room.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let Ok(child) = child else {
+                println!("{name:<56} (is missing; on Debian: apt-get install runit s6)");
+                continue;
+            };
+            let mut keeper = Keeper(child);
+            let mut pid = self.pid(room.path(), 0);
+            let mut times: Vec<f64> = (0..if name == "baa-run" { ROUNDS } else { 4 })
+                .map(|_| {
+                    let began = Instant::now();
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+                    pid = self.pid(room.path(), pid);
+                    let took = began.elapsed().as_secs_f64() * 1000.0;
+                    // What has only just started is not what is measured next.
+                    std::thread::sleep(Duration::from_millis(20));
+                    took
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            let (median, rss, pss) = (times[times.len() / 2], memory(keeper.0.id(), "Rss:"), memory(keeper.0.id(), "Pss:"));
+            let ratio = if ours > 0.0 { format!("   × {:.0}", median / ours) } else { String::new() };
+            println!("{name:<56} {median:>8.2} ms back after a kill   RSS {rss} KiB, PSS {pss} KiB{ratio}");
+            if ours == 0.0 {
+                ours = median;
+            }
+            keeper.stop();
+        }
+        println!();
+        self.group(room.path());
+    }
+
+    /// The pid in the file, once it is another than `old`.
+    fn pid(&self, room: &Path, old: i32) -> i32 {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let text = std::fs::read_to_string(room.join("pid")).unwrap_or_default();
+            match text.trim().parse() {
+                Ok(pid) if pid != old => return pid,
+                _ => assert!(Instant::now() < end),
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    fn group(&self, room: &Path) {
+        println!("## baa-daemons   (to reach: a chain of 100 in 1.5 s, a fan of 100 in 0.3 s, 100 KiB for each of 1,000)\n");
+        let daemons = |arguments: &[&str]| {
+            let mut command = Command::new(self.programs.join("baa-daemons"));
+            command
+                .args(arguments)
+                .current_dir(room)
+                .env("XDG_STATE_HOME", room)
+                .env("BAA_RUNTIME_DIR", room.join("r"))
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            command
+        };
+        let entry = |number: usize, needs: &str| {
+            format!(
+                "[[daemon]]\nid = \"e{number}\"\nrequires = [{needs}]\ncommand = [\"/bin/sh\", \"-c\", \"touch e{number}.up; exec sleep 1000\"]\nready.probe = \"file:e{number}.up\"\n"
+            )
+        };
+        let chain: String =
+            (0..100).map(|number: usize| entry(number, &number.checked_sub(1).map(|before| format!("\"e{before}\"")).unwrap_or_default())).collect();
+        let fan: String = (0..=100).map(|number: usize| entry(number, if number > 0 { "\"e0\"" } else { "" })).collect();
+        for (name, text) in [("a chain of 100, ready one after the other, and stopped", chain), ("a fan of 100 behind one, ready, and stopped", fan)] {
+            let mut times: Vec<f64> = (0..5)
+                .map(|_| {
+                    (0..=100).for_each(|number| drop(std::fs::remove_file(room.join(format!("e{number}.up")))));
+                    std::fs::write(room.join("g.toml"), &text).unwrap();
+                    let began = Instant::now();
+                    assert!(daemons(&["until-success", "g.toml"]).status().unwrap().success());
+                    began.elapsed().as_secs_f64()
+                })
+                .collect();
+            times.sort_by(f64::total_cmp);
+            println!("{name:<56} {:>8.2} s", times[2]);
+        }
+        let many: String = (0..1000).map(|number| format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n")).collect();
+        std::fs::write(room.join("g.toml"), many).unwrap();
+        let began = Instant::now();
+        let mut group = Keeper(daemons(&["run", "g.toml"]).spawn().unwrap());
+        until(|| daemons(&["status", "g.toml"]).status().unwrap().success());
+        let up = began.elapsed().as_secs_f64();
+        let each = memory(group.0.id(), "Rss:") as f64 / 1000.0;
+        let began = Instant::now();
+        group.stop();
+        println!("{:<56} {up:>8.2} s up, {:.2} s down, {each:.1} KiB for each\n", "1,000 entries", began.elapsed().as_secs_f64());
+    }
+}
+
+struct Keeper(Child);
+
+impl Keeper {
+    fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// In KiB.
+fn memory(pid: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
