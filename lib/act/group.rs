@@ -12,4 +12,5 @@ mod probing;
 mod reload;
 #[cfg(test)]
 mod simulation;
+mod slot;
 pub mod table;

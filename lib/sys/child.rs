@@ -354,6 +354,13 @@ pub fn reap() -> Vec<(Pid, Exit)> {
     dead
 }
 
+/// Whether we have no child at all, dead or alive. Of one that adopts orphans nothing is left then, wherever it went; asked without a look at
+/// all processes of the machine.
+pub fn childless() -> bool {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
+    nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) == Err(nix::errno::Errno::ECHILD)
+}
+
 fn ended(status: WaitStatus) -> Option<(Pid, Exit)> {
     match status {
         WaitStatus::Exited(pid, code) => Some((Pid::new(pid.as_raw())?, Exit::Code(code))),

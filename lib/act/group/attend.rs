@@ -4,14 +4,16 @@ use crate::act::group::ask::{Place, Verb};
 use crate::act::group::entry::{Health, Kind, Life};
 use crate::act::group::journal::Journal;
 use crate::act::group::machine::{Do, Event, Machine};
-use crate::act::group::output::{LogFile, Output};
-use crate::act::group::plan::{Entry, Plan};
+use crate::act::group::output::Output;
+use crate::act::group::plan::Plan;
 use crate::act::group::probing::{Probes, Question};
+use crate::act::group::slot::Slot;
 use crate::act::group::table;
 use crate::probe::Probe;
 use crate::sys::child::{self, Signal};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
+use crate::sys::memory;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{self, Identity, Pid};
 use crate::sys::say::{LiveLine, Voice};
@@ -28,6 +30,8 @@ use std::time::{Duration, Instant};
 
 /// What a killed group has left gets so long after TERM.
 const LEFTOVERS: Duration = Duration::from_secs(5);
+/// Between two looks at what the dead have left.
+const SWEEPS: Duration = Duration::from_millis(5);
 /// Says to which group a process belongs.
 const MARK: &str = "BAA_DAEMONS_GROUP";
 
@@ -43,30 +47,6 @@ pub struct Order {
     pub live: bool,
 }
 
-/// An entry that runs, and what belongs to it.
-struct Slot {
-    key: u64,
-    entry: Entry,
-    main: Option<Identity>,
-    last: Option<Identity>,
-    since: Option<Instant>,
-    outputs: Vec<Output>,
-    log: LogFile,
-    question: Option<Arc<dyn Probe>>,
-    tries: u32,
-    told: Health,
-    told_life: Life,
-    killed: bool,
-}
-
-impl Slot {
-    fn new(key: u64, entry: Entry, place: &Place) -> Slot {
-        let log = LogFile::new(&place.log(&entry.rules.id));
-        let (told, told_life) = (Health::Waiting, Life::Down);
-        Slot { key, entry, main: None, last: None, since: None, outputs: Vec::new(), log, question: None, tries: 0, told, told_life, killed: false }
-    }
-}
-
 struct Group<'a> {
     order: &'a Order,
     voice: &'a Voice,
@@ -80,6 +60,7 @@ struct Group<'a> {
     finished: bool,
     killed: bool,
     late: Option<Error>,
+    next_sweep: Instant,
 }
 
 /// Runs the group until a signal or a request stops it, or, where that is asked, until all of it is ready.
@@ -141,12 +122,13 @@ impl<'a> Group<'a> {
         let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), LiveLine::new(order.live));
         let slots: Vec<Slot> = plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
         let serial = slots.len() as u64;
-        Ok(Group { order, voice, place, machine, slots, serial, probes, journal, live, finished: false, killed: false, late: None })
+        Ok(Group { order, voice, place, machine, slots, serial, probes, journal, live, finished: false, killed: false, late: None, next_sweep: Instant::now() })
     }
 
     fn run(&mut self, signals: &Signals, lines: &mut Lines) -> Result<()> {
         let limit = self.order.until_success.flatten().map(|limit| Instant::now() + limit);
         self.happen(Event::Time);
+        memory::shrink();
         while !self.finished {
             self.sleep(signals, lines, limit)?;
             for signal in signals.take() {
@@ -208,7 +190,7 @@ impl<'a> Group<'a> {
         fds.extend(lines.fds().into_iter().map(|fd| (fd, For::Reading)));
         fds.extend(self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)));
         // What a process left behind may be no child of ours, so nothing tells us when it is gone.
-        let sweeping = self.machine.entries().iter().any(|entry| matches!(entry.life, Life::Sweeping(..))).then(|| Instant::now() + Duration::from_millis(5));
+        let sweeping = self.machine.entries().iter().any(|entry| matches!(entry.life, Life::Sweeping(..))).then_some(self.next_sweep);
         let shown = self.live.visible().then(|| Instant::now() + Duration::from_millis(500));
         let until = [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown].into_iter().flatten().min();
         poll::wait(&fds, until).map(drop).map_err(|cause| Error::io("cannot wait", &cause))
@@ -221,11 +203,7 @@ impl<'a> Group<'a> {
                 match todo {
                     Do::Start(number, session) => queue.push_back(self.start(number, session)),
                     Do::Tell(number) => self.tell(number),
-                    Do::Sweep(number) => {
-                        let main = self.slots[number].main.take();
-                        let rest = self.slots[number].last.map(|last| child::members(&[last], &[])).unwrap_or_default();
-                        rest.into_iter().filter(|one| Some(*one) != main).for_each(|one| child::signal(one, Signal::SIGTERM));
-                    }
+                    Do::Sweep(number) => (self.slots[number].main, self.slots[number].swept) = (None, false),
                     Do::Kill(number) => self.kill(number),
                     Do::Probe(number, session) => self.probe(number, session),
                     Do::Finish => self.finished = true,
@@ -339,17 +317,27 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Looks what the dead have left, all at once where there is nothing.
+    /// Looks what the dead have left, all at once where there is nothing. A look at all processes of the machine is not for every turn.
     fn sweep(&mut self) {
+        if Instant::now() < self.next_sweep {
+            return;
+        }
         let sweeping: Vec<usize> = (0..self.slots.len()).filter(|number| matches!(self.machine.entries()[*number].life, Life::Sweeping(..))).collect();
         let roots: Vec<Identity> = sweeping.iter().filter_map(|number| self.slots[*number].last).collect();
-        let clean = roots.is_empty() || child::members(&roots, &[]).is_empty();
+        if sweeping.is_empty() {
+            return;
+        }
+        let clean = child::members(&roots, &[]).is_empty();
         for number in sweeping {
             let last: Vec<Identity> = self.slots[number].last.into_iter().collect();
-            if clean || child::members(&last, &[]).is_empty() {
+            let left = if clean { Vec::new() } else { child::members(&last, &[]) };
+            if left.is_empty() {
                 self.happen(Event::Swept(number));
+            } else if !std::mem::replace(&mut self.slots[number].swept, true) {
+                left.into_iter().for_each(|one| child::signal(one, Signal::SIGTERM));
             }
         }
+        self.next_sweep = Instant::now() + SWEEPS;
     }
 
     fn outputs(&mut self) {

@@ -12,6 +12,7 @@ use crate::service::recipe::Recipe;
 use crate::sys::child::{self, Exit, Spec, Started};
 use crate::sys::file;
 use crate::sys::lines::Lines;
+use crate::sys::memory;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say::Voice;
@@ -54,7 +55,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         Some(label) => Some(Office::open(label)?),
         None => None,
     };
-    child::adopt_orphans();
+    let adopts = child::adopt_orphans();
     if let Some(office) = &office {
         office.clear_predecessor(order.policy.exit_timeout, voice);
     }
@@ -80,6 +81,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         not_started: None,
         finished: false,
         held,
+        adopts,
         draining: None,
         asking: None,
         ledger,
@@ -102,6 +104,8 @@ struct Shift<'a> {
     not_started: Option<Error>,
     finished: bool,
     held: Option<Held>,
+    /// Whether orphans of the command become our children.
+    adopts: bool,
     draining: Option<Draining>,
     /// Whether it serves yet.
     asking: Option<Asking>,
@@ -115,6 +119,7 @@ impl Shift<'_> {
     fn run(&mut self, signals: &Signals, mut control: Option<Lines>) -> Result<()> {
         self.happen(Event::Begin);
         self.publish();
+        memory::shrink();
         while !self.finished {
             let published = (self.keeper.state(), self.keeper.runs());
             for signal in signals.take() {
@@ -366,6 +371,9 @@ impl Shift<'_> {
 
     /// What is left of the command, apart from its main process.
     fn rest(&self) -> Vec<Identity> {
+        if self.adopts && child::childless() {
+            return Vec::new();
+        }
         let mut rest = child::members(&self.roots(), &self.spared);
         rest.retain(|one| Some(*one) != self.main);
         rest

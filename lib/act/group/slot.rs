@@ -1,0 +1,50 @@
+//! What belongs to an entry besides what the machine knows of it: its process, what that says, its log.
+
+use crate::act::group::ask::Place;
+use crate::act::group::entry::{Health, Life};
+use crate::act::group::output::{LogFile, Output};
+use crate::act::group::plan::Entry;
+use crate::probe::Probe;
+use crate::sys::process::Identity;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// An entry that runs, and what belongs to it.
+pub(super) struct Slot {
+    pub(super) key: u64,
+    pub(super) entry: Entry,
+    pub(super) main: Option<Identity>,
+    pub(super) last: Option<Identity>,
+    pub(super) since: Option<Instant>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) log: LogFile,
+    pub(super) question: Option<Arc<dyn Probe>>,
+    pub(super) tries: u32,
+    pub(super) told: Health,
+    pub(super) told_life: Life,
+    pub(super) killed: bool,
+    /// Whether what the last life left was told to stop.
+    pub(super) swept: bool,
+}
+
+impl Slot {
+    pub(super) fn new(key: u64, entry: Entry, place: &Place) -> Slot {
+        let log = LogFile::new(&place.log(&entry.rules.id));
+        let (told, told_life) = (Health::Waiting, Life::Down);
+        Slot {
+            key,
+            entry,
+            main: None,
+            last: None,
+            since: None,
+            outputs: Vec::new(),
+            log,
+            question: None,
+            tries: 0,
+            told,
+            told_life,
+            killed: false,
+            swept: false,
+        }
+    }
+}
