@@ -9,7 +9,6 @@ use crate::act::group::plan::Plan;
 use crate::act::group::probing::{Probes, Question};
 use crate::act::group::slot::Slot;
 use crate::act::group::table;
-use crate::probe::Probe;
 use crate::sys::child::{self, Signal};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
@@ -25,7 +24,6 @@ use serde_json::{Value, json};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a killed group has left gets so long after TERM.
