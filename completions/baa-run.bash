@@ -108,7 +108,7 @@ _baa__run() {
             return 0
             ;;
         baa__subcmd__run__subcmd__ctl)
-            opts="-h --reason --json --help status start restart stop"
+            opts="-h --reason --json --help status start restart update stop"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -51,6 +51,6 @@ complete -c baa-run -n "__fish_baa_run_needs_command" -l json -d 'Print one JSON
 complete -c baa-run -n "__fish_baa_run_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baa-run -n "__fish_baa_run_needs_command" -s V -l version -d 'Print version'
 complete -c baa-run -n "__fish_baa_run_needs_command" -a "ctl" -d 'Ask the keeper of a label'
-complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -l reason -d 'Why, for restart; the next life finds it in BAA_RESTART_REASON' -r
+complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -l reason -d 'Why, for restart and update; the next life finds it in BAA_RESTART_REASON' -r
 complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -l json -d 'Print one JSON object on stdout'
 complete -c baa-run -n "__fish_baa_run_using_subcommand ctl" -s h -l help -d 'Print help (see more with \'--help\')'

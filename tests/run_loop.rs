@@ -281,3 +281,67 @@ fn only_its_own_process_makes_it_ready() {
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
 }
+
+/// A server on an inherited socket, of the version that the file says; it says which one it is.
+const SERVER: &str = "use Socket; use IO::Handle; my $done = 0; $SIG{TERM} = sub { $done = 1 }; open(my $v, '<', 'version') or die; my $version = <$v>; chomp $version; exit 3 if $version eq 'bad'; \
+    sleep 1000 if $version eq 'mute'; open(my $s, '+<&=', 3) or die; while (!$done) { accept(my $c, $s) or next; my $line = <$c>; while (<$c>) { last if /^\\r?$/ } \
+    print $c \"HTTP/1.1 200 OK\\r\\nContent-Length: \" . (length($version) + 1) . \"\\r\\n\\r\\n$version\\n\"; $c->flush; 1 while <$c>; close $c; }";
+
+/// A new version takes over when it serves, with no connection refused; one that does not come to serve was never there.
+#[test]
+fn an_update_that_does_not_serve_is_undone() {
+    let room = Room::new();
+    let address = format!("127.0.0.1:{}", port());
+    room.write("serve.pl", SERVER);
+    room.write("version", "one\n");
+    let url = format!("http://{address}/");
+    let keeper = spawn(&room, &["--label", "u", "--listen", &address, "--ready", &url, "--ready-timeout", "5s", "--", "perl", "serve.pl"]);
+    let version = || {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // The server keeps the connection, by which it can be told who answers, until we hang up.
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"one\n") && !answer.ends_with(b"two\n") {
+            let mut bytes = [0u8; 256];
+            let count = stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "cut off: {answer:?}");
+            answer.extend_from_slice(&bytes[..count]);
+        }
+        String::from_utf8(answer).unwrap().lines().last().unwrap_or_default().to_owned()
+    };
+    let pid = || ctl(&room, &["status", "u", "--json"]).json()["pid"].as_u64();
+    until("it serves", || ctl(&room, &["status", "u"]).stdout.contains("running"));
+    let first = pid().unwrap();
+    room.write("version", "bad\n");
+    ctl(&room, &["update", "u"]).failed_with(69, "u is not updated, the old life goes on: it ended before it served");
+    assert_eq!((version().as_str(), pid()), ("one", Some(first)));
+    room.write("version", "mute\n");
+    ctl(&room, &["update", "u"]).failed_with(69, "the old life goes on: it did not serve in time");
+    assert_eq!((version().as_str(), pid()), ("one", Some(first)));
+    // Asked all the while, nobody is refused, and from some moment on it is the new one who answers.
+    room.write("version", "two\n");
+    let answers = std::thread::scope(|scope| {
+        let asks = scope.spawn(|| {
+            let mut answers = Vec::new();
+            while answers.last().is_none_or(|last| last != "two") || answers.len() < 50 {
+                answers.push(version());
+            }
+            answers
+        });
+        ctl(&room, &["update", "u", "--reason", "two is out"]).expect(0, "", "");
+        asks.join().unwrap()
+    });
+    assert!(answers.iter().all(|answer| answer == "one" || answer == "two"), "{answers:?}");
+    until("the old one is gone", || !alive(first));
+    assert_eq!(version(), "two");
+    let status = ctl(&room, &["status", "u", "--json"]).json();
+    assert_eq!((&status["update"]["state"], &status["update"]["number"]), (&Value::from("done"), &Value::from(3)));
+    assert_ne!(pid(), Some(first));
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+    let plain = spawn(&room, &["--label", "v", "--", "sleep", "1000"]);
+    until("it runs", || ctl(&room, &["status", "v"]).status == 0);
+    ctl(&room, &["update", "v"]).failed_with(78, "cannot update v: without --ready nobody knows");
+    signal(plain.id(), Signal::SIGTERM);
+    collect(plain);
+}

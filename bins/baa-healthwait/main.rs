@@ -28,7 +28,8 @@ fn main() -> ExitCode {
 fn wait(args: Args) -> Result<Status> {
     let began = Instant::now();
     let options = http_options(&args)?;
-    let demand = Demand { among: args.served_by.map(|pid| vec![pid]), newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()? };
+    let demand =
+        Demand { among: args.served_by.map(|pid| vec![pid]), newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?, ..Demand::default() };
     let targets = args.targets.iter().map(|text| target::parse(text, &options, &demand)).collect::<Result<Vec<Target>>>()?;
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();

@@ -126,7 +126,7 @@ pub enum Ctl {
         verb: Verb,
         /// The label
         label: String,
-        /// Why, for restart; the next life finds it in BAA_RESTART_REASON
+        /// Why, for restart and update; the next life finds it in BAA_RESTART_REASON
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
         /// Print one JSON object on stdout
@@ -143,6 +143,8 @@ pub enum Verb {
     Start,
     /// Stop it and start it
     Restart,
+    /// Start its next life beside it, and stop it when that serves; ends with 69 when it does not, and the old one goes on
+    Update,
     /// Stop it, and the keeper; returns when both are gone
     Stop,
 }

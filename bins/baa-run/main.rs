@@ -153,6 +153,7 @@ fn ctl(verb: Verb, label: &str, reason: Option<&str>, json: bool) -> Result<Stat
         Verb::Status => ask::status(label),
         Verb::Start => ask::tell(label, "start"),
         Verb::Restart => ask::restart(label, reason),
+        Verb::Update => ask::update(label, reason),
         Verb::Stop => ask::stop(label),
     }?;
     if json {

@@ -10,6 +10,7 @@ pub mod lockfile;
 mod office;
 pub mod order;
 pub mod readiness;
+pub mod update;
 
 use crate::sys::child::Exit;
 use crate::sys::clock;
@@ -76,8 +77,16 @@ pub enum Event {
     Restart,
     /// The paths that KeepAlive names are as they should be.
     Paths,
-    /// It serves.
+    /// It serves; in an update, the next life of it.
     Ready,
+    /// The next life shall be started beside this one.
+    Update,
+    /// The next life was started.
+    NextStarted(Identity),
+    /// It could not be.
+    NextNotStarted,
+    /// It ended.
+    NextExited(Exit),
     /// What it had begun is finished, or cannot be.
     Drained,
     /// It has failed too often: there is no next start.
@@ -89,6 +98,12 @@ pub enum Event {
 pub enum Do {
     /// Start the command.
     Start,
+    /// Start the next life beside this one.
+    StartNext,
+    /// This one is the main process from now on.
+    Promote(Identity),
+    /// Kill this process and all that it has started.
+    KillOne(Identity),
     /// Have the main process finish what it has begun.
     Drain(Identity),
     /// Send TERM to the main process.
@@ -114,6 +129,10 @@ pub enum State {
     Running(Identity),
     /// It runs, and must serve by then.
     Readying(Identity, Instant),
+    /// It runs, and the next life is started, which must serve by then.
+    Updating(Identity, Option<Identity>, Instant),
+    /// The old one goes, the new one runs: until when that may take, and whether it was told to stop.
+    Replacing(Identity, Identity, Option<Instant>, bool),
     /// It finishes what it has begun, until then at the latest, to be started again.
     Draining(Identity, Option<Instant>),
     /// It was told to stop; everything is killed at the time.
@@ -150,12 +169,13 @@ pub struct Keeper {
     /// Whether any life of it has served.
     served: bool,
     never_came_up: bool,
+    update: Option<(u32, update::Update)>,
 }
 
 impl Keeper {
     /// A keeper that has not begun.
     pub fn new(policy: Policy) -> Keeper {
-        Keeper { policy, state: State::Idle, runs: 0, last_exit: None, last_start: None, failures: 0, served: false, never_came_up: false }
+        Keeper { policy, state: State::Idle, runs: 0, last_exit: None, last_start: None, failures: 0, served: false, never_came_up: false, update: None }
     }
 
     /// What the command does.
@@ -181,7 +201,8 @@ impl Keeper {
     /// When `Event::Time` is due.
     pub fn wake(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting(until) | State::Readying(_, until) => Some(until),
+            State::Waiting(until) | State::Readying(_, until) | State::Updating(_, _, until) => Some(until),
+            State::Replacing(_, _, until, _) => until,
             State::Stopping(_, until, _) | State::Sweeping(until, _) | State::Draining(_, until) => until,
             _ => None,
         }
@@ -189,6 +210,9 @@ impl Keeper {
 
     /// Takes an event; says what to do, in order.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
+        if let Some(todo) = self.updating(now, event) {
+            return todo;
+        }
         match (self.state, event) {
             (State::Finished, _) => vec![],
             (State::Idle, Event::Begin) if self.policy.start_at_once => self.start(now),
@@ -585,6 +609,7 @@ mod tests {
                         }
                         Do::TerminateRest => rest = rest && next(2) == 0,
                         Do::Terminate(_) | Do::Drain(_) => {}
+                        Do::StartNext | Do::Promote(_) | Do::KillOne(_) => unreachable!("no update was asked for"),
                         Do::Finish => {
                             assert!(!alive && !rest, "left behind");
                             ended = true;

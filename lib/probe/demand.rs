@@ -13,6 +13,8 @@ pub struct Demand {
     pub among: Option<Vec<Pid>>,
     /// Only a process that was started after this, if given.
     pub newer_than: Option<Start>,
+    /// Whether a listening socket that others hold too tells nothing: an old life and a new one may share it.
+    pub exclusive: bool,
 }
 
 impl Demand {
@@ -33,6 +35,9 @@ impl Demand {
             None => owner::any(link),
             Some(roots) => {
                 let tree: Vec<Pid> = Table::read().trees(roots).iter().map(|one| one.pid).collect();
+                if self.exclusive && owner::shared(link, &tree) {
+                    return Err(Failure::new(Class::UnknownProcess, "answered on a socket that others hold too, and hung up before it could be told who did"));
+                }
                 match owner::of(link, &tree) {
                     Answerer::Among(pid) => Some(pid),
                     Answerer::Another(pid) => return Err(wrong(pid, &format!("not process {} or a child of it", list(roots)))),

@@ -190,7 +190,7 @@ fn state(answer: &Value) -> State {
     let word = text("state").unwrap_or("unknown");
     State {
         phase: match word {
-            "running" | "starting" => Phase::Running,
+            "running" | "starting" | "updating" => Phase::Running,
             "stopping" | "draining" => Phase::Stopping,
             "waiting" => Phase::Waiting,
             _ => Phase::Stopped,

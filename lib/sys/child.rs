@@ -354,11 +354,16 @@ pub fn reap() -> Vec<(Pid, Exit)> {
     dead
 }
 
-/// Whether we have no child at all, dead or alive. Of one that adopts orphans nothing is left then, wherever it went; asked without a look at
-/// all processes of the machine.
+/// Whether we surely have no child at all, dead or alive (Linux; never sure elsewhere). Of one that adopts orphans nothing is left then, wherever
+/// it went; asked without a look at all processes of the machine.
 pub fn childless() -> bool {
-    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
-    nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) == Err(nix::errno::Errno::ECHILD)
+    #[cfg(target_os = "linux")]
+    {
+        let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::WEXITED;
+        nix::sys::wait::waitid(nix::sys::wait::Id::All, flags) == Err(nix::errno::Errno::ECHILD)
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
 }
 
 fn ended(status: WaitStatus) -> Option<(Pid, Exit)> {

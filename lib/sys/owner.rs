@@ -37,6 +37,15 @@ pub fn of(link: &Link, candidates: &[Pid]) -> Answerer {
     }
 }
 
+/// Whether nothing is left of the connection but a listening socket that others than `candidates` and ourselves hold too: it may have been
+/// inherited, and then nobody can tell who answered. (Linux; never seen elsewhere.)
+pub fn shared(link: &Link, candidates: &[Pid]) -> bool {
+    match link {
+        Link::Unix(_) => false,
+        Link::Tcp(local, peer) => system::shared(*local, *peer, candidates),
+    }
+}
+
 /// Who is at the other end of `link`, whoever it is; for a judgement by age.
 pub fn any(link: &Link) -> Option<Pid> {
     match link {

@@ -41,6 +41,30 @@ pub fn restart(label: &str, reason: Option<&str>) -> Result<Value> {
     Place::of(label).ask(&json!({ "verb": "restart", "reason": reason })).map_err(|trouble| error(label, trouble))
 }
 
+/// Has the next life of `label` started beside the one that serves, and waits for what comes of it.
+///
+/// # Errors
+/// 69 when no keeper runs, or when the next life did not come to serve: the old one goes on; 75 when none serves now; 78 without --ready.
+pub fn update(label: &str, reason: Option<&str>) -> Result<Value> {
+    if status(label)?["asks_ready"] != true {
+        return Err(Error::new(Status::BadConfig, format!("cannot update {label}: without --ready nobody knows whether the next life serves")));
+    }
+    let begun = Place::of(label).ask(&json!({ "verb": "update", "reason": reason })).map_err(|trouble| error(label, trouble))?;
+    let number = begun["update"]["number"].clone();
+    loop {
+        let now = status(label)?;
+        let update = &now["update"];
+        match (update["number"] == number, update["state"].as_str()) {
+            (true, Some("open")) => std::thread::sleep(Duration::from_millis(20)),
+            (true, Some("undone")) => {
+                let why = update["why"].as_str().unwrap_or_default();
+                return Err(Error::new(Status::Unavailable, format!("{label} is not updated, the old life goes on: {why}")));
+            }
+            _ => return Ok(now),
+        }
+    }
+}
+
 /// Stops the job and its keeper; returns when the keeper is gone.
 ///
 /// # Errors

@@ -1,16 +1,16 @@
 //! The loop around a keeper: signals, the control socket, time; and the effects that it asks for.
 
+mod report;
+
 use super::control::{self, Request};
 use super::drain::{Draining, How};
 use super::ledger::Ledger;
 use super::lockfile::{Held, Taken};
-use super::office::{Office, boot, clear, identity};
+use super::office::{Office, clear, identities};
 use super::order::{Order, SCHEMA};
 use super::readiness::Asking;
 use super::{Do, Event, Keeper, State};
-use crate::service::recipe::Recipe;
 use crate::sys::child::{self, Exit, Spec, Started};
-use crate::sys::file;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
 use crate::sys::poll::{self, For};
@@ -23,7 +23,7 @@ use crate::words::span::{self, millis};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Signals that are meant for the command when the keeper gets them.
 const FORWARDED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
@@ -59,7 +59,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
     if let Some(office) = &office {
         office.clear_predecessor(order.policy.exit_timeout, voice);
     }
-    if let Some(left) = held.as_ref().and_then(|held| identity(held.left.as_ref()?)) {
+    for left in held.iter().filter_map(|held| held.left.as_ref()).flat_map(identities) {
         clear(left, "command", order.policy.exit_timeout, voice);
     }
     let ledger = order.give_up.clone().map(Ledger::open);
@@ -82,6 +82,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         finished: false,
         held,
         adopts,
+        next: None,
         draining: None,
         asking: None,
         ledger,
@@ -106,6 +107,8 @@ struct Shift<'a> {
     held: Option<Held>,
     /// Whether orphans of the command become our children.
     adopts: bool,
+    /// The next life of the last update.
+    next: Option<Identity>,
     draining: Option<Draining>,
     /// Whether it serves yet.
     asking: Option<Asking>,
@@ -126,10 +129,7 @@ impl Shift<'_> {
                 self.signal(signal);
             }
             for (pid, exit) in child::reap() {
-                if self.main.is_some_and(|main| main.pid == pid) {
-                    self.main = None;
-                    self.ended(exit);
-                }
+                self.reaped(pid, exit);
             }
             if let Some(control) = &mut control {
                 control.serve(&mut |line| control::answer(line, &mut |request| self.request(request)));
@@ -153,6 +153,21 @@ impl Shift<'_> {
             }
         }
         Ok(())
+    }
+
+    fn reaped(&mut self, pid: Pid, exit: Exit) {
+        match self.keeper.state() {
+            State::Updating(_, Some(next), _) | State::Replacing(_, next, ..) if next.pid == pid => {
+                self.voice.note(format!("{}: the next life {exit}", self.name()));
+                self.happen(Event::NextExited(exit));
+            }
+            State::Updating(old, ..) | State::Replacing(old, ..) if old.pid == pid => self.happen(Event::Exited(exit)),
+            _ if self.main.is_some_and(|main| main.pid == pid) => {
+                self.main = None;
+                self.ended(exit);
+            }
+            _ => {}
+        }
     }
 
     fn sleep(&self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
@@ -181,6 +196,9 @@ impl Shift<'_> {
             for todo in self.keeper.handle(Instant::now(), event) {
                 match todo {
                     Do::Start => queue.push(self.start()),
+                    Do::StartNext => queue.push(self.start_next()),
+                    Do::Promote(who) => (self.main, self.last_main) = (Some(who), Some(who)),
+                    Do::KillOne(who) => child::kill_trees(&[who], &self.spared),
                     Do::Drain(who) => queue.extend(self.drain(who)),
                     Do::Terminate(who) => {
                         self.draining = None;
@@ -216,6 +234,21 @@ impl Shift<'_> {
         }
     }
 
+    fn start_next(&mut self) -> Event {
+        match self.spec().and_then(|spec| spec.start().map_err(not_started)) {
+            Ok(Started { identity, .. }) => {
+                self.voice.step(format!("{}: the next life is process {}", self.name(), identity.pid));
+                self.next = Some(identity);
+                self.publish();
+                Event::NextStarted(identity)
+            }
+            Err(error) => {
+                self.voice.warn(format!("{}: {error}", self.name()));
+                Event::NextNotStarted
+            }
+        }
+    }
+
     fn spec(&mut self) -> Result<Spec> {
         let mut spec = self.order.recipe.spec()?;
         if let Some(reason) = self.reason.take() {
@@ -240,9 +273,12 @@ impl Shift<'_> {
 
     /// Hears whether it serves, and says so when its time to is over.
     fn readiness(&mut self) {
-        let State::Readying(who, until) = self.keeper.state() else {
-            self.asking = None;
-            return;
+        let (who, until) = match self.keeper.state() {
+            State::Readying(who, until) | State::Updating(_, Some(who), until) => (who, until),
+            _ => {
+                self.asking = None;
+                return;
+            }
         };
         match (&self.asking, &self.order.ready) {
             (Some(asking), _) if asking.answered() => {
@@ -347,6 +383,13 @@ impl Shift<'_> {
             }
             Request::Stop => Event::Stop,
             Request::Start => Event::Start,
+            Request::Update(reason) => {
+                if self.order.ready.is_none() || !matches!(self.keeper.state(), State::Running(_)) {
+                    return json!({ "error": "no life of it serves now, or nobody knows whether one does" });
+                }
+                self.reason = reason;
+                Event::Update
+            }
             Request::Restart(reason) => {
                 self.reason = reason;
                 Event::Restart
@@ -385,71 +428,6 @@ impl Shift<'_> {
 
     fn name(&self) -> &str {
         self.order.label.as_deref().unwrap_or("command")
-    }
-
-    fn publish(&self) {
-        self.publish_with(self.keeper.state());
-    }
-
-    fn publish_with(&self, state: State) {
-        if let Some(held) = &self.held {
-            held.inform(&self.status_json(state));
-        }
-        let Some(office) = &self.office else { return };
-        let text = format!("{}\n", self.status_json(state));
-        if let Err(cause) = file::replace(&office.place.status(), text.as_bytes(), 0o600) {
-            self.voice.warn(format!("cannot write '{}': {}", office.place.status().display(), crate::words::error::reason(&cause)));
-        }
-    }
-
-    /// Read by `service::embedded`.
-    fn status_json(&self, state: State) -> Value {
-        let policy = &self.order.policy;
-        let word = match state {
-            State::Idle => "idle",
-            State::Waiting(_) => "waiting",
-            State::Starting | State::Running(_) => "running",
-            State::Readying(..) => "starting",
-            State::Draining(..) => "draining",
-            State::Stopping(..) | State::Sweeping(..) => "stopping",
-            State::Finished => "finished",
-        };
-        let next_start = if let State::Waiting(until) = state { Some(millis(until.saturating_duration_since(Instant::now()))) } else { None };
-        let job = if let Recipe::Job(job) = &self.order.recipe { Some(job.path.to_string_lossy().into_owned()) } else { None };
-        json!({
-            "schema": SCHEMA,
-            "label": self.order.label,
-            "state": word,
-            "pid": self.main.map(|main| main.pid.number()),
-            "start": self.main.map(|main| main.start.0),
-            "boot": boot(),
-            "keeper": std::process::id(),
-            "runs": self.keeper.runs(),
-            "last_exit": self.keeper.last_exit().map(|exit| exit.to_string()),
-            "next_start_ms": next_start,
-            "exit_timeout_ms": millis(policy.exit_timeout),
-            "throttle_ms": millis(policy.throttle),
-            "job": job,
-            "written": crate::words::stamp::millis(SystemTime::now()),
-        })
-    }
-
-    /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is success.
-    fn status(&self) -> Status {
-        if self.gave_up {
-            return Status::BadConfig;
-        }
-        if self.keeper.never_came_up() {
-            return Status::Unavailable;
-        }
-        if let (Some(error), super::Restart::Never | super::Restart::OnFailure) = (&self.not_started, &self.order.policy.restart) {
-            return error.status;
-        }
-        match (&self.order.policy.restart, self.keeper.last_exit()) {
-            (super::Restart::Never, Some(Exit::Code(code))) => Status::Command(u8::try_from(code).unwrap_or(1)),
-            (super::Restart::Never, Some(Exit::Signal(number))) => Status::Signal(u8::try_from(number).unwrap_or(0)),
-            _ => Status::Done,
-        }
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Request {
     Start,
     /// `restart`, and why.
     Restart(Option<String>),
+    /// `update`, and why.
+    Update(Option<String>),
     /// `spare`: leave this process of ours alone.
     Spare(i32),
 }
@@ -25,16 +27,19 @@ pub(super) fn answer(line: &[u8], reply: &mut dyn FnMut(Request) -> Value) -> St
     parse(line).map_or_else(|why| json!({ "error": why }), reply).to_string()
 }
 
+fn reason(request: &Value) -> Option<String> {
+    let reason = request.get("reason").and_then(Value::as_str)?;
+    Some(reason.chars().filter(|letter| !letter.is_control()).take(REASON).collect())
+}
+
 fn parse(line: &[u8]) -> std::result::Result<Request, &'static str> {
     let request: Value = serde_json::from_slice(line).map_err(|_| "the request is not JSON")?;
     match request.get("verb").and_then(Value::as_str) {
         Some("status") => Ok(Request::Status),
         Some("stop") => Ok(Request::Stop),
         Some("start") => Ok(Request::Start),
-        Some("restart") => {
-            let reason = request.get("reason").and_then(Value::as_str);
-            Ok(Request::Restart(reason.map(|reason| reason.chars().filter(|letter| !letter.is_control()).take(REASON).collect())))
-        }
+        Some("restart") => Ok(Request::Restart(reason(&request))),
+        Some("update") => Ok(Request::Update(reason(&request))),
         Some("spare") => {
             let pid = request.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
             pid.map(Request::Spare).ok_or("spare needs a pid")

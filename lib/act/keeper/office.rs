@@ -39,7 +39,7 @@ impl Office {
     /// A keeper that was killed leaves its command behind; two of them must not run side by side.
     pub(super) fn clear_predecessor(&self, exit_timeout: Duration, voice: &Voice) {
         let status = file::read(&self.place.status(), 64 * 1024).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        if let Some(left) = status.and_then(|status| identity(&status)) {
+        for left in status.iter().flat_map(identities) {
             clear(left, &self.label, exit_timeout, voice);
         }
     }
@@ -60,8 +60,12 @@ pub(super) fn clear(left: Identity, name: &str, exit_timeout: Duration, voice: &
     child::kill_trees(&[left], &[]);
 }
 
-/// The process that a keeper's status tells of, if it is of this boot.
-pub(super) fn identity(status: &Value) -> Option<Identity> {
+/// The processes that a keeper's status tells of, if they are of this boot: the main one, and the next life of an update.
+pub(super) fn identities(status: &Value) -> Vec<Identity> {
+    [Some(status), status.get("next")].into_iter().flatten().filter_map(identity).collect()
+}
+
+fn identity(status: &Value) -> Option<Identity> {
     // Start times compare on one boot only.
     if status.get("boot")?.as_str()? != boot()? {
         return None;

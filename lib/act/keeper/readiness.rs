@@ -36,7 +36,7 @@ impl Ready {
     /// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not the new one's.
     fn probe(&self, pid: Pid) -> Result<Arc<dyn Probe>> {
         let options = HttpOptions::default();
-        let among = Demand { among: Some(vec![pid]), ..Demand::default() };
+        let among = Demand { among: Some(vec![pid]), exclusive: true, ..Demand::default() };
         let owned = target::parse(&self.target, &options, &among);
         Ok(owned.or_else(|_| target::parse(&self.target, &options, &Demand::default()))?.probe)
     }

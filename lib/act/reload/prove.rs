@@ -129,7 +129,7 @@ impl Reload<'_> {
         };
         let mut roots = vec![process.pid];
         roots.extend(round.state.iter().flat_map(|state| state.others.iter().copied()).filter(|pid| Some(*pid) != self.old.map(|old| old.pid)));
-        let demand = Demand { among: Some(roots), newer_than: None };
+        let demand = Demand { among: Some(roots), ..Demand::default() };
         let until = self.clock.now() + self.request.probe_timeout;
         let deadline = self.request.deadline.map_or(until, |deadline| deadline.min(until));
         self.report.probes += 1;
@@ -206,7 +206,7 @@ impl Reload<'_> {
         }
         let Some(health) = self.request.health else { return Ok(None) };
         self.report.probes += 1;
-        let demand = Demand { among: None, newer_than: None };
+        let demand = Demand::default();
         Ok(health(demand).ask(self.clock.now() + self.request.probe_timeout).err())
     }
 }

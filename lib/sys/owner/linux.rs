@@ -37,6 +37,14 @@ pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Ans
     holder.map_or(Answerer::Unknown, Answerer::Among)
 }
 
+pub(super) fn shared(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> bool {
+    let sockets = find(local, peer);
+    let outside = |pid: &Pid| !candidates.contains(pid) && *pid != Pid::own();
+    let table = Table::read();
+    let held = |inode: &u64| table.entries().iter().map(|entry| entry.identity.pid).filter(outside).any(|pid| holds(pid, *inode) == Some(true));
+    sockets.accepted.is_none() && sockets.listening.iter().any(held)
+}
+
 pub(super) fn any(local: SocketAddr, peer: SocketAddr) -> Option<Pid> {
     // With several listeners it is the oldest that must satisfy a judgement by age.
     let holders: Option<Vec<Pid>> = find(local, peer).inodes().into_iter().map(holder_of).collect();

@@ -43,6 +43,10 @@ pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Ans
     }
 }
 
+pub(super) fn shared(_local: SocketAddr, _peer: SocketAddr, _candidates: &[Pid]) -> bool {
+    false
+}
+
 pub(super) fn any(local: SocketAddr, peer: SocketAddr) -> Option<Pid> {
     let mut holders: Vec<(Part, Pid)> =
         Table::read().entries().iter().filter_map(|entry| Some((part(entry.identity.pid, local, peer)?, entry.identity.pid))).collect();

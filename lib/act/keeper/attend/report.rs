@@ -1,0 +1,90 @@
+//! What a keeper tells of itself: its status, for whoever asks, and for the keeper after it.
+
+use super::Shift;
+use crate::act::keeper::office::boot;
+use crate::act::keeper::order::SCHEMA;
+use crate::act::keeper::update::Update;
+use crate::act::keeper::{Restart, State};
+use crate::service::recipe::Recipe;
+use crate::sys::child::Exit;
+use crate::sys::file;
+use crate::words::exit::Status;
+use crate::words::span::millis;
+use serde_json::{Value, json};
+use std::time::{Instant, SystemTime};
+
+impl Shift<'_> {
+    pub(super) fn publish(&self) {
+        self.publish_with(self.keeper.state());
+    }
+
+    pub(super) fn publish_with(&self, state: State) {
+        if let Some(held) = &self.held {
+            held.inform(&self.status_json(state));
+        }
+        let Some(office) = &self.office else { return };
+        let text = format!("{}\n", self.status_json(state));
+        if let Err(cause) = file::replace(&office.place.status(), text.as_bytes(), 0o600) {
+            self.voice.warn(format!("cannot write '{}': {}", office.place.status().display(), crate::words::error::reason(&cause)));
+        }
+    }
+
+    /// Read by `service::embedded`.
+    pub(super) fn status_json(&self, state: State) -> Value {
+        let policy = &self.order.policy;
+        let word = match state {
+            State::Idle => "idle",
+            State::Waiting(_) => "waiting",
+            State::Starting | State::Running(_) => "running",
+            State::Readying(..) => "starting",
+            State::Updating(..) => "updating",
+            State::Replacing(..) => "running",
+            State::Draining(..) => "draining",
+            State::Stopping(..) | State::Sweeping(..) => "stopping",
+            State::Finished => "finished",
+        };
+        let next_start = if let State::Waiting(until) = state { Some(millis(until.saturating_duration_since(Instant::now()))) } else { None };
+        let job = if let Recipe::Job(job) = &self.order.recipe { Some(job.path.to_string_lossy().into_owned()) } else { None };
+        json!({
+            "schema": SCHEMA,
+            "label": self.order.label,
+            "state": word,
+            "pid": self.main.map(|main| main.pid.number()),
+            "start": self.main.map(|main| main.start.0),
+            "boot": boot(),
+            "next": self.next.map(|next| json!({ "pid": next.pid.number(), "start": next.start.0, "boot": boot() })),
+            "update": self.keeper.update().map(|(number, how)| match how {
+                Update::Open => json!({ "number": number, "state": "open" }),
+                Update::Done => json!({ "number": number, "state": "done" }),
+                Update::Undone(why) => json!({ "number": number, "state": "undone", "why": why }),
+            }),
+            "asks_ready": self.order.ready.is_some(),
+            "keeper": std::process::id(),
+            "runs": self.keeper.runs(),
+            "last_exit": self.keeper.last_exit().map(|exit| exit.to_string()),
+            "next_start_ms": next_start,
+            "exit_timeout_ms": millis(policy.exit_timeout),
+            "throttle_ms": millis(policy.throttle),
+            "job": job,
+            "written": crate::words::stamp::millis(SystemTime::now()),
+        })
+    }
+
+    /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is success.
+    pub(super) fn status(&self) -> Status {
+        if self.gave_up {
+            return Status::BadConfig;
+        }
+        if self.keeper.never_came_up() {
+            return Status::Unavailable;
+        }
+        if let (Some(error), Restart::Never | Restart::OnFailure) = (&self.not_started, &self.order.policy.restart) {
+            return error.status;
+        }
+        match (&self.order.policy.restart, self.keeper.last_exit()) {
+            (Restart::Never, Some(Exit::Code(code))) => Status::Command(u8::try_from(code).unwrap_or(1)),
+            (Restart::Never, Some(Exit::Signal(number))) => Status::Signal(u8::try_from(number).unwrap_or(0)),
+            _ => Status::Done,
+        }
+    }
+}
