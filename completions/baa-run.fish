@@ -37,7 +37,7 @@ complete -c baa-run -n "__fish_baa_run_needs_command" -l backoff -d 'After each 
 complete -c baa-run -n "__fish_baa_run_needs_command" -l healthy-after -d 'A run that lasts so long begins anew with the shortest pause' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l give-up -d 'Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are counted too' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l listen -d 'Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each start' -r
-complete -c baa-run -n "__fish_baa_run_needs_command" -l ready -d 'It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:' -r
+complete -c baa-run -n "__fish_baa_run_needs_command" -l ready -d 'It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:; or, with notify, when it says so as sd_notify does' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l ready-timeout -d 'How long that may take: the first time the keeper ends with 69, later it idles until it is asked' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l drain-signal -d 'Before a restart, send this signal, after which the command ends by itself' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l drain-cmd -d 'Before a restart, run this shell command, which returns when nothing is left to be done' -r

@@ -345,3 +345,54 @@ fn an_update_that_does_not_serve_is_undone() {
     signal(plain.id(), Signal::SIGTERM);
     collect(plain);
 }
+
+/// What a life says over its own socket makes it ready, and nothing else.
+#[test]
+fn a_command_may_say_that_it_is_ready() {
+    let room = Room::new();
+    let say = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); send($s, 'STATUS=soon', 0, sockaddr_un($ENV{NOTIFY_SOCKET})); until (-e 'go') { select undef, undef, undef, 0.01 } \
+        send($s, qq(STATUS=up\\nREADY=1), 0, sockaddr_un($ENV{NOTIFY_SOCKET})); sleep 1000";
+    let keeper = spawn(&room, &["--label", "n", "--ready", "notify", "--", "perl", "-e", say]);
+    until("it starts", || ctl(&room, &["status", "n"]).stdout.contains("starting"));
+    room.write("go", "");
+    until("it is ready", || ctl(&room, &["status", "n"]).stdout.contains("running"));
+    let first = ctl(&room, &["status", "n", "--json"]).json()["pid"].clone();
+    ctl(&room, &["update", "n"]).expect(0, "", "");
+    assert_ne!(ctl(&room, &["status", "n", "--json"]).json()["pid"], first);
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+    assert_eq!(std::fs::read_dir(room.path("run/notify")).unwrap().count(), 0);
+    let done = room.run("baa-run", ["--ready", "notify", "--ready-timeout", "100ms", "--", "sleep", "1000"]);
+    assert!(done.status == 69 && done.stderr.contains("does not serve within 100ms: it has not said READY=1"), "{done:?}");
+}
+
+/// As the first process of a container: exact statuses, nothing left unreaped, and a stop that the command hears.
+#[test]
+fn it_is_a_first_process() {
+    let room = Room::new();
+    let contained = |arguments: &[&str]| {
+        let bare = room.command("baa-run");
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(bare.get_program()).args(arguments).current_dir(room.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let probe = collect(contained(&["-q", "--restart", "never", "--", "true"]));
+    if probe.status != 0 {
+        eprintln!("SKIPPED: no process namespaces can be made here: {probe:?}");
+        return;
+    }
+    assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", "exit 7"])).status, 7);
+    assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", "kill -9 $$"])).status, 137);
+    // Twenty orphans die while the command runs: none of them stays a zombie.
+    let orphans = "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.05 & sleep 0.05 &) ; done; sleep 0.3; cut -d' ' -f3 /proc/[0-9]*/stat | grep -c Z; exit 0";
+    assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", orphans])).stdout, "0\n");
+    let child = contained(&["--restart", "never", "--", "/bin/sh", "-c", "trap 'echo heard > heard; exit 5' TERM; touch up; while :; do sleep 0.01; done"]);
+    until("it runs", || room.path("up").exists());
+    // unshare itself takes no notice of TERM; its child is the first process there.
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let first = std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    signal(first, Signal::SIGTERM);
+    assert_eq!(collect(child).status, 5);
+    assert!(room.path("heard").exists());
+}

@@ -75,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "[NAME=]ADDRESS")]
     pub listen: Vec<String>,
 
-    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:
+    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:; or, with notify, when it says so as sd_notify does
     #[arg(long, value_name = "TARGET")]
     pub ready: Option<OsString>,
 

@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::lockfile::{Held, Taken};
 use super::office::{Office, clear, identities};
 use super::order::{Order, SCHEMA};
-use super::readiness::Asking;
+use super::readiness::{Asking, Notify, Ready};
 use super::{Do, Event, Keeper, State};
 use crate::sys::child::{self, Exit, Spec, Started};
 use crate::sys::lines::Lines;
@@ -85,6 +85,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         next: None,
         draining: None,
         asking: None,
+        notify: None,
         ledger,
         gave_up: false,
         reason: None,
@@ -112,6 +113,8 @@ struct Shift<'a> {
     draining: Option<Draining>,
     /// Whether it serves yet.
     asking: Option<Asking>,
+    /// Where the life that is being started tells that it is ready.
+    notify: Option<Notify>,
     ledger: Option<Ledger>,
     gave_up: bool,
     /// Why it was restarted last, for the next life.
@@ -174,7 +177,7 @@ impl Shift<'_> {
         let mut fds = vec![(signals.fd(), For::Reading)];
         fds.extend(control.map(Lines::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
         fds.extend(self.draining.as_ref().map(|draining| (draining.bell.fd(), For::Reading)));
-        fds.extend(self.asking.as_ref().map(|asking| (asking.bell.fd(), For::Reading)));
+        fds.extend(self.asking.as_ref().map(|asking| (asking.fd(), For::Reading)));
         let mut until = self.keeper.wake().into_iter().chain(control.and_then(Lines::wake)).min();
         let mut at_most = |pause: u64| {
             let then = Instant::now() + Duration::from_millis(pause);
@@ -254,6 +257,11 @@ impl Shift<'_> {
         if let Some(reason) = self.reason.take() {
             spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
         }
+        if self.order.ready.as_ref().is_some_and(Ready::is_told) {
+            let notify = Notify::open()?;
+            spec.env.push(notify.variable());
+            self.notify = Some(notify);
+        }
         if self.held.is_some() {
             // Whoever has the lock next must not find it beside us.
             spec.ends_with_us = Some(Signal::SIGKILL);
@@ -289,7 +297,7 @@ impl Shift<'_> {
                 let limit = span::show(ready.limit);
                 self.voice.warn(format!("{}: does not serve within {limit}: {}", self.name(), asking.last()));
             }
-            (None, Some(ready)) => match Asking::begin(ready, who.pid) {
+            (None, Some(ready)) => match Asking::begin(ready, who.pid, self.notify.take()) {
                 Ok(asking) => self.asking = Some(asking),
                 Err(error) => self.voice.warn(error),
             },
