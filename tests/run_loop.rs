@@ -396,3 +396,65 @@ fn it_is_a_first_process() {
     assert_eq!(collect(child).status, 5);
     assert!(room.path("heard").exists());
 }
+
+/// Ten thousand requests through twenty changes of the process, and streams of five seconds across them: none fails, none is cut.
+#[test]
+fn ten_thousand_requests_outlive_twenty_lives() {
+    let room = Room::new();
+    let address = format!("127.0.0.1:{}", port());
+    let service = crate::support::example("service").to_string_lossy().into_owned();
+    let url = format!("http://{address}/healthz");
+    let keeper = spawn(&room, &["--label", "t", "--throttle", "0", "--listen", &address, "--ready", &url, "--", &service, "--listen", "inherited"]);
+    until("it serves", || ctl(&room, &["status", "t"]).stdout.contains("running"));
+    let get = |path: &str, length: usize| -> bool {
+        let Ok(mut stream) = TcpStream::connect(&address) else { return false };
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).is_ok() && {
+            let (mut answer, mut bytes) = (Vec::new(), [0u8; 1024]);
+            let whole = |answer: &[u8]| answer.windows(4).position(|window| window == b"\r\n\r\n").is_some_and(|head| answer.len() >= head + 4 + length);
+            while !whole(&answer) {
+                match stream.read(&mut bytes) {
+                    Ok(count) if count > 0 => answer.extend_from_slice(&bytes[..count]),
+                    _ => return false,
+                }
+            }
+            answer.starts_with(b"HTTP/1.1 200")
+        }
+    };
+    let (over, asked, failed) = (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicUsize::new(0));
+    let count = |counter: &std::sync::atomic::AtomicUsize| counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    let read = |counter: &std::sync::atomic::AtomicUsize| counter.load(std::sync::atomic::Ordering::SeqCst);
+    let mut pids = std::collections::BTreeSet::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    count(&asked);
+                    if !get("/healthz", 3) {
+                        count(&failed);
+                    }
+                }
+            });
+        }
+        for turn in 0..20 {
+            let stream = (turn % 10 == 0).then(|| scope.spawn(|| get("/stream", 50)));
+            if stream.is_some() {
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+            let verb = if turn % 2 == 0 { "update" } else { "restart" };
+            // While an old life finishes what it has begun, there is no other update.
+            until("it is changed", || ctl(&room, &[verb, "t"]).status == 0);
+            until("it serves", || {
+                let status = ctl(&room, &["status", "t", "--json"]).json();
+                status["state"] == "running" && pids.insert(status["pid"].as_u64())
+            });
+            if let Some(stream) = stream {
+                assert!(stream.join().unwrap(), "a stream was cut in turn {turn}");
+            }
+        }
+        until("enough were asked", || read(&asked) >= 10_000);
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert_eq!((read(&failed), pids.len()), (0, 20), "of {}", read(&asked));
+    signal(keeper.id(), Signal::SIGTERM);
+    assert_eq!(collect(keeper).status, 0);
+}

@@ -1,16 +1,18 @@
 //! A small real HTTP service for tests, the demo and the bench, with the faults that services have in the field.
 //!
-//! It listens on `--listen`, answers `/healthz`, and can start late, serve nothing in its first life, ignore TERM, drain, leave orphans.
+//! It listens on `--listen`, or on the socket that it has inherited; answers `/healthz`, streams `/stream` for five seconds, and can start late, serve nothing in its first life, ignore TERM, drain, leave orphans.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit, clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 static STOP: AtomicBool = AtomicBool::new(false);
+/// Requests that are being answered.
+static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn stop(_: i32) {
     STOP.store(true, Ordering::SeqCst);
@@ -107,13 +109,21 @@ fn main() {
             Some(Ok((stream, _))) => {
                 let options = options.clone();
                 stream.set_nonblocking(false).unwrap();
-                std::thread::spawn(move || serve(stream, &options));
+                ACTIVE.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    serve(stream, &options);
+                    ACTIVE.fetch_sub(1, Ordering::SeqCst);
+                });
             }
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     }
     drop(listener);
     std::thread::sleep(drain);
+    // Of an inherited socket what was accepted is answered to its end.
+    while listen == "inherited" && ACTIVE.load(Ordering::SeqCst) > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn millis(text: &str) -> Duration {
@@ -122,6 +132,9 @@ fn millis(text: &str) -> Duration {
 
 /// A predecessor that drains may hold the port for a moment.
 fn bind(listen: &str) -> TcpListener {
+    if listen == "inherited" {
+        return inherited();
+    }
     let until = Instant::now() + Duration::from_secs(20);
     loop {
         match TcpListener::bind(listen) {
@@ -136,6 +149,15 @@ fn bind(listen: &str) -> TcpListener {
             Err(cause) => panic!("cannot bind {listen}: {cause}"),
         }
     }
+}
+
+#[allow(unsafe_code)]
+fn inherited() -> TcpListener {
+    assert_eq!(std::env::var("LISTEN_PID").unwrap(), std::process::id().to_string());
+    // SAFETY: whoever sets LISTEN_PID to us has left descriptor 3 to us.
+    let listener = unsafe { <TcpListener as std::os::fd::FromRawFd>::from_raw_fd(3) };
+    listener.set_nonblocking(true).unwrap();
+    listener
 }
 
 fn tell(ready: Option<&str>, text: &str) {
@@ -165,6 +187,16 @@ fn serve(mut stream: impl Stream, options: &Options) {
     }
     if options.mute {
         std::thread::sleep(Duration::from_secs(3600));
+    }
+    if request.starts_with(b"GET /stream ") {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n");
+        for _ in 0..50 {
+            std::thread::sleep(Duration::from_millis(100));
+            if stream.write_all(b"x").is_err() {
+                return;
+            }
+        }
+        return;
     }
     let mut answer = format!("HTTP/1.1 {} Whatever\r\nContent-Length: {}\r\n", options.status, options.body.len());
     for header in &options.headers {
