@@ -1,5 +1,7 @@
 //! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans and moments of time.
 
+#[cfg(test)]
+pub(crate) mod dice;
 pub mod error;
 pub mod exit;
 pub mod failure;

@@ -4,20 +4,9 @@
 use crate::act::group::entry::{Health, Intervals, Kind, Life, Ready, Restart, Rules, When};
 use crate::act::group::machine::{Do, Event, Machine, Said};
 use crate::sys::child::Exit;
+use crate::words::dice::Dice;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-
-/// xorshift64: the same world in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -208,7 +197,7 @@ impl World {
 fn a_hundred_thousand_steps_keep_the_order() {
     let mut starts = 0;
     for seed in 1..=100u64 {
-        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut dice = Dice::of(seed);
         let mut all: Vec<Rules> = (0..8).map(|number| rules(&mut dice, number)).collect();
         let mut machine = Machine::new(all.clone());
         let mut world = World { keys: (0..8).collect(), ..World::default() };

@@ -3,6 +3,7 @@
 
 use crate::act::lease::holder::{Guard, Holder, Measure, Renewal};
 use crate::store::{self, Answer, Claim, Decision, Moment, Record};
+use crate::words::dice::Dice;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::cmp::Reverse;
@@ -15,22 +16,6 @@ const TTL: Duration = Duration::from_secs(2);
 const LOOK: u64 = 100_000;
 /// Between KILL and death.
 const DYING: u64 = 20_000;
-
-/// xorshift64: the same world in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn chance(&mut self, percent: u64) -> bool {
-        self.roll(100) < percent
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
@@ -113,7 +98,7 @@ fn fault(history: &[Span]) -> Option<String> {
 
 impl World {
     fn new(seed: u64, drift: u64, loss: u64) -> World {
-        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut dice = Dice::of(seed);
         let rate = |dice: &mut Dice| 1_000_000 - drift + dice.roll(2 * drift + 1);
         let store_rate = rate(&mut dice);
         let nodes = (0..NODES)

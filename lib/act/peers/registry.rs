@@ -142,23 +142,8 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::dice::Dice;
     use serde_json::Value;
-
-    /// xorshift64: the same texts in every run.
-    struct Dice(u64);
-
-    impl Dice {
-        fn roll(&mut self, sides: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % sides
-        }
-
-        fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-            of[usize::try_from(self.roll(of.len() as u64)).unwrap()]
-        }
-    }
 
     fn space(dice: &mut Dice) -> &'static str {
         dice.pick(&["", " ", "\n  ", "\t", "\r\n"])
@@ -188,7 +173,7 @@ mod tests {
     /// Any registry without one peer is the same text with one cut, and the same value with one entry less.
     #[test]
     fn one_entry_goes_and_nothing_else_changes() {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
+        let mut dice = Dice::of(1);
         for _ in 0..3000 {
             let count = dice.roll(6) + 1;
             let entries: Vec<String> = (0..count).map(|number| entry(&mut dice, &format!("peer-{number}"))).collect();
