@@ -82,7 +82,6 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         finished: false,
         held,
         adopts,
-        next: None,
         draining: None,
         asking: None,
         notify: None,
@@ -108,8 +107,6 @@ struct Shift<'a> {
     held: Option<Held>,
     /// Whether orphans of the command become our children.
     adopts: bool,
-    /// The next life of the last update.
-    next: Option<Identity>,
     draining: Option<Draining>,
     /// Whether it serves yet.
     asking: Option<Asking>,
@@ -238,11 +235,12 @@ impl Shift<'_> {
     }
 
     fn start_next(&mut self) -> Event {
+        let State::Updating(old, _, until) = self.keeper.state() else { return Event::NextNotStarted };
         match self.spec().and_then(|spec| spec.start().map_err(not_started)) {
             Ok(Started { identity, .. }) => {
                 self.voice.step(format!("{}: the next life is process {}", self.name(), identity.pid));
-                self.next = Some(identity);
-                self.publish();
+                // Known on disk before anything else happens: should we be killed now, the next keeper finds both.
+                self.publish_with(State::Updating(old, Some(identity), until));
                 Event::NextStarted(identity)
             }
             Err(error) => {

@@ -78,7 +78,7 @@ impl Held {
     pub(super) fn inform(&self, command: &Value) {
         let own = Identity::of(Pid::own()).map(|own| own.start.0);
         let mut words = json!({ "keeper": std::process::id(), "keeper_start": own });
-        for key in ["pid", "start", "boot", "next"] {
+        for key in ["pid", "start", "boot", "beside"] {
             words[key] = command[key].clone();
         }
         let _ = self.lock.inform(&format!("{words}\n"));

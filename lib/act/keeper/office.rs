@@ -60,9 +60,9 @@ pub(super) fn clear(left: Identity, name: &str, exit_timeout: Duration, voice: &
     child::kill_trees(&[left], &[]);
 }
 
-/// The processes that a keeper's status tells of, if they are of this boot: the main one, and the next life of an update.
+/// The processes that a keeper's status tells of, if they are of this boot: the main one, and in an update the one beside it.
 pub(super) fn identities(status: &Value) -> Vec<Identity> {
-    [Some(status), status.get("next")].into_iter().flatten().filter_map(identity).collect()
+    [Some(status), status.get("beside")].into_iter().flatten().filter_map(identity).collect()
 }
 
 fn identity(status: &Value) -> Option<Identity> {

@@ -44,6 +44,12 @@ impl Shift<'_> {
             State::Finished => "finished",
         };
         let next_start = if let State::Waiting(until) = state { Some(millis(until.saturating_duration_since(Instant::now()))) } else { None };
+        // In an update there are two lives: this is the one that is not the main process.
+        let beside = match state {
+            State::Updating(_, next, _) => next,
+            State::Replacing(old, ..) => Some(old),
+            _ => None,
+        };
         let job = if let Recipe::Job(job) = &self.order.recipe { Some(job.path.to_string_lossy().into_owned()) } else { None };
         json!({
             "schema": SCHEMA,
@@ -52,7 +58,7 @@ impl Shift<'_> {
             "pid": self.main.map(|main| main.pid.number()),
             "start": self.main.map(|main| main.start.0),
             "boot": boot(),
-            "next": self.next.map(|next| json!({ "pid": next.pid.number(), "start": next.start.0, "boot": boot() })),
+            "beside": beside.map(|beside| json!({ "pid": beside.pid.number(), "start": beside.start.0, "boot": boot() })),
             "update": self.keeper.update().map(|(number, how)| match how {
                 Update::Open => json!({ "number": number, "state": "open" }),
                 Update::Done => json!({ "number": number, "state": "done" }),
