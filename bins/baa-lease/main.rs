@@ -15,7 +15,7 @@ use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use baa::words::span;
 use serde_json::json;
-use settings::{claim, config, open, open_warned, renew_interval};
+use settings::{access, claim, config, open, open_warned, renew_interval};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => check(args),
         Verb::Heartbeat(args) => heartbeat(args),
         Verb::Config(args) => {
-            let config = config(args)?;
+            let config = config(args, &access(&args.claim.place)?)?;
             say::answer(&if args.claim.place.common.json { format!("{:#}", config.json()) } else { config.text() })?;
             config.warnings().iter().for_each(|warning| args.claim.place.common.voice().note(format!("warning: {warning}")));
             Ok(Status::Done)
@@ -59,7 +59,8 @@ fn hold(args: &Hold) -> Result<Status> {
 
 fn start(args: &Start) -> Result<Status> {
     let place = &args.conductor.claim.place;
-    let (voice, config) = (place.common.voice(), config(&args.conductor)?);
+    let (voice, keys) = (place.common.voice(), access(place)?);
+    let config = config(&args.conductor, &keys)?;
     if place.common.dry_run {
         voice.note(format!("would start {} for {}", config.identity(), config.lease));
         return Ok(Status::Done);
@@ -73,7 +74,7 @@ fn start(args: &Start) -> Result<Status> {
         warnings.iter().for_each(|warning| voice.note(format!("warning: {warning}")));
         Ok(())
     };
-    let signal = start::start(order, [open(place)?, open(place)?], &begun, &voice)?;
+    let signal = start::start(order, [open(place, &keys)?, open(place, &keys)?], &begun, &voice)?;
     if let Some(signal) = signal.filter(|_| !place.common.json) {
         say::answer(&format!("conductor stopped after {}", signal.as_str()))?;
     }
@@ -117,7 +118,7 @@ fn release(args: &Termed) -> Result<Status> {
 }
 
 fn heartbeat(args: &Heartbeat) -> Result<Status> {
-    let mut beat = Conductor::new(config(&args.conductor)?).beat();
+    let mut beat = Conductor::new(config(&args.conductor, &access(&args.conductor.claim.place)?)?).beat();
     beat.status.clone_from(&args.status);
     if !only_said(&args.conductor.claim, "send a heartbeat for") {
         open_warned(&args.conductor.claim.place)?.heartbeat(&beat)?;

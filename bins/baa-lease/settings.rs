@@ -7,21 +7,22 @@ use baa::store::{self, Access, Claim, Store};
 use baa::words::error::Result;
 use std::time::Duration;
 
-/// Opens the store that `place` names.
-pub fn open(place: &Place) -> Result<Box<dyn Store>> {
+/// Opens the store that `place` names, with the keys to it.
+pub fn open(place: &Place, keys: &Access) -> Result<Box<dyn Store>> {
     store::check_name("the name of a lease", &place.lease)?;
-    store::open(text(place.store.as_ref()).as_deref(), &access(place)?)
+    store::open(text(place.store.as_ref()).as_deref(), keys)
 }
 
 /// The same for the verbs that have no other warnings.
 pub fn open_warned(place: &Place) -> Result<Box<dyn Store>> {
-    let warning = token(place, access(place)?.token.as_deref()).warning();
+    let keys = access(place)?;
+    let warning = token(place, keys.token.as_deref()).warning();
     warning.into_iter().for_each(|warning| place.common.voice().note(format!("warning: {warning}")));
-    open(place)
+    open(place, &keys)
 }
 
 /// The keys to the store.
-fn access(place: &Place) -> Result<Access> {
+pub fn access(place: &Place) -> Result<Access> {
     let token = match &place.token_file {
         Some(path) => Some(store::secret("token", path)?),
         None => text(place.shared_token.as_ref()),
@@ -66,8 +67,8 @@ fn preferred(args: &ClaimArgs) -> Option<bool> {
     if args.who.no_preferred { Some(false) } else { args.who.preferred.and_then(|flag| flag.0) }
 }
 
-/// All that a conductor is set to.
-pub fn config(args: &Conductor) -> Result<Config> {
+/// All that a conductor is set to; the keys to its store are told of, not told.
+pub fn config(args: &Conductor, keys: &Access) -> Result<Config> {
     let Claim { holder, host, ttl, lease, .. } = claim(&args.claim, String::new())?;
     let (place, role) = (&args.claim.place, args.claim.who.role);
     let url = text(place.store.as_ref()).unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
@@ -85,7 +86,7 @@ pub fn config(args: &Conductor) -> Result<Config> {
         store: without_login(&url),
         lease,
         local_api: text(args.local_api.as_ref()),
-        token: token(place, access(place)?.token.as_deref()),
+        token: token(place, keys.token.as_deref()),
         priority: number(args.priority, if role == Role::Primary { 100 } else { 50 }),
         version: text(args.version.as_ref()),
         preferred: preferred(&args.claim).unwrap_or(role == Role::Primary),

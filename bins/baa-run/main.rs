@@ -13,7 +13,7 @@ use baa::act::keeper::{Policy, Restart, ask, detach};
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::service::{check_label, quote};
-use baa::sys::{file, net, say};
+use baa::sys::{file, net, say, signal};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::os::fd::OwnedFd;
@@ -115,10 +115,7 @@ fn give_up(args: &Args, label: Option<&str>) -> Option<Limit> {
 
 fn drain(args: &Args) -> Result<Option<Drain>> {
     let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
-        (Some(name), ..) => {
-            let full = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
-            Some(How::Signal(full.parse().map_err(|_| Error::new(Status::Usage, format!("'{name}' is no signal")))?))
-        }
+        (Some(name), ..) => Some(How::Signal(signal::named(name).ok_or_else(|| Error::new(Status::Usage, format!("'{name}' is no signal")))?)),
         (_, Some(command), _) => Some(How::Command(command.clone())),
         (.., Some(url)) => Some(drain::url(url)?),
         _ => None,

@@ -298,15 +298,14 @@ impl Keeper {
         match self.policy.drain {
             None => self.stop(now, who, Next::Start),
             Some(limit) => {
-                self.state = State::Draining(who, (!limit.is_zero()).then(|| clock::after(now, limit)));
+                self.state = State::Draining(who, end(now, limit));
                 vec![Do::Drain(who)]
             }
         }
     }
 
     fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<Do> {
-        let until = (!self.policy.exit_timeout.is_zero()).then(|| clock::after(now, self.policy.exit_timeout));
-        self.state = State::Stopping(who, until, next);
+        self.state = State::Stopping(who, end(now, self.policy.exit_timeout), next);
         vec![Do::Terminate(who)]
     }
 
@@ -370,6 +369,11 @@ impl Keeper {
         self.state = State::Finished;
         vec![Do::Finish]
     }
+}
+
+/// When a limit from `now` on is over; zero is without end.
+fn end(now: Instant, limit: Duration) -> Option<Instant> {
+    (!limit.is_zero()).then(|| clock::after(now, limit))
 }
 
 enum Again {

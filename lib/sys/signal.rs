@@ -106,6 +106,12 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
+/// The signal of a name, `TERM` or `SIGTERM`.
+pub fn named(name: &str) -> Option<Signal> {
+    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    full.parse().ok()
+}
+
 /// The short name of a signal number, `SIGTERM`, or its number where it has none.
 pub fn name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())

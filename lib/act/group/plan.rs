@@ -8,6 +8,7 @@ use crate::service::recipe::Recipe;
 use crate::service::target::{self, HttpOptions};
 use crate::sys::child::{Signal, Spec};
 use crate::sys::file;
+use crate::sys::signal;
 use crate::sys::user::{self, Credentials};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -336,10 +337,7 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
     }
     ready.map(|ready| question(&ready.probe)).transpose()?;
     let stop_signal = match &text.stop_signal {
-        Some(name) => {
-            let full = if name.starts_with("SIG") { name.clone() } else { format!("SIG{name}") };
-            full.parse().map_err(|_| wrong(&format!("'{}' is no signal", brief(name))))?
-        }
+        Some(name) => signal::named(name).ok_or_else(|| wrong(&format!("'{}' is no signal", brief(name))))?,
         None => Signal::SIGTERM,
     };
     let user = match &text.user {

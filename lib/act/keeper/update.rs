@@ -1,8 +1,9 @@
 //! An update that can be undone: the next life is started beside the one that serves, and takes over only when it serves itself. Until then the old
 //! one stays; if the next one dies or is late, it was never there.
 
-use crate::act::keeper::{Do, Event, Keeper, Next, State};
+use crate::act::keeper::{Do, Event, Keeper, Next, State, end};
 use crate::sys::clock;
+use crate::sys::process::Identity;
 use std::time::{Duration, Instant};
 
 /// How an update went.
@@ -40,21 +41,21 @@ impl Keeper {
             (State::Updating(old, ..), Event::NextExited(_)) => self.undo(old, "it ended before it served"),
             (State::Updating(old, _, until), Event::Time) if now >= until => self.undo(old, "it did not serve in time"),
             (State::Updating(old, Some(new), _), Event::Ready) => {
-                self.end(Update::Done);
+                self.decided(Update::Done);
                 let drain = self.policy.drain;
-                self.state = State::Replacing(old, new, drain.map_or_else(|| self.limit(now), |limit| after(now, limit)), drain.is_none());
+                self.state = State::Replacing(old, new, drain.map_or_else(|| self.limit(now), |limit| end(now, limit)), drain.is_none());
                 vec![Do::Promote(new), if drain.is_some() { Do::Drain(old) } else { Do::Terminate(old) }]
             }
             // The old one is gone by itself: the next one is all that there is.
             (State::Updating(old, Some(new), until), Event::Exited(exit)) => {
                 self.last_exit = Some(exit);
                 self.last_start = Some(now);
-                self.end(Update::Done);
+                self.decided(Update::Done);
                 self.state = State::Readying(new, until);
                 vec![Do::Promote(new), Do::KillOne(old)]
             }
             (State::Updating(old, next, _), Event::Stop | Event::Restart) => {
-                self.end(Update::Undone("something else was asked for"));
+                self.decided(Update::Undone("something else was asked for"));
                 let until = self.limit(now);
                 self.state = State::Stopping(old, until, if event == Event::Stop { Next::Finish } else { Next::Start });
                 next.map(Do::KillOne).into_iter().chain([Do::Terminate(old)]).collect()
@@ -86,29 +87,25 @@ impl Keeper {
         Some(todo)
     }
 
-    fn end(&mut self, how: Update) {
+    fn decided(&mut self, how: Update) {
         self.update = self.update.map(|(number, _)| (number, how));
     }
 
-    fn undo(&mut self, old: crate::sys::process::Identity, why: &'static str) -> Vec<Do> {
+    fn undo(&mut self, old: Identity, why: &'static str) -> Vec<Do> {
         let next = if let State::Updating(_, next, _) = self.state { next } else { None };
-        self.end(Update::Undone(why));
+        self.decided(Update::Undone(why));
         self.state = State::Running(old);
         next.map(Do::KillOne).into_iter().collect()
     }
 
-    fn retire(&mut self, now: Instant, old: crate::sys::process::Identity, new: crate::sys::process::Identity) -> Vec<Do> {
+    fn retire(&mut self, now: Instant, old: Identity, new: Identity) -> Vec<Do> {
         self.state = State::Replacing(old, new, self.limit(now), true);
         vec![Do::Terminate(old)]
     }
 
     fn limit(&self, now: Instant) -> Option<Instant> {
-        after(now, self.policy.exit_timeout)
+        end(now, self.policy.exit_timeout)
     }
-}
-
-fn after(now: Instant, limit: Duration) -> Option<Instant> {
-    (!limit.is_zero()).then(|| clock::after(now, limit))
 }
 
 #[cfg(test)]
@@ -116,7 +113,7 @@ mod tests {
     use super::*;
     use crate::act::keeper::{Policy, Restart};
     use crate::sys::child::Exit;
-    use crate::sys::process::{Identity, Pid, Start};
+    use crate::sys::process::{Pid, Start};
 
     fn who(pid: i32) -> Identity {
         Identity { pid: Pid::new(pid).unwrap(), start: Start(1) }

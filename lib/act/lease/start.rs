@@ -19,7 +19,6 @@ use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -64,7 +63,7 @@ pub fn start(order: Order, stores: [Box<dyn Store>; 2], begun: &dyn Fn(&Conducto
     let claim = claim_of(&order.config, instance);
     let shared = Arc::new(Mutex::new(Conductor::new(order.config)));
     if let Some(listener) = listener {
-        serve(listener, &shared)?;
+        local_api::serve(listener, Arc::clone(&shared))?;
     }
     let hooks = Hooks::new(order.hooks, voice.clone());
     let (state, holder, run) = (State::Standby, None, None);
@@ -119,22 +118,17 @@ fn alone(config: &Config) -> Result<(Lock, String)> {
     Ok((lock, own))
 }
 
-fn serve(listener: TcpListener, shared: &Arc<Mutex<Conductor>>) -> Result<()> {
-    local_api::serve(listener, Arc::clone(shared))
-}
-
 /// Sends a heartbeat in every interval, until the sender that it gives is dropped.
 fn heart(store: Box<dyn Store>, shared: Arc<Mutex<Conductor>>) -> Result<Sender<()>> {
     let (stop, stopped) = channel();
-    let lock = |shared: &Mutex<Conductor>| shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let work = move || {
-        loop {
-            let conductor = lock(&shared);
-            if stopped.recv_timeout(conductor.config.heartbeat_interval) != Err(RecvTimeoutError::Timeout) {
-                return;
-            }
-            let outcome = store.heartbeat(&lock(&shared).beat());
-            shared.lock().unwrap_or_else(PoisonError::into_inner).heartbeat(&outcome);
+        let conductor = || shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let interval = conductor().config.heartbeat_interval;
+        while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+            let beat = conductor().beat();
+            // The lock is free while the store is asked.
+            let outcome = store.heartbeat(&beat);
+            conductor().heartbeat(&outcome);
         }
     };
     std::thread::Builder::new().stack_size(512 * 1024).spawn(work).map_err(|cause| Error::io("cannot start the heartbeat loop", &cause))?;
