@@ -26,7 +26,7 @@ _baa__run() {
 
     case "${cmd}" in
         baa__run)
-            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --lock --lock-wait --backoff --healthy-after --give-up --listen --ready --ready-timeout --drain-signal --drain-cmd --drain-url --drain-timeout --detach --quiet --verbose --dry-run --json --help --version ctl"
+            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --lock --lock-wait --backoff --healthy-after --give-up --give-up-status --listen --ready --ready-timeout --ready-successes --update-timeout --live --live-interval --live-failures --watchdog --drain-signal --drain-cmd --drain-url --drain-timeout --drain-notice --drain-abort --cooldown --on-restart --usr1 --supervisor --shutdown-timeout --detach --quiet --verbose --dry-run --json --help --version ctl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -72,6 +72,10 @@ _baa__run() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --give-up-status)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --listen)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -81,6 +85,30 @@ _baa__run() {
                     return 0
                     ;;
                 --ready-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ready-successes)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --update-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --live)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --live-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --live-failures)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --watchdog)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -100,6 +128,34 @@ _baa__run() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --drain-notice)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --drain-abort)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cooldown)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on-restart)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --usr1)
+                    COMPREPLY=($(compgen -W "ignore restart pass" -- "${cur}"))
+                    return 0
+                    ;;
+                --supervisor)
+                    COMPREPLY=($(compgen -W "auto none launchd systemd external" -- "${cur}"))
+                    return 0
+                    ;;
+                --shutdown-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -108,13 +164,17 @@ _baa__run() {
             return 0
             ;;
         baa__subcmd__run__subcmd__ctl)
-            opts="-h --reason --json --help status start restart update stop"
+            opts="-h --reason --now --no-wait --timeout --json --help status start restart update stop drain intend"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

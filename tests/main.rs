@@ -22,4 +22,6 @@ mod reload_launchd;
 mod reload_systemd;
 mod run;
 mod run_loop;
+mod run_restart;
+mod run_watch;
 mod support;

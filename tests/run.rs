@@ -54,7 +54,7 @@ fn on_failure_ends_with_success_and_restarts_after_failure() {
 fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     let room = Room::new();
     let script = format!(
-        "trap 'echo usr1 > {0}.usr1' USR1; trap 'exit 0' TERM; cut -d' ' -f6 /proc/$$/stat > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
+        "trap 'echo usr1 >> {0}.usr1' USR1; trap 'echo usr2 > {0}.usr2' USR2; trap 'exit 0' TERM; cut -d' ' -f6 /proc/$$/stat > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
         room.text("sid")
     );
     let child = room
@@ -66,10 +66,21 @@ fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
         .unwrap();
     until("the command is ready", || room.path("sid").exists());
     assert_eq!(std::fs::read_to_string(room.path("sid")).unwrap().trim(), status(&room, "x")["pid"].to_string());
+    // USR1 has a meaning of its own (a restart), and unless somebody has said that it has, none at all.
+    signal(child.id(), Signal::SIGUSR1);
+    signal(child.id(), Signal::SIGUSR2);
+    until("the signal came through", || room.path("sid.usr2").exists());
+    assert!(!room.path("sid.usr1").exists());
+    signal(child.id(), Signal::SIGTERM);
+    let done = collect(child);
+    assert!(done.status == 0 && done.stderr.contains("USR1 is ignored"), "{done:?}");
+    std::fs::remove_file(room.path("sid")).unwrap();
+    let child = room.command("baa-run").args(["-q", "--restart", "never", "--usr1", "pass", "--", "/bin/sh", "-c", &script]).spawn().unwrap();
+    until("the command is ready", || room.path("sid").exists());
     signal(child.id(), Signal::SIGUSR1);
     until("the signal came through", || room.path("sid.usr1").exists());
     signal(child.id(), Signal::SIGTERM);
-    collect(child).expect(0, "", "");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
 }
 
 #[test]
@@ -93,9 +104,13 @@ fn a_command_that_ignores_term_is_killed_with_its_tree() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait() {
+fn a_third_signal_does_not_wait() {
     let room = Room::new();
-    let script = format!("trap '' TERM INT; : > {}; while :; do sleep 1000; done", room.text("up"));
+    // The second one reaches the whole tree.
+    let script = format!(
+        "trap '' TERM INT; (trap 'echo x > {0}.told' TERM; : > {0}; while :; do sleep 0.01; done) & while :; do wait; sleep 1000; done",
+        room.text("up")
+    );
     let child = room
         .command("baa-run")
         .args(["-q", "--stop-timeout", "0", "--", "/bin/sh", "-c", &script])
@@ -106,6 +121,10 @@ fn a_second_signal_does_not_wait() {
     until("the command is up", || room.path("up").exists());
     signal(child.id(), Signal::SIGINT);
     std::thread::sleep(std::time::Duration::from_millis(30));
+    assert!(!room.path("up.told").exists());
+    signal(child.id(), Signal::SIGINT);
+    until("the whole tree is told", || room.path("up.told").exists());
+    assert!(alive(u64::from(child.id())));
     signal(child.id(), Signal::SIGINT);
     assert_eq!(collect(child).status, 0);
 }

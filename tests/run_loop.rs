@@ -7,24 +7,24 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
-fn spawn(room: &Room, arguments: &[&str]) -> Child {
+pub(crate) fn spawn(room: &Room, arguments: &[&str]) -> Child {
     room.command("baa-run").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn ctl(room: &Room, arguments: &[&str]) -> Done {
+pub(crate) fn ctl(room: &Room, arguments: &[&str]) -> Done {
     room.run("baa-run", ["ctl"].into_iter().chain(arguments.iter().copied()))
 }
 
-fn read(room: &Room, file: &str) -> String {
+pub(crate) fn read(room: &Room, file: &str) -> String {
     std::fs::read_to_string(room.path(file)).unwrap_or_default()
 }
 
 /// A shell script that says that it runs, and ends well when it is told to.
-fn script(more: &str) -> String {
+pub(crate) fn script(more: &str) -> String {
     format!("echo $$ >> lives; {more} trap 'exit 0' TERM; while :; do sleep 0.01; done")
 }
 
-fn lives(room: &Room) -> Vec<u64> {
+pub(crate) fn lives(room: &Room) -> Vec<u64> {
     read(room, "lives").lines().filter_map(|line| line.parse().ok()).collect()
 }
 
@@ -116,8 +116,10 @@ fn a_restart_drains_first() {
         &[
             "--label",
             "c",
+            "--cooldown",
+            "0",
             "--drain-cmd",
-            "echo drain $BAA_PID $BAA_RESTART_REASON $BAA_RESTART_EXPECTED_MS >> log; until [ -e drained ]; do sleep 0.01; done",
+            "echo drain $BAA_PID $BAA_RESTART_REASON $BAA_RESTART_EXPECTED_MS $BAA_DRAIN_MS >> log; until [ -e drained ]; do sleep 0.01; done",
             "--",
             "/bin/sh",
             "-c",
@@ -125,7 +127,7 @@ fn a_restart_drains_first() {
         ],
     );
     until("it runs", || lives(&room).len() == 1);
-    ctl(&room, &["restart", "c", "--reason", "new config"]).expect(0, "", "");
+    ctl(&room, &["restart", "c", "--no-wait", "--reason", "new config"]).expect(0, "", "");
     until("it drains", || read(&room, "log").contains("drain"));
     assert!(ctl(&room, &["status", "c"]).stdout.contains("draining"));
     let first = lives(&room)[0];
@@ -133,10 +135,10 @@ fn a_restart_drains_first() {
     room.write("drained", "");
     until("it is started again", || lives(&room).len() == 2);
     assert!(!alive(first));
-    assert_eq!(read(&room, "log"), format!("life\ndrain {first} new config 300000\nlife new config\n"));
+    assert_eq!(read(&room, "log"), format!("life\ndrain {first} new config 1500 300000\nlife new config\n"));
     // A stop waits for no drain.
     std::fs::remove_file(room.path("drained")).unwrap();
-    ctl(&room, &["restart", "c"]).expect(0, "", "");
+    ctl(&room, &["restart", "c", "--no-wait"]).expect(0, "", "");
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
 
@@ -146,6 +148,8 @@ fn a_restart_drains_first() {
         &[
             "--label",
             "s",
+            "--cooldown",
+            "0",
             "--drain-signal",
             "USR1",
             "--drain-timeout",
@@ -185,7 +189,7 @@ fn a_drain_by_http_asks_until_nothing_is_left() {
         }
         asked
     });
-    let keeper = spawn(&room, &["--label", "h", "--drain-url", &url, "--", "/bin/sh", "-c", &script("")]);
+    let keeper = spawn(&room, &["--label", "h", "--cooldown", "0", "--drain-url", &url, "--", "/bin/sh", "-c", &script("")]);
     until("it runs", || lives(&room).len() == 1);
     ctl(&room, &["restart", "h"]).expect(0, "", "");
     until("it is started again", || lives(&room).len() == 2);
@@ -247,7 +251,7 @@ fn a_start_that_does_not_serve_ends_or_is_parked() {
     until("it runs", || ctl(&room, &["status", "p"]).stdout.contains("running"));
     std::fs::remove_file(room.path("up")).unwrap();
     room.write("broken", "");
-    ctl(&room, &["restart", "p"]).expect(0, "", "");
+    ctl(&room, &["restart", "p"]).failed_with(69, "p is not restarted: it does not serve within 300ms: cannot find up");
     until("it is parked", || ctl(&room, &["status", "p"]).stdout.contains("p: idle"));
     std::fs::remove_file(room.path("broken")).unwrap();
     ctl(&room, &["start", "p"]).expect(0, "", "");
@@ -316,7 +320,7 @@ fn an_update_that_does_not_serve_is_undone() {
     ctl(&room, &["update", "u"]).failed_with(69, "u is not updated, the old life goes on: it ended before it served");
     assert_eq!((version().as_str(), pid()), ("one", Some(first)));
     room.write("version", "mute\n");
-    ctl(&room, &["update", "u"]).failed_with(69, "the old life goes on: it did not serve in time");
+    ctl(&room, &["update", "u"]).failed_with(69, "the old life goes on: it does not serve within 10s: answered by process");
     assert_eq!((version().as_str(), pid()), ("one", Some(first)));
     // Asked all the while, nobody is refused, and from some moment on it is the new one who answers.
     room.write("version", "two\n");
@@ -335,7 +339,7 @@ fn an_update_that_does_not_serve_is_undone() {
     until("the old one is gone", || !alive(first));
     assert_eq!(version(), "two");
     let status = ctl(&room, &["status", "u", "--json"]).json();
-    assert_eq!((&status["update"]["state"], &status["update"]["number"]), (&Value::from("done"), &Value::from(3)));
+    assert_eq!((&status["change"]["state"], &status["change"]["number"]), (&Value::from("done"), &Value::from(3)));
     assert_ne!(pid(), Some(first));
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
@@ -404,7 +408,8 @@ fn ten_thousand_requests_outlive_twenty_lives() {
     let address = format!("127.0.0.1:{}", port());
     let service = crate::support::example("service").to_string_lossy().into_owned();
     let url = format!("http://{address}/healthz");
-    let keeper = spawn(&room, &["--label", "t", "--throttle", "0", "--listen", &address, "--ready", &url, "--", &service, "--listen", "inherited"]);
+    let keeper =
+        spawn(&room, &["--label", "t", "--cooldown", "0", "--throttle", "0", "--listen", &address, "--ready", &url, "--", &service, "--listen", "inherited"]);
     until("it serves", || ctl(&room, &["status", "t"]).stdout.contains("running"));
     let get = |path: &str, length: usize| -> bool {
         let Ok(mut stream) = TcpStream::connect(&address) else { return false };

@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub stop_timeout: Option<Duration>,
 
-    /// Lock this file first, and hold it as long as the keeper lives; it tells who holds it
+    /// Lock this file first, and hold it until the keeper ends or is parked; it tells who holds it
     #[arg(long, value_name = "PATH")]
     pub lock: Option<PathBuf>,
 
@@ -71,17 +71,45 @@ pub struct Args {
     #[arg(long, value_name = "ENDS/SPAN", value_parser = ledger::parse)]
     pub give_up: Option<(usize, Duration)>,
 
+    /// The status to give up with: 78 is to stay down, 75 asks for another start
+    #[arg(long, value_name = "STATUS", default_value = "78", value_parser = clap::value_parser!(u8).range(1..=127), requires = "give_up")]
+    pub give_up_status: u8,
+
     /// Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each start
     #[arg(long, value_name = "[NAME=]ADDRESS")]
     pub listen: Vec<String>,
 
-    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:; or, with notify, when it says so as sd_notify does
+    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:; with notify, when it says so as sd_notify does; with fd:N, when it writes a line to that descriptor
     #[arg(long, value_name = "TARGET")]
     pub ready: Option<OsString>,
 
-    /// How long that may take: the first time the keeper ends with 69, later it idles until it is asked
+    /// How long that may take: the first time the keeper ends with 69, later it is parked, idle until it is asked
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s")]
     pub ready_timeout: Duration,
+
+    /// It must answer well so often in a row
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "ready")]
+    pub ready_successes: u32,
+
+    /// How long the next life may take to serve in an update, while the old one goes on
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s")]
+    pub update_timeout: Duration,
+
+    /// Once it serves, ask this target again and again; when it does not answer any more, restart
+    #[arg(long, value_name = "TARGET")]
+    pub live: Option<OsString>,
+
+    /// Between two such questions
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live")]
+    pub live_interval: Duration,
+
+    /// After so many bad answers in a row it does not serve any more
+    #[arg(long, value_name = "COUNT", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live")]
+    pub live_failures: u32,
+
+    /// It says WATCHDOG=1 over NOTIFY_SOCKET at least so often; when it does not, restart
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    pub watchdog: Option<Duration>,
 
     /// Before a restart, send this signal, after which the command ends by itself
     #[arg(long, value_name = "SIGNAL", group = "drain")]
@@ -91,13 +119,41 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND", group = "drain")]
     pub drain_cmd: Option<String>,
 
-    /// Before a restart, POST here, then GET how much is left until it is 0
+    /// Before a restart, POST here, then GET how much is left, a number or JSON with pending, until it is 0
     #[arg(long, value_name = "URL", group = "drain")]
     pub drain_url: Option<String>,
 
     /// How long a drain may take; 0 is without end
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "300s")]
     pub drain_timeout: Duration,
+
+    /// How often to tell that it still drains; 0 is never
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s")]
+    pub drain_notice: Duration,
+
+    /// When a drain is cut short, run this shell command, which aborts what is left
+    #[arg(long, value_name = "COMMAND", requires = "drain")]
+    pub drain_abort: Option<String>,
+
+    /// Shortest time between two restarts that are asked for; those that come together are one
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s")]
+    pub cooldown: Duration,
+
+    /// When a restart or an update is over, run this shell command; BAA_CHANGE, BAA_OUTCOME and BAA_WHY tell what came of it
+    #[arg(long, value_name = "COMMAND")]
+    pub on_restart: Option<String>,
+
+    /// What USR1 means when no restart is meant by it [default: ignore; pass, as process 1]
+    #[arg(long, value_name = "WHAT")]
+    pub usr1: Option<User1>,
+
+    /// Who starts the keeper anew when it ends: then a restart that is meant by TERM is drained, and left to it
+    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = ["auto", "none", "launchd", "systemd", "external"])]
+    pub supervisor: String,
+
+    /// When a stop is not over by then, write a stability bundle and end with 1; never before --stop-timeout and 5s more
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "25s")]
+    pub shutdown_timeout: Duration,
 
     /// Keep it in the background: return once the keeper is up
     #[arg(long)]
@@ -118,21 +174,44 @@ pub enum When {
     Always,
 }
 
+/// What USR1 means
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum User1 {
+    /// Nothing
+    Ignore,
+    /// A restart
+    Restart,
+    /// It is the command's
+    Pass,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Ctl {
     /// Ask the keeper of a label
-    Ctl {
-        /// What to ask
-        verb: Verb,
-        /// The label
-        label: String,
-        /// Why, for restart and update; the next life finds it in BAA_RESTART_REASON
-        #[arg(long, value_name = "TEXT")]
-        reason: Option<String>,
-        /// Print one JSON object on stdout
-        #[arg(long)]
-        json: bool,
-    },
+    Ctl(Asked),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Asked {
+    /// What to ask
+    pub verb: Verb,
+    /// The label
+    pub label: String,
+    /// Why, for restart, update, drain and intend; the next life finds it in BAA_RESTART_REASON
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Restart at once, however short ago the last one was
+    #[arg(long)]
+    pub now: bool,
+    /// Return once a restart or an update is asked for, whatever comes of it
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait for what comes of it [default: without end]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    pub timeout: Option<Duration>,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -141,10 +220,14 @@ pub enum Verb {
     Status,
     /// Start it unless it runs
     Start,
-    /// Stop it and start it
+    /// Finish what it has begun, stop it and start it: exits with 0 when the next life serves, 69 when it does not
     Restart,
     /// Start its next life beside it, and stop it when that serves; ends with 69 when it does not, and the old one goes on
     Update,
     /// Stop it, and the keeper; returns when both are gone
     Stop,
+    /// Finish what it has begun, then as stop
+    Drain,
+    /// Write down that the TERM which comes within a minute, from a supervisor, means a restart: it is drained first
+    Intend,
 }

@@ -2,54 +2,29 @@
 
 pub mod ask;
 pub mod attend;
+pub mod change;
 mod control;
 pub mod detach;
 pub mod drain;
 pub mod ledger;
 pub mod lockfile;
+mod notify;
 mod office;
 pub mod order;
+pub mod policy;
 pub mod readiness;
-pub mod update;
+mod schedule;
+pub mod stability;
+pub mod supervisor;
+mod update;
+mod watchdog;
+
+pub use policy::{Policy, Restart};
 
 use crate::sys::child::Exit;
 use crate::sys::clock;
 use crate::sys::process::Identity;
 use std::time::{Duration, Instant};
-
-/// When a command that ended is started again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// Never: the keeper ends with it.
-    Never,
-    /// After any end but an exit with 0.
-    OnFailure,
-    /// Always.
-    Always,
-    /// As the dictionary of launchd's KeepAlive says; otherwise the keeper idles.
-    Job(crate::service::job::KeepAlive),
-}
-
-/// How a command is kept.
-#[derive(Clone, Debug)]
-pub struct Policy {
-    /// When it is started again.
-    pub restart: Restart,
-    /// Whether it is started at first.
-    pub start_at_once: bool,
-    /// The shortest time between two starts by itself; a request starts at once.
-    pub throttle: Duration,
-    /// How long it may take to stop before its whole tree is killed; zero is without end.
-    pub exit_timeout: Duration,
-    /// After each failure in a row the pause is twice the last one, up to this; zero is never.
-    pub backoff: Duration,
-    /// A run that lasts so long begins anew with the shortest pause.
-    pub healthy_after: Duration,
-    /// How long it may take to drain before a restart, zero without end; `None` is not at all.
-    pub drain: Option<Duration>,
-    /// How long a start may take until it serves; `None` is not asked for.
-    pub ready: Option<Duration>,
-}
 
 /// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is not kept waiting.
 const SWEEP_LIMIT: Duration = Duration::from_secs(5);
@@ -69,8 +44,10 @@ pub enum Event {
     Exited(Exit),
     /// Nothing of the command is left.
     Swept,
-    /// It shall stop, and the keeper with it; asked again, without mercy.
+    /// It shall stop, and the keeper with it. Asked a second time, a drain is cut short and the whole tree told; a third time, it is killed.
     Stop,
+    /// It shall finish what it has begun, for no longer than this, and then stop, and the keeper with it.
+    Leave(Option<Duration>),
     /// It shall run.
     Start,
     /// It shall be stopped and started.
@@ -91,6 +68,8 @@ pub enum Event {
     Drained,
     /// It has failed too often: there is no next start.
     GiveUp,
+    /// It runs and does not serve any more.
+    Hung,
 }
 
 /// What to do.
@@ -104,8 +83,8 @@ pub enum Do {
     Promote(Identity),
     /// Kill this process and all that it has started.
     KillOne(Identity),
-    /// Have the main process finish what it has begun.
-    Drain(Identity),
+    /// Have the main process finish what it has begun, for no longer than this.
+    Drain(Identity, Option<Duration>),
     /// Send TERM to the main process.
     Terminate(Identity),
     /// Send TERM to what the main process left behind.
@@ -133,8 +112,8 @@ pub enum State {
     Updating(Identity, Option<Identity>, Instant),
     /// The old one goes, the new one runs: until when that may take, and whether it was told to stop.
     Replacing(Identity, Identity, Option<Instant>, bool),
-    /// It finishes what it has begun, until then at the latest, to be started again.
-    Draining(Identity, Option<Instant>),
+    /// It finishes what it has begun, until then at the latest.
+    Draining(Identity, Option<Instant>, Next),
     /// It was told to stop; everything is killed at the time.
     Stopping(Identity, Option<Instant>, Next),
     /// Its main process is dead, and what that left behind goes, at the latest at the time.
@@ -154,6 +133,8 @@ pub enum Next {
     Decide(Exit),
     /// It did not come to serve: the end, if it never did; else nothing, until asked.
     Park,
+    /// Whatever the policy says after a failure, however it ended: it had ceased to serve.
+    Hung,
 }
 
 /// The state machine.
@@ -169,13 +150,17 @@ pub struct Keeper {
     /// Whether any life of it has served.
     served: bool,
     never_came_up: bool,
-    update: Option<(u32, update::Update)>,
+    parked: bool,
+    /// How often it was told to stop.
+    stops: u8,
+    change: Option<change::Change>,
 }
 
 impl Keeper {
     /// A keeper that has not begun.
     pub fn new(policy: Policy) -> Keeper {
-        Keeper { policy, state: State::Idle, runs: 0, last_exit: None, last_start: None, failures: 0, served: false, never_came_up: false, update: None }
+        let (runs, failures, stops, last_exit, last_start, change) = (0, 0, 0, None, None, None);
+        Keeper { policy, state: State::Idle, runs, last_exit, last_start, failures, served: false, never_came_up: false, parked: false, stops, change }
     }
 
     /// What the command does.
@@ -193,6 +178,21 @@ impl Keeper {
         self.never_came_up
     }
 
+    /// Whether it is idle because a life of it did not come to serve.
+    pub fn parked(&self) -> bool {
+        self.parked
+    }
+
+    /// Whether a life of it has served.
+    pub fn served(&self) -> bool {
+        self.served
+    }
+
+    /// From now on it may take no longer than this to stop.
+    pub fn stop_within(&mut self, limit: Duration) {
+        self.policy.exit_timeout = if self.policy.exit_timeout.is_zero() { limit } else { self.policy.exit_timeout.min(limit) };
+    }
+
     /// How it ended last.
     pub fn last_exit(&self) -> Option<Exit> {
         self.last_exit
@@ -203,16 +203,31 @@ impl Keeper {
         match self.state {
             State::Waiting(until) | State::Readying(_, until) | State::Updating(_, _, until) => Some(until),
             State::Replacing(_, _, until, _) => until,
-            State::Stopping(_, until, _) | State::Sweeping(until, _) | State::Draining(_, until) => until,
+            State::Stopping(_, until, _) | State::Sweeping(until, _) | State::Draining(_, until, _) => until,
             _ => None,
         }
     }
 
     /// Takes an event; says what to do, in order.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
-        if let Some(todo) = self.updating(now, event) {
-            return todo;
+        let event = match (self.state, event) {
+            (State::Running(_) | State::Draining(..), Event::Leave(_)) => event,
+            (State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish), Event::Leave(_)) => Event::Time,
+            (_, Event::Leave(_)) => Event::Stop,
+            _ => event,
+        };
+        if event == Event::Restart {
+            self.begin_restart();
         }
+        let todo = match self.updating(now, event) {
+            Some(todo) => todo,
+            None => self.step(now, event),
+        };
+        self.settle();
+        todo
+    }
+
+    fn step(&mut self, now: Instant, event: Event) -> Vec<Do> {
         match (self.state, event) {
             (State::Finished, _) => vec![],
             (State::Idle, Event::Begin) if self.policy.start_at_once => self.start(now),
@@ -238,12 +253,23 @@ impl Keeper {
 
             (State::Running(_) | State::Readying(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
             (State::Running(who), Event::Stop) => self.stop(now, who, Next::Finish),
-            (State::Running(who), Event::Restart) => self.drain(now, who),
+            (State::Running(who), Event::Restart) => self.drain(now, who, self.policy.drain, Next::Start),
+            (State::Running(who), Event::Leave(limit)) => self.drain(now, who, shorter(self.policy.drain, limit), Next::Finish),
+            (State::Running(who), Event::Hung) => self.stop(now, who, Next::Hung),
             // A stop never waits for a drain, and a second restart has had enough of it.
-            (State::Draining(who, _), Event::Stop) => self.stop(now, who, Next::Finish),
-            (State::Draining(who, _), Event::Restart | Event::Drained) => self.stop(now, who, Next::Start),
-            (State::Draining(who, Some(until)), Event::Time) if now >= until => self.stop(now, who, Next::Start),
-            (State::Draining(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Start),
+            (State::Draining(who, ..), Event::Stop) => {
+                self.stops = self.stops.max(1);
+                self.stop(now, who, Next::Finish)
+            }
+            (State::Draining(who, until, _), Event::Leave(limit)) => {
+                let sooner = limit.map(|limit| clock::after(now, limit));
+                self.state = State::Draining(who, until.into_iter().chain(sooner).min(), Next::Finish);
+                vec![]
+            }
+            (State::Draining(who, _, Next::Start), Event::Restart) => self.stop(now, who, Next::Start),
+            (State::Draining(who, _, next), Event::Drained) => self.stop(now, who, next),
+            (State::Draining(who, Some(until), next), Event::Time) if now >= until => self.stop(now, who, next),
+            (State::Draining(_, _, next), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), next),
             (State::Starting, Event::GiveUp) => self.finish(),
             (State::Sweeping(until, _), Event::GiveUp) => {
                 self.state = State::Sweeping(until, Next::Finish);
@@ -251,9 +277,10 @@ impl Keeper {
             }
 
             (State::Stopping(_, until, next), Event::Exited(exit)) => self.sweep(exit, until, next),
-            (State::Stopping(_, _, Next::Finish), Event::Stop) | (State::Sweeping(_, Next::Finish), Event::Stop) => vec![Do::Kill],
-            (State::Stopping(who, until, _), Event::Stop) => {
-                self.state = State::Stopping(who, until, Next::Finish);
+            (State::Stopping(..) | State::Sweeping(..), Event::Stop) => self.stop_again(),
+            // The restart takes the place of what would have come by itself.
+            (State::Stopping(who, until, Next::Hung | Next::Park), Event::Restart | Event::Start) => {
+                self.state = State::Stopping(who, until, Next::Start);
                 vec![]
             }
             // A restart that is asked for during a stop for good comes too late.
@@ -262,11 +289,7 @@ impl Keeper {
                 vec![Do::Kill]
             }
 
-            (State::Sweeping(until, _), Event::Stop) => {
-                self.state = State::Sweeping(until, Next::Finish);
-                vec![]
-            }
-            (State::Sweeping(until, Next::Decide(_) | Next::Park), Event::Restart | Event::Start) => {
+            (State::Sweeping(until, Next::Decide(_) | Next::Park | Next::Hung), Event::Restart | Event::Start) => {
                 self.state = State::Sweeping(until, Next::Start);
                 vec![]
             }
@@ -274,8 +297,14 @@ impl Keeper {
                 Next::Finish => self.finish(),
                 Next::Start => self.start(now),
                 Next::Decide(exit) => self.decide(now, exit),
+                Next::Hung => {
+                    let exit = self.last_exit;
+                    let todo = self.decide(now, Exit::Signal(crate::sys::signal::Signal::SIGABRT as i32));
+                    self.last_exit = exit;
+                    todo
+                }
                 Next::Park if self.served => {
-                    self.state = State::Idle;
+                    (self.state, self.parked) = (State::Idle, true);
                     vec![]
                 }
                 Next::Park => {
@@ -288,23 +317,41 @@ impl Keeper {
     }
 
     fn start(&mut self, now: Instant) -> Vec<Do> {
-        self.state = State::Starting;
+        (self.state, self.parked, self.stops) = (State::Starting, false, 0);
         self.runs += 1;
         self.last_start = Some(now);
         vec![Do::Start]
     }
 
-    fn drain(&mut self, now: Instant, who: Identity) -> Vec<Do> {
-        match self.policy.drain {
-            None => self.stop(now, who, Next::Start),
+    fn drain(&mut self, now: Instant, who: Identity, limit: Option<Duration>, next: Next) -> Vec<Do> {
+        match limit {
+            None => self.stop(now, who, next),
             Some(limit) => {
-                self.state = State::Draining(who, end(now, limit));
-                vec![Do::Drain(who)]
+                self.stops += 1;
+                self.state = State::Draining(who, end(now, limit), next);
+                vec![Do::Drain(who, bound(limit))]
             }
         }
     }
 
+    /// Told to stop while it stops already.
+    fn stop_again(&mut self) -> Vec<Do> {
+        let (who, next) = match &mut self.state {
+            State::Stopping(who, _, next) => (Some(*who), next),
+            State::Sweeping(_, next) => (None, next),
+            _ => return vec![],
+        };
+        let first = std::mem::replace(next, Next::Finish) != Next::Finish;
+        self.stops = self.stops.saturating_add(1);
+        match self.stops {
+            0..=2 if first => vec![],
+            0..=2 => who.map(Do::Terminate).into_iter().chain([Do::TerminateRest]).collect(),
+            _ => vec![Do::Kill],
+        }
+    }
+
     fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<Do> {
+        self.stops += u8::from(next == Next::Finish);
         self.state = State::Stopping(who, end(now, self.policy.exit_timeout), next);
         vec![Do::Terminate(who)]
     }
@@ -336,13 +383,13 @@ impl Keeper {
             false if lasted >= self.policy.healthy_after => 1,
             false => self.failures.saturating_add(1),
         };
-        match wanted_again(&self.policy.restart, exit) {
-            Again::Yes => self.start_later(now),
-            Again::No => {
+        match policy::wanted_again(&self.policy.restart, exit) {
+            policy::Again::Yes => self.start_later(now),
+            policy::Again::No => {
                 self.state = State::Idle;
                 vec![]
             }
-            Again::Over => self.finish(),
+            policy::Again::Over => self.finish(),
         }
     }
 
@@ -371,30 +418,19 @@ impl Keeper {
     }
 }
 
+/// The shorter of a drain's own limit, zero without end, and another one; `None` where there is no drain.
+fn shorter(own: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    own.map(|own| if own.is_zero() { other.unwrap_or(own) } else { other.map_or(own, |other| own.min(other)) })
+}
+
+/// A limit, where there is one; zero is without end.
+fn bound(limit: Duration) -> Option<Duration> {
+    (!limit.is_zero()).then_some(limit)
+}
+
 /// When a limit from `now` on is over; zero is without end.
 fn end(now: Instant, limit: Duration) -> Option<Instant> {
-    (!limit.is_zero()).then(|| clock::after(now, limit))
-}
-
-enum Again {
-    Yes,
-    No,
-    Over,
-}
-
-fn wanted_again(restart: &Restart, exit: Exit) -> Again {
-    use crate::service::job::KeepAlive;
-    let wanted = match restart {
-        Restart::Never => return Again::Over,
-        Restart::OnFailure if exit.success() => return Again::Over,
-        Restart::OnFailure | Restart::Always => true,
-        Restart::Job(KeepAlive::Always(always)) => *always,
-        // launchd takes the keys as alternatives; paths are looked at apart, as `Event::Paths`.
-        Restart::Job(KeepAlive::When { successful_exit, crashed, .. }) => {
-            successful_exit.is_some_and(|wanted| wanted == exit.success()) || crashed.is_some_and(|wanted| wanted == exit.is_crash())
-        }
-    };
-    if wanted { Again::Yes } else { Again::No }
+    bound(limit).map(|limit| clock::after(now, limit))
 }
 
 #[cfg(test)]
@@ -422,6 +458,7 @@ mod tests {
             healthy_after: seconds(60),
             drain: None,
             ready: None,
+            update: seconds(10),
         }
     }
 
@@ -485,7 +522,7 @@ mod tests {
             let now = Instant::now();
             keeper.handle(now, Event::Begin);
             keeper.handle(now, Event::Started(who(7)));
-            assert_eq!(keeper.handle(now, Event::Restart), [Do::Drain(who(7))]);
+            assert_eq!(keeper.handle(now, Event::Restart), [Do::Drain(who(7), Some(limit))]);
             assert_eq!(keeper.handle(now, Event::Time), []);
             (keeper, now)
         };
@@ -530,16 +567,69 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_overrides_a_restart_and_a_second_stop_kills() {
-        let mut keeper = keeper(Restart::Always);
+    fn a_stop_overrides_a_restart_the_second_reaches_all_and_the_third_kills() {
         let now = Instant::now();
-        keeper.handle(now, Event::Begin);
-        keeper.handle(now, Event::Started(who(7)));
-        assert_eq!(keeper.handle(now, Event::Restart), [Do::Terminate(who(7))]);
+        let restarting = |drain| {
+            let mut keeper = Keeper::new(Policy { drain, ..policy(Restart::Always) });
+            keeper.handle(now, Event::Begin);
+            keeper.handle(now, Event::Started(who(7)));
+            keeper.handle(now, Event::Restart);
+            keeper
+        };
+        let mut keeper = restarting(None);
         assert_eq!(keeper.handle(now, Event::Stop), []);
+        assert_eq!(keeper.handle(now, Event::Stop), [Do::Terminate(who(7)), Do::TerminateRest]);
         assert_eq!(keeper.handle(now, Event::Stop), [Do::Kill]);
         keeper.handle(now, Event::Exited(Exit::Signal(9)));
         assert_eq!(keeper.handle(now, Event::Swept), [Do::Finish]);
+        assert_eq!(keeper.change().unwrap().outcome, change::Outcome::Failed("it was stopped"));
+        // The signal that began the drain was the first one.
+        let mut keeper = restarting(Some(Duration::from_secs(300)));
+        assert_eq!(keeper.handle(now, Event::Stop), [Do::Terminate(who(7))]);
+        assert_eq!(keeper.handle(now, Event::Stop), [Do::Kill]);
+    }
+
+    /// Leaving drains, for no longer than it is given, and then ends; a restart that is under way becomes it.
+    #[test]
+    fn one_that_leaves_drains_and_ends() {
+        let (now, seconds) = (Instant::now(), Duration::from_secs);
+        for (drain, given, takes) in [(Some(300), Some(15), Some(15)), (Some(300), None, Some(300)), (Some(0), Some(15), Some(15)), (Some(0), None, None)] {
+            let mut keeper = Keeper::new(Policy { drain: drain.map(seconds), ..policy(Restart::Always) });
+            keeper.handle(now, Event::Begin);
+            keeper.handle(now, Event::Started(who(7)));
+            assert_eq!(keeper.handle(now, Event::Leave(given.map(seconds))), [Do::Drain(who(7), takes.map(seconds))]);
+            assert_eq!(keeper.handle(now, Event::Leave(None)), []);
+            assert_eq!(keeper.handle(now, Event::Drained), [Do::Terminate(who(7))]);
+            assert_eq!(keeper.handle(now, Event::Leave(None)), []);
+            keeper.handle(now, Event::Exited(Exit::Code(0)));
+            assert_eq!(keeper.handle(now, Event::Swept), [Do::Finish]);
+        }
+        let mut keeper = Keeper::new(Policy { drain: Some(seconds(300)), ..policy(Restart::Always) });
+        keeper.handle(now, Event::Begin);
+        keeper.handle(now, Event::Started(who(7)));
+        keeper.handle(now, Event::Restart);
+        assert_eq!(keeper.handle(now, Event::Leave(Some(seconds(15)))), []);
+        assert_eq!(keeper.wake(), Some(now + seconds(15)));
+        // Where there is no drain, it is a stop.
+        let mut keeper = Keeper::new(policy(Restart::Always));
+        keeper.handle(now, Event::Begin);
+        keeper.handle(now, Event::Started(who(7)));
+        assert_eq!(keeper.handle(now, Event::Leave(None)), [Do::Terminate(who(7))]);
+    }
+
+    /// One that has ceased to serve is stopped and started again as after a failure, however well it ends.
+    #[test]
+    fn one_that_hangs_is_a_failure() {
+        for (restart, again) in [(Restart::Always, true), (Restart::OnFailure, true), (Restart::Never, false)] {
+            let (mut keeper, now) = (keeper(restart.clone()), Instant::now());
+            let later = now + Duration::from_secs(60);
+            keeper.handle(now, Event::Begin);
+            keeper.handle(now, Event::Started(who(7)));
+            assert_eq!(keeper.handle(later, Event::Hung), [Do::Terminate(who(7))]);
+            keeper.handle(later, Event::Exited(Exit::Code(0)));
+            assert_eq!(keeper.handle(later, Event::Swept), [if again { Do::Start } else { Do::Finish }], "{restart:?}");
+            assert_eq!(keeper.last_exit(), Some(Exit::Code(0)));
+        }
     }
 
     #[test]
@@ -565,74 +655,101 @@ mod tests {
         }
     }
 
-    /// A hundred thousand random events: never two instances, never a start after the end, and a stop always ends it.
+    /// A hundred thousand random events: never two instances but in an update, never a start after the end, and a stop always ends it.
     #[test]
     fn never_runs_twice_and_every_stop_ends() {
-        let mut roll = 12345u64;
-        let mut next = |limit: u64| {
-            roll = roll.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (roll >> 33) % limit
-        };
+        let mut roll = crate::words::dice::Dice::of(12345);
+        let mut next = |limit: u64| roll.roll(limit);
         for _ in 0..200 {
             let restart = if next(2) == 0 { Restart::Always } else { Restart::Job(KeepAlive::Always(false)) };
             let drain = (next(2) == 0).then(|| Duration::from_secs(next(3)));
             let ready = (next(2) == 0).then(|| Duration::from_secs(next(5)));
             let mut keeper = Keeper::new(Policy { drain, ready, backoff: Duration::from_secs(next(2) * 5), ..policy(restart) });
             let mut now = Instant::now();
-            let (mut alive, mut rest, mut ended) = (false, false, false);
+            let (mut alive, mut pid, mut rest, mut ended) = (Vec::new(), 0, false, false);
             let mut queue = vec![Event::Begin];
-            for step in 0..500 {
-                let event = queue.pop().unwrap_or_else(|| match next(10) {
+            for step in 0..600 {
+                let event = queue.pop().unwrap_or_else(|| match next(13) {
                     0 => Event::Start,
                     1 => Event::Restart,
-                    2 if step > 250 => Event::Stop,
-                    3 if alive => Event::Exited(Exit::Code(i32::try_from(next(2)).unwrap())),
-                    4 if !alive && !rest => Event::Swept,
+                    2 if step > 250 && next(3) == 0 => Event::Stop,
+                    3 if !alive.is_empty() => {
+                        let dead = alive.remove(usize::try_from(next(alive.len() as u64)).unwrap());
+                        rest = rest || next(2) == 0;
+                        died(&keeper, dead, Exit::Code(i32::try_from(next(2)).unwrap()))
+                    }
+                    4 if alive.is_empty() && !rest => Event::Swept,
                     5 => Event::Paths,
                     6 => Event::Drained,
-                    7 => Event::Ready,
+                    7 | 8 => Event::Ready,
+                    9 => Event::Update,
+                    10 => Event::Hung,
+                    11 if step > 400 => Event::Leave(Some(Duration::from_secs(next(3)))),
                     _ => Event::Time,
                 });
-                if matches!(event, Event::Exited(_)) {
-                    (alive, rest) = (false, next(2) == 0);
-                }
                 now += Duration::from_millis(next(4000));
-                for todo in keeper.handle(now, event) {
+                let todo = keeper.handle(now, event);
+                let updates = matches!(keeper.state(), State::Updating(..) | State::Replacing(..));
+                for todo in todo {
                     assert!(!ended, "{todo:?} after the end");
                     match todo {
-                        Do::Start => {
-                            assert!(!alive && !rest, "two instances");
-                            alive = true;
-                            queue.push(Event::Started(who(7)));
+                        Do::Start | Do::StartNext => {
+                            assert!(todo == Do::StartNext || alive.is_empty() && !rest, "two instances");
+                            pid += 1;
+                            if next(5) == 0 {
+                                queue.push(if todo == Do::Start { Event::NotStarted } else { Event::NextNotStarted });
+                                continue;
+                            }
+                            alive.push(pid);
+                            queue.push(if todo == Do::Start { Event::Started(who(pid)) } else { Event::NextStarted(who(pid)) });
                         }
                         Do::Kill => {
                             rest = false;
-                            if std::mem::take(&mut alive) {
-                                queue.push(Event::Exited(Exit::Signal(9)));
+                            queue.extend(alive.drain(..).map(|dead| died(&keeper, dead, Exit::Signal(9))));
+                        }
+                        Do::KillOne(one) => {
+                            if let Some(at) = alive.iter().position(|pid| who(*pid) == one) {
+                                let dead = alive.remove(at);
+                                queue.push(died(&keeper, dead, Exit::Signal(9)));
                             }
                         }
                         Do::TerminateRest => rest = rest && next(2) == 0,
-                        Do::Terminate(_) | Do::Drain(_) => {}
-                        Do::StartNext | Do::Promote(_) | Do::KillOne(_) => unreachable!("no update was asked for"),
+                        Do::Terminate(_) | Do::Drain(..) | Do::Promote(_) => {}
                         Do::Finish => {
-                            assert!(!alive && !rest, "left behind");
+                            assert!(alive.is_empty() && !rest, "left behind: {alive:?}");
                             ended = true;
                         }
                     }
                 }
+                // Between the order to start the next life and its start there is nothing else.
+                assert!(updates || alive.len() <= 1 || queue.iter().any(|event| matches!(event, Event::Exited(_) | Event::NextExited(_))), "{alive:?}");
+                if let Some(change) = keeper.change() {
+                    assert!(change.over() || keeper.state() != State::Finished);
+                }
             }
-            for _ in 0..10 {
+            for _ in 0..20 {
                 now += Duration::from_secs(60);
                 for event in [Event::Stop, Event::Time] {
                     for todo in keeper.handle(now, event) {
-                        if todo == Do::Kill && std::mem::take(&mut alive) {
-                            keeper.handle(now, Event::Exited(Exit::Signal(9)));
+                        if matches!(todo, Do::Kill | Do::KillOne(_)) {
+                            for dead in std::mem::take(&mut alive) {
+                                let event = died(&keeper, dead, Exit::Signal(9));
+                                keeper.handle(now, event);
+                            }
                         }
                     }
                 }
                 keeper.handle(now, Event::Swept);
             }
             assert_eq!(keeper.state(), State::Finished);
+        }
+    }
+
+    /// A process is known as the next life while there are two.
+    fn died(keeper: &Keeper, pid: i32, exit: Exit) -> Event {
+        match keeper.state() {
+            State::Updating(_, Some(next), _) | State::Replacing(_, next, ..) if next == who(pid) => Event::NextExited(exit),
+            _ => Event::Exited(exit),
         }
     }
 }

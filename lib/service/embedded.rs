@@ -59,6 +59,11 @@ impl Place {
         self.directory.join("control")
     }
 
+    /// What is meant by the signal that comes next; see `intent`.
+    pub fn intent(&self) -> PathBuf {
+        self.directory.join("intent.json")
+    }
+
     /// What a detached keeper says.
     pub fn log(&self) -> PathBuf {
         self.directory.join("keeper.log")
@@ -167,7 +172,7 @@ impl Service for Embedded {
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
         let verb = if how == Kick::Replace { "restart" } else { "start" };
-        self.place.ask(&json!({ "verb": verb })).map(drop)
+        self.place.ask(&json!({ "verb": verb, "now": true })).map(drop)
     }
 
     fn spare(&self, helper: Pid) -> std::result::Result<(), Trouble> {

@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod iapeer;
+pub mod intent;
 pub mod job;
 pub mod launchd;
 pub mod recipe;

@@ -129,9 +129,14 @@ impl Spec {
         }
         #[cfg(target_os = "linux")]
         if let Some(signal) = ends_with_us {
-            // SAFETY: prctl(2) with an integer is async-signal-safe.
+            let parent = nix::unistd::getpid();
+            // SAFETY: prctl(2) and getppid(2) with integers are async-signal-safe.
             unsafe {
-                command.pre_exec(move || nix::sys::prctl::set_pdeathsig(Some(signal)).map_err(io::Error::from));
+                command.pre_exec(move || {
+                    nix::sys::prctl::set_pdeathsig(Some(signal))?;
+                    // We may have been killed before it could be told so; then nobody would ever end it.
+                    if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+                });
             }
         }
         let mut child = command.spawn()?;
@@ -322,6 +327,17 @@ fn claim(pid: Pid) -> Option<Exit> {
     waited.or(found)
 }
 
+/// The children of `run` in all threads: helpers, none of what a keeper keeps.
+pub fn helpers() -> Vec<Pid> {
+    claimed().keys().filter_map(|number| Pid::new(*number)).collect()
+}
+
+/// Ends this process now, whatever its other threads wait for: nothing is flushed, no destructor runs.
+pub fn end_now(status: u8) -> ! {
+    // SAFETY: _exit(2) never returns and touches nothing of ours.
+    unsafe { libc::_exit(i32::from(status)) }
+}
+
 /// Waits for a child of ours that is dead or dying; `None` when somebody else has reaped it.
 pub fn wait(pid: Pid) -> Option<Exit> {
     loop {
@@ -386,6 +402,14 @@ pub fn adopt_orphans() -> bool {
 pub fn signal(who: Identity, signal: Signal) {
     if who.alive() {
         let _ = nix::sys::signal::kill(who.pid.raw(), signal);
+    }
+}
+
+/// The same for any number, real-time signals too.
+pub fn signal_number(who: Identity, number: i32) {
+    if who.alive() {
+        // SAFETY: kill(2) with integers.
+        unsafe { libc::kill(who.pid.number(), number) };
     }
 }
 

@@ -17,4 +17,5 @@ pub mod poll;
 pub mod process;
 pub mod say;
 pub mod signal;
+pub mod slot;
 pub mod user;

@@ -40,12 +40,18 @@ pub fn numbered(fd: OwnedFd, number: i32) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() == number {
         return Ok(fd);
     }
+    duplicate(fd.as_fd(), number)?;
+    // SAFETY: the number is ours from now on: whoever had it has lost it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Makes `number` another name of `fd`, which children do not inherit by themselves; what it named is closed.
+pub(super) fn duplicate(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     // SAFETY: dup2(2) and fcntl(2) with integers.
     if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the number is ours from now on: whoever had it has lost it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    Ok(())
 }
 
 /// Who is at the other end of a connection, for `owner`.

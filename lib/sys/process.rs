@@ -35,6 +35,11 @@ impl Pid {
         Pid(nix::unistd::getpid().as_raw())
     }
 
+    /// Whoever started this process, or has adopted it; `None` where that one is in no namespace of ours.
+    pub fn parent() -> Option<Pid> {
+        Pid::new(nix::unistd::getppid().as_raw())
+    }
+
     /// The number.
     pub fn number(self) -> i32 {
         self.0

@@ -32,6 +32,44 @@ impl Signals {
         Ok(Signals { reader, writer })
     }
 
+    /// Catches, from now on, every signal that is meant for a command that we stand for: those that no fault of our own raises, that can be caught,
+    /// and that do not stop a program which writes to its terminal.
+    ///
+    /// # Errors
+    /// Those of sigaction(2).
+    pub fn catch_all(&self) -> io::Result<()> {
+        const OURS: [Signal; 12] = [
+            Signal::SIGKILL,
+            Signal::SIGSTOP,
+            Signal::SIGILL,
+            Signal::SIGTRAP,
+            Signal::SIGABRT,
+            Signal::SIGBUS,
+            Signal::SIGFPE,
+            Signal::SIGSEGV,
+            Signal::SIGSYS,
+            Signal::SIGPIPE,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+        ];
+        #[cfg(target_os = "linux")]
+        let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+        #[cfg(not(target_os = "linux"))]
+        let real_time = 0..0;
+        let plain = Signal::iterator().filter(|signal| !OURS.contains(signal)).map(|signal| signal as i32);
+        for number in plain.chain(real_time) {
+            // SAFETY: as `catch`; the action is whole, and an empty set is what zeroes are.
+            let done = unsafe {
+                let mut action: libc::sigaction = std::mem::zeroed();
+                action.sa_sigaction = note as *const () as usize;
+                action.sa_flags = libc::SA_RESTART;
+                libc::sigaction(number, &raw const action, std::ptr::null_mut())
+            };
+            nix::errno::Errno::result(done)?;
+        }
+        Ok(())
+    }
+
     /// Readable when a signal came.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
@@ -39,9 +77,14 @@ impl Signals {
 
     /// The signals that came since the last call, in order.
     pub fn take(&self) -> Vec<Signal> {
+        self.take_numbers().into_iter().filter_map(|number| Signal::try_from(number).ok()).collect()
+    }
+
+    /// The same as numbers: real-time signals have no name.
+    pub fn take_numbers(&self) -> Vec<i32> {
         let mut bytes = [0u8; 64];
         let count = nix::unistd::read(&self.reader, &mut bytes).unwrap_or(0);
-        bytes[..count].iter().filter_map(|byte| Signal::try_from(i32::from(*byte)).ok()).collect()
+        bytes[..count].iter().map(|byte| i32::from(*byte)).collect()
     }
 }
 
@@ -97,7 +140,10 @@ impl Bell {
 }
 
 /// A non-blocking pipe that no child inherits: its reading and its writing end.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+///
+/// # Errors
+/// Those of pipe(2).
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = nix::unistd::pipe()?;
     for fd in [&reader, &writer] {
         nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;

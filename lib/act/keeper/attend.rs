@@ -1,16 +1,26 @@
 //! The loop around a keeper: signals, the control socket, time; and the effects that it asks for.
 
+mod asked;
+mod ending;
+mod health;
 mod report;
+mod spawn;
 
-use super::control::{self, Request};
-use super::drain::{Draining, How};
+use health::Health;
+
+use super::control;
+use super::drain::Draining;
 use super::ledger::Ledger;
 use super::lockfile::{Held, Taken};
+use super::notify::Notify;
 use super::office::{Office, clear, identities};
 use super::order::{Order, SCHEMA};
-use super::readiness::{Asking, Notify, Ready};
+use super::schedule::Schedule;
+use super::stability::Story;
+use super::supervisor::Allowance;
+use super::watchdog::Watchdog;
 use super::{Do, Event, Keeper, State};
-use crate::sys::child::{self, Exit, Spec, Started};
+use crate::sys::child::{self, Exit};
 use crate::sys::lines::Lines;
 use crate::sys::memory;
 use crate::sys::poll::{self, For};
@@ -19,14 +29,13 @@ use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use crate::words::span::{self, millis};
 use serde_json::{Value, json};
-use std::ffi::OsString;
-use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Signals that are meant for the command when the keeper gets them.
-const FORWARDED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
+/// Signals that are the keeper's own, or the command's when the keeper gets them. Of a first process they all are.
+const CAUGHT: [Signal; 8] =
+    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
 
 /// How keeping ended.
 #[derive(Debug)]
@@ -43,9 +52,10 @@ pub struct Ended {
 /// 75 when another keeper has the label; 74, 77, 78 when the state cannot be kept.
 pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
     let cannot = |cause: std::io::Error| Error::io("cannot keep a command", &cause);
-    let mut wanted = vec![Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT];
-    wanted.extend(FORWARDED);
-    let signals = Signals::catch(&wanted).map_err(cannot)?;
+    let signals = Signals::catch(&CAUGHT).map_err(cannot)?;
+    if Pid::own().number() == 1 {
+        signals.catch_all().map_err(cannot)?;
+    }
     let held = match order.lock.as_ref().map(|lock| lock.take(&signals)).transpose()? {
         Some(Taken::Signal(signal)) => return Ok(Ended { status: Status::Signal(signal as u8), json: json!({ "schema": SCHEMA, "state": "finished" }) }),
         Some(Taken::Held(held)) => Some(held),
@@ -83,13 +93,28 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         held,
         adopts,
         draining: None,
-        asking: None,
+        drain_begun: None,
+        drain_told: 0,
+        health: Health::default(),
         notify: None,
         ledger,
         gave_up: false,
         reason: None,
+        story: Story::new(),
+        schedule: Schedule::new(order.cooldown),
+        allowance: Allowance::ask(&order.supervisor),
+        watchdog: None,
+        guarded: 0,
+        not_serving: String::new(),
+        was_parked: false,
+        left_for_restart: false,
+        changing: (0, Instant::now()),
+        told: 0,
+        hooks: Vec::new(),
+        killing: false,
     };
     shift.run(&signals, control)?;
+    shift.leave();
     Ok(Ended { status: shift.status(), json: shift.status_json(shift.keeper.state()) })
 }
 
@@ -108,14 +133,34 @@ struct Shift<'a> {
     /// Whether orphans of the command become our children.
     adopts: bool,
     draining: Option<Draining>,
-    /// Whether it serves yet.
-    asking: Option<Asking>,
-    /// Where the life that is being started tells that it is ready.
+    /// Since when the process drains that does, and how often that was told.
+    drain_begun: Option<(Instant, Identity)>,
+    drain_told: u32,
+    health: Health,
+    /// Where the life that is being started tells of itself.
     notify: Option<Notify>,
     ledger: Option<Ledger>,
     gave_up: bool,
     /// Why it was restarted last, for the next life.
     reason: Option<String>,
+    story: Story,
+    schedule: Schedule,
+    allowance: Allowance,
+    watchdog: Option<Watchdog>,
+    /// For which part of an end the watchdog is armed.
+    guarded: u8,
+    /// Why the last life that did not come to serve did not, as far as is known.
+    not_serving: String,
+    was_parked: bool,
+    /// Whether we end because a supervisor restarts us.
+    left_for_restart: bool,
+    /// The last change, and since when it is made.
+    changing: (u32, Instant),
+    /// The last change whose outcome was told.
+    told: u32,
+    hooks: Vec<JoinHandle<()>>,
+    /// Whether it was told that what stops now is killed.
+    killing: bool,
 }
 
 impl Shift<'_> {
@@ -125,8 +170,8 @@ impl Shift<'_> {
         memory::shrink();
         while !self.finished {
             let published = (self.keeper.state(), self.keeper.runs());
-            for signal in signals.take() {
-                self.signal(signal);
+            for number in signals.take_numbers() {
+                self.signal(number);
             }
             for (pid, exit) in child::reap() {
                 self.reaped(pid, exit);
@@ -134,7 +179,9 @@ impl Shift<'_> {
             if let Some(control) = &mut control {
                 control.serve(&mut |line| control::answer(line, &mut |request| self.request(request)));
             }
-            self.readiness();
+            self.health();
+            self.on_time();
+            self.drain_notice();
             if let Some(outcome) = self.draining.as_ref().and_then(Draining::over) {
                 self.drained(outcome);
             }
@@ -145,6 +192,9 @@ impl Shift<'_> {
             if matches!(self.keeper.state(), State::Sweeping(..)) && self.rest().is_empty() {
                 self.happen(Event::Swept);
             }
+            self.parked();
+            self.guard();
+            self.settled();
             if (self.keeper.state(), self.keeper.runs()) != published {
                 self.publish();
             }
@@ -174,8 +224,9 @@ impl Shift<'_> {
         let mut fds = vec![(signals.fd(), For::Reading)];
         fds.extend(control.map(Lines::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
         fds.extend(self.draining.as_ref().map(|draining| (draining.bell.fd(), For::Reading)));
-        fds.extend(self.asking.as_ref().map(|asking| (asking.fd(), For::Reading)));
-        let mut until = self.keeper.wake().into_iter().chain(control.and_then(Lines::wake)).min();
+        fds.extend(self.health.fds().map(|fd| (fd, For::Reading)));
+        let others = [control.and_then(Lines::wake), self.schedule.due(), self.sign_due(), self.notice_due()];
+        let mut until = self.keeper.wake().into_iter().chain(others.into_iter().flatten()).min();
         let mut at_most = |pause: u64| {
             let then = Instant::now() + Duration::from_millis(pause);
             until = Some(until.map_or(then, |until| until.min(then)));
@@ -199,218 +250,22 @@ impl Shift<'_> {
                     Do::StartNext => queue.push(self.start_next()),
                     Do::Promote(who) => (self.main, self.last_main) = (Some(who), Some(who)),
                     Do::KillOne(who) => child::kill_trees(&[who], &self.spared),
-                    Do::Drain(who) => queue.extend(self.drain(who)),
+                    Do::Drain(who, limit) => queue.extend(self.drain(who, limit)),
                     Do::Terminate(who) => {
-                        self.draining = None;
+                        self.cut_drain();
                         child::signal(who, Signal::SIGTERM);
                     }
                     Do::TerminateRest => self.rest().iter().for_each(|one| child::signal(*one, Signal::SIGTERM)),
                     Do::Kill => {
-                        self.voice.warn(format!("{}: killing it", self.name()));
+                        if !std::mem::replace(&mut self.killing, true) {
+                            self.voice.warn(format!("{}: killing it", self.name()));
+                        }
                         child::kill_trees(&self.roots(), &self.spared);
                     }
                     Do::Finish => self.finished = true,
                 }
             }
         }
-    }
-
-    fn start(&mut self) -> Event {
-        match self.spec().and_then(|spec| spec.start().map_err(not_started)) {
-            Ok(Started { identity, .. }) => {
-                self.voice.step(format!("{}: started as process {}", self.name(), identity.pid));
-                self.main = Some(identity);
-                self.last_main = Some(identity);
-                self.not_started = None;
-                // Known on disk before anything else happens: should we be killed now, the next keeper finds it.
-                self.publish_with(State::Running(identity));
-                Event::Started(identity)
-            }
-            Err(error) => {
-                self.voice.warn(format!("{}: {error}", self.name()));
-                self.not_started = Some(error);
-                if self.failed() { Event::GiveUp } else { Event::NotStarted }
-            }
-        }
-    }
-
-    fn start_next(&mut self) -> Event {
-        let State::Updating(old, _, until) = self.keeper.state() else { return Event::NextNotStarted };
-        match self.spec().and_then(|spec| spec.start().map_err(not_started)) {
-            Ok(Started { identity, .. }) => {
-                self.voice.step(format!("{}: the next life is process {}", self.name(), identity.pid));
-                // Known on disk before anything else happens: should we be killed now, the next keeper finds both.
-                self.publish_with(State::Updating(old, Some(identity), until));
-                Event::NextStarted(identity)
-            }
-            Err(error) => {
-                self.voice.warn(format!("{}: {error}", self.name()));
-                Event::NextNotStarted
-            }
-        }
-    }
-
-    fn spec(&mut self) -> Result<Spec> {
-        let mut spec = self.order.recipe.spec()?;
-        if let Some(reason) = self.reason.take() {
-            spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
-        }
-        if self.order.ready.as_ref().is_some_and(Ready::is_told) {
-            let notify = Notify::open()?;
-            spec.env.push(notify.variable());
-            self.notify = Some(notify);
-        }
-        if self.held.is_some() {
-            // Whoever has the lock next must not find it beside us.
-            spec.ends_with_us = Some(Signal::SIGKILL);
-        }
-        if !self.order.listen.is_empty() {
-            let names: Vec<&str> = self.order.listen.iter().map(|(name, _)| name.as_str()).collect();
-            spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
-            spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
-            spec.keep.extend(self.order.listen.iter().map(|(_, socket)| Arc::clone(socket)));
-            // LISTEN_PID is the command's own, which only a process between us and it can know (sd_listen_fds(3)).
-            let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program)).chain(std::mem::take(&mut spec.args)).collect();
-            spec.program = "/bin/sh".into();
-            spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"].into_iter().map(OsString::from).chain(words).collect();
-        }
-        Ok(spec)
-    }
-
-    /// Hears whether it serves, and says so when its time to is over.
-    fn readiness(&mut self) {
-        let (who, until) = match self.keeper.state() {
-            State::Readying(who, until) | State::Updating(_, Some(who), until) => (who, until),
-            _ => {
-                self.asking = None;
-                return;
-            }
-        };
-        match (&self.asking, &self.order.ready) {
-            (Some(asking), _) if asking.answered() => {
-                self.voice.step(format!("{}: serves", self.name()));
-                self.happen(Event::Ready);
-            }
-            (Some(asking), Some(ready)) if Instant::now() >= until => {
-                let limit = span::show(ready.limit);
-                self.voice.warn(format!("{}: does not serve within {limit}: {}", self.name(), asking.last()));
-            }
-            (None, Some(ready)) => match Asking::begin(ready, who.pid, self.notify.take()) {
-                Ok(asking) => self.asking = Some(asking),
-                Err(error) => self.voice.warn(error),
-            },
-            _ => {}
-        }
-    }
-
-    /// Has the command finish what it has begun.
-    fn drain(&mut self, who: Identity) -> Option<Event> {
-        let drain = self.order.drain.as_ref()?;
-        let limit = if drain.limit.is_zero() { "without end".to_owned() } else { format!("for {} at most", span::show(drain.limit)) };
-        self.voice.note(format!("{}: draining {limit}", self.name()));
-        let reason = self.reason.clone().unwrap_or_default();
-        let expected = if drain.limit.is_zero() { 0 } else { millis(drain.limit) };
-        let env = vec![
-            ("BAA_PID".into(), who.pid.to_string().into()),
-            ("BAA_RESTART_REASON".into(), reason.into()),
-            ("BAA_RESTART_EXPECTED_MS".into(), expected.to_string().into()),
-        ];
-        if let How::Signal(signal) = drain.how {
-            child::signal(who, signal);
-        }
-        match Draining::begin(drain, env) {
-            Ok(draining) => {
-                self.draining = draining;
-                None
-            }
-            Err(error) => {
-                self.voice.warn(format!("{}: {error}", self.name()));
-                Some(Event::Drained)
-            }
-        }
-    }
-
-    /// A drain that fails is no reason not to restart.
-    fn drained(&mut self, outcome: std::result::Result<(), String>) {
-        self.draining = None;
-        match outcome {
-            Ok(()) => self.voice.step(format!("{}: drained", self.name())),
-            Err(why) => self.voice.warn(format!("{}: not drained: {why}", self.name())),
-        }
-        self.happen(Event::Drained);
-    }
-
-    fn ended(&mut self, exit: Exit) {
-        self.draining = None;
-        // What was asked for does not count.
-        let bad = matches!(self.keeper.state(), State::Running(_) | State::Readying(..)) && !exit.success();
-        match self.keeper.state() {
-            State::Running(_) if exit.success() => self.voice.step(format!("{}: {exit}", self.name())),
-            State::Running(_) | State::Readying(..) => self.voice.note(format!("{}: {exit}", self.name())),
-            _ => {}
-        }
-        self.happen(Event::Exited(exit));
-        if bad && self.failed() {
-            self.happen(Event::GiveUp);
-        }
-        if let State::Waiting(until) = self.keeper.state() {
-            self.voice.step(format!("{}: next start in {}", self.name(), span::show(until.saturating_duration_since(Instant::now()))));
-        }
-    }
-
-    /// Writes a bad end down; whether there were too many of them for a next start.
-    fn failed(&mut self) -> bool {
-        let Some(ledger) = self.ledger.as_mut() else { return false };
-        if ledger.note() {
-            self.voice.warn(format!("{}: giving up: {}", self.order.label.as_deref().unwrap_or("command"), ledger.words()));
-            self.gave_up = true;
-        }
-        self.gave_up
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        match signal {
-            Signal::SIGTERM | Signal::SIGINT => self.happen(Event::Stop),
-            Signal::SIGCHLD => {}
-            other => {
-                if let Some(main) = self.main {
-                    child::signal(main, other);
-                }
-            }
-        }
-    }
-
-    fn request(&mut self, request: Request) -> Value {
-        let event = match request {
-            Request::Status => return self.status_json(self.keeper.state()),
-            Request::Spare(pid) => {
-                self.spared.extend(Pid::new(pid));
-                return json!({ "schema": SCHEMA });
-            }
-            Request::Stop => Event::Stop,
-            Request::Start => Event::Start,
-            Request::Update(reason) => {
-                if self.order.ready.is_none() || !matches!(self.keeper.state(), State::Running(_)) {
-                    return json!({ "error": "no life of it serves now, or nobody knows whether one does" });
-                }
-                self.reason = reason;
-                Event::Update
-            }
-            Request::Restart(reason) => {
-                self.reason = reason;
-                Event::Restart
-            }
-        };
-        if matches!(event, Event::Start | Event::Restart) {
-            self.ledger.iter_mut().for_each(Ledger::clear);
-        }
-        // A second stop over the socket is impatience, not an order to kill; signals are.
-        let stopping = matches!(self.keeper.state(), State::Stopping(_, _, super::Next::Finish) | State::Sweeping(_, super::Next::Finish));
-        if !(stopping && event == Event::Stop) {
-            self.happen(event);
-        }
-        self.publish();
-        self.status_json(self.keeper.state())
     }
 
     /// Where the tree of the command grows from: the main process, dead or alive, and ourselves, to whom its orphans fall.
@@ -423,7 +278,8 @@ impl Shift<'_> {
         if self.adopts && child::childless() {
             return Vec::new();
         }
-        let mut rest = child::members(&self.roots(), &self.spared);
+        let spared: Vec<Pid> = self.spared.iter().copied().chain(child::helpers()).collect();
+        let mut rest = child::members(&self.roots(), &spared);
         rest.retain(|one| Some(*one) != self.main);
         rest
     }
@@ -435,8 +291,4 @@ impl Shift<'_> {
     fn name(&self) -> &str {
         self.order.label.as_deref().unwrap_or("command")
     }
-}
-
-fn not_started(cause: std::io::Error) -> Error {
-    Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", crate::words::error::reason(&cause)))
 }

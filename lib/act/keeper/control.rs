@@ -1,9 +1,7 @@
 //! What a keeper can be asked over its socket: one JSON line in, one out.
 
+use crate::service::intent;
 use serde_json::{Value, json};
-
-/// The longest reason (the seed's).
-const REASON: usize = 200;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +12,10 @@ pub(super) enum Request {
     Stop,
     /// `start`.
     Start,
-    /// `restart`, and why.
-    Restart(Option<String>),
+    /// `restart`, and why; at once, or when the last one is long enough ago.
+    Restart { reason: Option<String>, now: bool },
+    /// `drain`, and why: then stop.
+    Drain(Option<String>),
     /// `update`, and why.
     Update(Option<String>),
     /// `spare`: leave this process of ours alone.
@@ -28,8 +28,7 @@ pub(super) fn answer(line: &[u8], reply: &mut dyn FnMut(Request) -> Value) -> St
 }
 
 fn reason(request: &Value) -> Option<String> {
-    let reason = request.get("reason").and_then(Value::as_str)?;
-    Some(reason.chars().filter(|letter| !letter.is_control()).take(REASON).collect())
+    request.get("reason").and_then(Value::as_str).map(intent::reason)
 }
 
 fn parse(line: &[u8]) -> std::result::Result<Request, &'static str> {
@@ -38,7 +37,8 @@ fn parse(line: &[u8]) -> std::result::Result<Request, &'static str> {
         Some("status") => Ok(Request::Status),
         Some("stop") => Ok(Request::Stop),
         Some("start") => Ok(Request::Start),
-        Some("restart") => Ok(Request::Restart(reason(&request))),
+        Some("restart") => Ok(Request::Restart { reason: reason(&request), now: request["now"] == true }),
+        Some("drain") => Ok(Request::Drain(reason(&request))),
         Some("update") => Ok(Request::Update(reason(&request))),
         Some("spare") => {
             let pid = request.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());

@@ -10,7 +10,7 @@ use crate::words::exit::Status;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,10 @@ pub struct Drain {
     pub how: How,
     /// How long; zero is without end.
     pub limit: Duration,
+    /// A shell command that aborts what is left of a drain that is cut short.
+    pub abort: Option<String>,
+    /// How often it is told that it still drains; zero is never.
+    pub notice: Duration,
 }
 
 /// Reads the URL of a drain.
@@ -52,7 +56,11 @@ pub(super) struct Draining {
     done: Receiver<std::result::Result<(), String>>,
     pub(super) bell: Arc<Bell>,
     stop: Arc<AtomicBool>,
+    left: Arc<AtomicU64>,
 }
+
+/// Nobody knows how much is left.
+const UNKNOWN: u64 = u64::MAX;
 
 impl std::fmt::Debug for Draining {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -61,35 +69,42 @@ impl std::fmt::Debug for Draining {
 }
 
 impl Draining {
-    /// Begins; `None` where a signal is all that there is to it.
+    /// Begins, for no longer than `limit`; `None` where a signal is all that there is to it. `env` is what a command is told; over HTTP it is
+    /// the body of the POST, in JSON.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub(super) fn begin(drain: &Drain, env: Vec<(OsString, OsString)>) -> Result<Option<Draining>> {
+    pub(super) fn begin(drain: &Drain, limit: Option<Duration>, env: Vec<(OsString, OsString)>) -> Result<Option<Draining>> {
         if let How::Signal(_) = drain.how {
             return Ok(None);
         }
         let cannot = |cause: std::io::Error| Error::io("cannot drain", &cause);
         let (bell, stop) = (Arc::new(Bell::new().map_err(cannot)?), Arc::new(AtomicBool::new(false)));
         let (say, done) = channel();
-        let until = Instant::now() + if drain.limit.is_zero() { crate::words::span::LONGEST } else { drain.limit };
-        let (how, ring, stopped) = (drain.how.clone(), Arc::clone(&bell), Arc::clone(&stop));
+        let until = Instant::now() + limit.unwrap_or(crate::words::span::LONGEST);
+        let (how, ring, stopped, left) = (drain.how.clone(), Arc::clone(&bell), Arc::clone(&stop), Arc::new(AtomicU64::new(UNKNOWN)));
+        let count = Arc::clone(&left);
         let work = move || {
             let _ = say.send(match &how {
                 How::Command(command) => by_command(command, env, until, &stopped),
-                How::Http(url) => by_http(url, until, &stopped),
+                How::Http(url) => by_http(url, &body(&env), until, &stopped, &count),
                 How::Signal(_) => Ok(()),
             });
             ring.ring();
         };
         std::thread::Builder::new().spawn(work).map_err(cannot)?;
-        Ok(Some(Draining { done, bell, stop }))
+        Ok(Some(Draining { done, bell, stop, left }))
     }
 
     /// Whether it is over, and how it went.
     pub(super) fn over(&self) -> Option<std::result::Result<(), String>> {
         self.bell.silence();
         self.done.try_recv().ok()
+    }
+
+    /// How much is left, if it tells.
+    pub(super) fn left(&self) -> Option<u64> {
+        Some(self.left.load(Ordering::SeqCst)).filter(|left| *left != UNKNOWN)
     }
 }
 
@@ -110,16 +125,27 @@ fn by_command(command: &str, env: Vec<(OsString, OsString)>, until: Instant, sto
     }
 }
 
-fn by_http(url: &Url, until: Instant, stopped: &AtomicBool) -> std::result::Result<(), String> {
+/// What a command would be told in variables: `BAA_RESTART_REASON` as `restart_reason`.
+fn body(env: &[(OsString, OsString)]) -> Vec<u8> {
+    let name = |name: &OsString| name.to_string_lossy().trim_start_matches("BAA_").to_ascii_lowercase();
+    let pairs = env.iter().map(|(key, value)| (name(key), Value::from(value.to_string_lossy())));
+    Value::Object(pairs.collect()).to_string().into_bytes()
+}
+
+fn by_http(url: &Url, told: &[u8], until: Instant, stopped: &AtomicBool, count: &AtomicU64) -> std::result::Result<(), String> {
     let ask = |method: &str| {
-        let (url, headers, body, trust) = (url.clone(), Vec::new(), Vec::new(), Trust::default());
+        let posts = method == "POST";
+        let headers = if posts { vec![("Content-Type".to_owned(), "application/json".to_owned())] } else { Vec::new() };
+        let (url, body, trust) = (url.clone(), if posts { told.to_vec() } else { Vec::new() }, Trust::default());
         let request = Request { url, method: method.to_owned(), headers, body, redirects: false, want_body: true, trust };
         let answer = http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
         if Statuses::SUCCESS.hold(answer.status) { Ok(answer.body) } else { Err(format!("{method} was answered with {}", answer.status)) }
     };
     ask("POST")?;
     while !stopped.load(Ordering::SeqCst) && Instant::now() < until {
-        if pending(&ask("GET")?)? == 0 {
+        let left = pending(&ask("GET")?)?;
+        count.store(left, Ordering::SeqCst);
+        if left == 0 {
             return Ok(());
         }
         std::thread::sleep(LOOK);

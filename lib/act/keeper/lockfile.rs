@@ -39,6 +39,20 @@ pub(super) enum Taken {
 }
 
 impl Wanted {
+    /// Takes the lock if it is free now.
+    ///
+    /// # Errors
+    /// 74, 77 when the file cannot be made.
+    pub(super) fn take_now(&self) -> Result<Option<Held>> {
+        let taken = Lock::take(&self.path).map_err(|cause| Error::io(format!("cannot lock '{}'", self.path.display()), &cause))?;
+        Ok(taken.map(|lock| {
+            let left = lock.words(WORDS).ok().and_then(|words| serde_json::from_str(words.lines().next()?).ok());
+            let held = Held { lock, left };
+            held.inform(&json!({}));
+            held
+        }))
+    }
+
     /// Takes the lock before anything else is done, or waits for it; a signal ends the wait.
     ///
     /// # Errors
@@ -46,16 +60,12 @@ impl Wanted {
     pub(super) fn take(&self, signals: &Signals) -> Result<Taken> {
         let until = Instant::now() + self.wait;
         loop {
-            let taken = Lock::take(&self.path).map_err(|cause| Error::io(format!("cannot lock '{}'", self.path.display()), &cause))?;
-            if let Some(lock) = taken {
-                let left = lock.words(WORDS).ok().and_then(|words| serde_json::from_str(words.lines().next()?).ok());
-                let held = Held { lock, left };
-                held.inform(&json!({}));
+            if let Some(held) = self.take_now()? {
                 return Ok(Taken::Held(held));
             }
             let now = Instant::now();
             if now >= until {
-                return Err(Error::new(Status::Busy, format!("cannot start: {} holds '{}'", holder(&self.path), self.path.display())));
+                return Err(Error::new(Status::Busy, refusal(&self.path)));
             }
             let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until.min(now + LOOK))).map_err(|cause| Error::io("cannot wait", &cause))?;
             if ready[0]
@@ -67,10 +77,12 @@ impl Wanted {
     }
 }
 
-fn holder(path: &Path) -> String {
+/// Why nothing is started: who has the lock.
+pub(super) fn refusal(path: &Path) -> String {
     let words = crate::sys::file::read(path, WORDS as u64).unwrap_or_default();
     let pid = serde_json::from_slice::<Value>(words.split(|byte| *byte == b'\n').next().unwrap_or_default()).ok().and_then(|words| words["keeper"].as_i64());
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    format!("cannot start: {holder} holds '{}'", path.display())
 }
 
 impl Held {

@@ -8,12 +8,15 @@ use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The lock and the files of one label.
 #[derive(Debug)]
 pub(super) struct Office {
     pub(super) place: Place,
+    /// Where the outcome of the last restart or update is left for the next life.
+    pub(super) sentinel: PathBuf,
     label: String,
     _lock: Lock,
 }
@@ -33,7 +36,9 @@ impl Office {
         };
         // Only to inform; the kernel's lock is the truth.
         let _ = lock.inform(&format!("{}\n", json!({ "pid": std::process::id() })));
-        Ok(Office { place, label: label.to_owned(), _lock: lock })
+        crate::service::intent::withdraw(&place);
+        let sentinel = file::state_dir().join("run").join(format!("{label}.sentinel.json"));
+        Ok(Office { place, sentinel, label: label.to_owned(), _lock: lock })
     }
 
     /// A keeper that was killed leaves its command behind; two of them must not run side by side.

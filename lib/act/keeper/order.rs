@@ -4,11 +4,14 @@ use crate::act::keeper::Policy;
 use crate::act::keeper::drain::Drain;
 use crate::act::keeper::ledger::Limit;
 use crate::act::keeper::lockfile::Wanted;
-use crate::act::keeper::readiness::Ready;
+use crate::act::keeper::readiness::{Live, Ready};
+use crate::act::keeper::supervisor::Supervisor;
 use crate::service::recipe::Recipe;
+use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The name and version of the JSON status.
 pub const SCHEMA: &str = "baa.run/1";
@@ -28,10 +31,37 @@ pub struct Order {
     pub drain: Option<Drain>,
     /// When it counts as started.
     pub ready: Option<Ready>,
+    /// What is asked of it from then on.
+    pub live: Option<Live>,
+    /// How often it must say that it lives, over NOTIFY_SOCKET.
+    pub watchdog: Option<Duration>,
     /// When to give up.
     pub give_up: Option<Limit>,
+    /// The status of a keeper that has given up.
+    pub gives_up_with: Status,
+    /// Who supervises the keeper.
+    pub supervisor: Supervisor,
+    /// What USR1 means when nobody has said it before.
+    pub user1: User1,
+    /// The shortest time between two restarts that are asked for.
+    pub cooldown: Duration,
+    /// After how long a stop that is not over ends the keeper, at least.
+    pub shutdown: Duration,
+    /// A shell command that is told what came of a restart or an update.
+    pub on_restart: Option<String>,
     /// Sockets that it is given, from descriptor 3 on, each with its name; we hold them between its lives.
     pub listen: Vec<(String, Arc<OwnedFd>)>,
+}
+
+/// What USR1 means to a keeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User1 {
+    /// Nothing, unless a restart is meant.
+    Ignore,
+    /// A restart.
+    Restart,
+    /// It is the command's, unless a restart is meant.
+    Pass,
 }
 
 /// The JSON object of `--dry-run`. Arguments are told, the environment never.

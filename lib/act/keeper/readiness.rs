@@ -1,98 +1,74 @@
-//! Whether a command that was started serves: asked aside, and answered only by a process of its own; or told by itself, as sd_notify(3) does.
+//! Whether a command that was started serves, and whether it goes on to: asked aside, and answered only by a process of its own; or told by itself.
 
+use super::notify::{Notify, Told};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::pace::{self, Moment};
 use crate::service::target::{self, HttpOptions};
-use crate::sys::file;
 use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
+use crate::sys::slot::Slot;
 use crate::words::error::{Error, Result};
-use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::words::exit::Status;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
+/// The same of one that has served: a busy server is not a dead one.
+const ANSWER_LATER: Duration = Duration::from_secs(10);
 
 /// What is asked, and how long it may take until the answer is good.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// A target, as baa-healthwait takes it, or `notify`: the command tells.
-    pub target: OsString,
+    /// What is asked, or listened to.
+    pub by: By,
     /// From the start on.
     pub limit: Duration,
+    /// How often in a row it must answer well.
+    pub successes: u32,
 }
 
-impl Ready {
-    /// Whether its target can be asked at all.
-    ///
-    /// # Errors
-    /// 2 and why not.
-    pub fn check(&self) -> Result<()> {
-        if self.is_told() { Ok(()) } else { self.probe(Pid::own()).map(drop) }
-    }
-
-    /// Whether the command tells by itself.
-    pub(super) fn is_told(&self) -> bool {
-        self.target == "notify"
-    }
-
-    /// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not the new one's.
-    fn probe(&self, pid: Pid) -> Result<Arc<dyn Probe>> {
-        let options = HttpOptions::default();
-        let among = Demand { among: Some(vec![pid]), exclusive: true, ..Demand::default() };
-        let owned = target::parse(&self.target, &options, &among);
-        Ok(owned.or_else(|_| target::parse(&self.target, &options, &Demand::default()))?.probe)
-    }
+/// How a life is known to serve.
+#[derive(Clone, Debug)]
+pub enum By {
+    /// A target, as baa-healthwait takes it, answers.
+    Target(OsString),
+    /// It says so as sd_notify(3) does.
+    Socket,
+    /// It writes a line to this descriptor.
+    Line(Slot),
 }
 
-/// A socket of one life, which tells over it that it is ready.
-#[derive(Debug)]
-pub(super) struct Notify {
-    socket: UnixDatagram,
-    path: PathBuf,
+/// What is asked of a life that serves.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// A target, as baa-healthwait takes it.
+    pub target: OsString,
+    /// Between two questions.
+    pub interval: Duration,
+    /// So many bad answers in a row, and it does not serve any more.
+    pub failures: u32,
 }
 
-impl Notify {
-    /// A new one, in a directory that is ours alone. Each life has its own: what an old one says is not the new one's.
-    ///
-    /// # Errors
-    /// Those of mkdir(2) and bind(2).
-    pub(super) fn open() -> Result<Notify> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let cannot = |cause: std::io::Error| Error::io("cannot make a socket for NOTIFY_SOCKET", &cause);
-        let directory = file::runtime_dir().join("notify");
-        file::own_dir(&file::runtime_dir()).and_then(|()| file::private_dir(&directory)).map_err(cannot)?;
-        let path = directory.join(format!("{}-{}", Pid::own(), COUNT.fetch_add(1, Ordering::SeqCst)));
-        let _ = std::fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).map_err(cannot)?;
-        socket.set_nonblocking(true).map_err(cannot)?;
-        Ok(Notify { socket, path })
-    }
-
-    /// The variable that tells of it.
-    pub(super) fn variable(&self) -> (OsString, OsString) {
-        ("NOTIFY_SOCKET".into(), self.path.clone().into())
-    }
-
-    fn told(&self) -> bool {
-        let (mut ready, mut bytes) = (false, [0u8; 4096]);
-        while let Ok(count) = self.socket.recv(&mut bytes) {
-            ready |= bytes[..count].split(|byte| *byte == b'\n').any(|line| line == b"READY=1");
-        }
-        ready
-    }
+/// Whether a target can be asked at all.
+///
+/// # Errors
+/// 2 and why not.
+pub fn check(target: &OsStr) -> Result<()> {
+    probe(target, Pid::own()).map(drop)
 }
 
-impl Drop for Notify {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
+/// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not the new one's.
+fn probe(target: &OsStr, pid: Pid) -> Result<Arc<dyn Probe>> {
+    let options = HttpOptions::default();
+    let among = Demand { among: Some(vec![pid]), exclusive: true, ..Demand::default() };
+    let owned = target::parse(target, &options, &among);
+    Ok(owned.or_else(|_| target::parse(target, &options, &Demand::default()))?.probe)
 }
 
 /// A question that is asked again and again, until it is answered or dropped.
@@ -107,6 +83,7 @@ pub(super) struct Asking {
 enum How {
     Probe(Arc<dyn Probe>),
     Told(Notify),
+    Over,
 }
 
 impl Asking {
@@ -117,27 +94,39 @@ impl Asking {
     pub(super) fn begin(ready: &Ready, pid: Pid, notify: Option<Notify>) -> Result<Asking> {
         let cannot = |cause: std::io::Error| Error::io("cannot ask for readiness", &cause);
         let bell = Arc::new(Bell::new().map_err(cannot)?);
-        if let Some(notify) = notify {
-            let last = Arc::new(Mutex::new("it has not said READY=1".to_owned()));
-            return Ok(Asking { bell, stop: Arc::default(), answered: Arc::default(), last, how: How::Told(notify) });
-        }
-        let probe = ready.probe(pid)?;
+        let target = match (&ready.by, notify) {
+            (By::Target(target), _) => target,
+            (by, Some(notify)) => {
+                let last = if matches!(by, By::Socket) { "it has not said READY=1" } else { "it has not written a line" };
+                let (last, how) = (Arc::new(Mutex::new(last.to_owned())), How::Told(notify));
+                return Ok(Asking { bell, stop: Arc::default(), answered: Arc::default(), last, how });
+            }
+            (_, None) => return Err(Error::new(Status::Internal, "nothing to listen to")),
+        };
+        let (probe, successes) = (probe(target, pid)?, ready.successes);
         let asking = Asking { bell, stop: Arc::default(), answered: Arc::default(), last: Arc::default(), how: How::Probe(Arc::clone(&probe)) };
         let (bell, stop, answered, last) = (Arc::clone(&asking.bell), Arc::clone(&asking.stop), Arc::clone(&asking.answered), Arc::clone(&asking.last));
         let work = move || {
-            let (began, mut tries) = (Instant::now(), 0);
+            let (began, mut tries, mut good) = (Instant::now(), 0, 0);
             while !stop.load(Ordering::SeqCst) {
                 let asked = Instant::now();
-                let outcome = probe.ask(asked + ANSWER);
+                let failure = probe.ask(asked + ANSWER).err();
                 tries += 1;
-                let Err(failure) = outcome else {
+                good = if failure.is_none() { good + 1 } else { 0 };
+                if good >= successes {
                     answered.store(true, Ordering::SeqCst);
                     return bell.ring();
-                };
+                }
                 let moment = Moment { cost: probe.cost(), age: began.elapsed(), spent: asked.elapsed().min(Duration::from_millis(1)), tries };
-                let pause = pace::pause(moment, Some(&failure));
-                *last.lock().unwrap_or_else(PoisonError::into_inner) = failure.text;
-                probe.doze(pause);
+                let pause = pace::pause(moment, failure.as_ref());
+                match failure {
+                    Some(failure) => {
+                        *last.lock().unwrap_or_else(PoisonError::into_inner) = failure.text;
+                        probe.doze(pause);
+                    }
+                    // Somebody listens, so nothing would wake us before.
+                    None => std::thread::sleep(pause),
+                }
             }
         };
         std::thread::Builder::new().stack_size(512 * 1024).spawn(work).map_err(cannot)?;
@@ -147,18 +136,26 @@ impl Asking {
     /// Readable when it may be answered.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         match &self.how {
-            How::Probe(_) => self.bell.fd(),
-            How::Told(notify) => notify.socket.as_fd(),
+            How::Probe(_) | How::Over => self.bell.fd(),
+            How::Told(notify) => notify.fd(),
         }
     }
 
-    /// Whether it serves.
-    pub(super) fn answered(&self) -> bool {
-        if let How::Told(notify) = &self.how {
-            return notify.told();
+    /// What is known by now; `ready` once it serves.
+    pub(super) fn hear(&mut self) -> Told {
+        if let How::Told(notify) = &mut self.how {
+            return notify.hear();
         }
         self.bell.silence();
-        self.answered.load(Ordering::SeqCst)
+        Told { ready: self.answered.load(Ordering::SeqCst), ..Told::default() }
+    }
+
+    /// Where the life goes on to tell of itself, once it serves.
+    pub(super) fn into_notify(mut self) -> Option<Notify> {
+        match std::mem::replace(&mut self.how, How::Over) {
+            How::Told(notify) if notify.lasts() => Some(notify),
+            _ => None,
+        }
     }
 
     /// Why not, as far as was seen.
@@ -173,5 +170,58 @@ impl Drop for Asking {
         if let How::Probe(probe) = &self.how {
             probe.cancel();
         }
+    }
+}
+
+/// A life that serves is asked whether it still does, until this is dropped.
+pub(super) struct Living {
+    bell: Arc<Bell>,
+    lost: Arc<Mutex<Option<String>>>,
+    probe: Arc<dyn Probe>,
+    _leash: Sender<()>,
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.probe.cancel();
+    }
+}
+
+impl Living {
+    /// Begins to ask `pid`.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub(super) fn begin(live: &Live, pid: Pid) -> Result<Living> {
+        let cannot = |cause: std::io::Error| Error::io("cannot ask whether it lives", &cause);
+        let (probe, live) = (probe(&live.target, pid)?, live.clone());
+        let ((leash, held), bell, lost) = (channel::<()>(), Arc::new(Bell::new().map_err(cannot)?), Arc::new(Mutex::new(None)));
+        let living = Living { bell: Arc::clone(&bell), lost: Arc::clone(&lost), probe: Arc::clone(&probe), _leash: leash };
+        let work = move || {
+            let mut failures = 0;
+            while held.recv_timeout(live.interval) == Err(RecvTimeoutError::Timeout) {
+                let Err(failure) = probe.ask(Instant::now() + ANSWER_LATER) else {
+                    failures = 0;
+                    continue;
+                };
+                failures += 1;
+                if failures >= live.failures {
+                    *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.text);
+                    return bell.ring();
+                }
+            }
+        };
+        std::thread::Builder::new().stack_size(512 * 1024).spawn(work).map_err(cannot)?;
+        Ok(living)
+    }
+
+    /// Readable when it may not serve any more.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.bell.fd()
+    }
+
+    /// Why it does not, if it does not.
+    pub(super) fn lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

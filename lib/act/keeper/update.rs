@@ -1,35 +1,20 @@
 //! An update that can be undone: the next life is started beside the one that serves, and takes over only when it serves itself. Until then the old
 //! one stays; if the next one dies or is late, it was never there.
 
-use crate::act::keeper::{Do, Event, Keeper, Next, State, end};
+use crate::act::keeper::change::Outcome;
+use crate::act::keeper::{Do, Event, Keeper, Next, State, bound, end};
 use crate::sys::clock;
 use crate::sys::process::Identity;
 use std::time::{Duration, Instant};
 
-/// How an update went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// It is not decided.
-    Open,
-    /// The next life serves.
-    Done,
-    /// The old one goes on, and why.
-    Undone(&'static str),
-}
-
 impl Keeper {
-    /// The last update: its number, and how it went.
-    pub fn update(&self) -> Option<(u32, Update)> {
-        self.update
-    }
-
     /// Takes what concerns an update; `None` for all else.
     pub(super) fn updating(&mut self, now: Instant, event: Event) -> Option<Vec<Do>> {
         let todo = match (self.state, event) {
             (State::Running(old), Event::Update) => {
-                let limit = self.policy.ready?;
-                self.state = State::Updating(old, None, clock::after(now, limit));
-                self.update = Some((self.update.map_or(0, |(number, _)| number) + 1, Update::Open));
+                self.policy.ready?;
+                self.state = State::Updating(old, None, clock::after(now, self.policy.update));
+                self.begin_update();
                 self.runs += 1;
                 vec![Do::StartNext]
             }
@@ -41,21 +26,21 @@ impl Keeper {
             (State::Updating(old, ..), Event::NextExited(_)) => self.undo(old, "it ended before it served"),
             (State::Updating(old, _, until), Event::Time) if now >= until => self.undo(old, "it did not serve in time"),
             (State::Updating(old, Some(new), _), Event::Ready) => {
-                self.decided(Update::Done);
+                self.decided(Outcome::Done);
                 let drain = self.policy.drain;
                 self.state = State::Replacing(old, new, drain.map_or_else(|| self.limit(now), |limit| end(now, limit)), drain.is_none());
-                vec![Do::Promote(new), if drain.is_some() { Do::Drain(old) } else { Do::Terminate(old) }]
+                vec![Do::Promote(new), drain.map_or(Do::Terminate(old), |limit| Do::Drain(old, bound(limit)))]
             }
             // The old one is gone by itself: the next one is all that there is.
             (State::Updating(old, Some(new), until), Event::Exited(exit)) => {
                 self.last_exit = Some(exit);
                 self.last_start = Some(now);
-                self.decided(Update::Done);
+                self.decided(Outcome::Done);
                 self.state = State::Readying(new, until);
                 vec![Do::Promote(new), Do::KillOne(old)]
             }
             (State::Updating(old, next, _), Event::Stop | Event::Restart) => {
-                self.decided(Update::Undone("something else was asked for"));
+                self.decided(Outcome::Failed("something else was asked for"));
                 let until = self.limit(now);
                 self.state = State::Stopping(old, until, if event == Event::Stop { Next::Finish } else { Next::Start });
                 next.map(Do::KillOne).into_iter().chain([Do::Terminate(old)]).collect()
@@ -87,13 +72,9 @@ impl Keeper {
         Some(todo)
     }
 
-    fn decided(&mut self, how: Update) {
-        self.update = self.update.map(|(number, _)| (number, how));
-    }
-
     fn undo(&mut self, old: Identity, why: &'static str) -> Vec<Do> {
         let next = if let State::Updating(_, next, _) = self.state { next } else { None };
-        self.decided(Update::Undone(why));
+        self.decided(Outcome::Failed(why));
         self.state = State::Running(old);
         next.map(Do::KillOne).into_iter().collect()
     }
@@ -119,6 +100,10 @@ mod tests {
         Identity { pid: Pid::new(pid).unwrap(), start: Start(1) }
     }
 
+    fn outcome(keeper: &Keeper) -> Option<(u32, Outcome)> {
+        keeper.change().map(|change| (change.number, change.outcome))
+    }
+
     /// A keeper that is in the middle of an update from 7 to 8.
     fn updating(now: Instant, drain: Option<Duration>) -> Keeper {
         let seconds = Duration::from_secs;
@@ -131,7 +116,8 @@ mod tests {
             backoff,
             healthy_after,
             drain,
-            ready: Some(seconds(10)),
+            ready: Some(seconds(60)),
+            update: seconds(10),
         });
         keeper.handle(now, Event::Begin);
         keeper.handle(now, Event::Started(who(7)));
@@ -139,7 +125,7 @@ mod tests {
         keeper.handle(now, Event::Ready);
         assert_eq!(keeper.handle(now, Event::Update), [Do::StartNext]);
         assert_eq!(keeper.handle(now, Event::NextStarted(who(8))), []);
-        assert_eq!(keeper.update(), Some((1, Update::Open)));
+        assert_eq!(outcome(&keeper), Some((1, Outcome::Open)));
         keeper
     }
 
@@ -148,13 +134,13 @@ mod tests {
         let now = Instant::now();
         let mut keeper = updating(now, None);
         assert_eq!(keeper.handle(now, Event::Ready), [Do::Promote(who(8)), Do::Terminate(who(7))]);
-        assert_eq!(keeper.update(), Some((1, Update::Done)));
+        assert_eq!(outcome(&keeper), Some((1, Outcome::Done)));
         assert_eq!(keeper.handle(now + Duration::from_secs(5), Event::Time), [Do::KillOne(who(7))]);
         assert_eq!(keeper.handle(now, Event::Exited(Exit::Signal(9))), [Do::KillOne(who(7))]);
         assert_eq!(keeper.state(), State::Running(who(8)));
         // What it has begun is finished first.
         let mut keeper = updating(now, Some(Duration::from_secs(30)));
-        assert_eq!(keeper.handle(now, Event::Ready), [Do::Promote(who(8)), Do::Drain(who(7))]);
+        assert_eq!(keeper.handle(now, Event::Ready), [Do::Promote(who(8)), Do::Drain(who(7), Some(Duration::from_secs(30)))]);
         assert_eq!(keeper.handle(now, Event::Drained), [Do::Terminate(who(7))]);
         keeper.handle(now, Event::Exited(Exit::Code(0)));
         assert_eq!(keeper.state(), State::Running(who(8)));
@@ -167,7 +153,7 @@ mod tests {
             let mut keeper = updating(now, None);
             assert_eq!(keeper.handle(now + Duration::from_secs(late), event), [Do::KillOne(who(8))], "{event:?}");
             assert_eq!(keeper.state(), State::Running(who(7)));
-            assert!(matches!(keeper.update(), Some((1, Update::Undone(_)))));
+            assert!(matches!(outcome(&keeper), Some((1, Outcome::Failed(_)))));
             assert_eq!(keeper.handle(now, Event::Update), [Do::StartNext]);
         }
     }

@@ -3,7 +3,6 @@
 use super::Shift;
 use crate::act::keeper::office::boot;
 use crate::act::keeper::order::SCHEMA;
-use crate::act::keeper::update::Update;
 use crate::act::keeper::{Restart, State};
 use crate::service::recipe::Recipe;
 use crate::sys::child::Exit;
@@ -59,17 +58,20 @@ impl Shift<'_> {
             "start": self.main.map(|main| main.start.0),
             "boot": boot(),
             "beside": beside.map(|beside| json!({ "pid": beside.pid.number(), "start": beside.start.0, "boot": boot() })),
-            "update": self.keeper.update().map(|(number, how)| match how {
-                Update::Open => json!({ "number": number, "state": "open" }),
-                Update::Done => json!({ "number": number, "state": "done" }),
-                Update::Undone(why) => json!({ "number": number, "state": "undone", "why": why }),
+            "change": self.keeper.change().map(|change| {
+                let why = Some(self.why(change)).filter(|why| !why.is_empty());
+                json!({ "number": change.number, "kind": change.kind.word(), "state": change.outcome.word(), "why": why })
             }),
+            "restart_in_ms": self.schedule.due().map(|due| millis(due.saturating_duration_since(Instant::now()))),
+            "parked": self.keeper.parked(),
+            "says": self.health.status,
             "asks_ready": self.order.ready.is_some(),
             "keeper": std::process::id(),
             "runs": self.keeper.runs(),
             "last_exit": self.keeper.last_exit().map(|exit| exit.to_string()),
             "next_start_ms": next_start,
             "exit_timeout_ms": millis(policy.exit_timeout),
+            "drain_ms": policy.drain.map(millis),
             "throttle_ms": millis(policy.throttle),
             "job": job,
             "written": crate::words::stamp::millis(SystemTime::now()),
@@ -79,7 +81,7 @@ impl Shift<'_> {
     /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is success.
     pub(super) fn status(&self) -> Status {
         if self.gave_up {
-            return Status::BadConfig;
+            return self.order.gives_up_with;
         }
         if self.keeper.never_came_up() {
             return Status::Unavailable;

@@ -1,0 +1,150 @@
+//! From the command line to an order.
+
+use super::args::{Args, User1, When};
+use baa::act::keeper::drain::{self, Drain, How};
+use baa::act::keeper::ledger::Limit;
+use baa::act::keeper::lockfile::Wanted;
+use baa::act::keeper::order::{self, Order};
+use baa::act::keeper::readiness::{self, By, Live, Ready};
+use baa::act::keeper::supervisor::Supervisor;
+use baa::act::keeper::{Policy, Restart};
+use baa::service::check_label;
+use baa::service::job::{Job, KeepAlive};
+use baa::service::recipe::Recipe;
+use baa::sys::process::Pid;
+use baa::sys::slot::Slot;
+use baa::sys::{file, net, signal};
+use baa::words::error::{Error, Result, brief};
+use baa::words::exit::Status;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What `args` ask for. Unless the keeper runs elsewhere, its descriptors are taken here, before anything else is opened: their numbers are what the
+/// command is told.
+///
+/// # Errors
+/// 2 for what cannot be meant; those of the job's file; 74, 77 for an address that cannot be listened on.
+pub fn order(args: &Args) -> Result<Order> {
+    let here = !args.common.dry_run && !args.detach;
+    let listen = if here { listen(args)? } else { Vec::new() };
+    let (ready, drain) = (ready(args)?, drain(args)?);
+    if let Some(label) = &args.label {
+        check_label(label).map_err(usage)?;
+    }
+    let job = match &args.job {
+        Some(path) => {
+            let path = std::path::absolute(path).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
+            let job = Job::read(&path)?;
+            job.check(&job.label)?;
+            Some(job)
+        }
+        None => None,
+    };
+    let policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
+    let label = args.label.clone().or(job.as_ref().map(|job| job.label.clone()));
+    let live = args.live.clone().map(|target| Live { target, interval: args.live_interval, failures: args.live_failures });
+    live.iter().try_for_each(|live| readiness::check(&live.target))?;
+    let user1 = match args.usr1 {
+        Some(User1::Restart) => order::User1::Restart,
+        Some(User1::Pass) => order::User1::Pass,
+        None if Pid::own().number() == 1 => order::User1::Pass,
+        Some(User1::Ignore) | None => order::User1::Ignore,
+    };
+    Ok(Order {
+        recipe: job.map_or_else(|| Recipe::Command(args.command.clone()), |job| Recipe::Job(Box::new(job))),
+        policy,
+        lock: args.lock.clone().map(|path| Wanted { path, wait: args.lock_wait }),
+        drain,
+        ready,
+        live,
+        watchdog: args.watchdog.filter(|limit| !limit.is_zero()),
+        give_up: give_up(args, label.as_deref()),
+        gives_up_with: Status::Command(args.give_up_status),
+        supervisor: Supervisor::named(&args.supervisor).unwrap_or(Supervisor::None),
+        user1,
+        cooldown: args.cooldown,
+        shutdown: args.shutdown_timeout,
+        on_restart: args.on_restart.clone(),
+        listen,
+        label,
+    })
+}
+
+fn usage(why: String) -> Error {
+    Error::new(Status::Usage, why)
+}
+
+/// How it is kept: as the job says, but for what the command line says.
+fn policy(args: &Args, job: Option<&Job>, drain: Option<&Drain>, ready: Option<&Ready>) -> Policy {
+    let lasts = |job: &Job| {
+        let asks = matches!(job.keep_alive, KeepAlive::When { successful_exit: Some(_), .. });
+        job.run_at_load || job.keep_alive == KeepAlive::Always(true) || asks
+    };
+    Policy {
+        restart: match args.restart {
+            None => job.map_or(Restart::Always, |job| Restart::Job(job.keep_alive.clone())),
+            Some(When::Never) => Restart::Never,
+            Some(When::OnFailure) => Restart::OnFailure,
+            Some(When::Always) => Restart::Always,
+        },
+        start_at_once: job.is_none_or(lasts),
+        throttle: args.throttle.unwrap_or_else(|| job.map_or(Duration::from_secs(1), |job| job.throttle)),
+        exit_timeout: args.stop_timeout.unwrap_or_else(|| job.map_or(Duration::from_secs(20), |job| job.exit_timeout)),
+        backoff: args.backoff,
+        healthy_after: args.healthy_after,
+        drain: drain.map(|drain| drain.limit),
+        ready: ready.map(|ready| ready.limit),
+        update: args.update_timeout,
+    }
+}
+
+fn give_up(args: &Args, label: Option<&str>) -> Option<Limit> {
+    let (ends, within) = args.give_up?;
+    let path = label.map(|label| file::state_dir().join("run").join(format!("{label}.ends")));
+    Some(Limit { ends, within, path })
+}
+
+fn ready(args: &Args) -> Result<Option<Ready>> {
+    let Some(target) = &args.ready else { return Ok(None) };
+    let by = match target.to_str().and_then(|text| text.strip_prefix("fd:")) {
+        Some(number) => {
+            let cannot = |why: String| usage(format!("cannot use '{}' for readiness: {why}", brief(number)));
+            let number: i32 = number.parse().map_err(|_| cannot("no number of a descriptor".to_owned()))?;
+            if number < 3 + i32::try_from(args.listen.len()).unwrap_or(0) {
+                return Err(cannot("0 to 2 are the standard ones, and from 3 on there are the sockets of --listen".to_owned()));
+            }
+            By::Line(Slot::take(number).map_err(|cause| cannot(baa::words::error::reason(&cause)))?)
+        }
+        None if target == OsStr::new("notify") => By::Socket,
+        None => {
+            readiness::check(target)?;
+            By::Target(target.clone())
+        }
+    };
+    Ok(Some(Ready { by, limit: args.ready_timeout, successes: args.ready_successes }))
+}
+
+fn drain(args: &Args) -> Result<Option<Drain>> {
+    let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
+        (Some(name), ..) => Some(How::Signal(signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?)),
+        (_, Some(command), _) => Some(How::Command(command.clone())),
+        (.., Some(url)) => Some(drain::url(url)?),
+        _ => None,
+    };
+    Ok(how.map(|how| Drain { how, limit: args.drain_timeout, abort: args.drain_abort.clone(), notice: args.drain_notice }))
+}
+
+fn listen(args: &Args) -> Result<Vec<(String, Arc<OwnedFd>)>> {
+    let bound = args.listen.iter().zip(3..).map(|(text, number)| {
+        let (name, address) = text.split_once('=').unwrap_or(("listen", text));
+        let socket = net::listen(address).and_then(|socket| net::numbered(socket, number));
+        let socket = socket.map_err(|cause| Error::io(format!("cannot listen on {}", brief(address)), &cause))?;
+        if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
+            return Err(usage(format!("'{}' cannot name a socket", brief(name))));
+        }
+        Ok((name.to_owned(), Arc::new(socket)))
+    });
+    bound.collect()
+}

@@ -1,0 +1,175 @@
+//! What a keeper is asked for, by signals and over its socket.
+
+use super::Shift;
+use crate::act::keeper::change::Kind;
+use crate::act::keeper::control::Request;
+use crate::act::keeper::ledger::Ledger;
+use crate::act::keeper::order::{SCHEMA, User1};
+use crate::act::keeper::supervisor::{Supervisor, shares};
+use crate::act::keeper::{Event, Next, State};
+use crate::service::intent::{self, Intent};
+use crate::sys::child;
+use crate::sys::process::Pid;
+use crate::sys::signal::Signal;
+use crate::words::span;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+impl Shift<'_> {
+    /// INT stops; TERM stops, unless a restart was meant; USR1 restarts where it may; the others are the command's.
+    pub(super) fn signal(&mut self, number: i32) {
+        match Signal::try_from(number) {
+            Ok(Signal::SIGCHLD) => {}
+            Ok(Signal::SIGINT) => self.stop(),
+            Ok(Signal::SIGTERM) => match self.intent() {
+                Some(intent) => self.restart_meant(intent),
+                None => self.stop(),
+            },
+            Ok(Signal::SIGUSR1) => self.user1(),
+            _ => {
+                if let Some(main) = self.main {
+                    child::signal_number(main, number);
+                }
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.story.note("stop");
+        self.schedule.cancel();
+        self.happen(Event::Stop);
+    }
+
+    /// What was meant by a signal. While the keeper ends nothing is read: an intent that is there is not for us (facts 1.9, 38).
+    fn intent(&self) -> Option<Intent> {
+        let ending =
+            matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish) | State::Draining(_, _, Next::Finish));
+        let office = self.office.as_ref().filter(|_| !ending)?;
+        intent::take(&office.place, Pid::own())
+    }
+
+    /// A restart through whoever supervises us: that one waits for our end and starts us anew, so the work in flight is finished, and then we go.
+    /// Where nobody does, we restart the command ourselves.
+    fn restart_meant(&mut self, intent: Intent) {
+        self.reason = intent.reason;
+        if self.order.supervisor == Supervisor::None {
+            self.voice.note(format!("{}: restarting, as was meant", self.name()));
+            return self.restart_now();
+        }
+        self.voice.note(format!("{}: ending for a restart, as was meant", self.name()));
+        self.story.note("leave");
+        self.schedule.cancel();
+        self.left_for_restart = true;
+        let shares = self.allowance.limit().map(shares);
+        if let Some(shares) = shares {
+            self.keeper.stop_within(shares.stop);
+        }
+        self.happen(Event::Leave(shares.map(|shares| shares.drain)));
+    }
+
+    fn user1(&mut self) {
+        let may = self.order.user1;
+        match self.intent() {
+            Some(intent) => {
+                self.reason = intent.reason;
+                self.restart_now();
+            }
+            None if may == User1::Restart => {
+                self.reason = Some("USR1".to_owned());
+                self.restart_soon();
+            }
+            None if may == User1::Pass => {
+                if let Some(main) = self.main {
+                    child::signal(main, Signal::SIGUSR1);
+                }
+            }
+            None => self.voice.warn(format!("{}: USR1 is ignored: nobody has said what it means (baa-run ctl intend, or --usr1)", self.name())),
+        }
+    }
+
+    fn restart_now(&mut self) {
+        self.story.note("restart");
+        self.schedule.done(Instant::now());
+        self.happen(Event::Restart);
+    }
+
+    /// A restart in its time: now, or when the last one is long enough ago. One that is being done already is enough.
+    fn restart_soon(&mut self) {
+        if self.keeper.restarting() {
+            self.voice.step(format!("{}: it is being restarted already", self.name()));
+            return;
+        }
+        let due = self.schedule.ask(Instant::now());
+        self.keeper.plan_restart();
+        let pause = due.saturating_duration_since(Instant::now());
+        if !pause.is_zero() {
+            self.voice.note(format!("{}: restarting in {}, for it was restarted a moment ago", self.name(), span::show(pause)));
+        }
+        self.on_time();
+    }
+
+    /// Does what was put off and is due.
+    pub(super) fn on_time(&mut self) {
+        if self.schedule.take(Instant::now()) {
+            self.story.note("restart");
+            self.happen(Event::Restart);
+        }
+    }
+
+    pub(super) fn request(&mut self, request: Request) -> Value {
+        match request {
+            Request::Status => return self.status_json(self.keeper.state()),
+            Request::Spare(pid) => {
+                self.spared.extend(Pid::new(pid));
+                return json!({ "schema": SCHEMA });
+            }
+            // A second stop over the socket is impatience, not an order to kill; signals are.
+            Request::Stop => {
+                if !matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)) {
+                    self.stop();
+                }
+            }
+            Request::Drain(reason) => {
+                self.reason = reason;
+                self.schedule.cancel();
+                self.story.note("leave");
+                self.happen(Event::Leave(None));
+            }
+            Request::Start => {
+                self.forgive();
+                self.happen(Event::Start);
+            }
+            Request::Update(reason) => {
+                if self.order.ready.is_none() || !matches!(self.keeper.state(), State::Running(_)) {
+                    return json!({ "error": "no life of it serves now, or nobody knows whether one does" });
+                }
+                self.reason = reason;
+                // A restart that waits for its time is one with it.
+                self.schedule.done(Instant::now());
+                self.story.note("update");
+                self.happen(Event::Update);
+            }
+            Request::Restart { reason, now } => {
+                self.forgive();
+                let one = self.keeper.change().filter(|change| change.kind == Kind::Restart && !change.over()).map(|change| change.number);
+                self.reason = reason.or(self.reason.take());
+                if now {
+                    self.restart_now()
+                } else {
+                    self.restart_soon()
+                }
+                self.publish();
+                let mut status = self.status_json(self.keeper.state());
+                status["coalesced"] = json!(one.is_some() && one == self.keeper.change().map(|change| change.number));
+                return status;
+            }
+        }
+        self.publish();
+        self.status_json(self.keeper.state())
+    }
+
+    /// Somebody has asked for a start: what went before does not count.
+    fn forgive(&mut self) {
+        self.ledger.iter_mut().for_each(Ledger::clear);
+    }
+}

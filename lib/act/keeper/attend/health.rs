@@ -1,0 +1,139 @@
+//! Whether a life serves, and goes on to: what is asked of it, and what it tells.
+
+use super::Shift;
+use crate::act::keeper::notify::{Notify, Told};
+use crate::act::keeper::readiness::{Asking, By, Living};
+use crate::act::keeper::{Event, State};
+use crate::sys::clock;
+use crate::sys::process::Pid;
+use crate::words::span;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+/// What is known of the life that is the main one.
+#[derive(Default)]
+pub(super) struct Health {
+    /// Whether the life that was started last serves yet.
+    asking: Option<Asking>,
+    /// Whether the main one still does, and which process that is.
+    living: Option<(Pid, Living)>,
+    /// What the main one tells of itself, and when it last said that it lives.
+    heard: Option<(Notify, Instant)>,
+    /// What it says that it does.
+    pub(super) status: Option<String>,
+}
+
+impl Health {
+    /// What to wait for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let asking = self.asking.as_ref().map(Asking::fd);
+        let living = self.living.as_ref().map(|(_, living)| living.fd());
+        asking.into_iter().chain(living).chain(self.heard.as_ref().map(|(notify, _)| notify.fd()))
+    }
+}
+
+impl Shift<'_> {
+    /// Hears whether it serves, and says so when its time to is over.
+    pub(super) fn health(&mut self) {
+        self.readiness();
+        self.liveness();
+        self.hear();
+    }
+
+    /// When the next sign of life is due.
+    pub(super) fn sign_due(&self) -> Option<Instant> {
+        let (_, last) = self.health.heard.as_ref()?;
+        Some(clock::after(*last, self.order.watchdog?))
+    }
+
+    fn readiness(&mut self) {
+        let (who, until) = match self.keeper.state() {
+            State::Readying(who, until) | State::Updating(_, Some(who), until) => (who, until),
+            State::Running(_) if self.notify.is_some() => {
+                // Not asked for readiness, but for signs of life.
+                self.health.heard = self.notify.take().map(|notify| (notify, Instant::now()));
+                return;
+            }
+            _ => {
+                self.health.asking = None;
+                return;
+            }
+        };
+        let told = self.health.asking.as_mut().map(Asking::hear);
+        match (told, &self.order.ready) {
+            (Some(told), _) if told.ready => {
+                self.voice.step(format!("{}: serves", self.name()));
+                self.story.note("serves");
+                let notify = self.health.asking.take().and_then(Asking::into_notify).or_else(|| self.notify.take());
+                self.health.heard = notify.map(|notify| (notify, Instant::now()));
+                self.health.status = told.status;
+                self.happen(Event::Ready);
+            }
+            (Some(told), Some(ready)) => {
+                self.health.status = told.status.or(self.health.status.take());
+                if let Some(asking) = self.health.asking.as_ref().filter(|_| Instant::now() >= until) {
+                    let limit = if matches!(self.keeper.state(), State::Updating(..)) { self.order.policy.update } else { ready.limit };
+                    self.not_serving = format!("it does not serve within {}: {}", span::show(limit), asking.last());
+                    self.voice.warn(format!("{}: {}", self.name(), self.not_serving.trim_start_matches("it ")));
+                }
+            }
+            (None, Some(ready)) => {
+                let notify = if matches!(ready.by, By::Target(_)) { None } else { self.notify.take() };
+                match Asking::begin(ready, who.pid, notify) {
+                    Ok(asking) => self.health.asking = Some(asking),
+                    Err(error) => self.voice.warn(error),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One that serves is asked whether it goes on to. A life that is going, or beside another, is let alone.
+    fn liveness(&mut self) {
+        let Some(live) = &self.order.live else { return };
+        let State::Running(who) = self.keeper.state() else {
+            self.health.living = None;
+            return;
+        };
+        match self.health.living.take() {
+            Some((pid, living)) if pid == who.pid => match living.lost() {
+                Some(why) => self.hung(&why),
+                None => self.health.living = Some((pid, living)),
+            },
+            _ => match Living::begin(live, who.pid) {
+                Ok(living) => self.health.living = Some((who.pid, living)),
+                Err(error) => self.voice.warn(error),
+            },
+        }
+    }
+
+    /// What it tells of itself; without a sign of life in time it does not live.
+    fn hear(&mut self) {
+        let Some((notify, last)) = &mut self.health.heard else { return };
+        let Told { alive, stuck, status, .. } = notify.hear();
+        if alive {
+            *last = Instant::now();
+        }
+        self.health.status = status.or(self.health.status.take());
+        if !matches!(self.keeper.state(), State::Running(_)) {
+            // Whatever it does now, the time begins anew when it is done.
+            *last = Instant::now();
+        } else if stuck {
+            self.hung("it says that it is stuck");
+        } else if let Some(limit) = self.order.watchdog
+            && last.elapsed() >= limit
+        {
+            self.hung(&format!("it has not said WATCHDOG=1 for {}", span::show(limit)));
+        }
+    }
+
+    fn hung(&mut self, why: &str) {
+        self.voice.warn(format!("{}: does not serve any more: {why}", self.name()));
+        self.story.note("hung");
+        self.health.heard = None;
+        self.happen(Event::Hung);
+        if self.failed() {
+            self.happen(Event::GiveUp);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Starting a life: what it is given, and what is known of it on disk before anything else happens.
+
+use super::Shift;
+use crate::act::keeper::notify::Notify;
+use crate::act::keeper::readiness::By;
+use crate::act::keeper::{Event, State, lockfile};
+use crate::sys::child::{Spec, Started};
+use crate::sys::process::Identity;
+use crate::sys::signal::Signal;
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+impl Shift<'_> {
+    pub(super) fn start(&mut self) -> Event {
+        self.not_serving.clear();
+        self.killing = false;
+        if let Err(error) = self.lock_again() {
+            self.not_serving = error.to_string();
+            // Whoever has the lock serves in our place; that is no failure of the command.
+            self.voice.warn(format!("{}: {error}", self.name()));
+            return Event::NotStarted;
+        }
+        match self.spawn() {
+            Ok(identity) => {
+                self.voice.step(format!("{}: started as process {}", self.name(), identity.pid));
+                self.story.note("started");
+                self.main = Some(identity);
+                self.last_main = Some(identity);
+                self.not_started = None;
+                // Known on disk before anything else happens: should we be killed now, the next keeper finds it.
+                self.publish_with(State::Running(identity));
+                Event::Started(identity)
+            }
+            Err(error) => {
+                self.voice.warn(format!("{}: {error}", self.name()));
+                self.story.note("not-started");
+                self.not_serving = error.to_string();
+                self.not_started = Some(error);
+                if self.failed() { Event::GiveUp } else { Event::NotStarted }
+            }
+        }
+    }
+
+    pub(super) fn start_next(&mut self) -> Event {
+        let State::Updating(old, _, until) = self.keeper.state() else { return Event::NextNotStarted };
+        self.not_serving.clear();
+        match self.spawn() {
+            Ok(identity) => {
+                self.voice.step(format!("{}: the next life is process {}", self.name(), identity.pid));
+                self.story.note("next-started");
+                // Known on disk before anything else happens: should we be killed now, the next keeper finds both.
+                self.publish_with(State::Updating(old, Some(identity), until));
+                Event::NextStarted(identity)
+            }
+            Err(error) => {
+                self.voice.warn(format!("{}: {error}", self.name()));
+                self.not_serving = error.to_string();
+                Event::NextNotStarted
+            }
+        }
+    }
+
+    /// The lock was given back while nothing ran; nothing is started without it (facts 1.9, 34).
+    fn lock_again(&mut self) -> Result<()> {
+        if let (Some(wanted), None) = (&self.order.lock, &self.held) {
+            self.held = Some(wanted.take_now()?.ok_or_else(|| Error::new(Status::Busy, lockfile::refusal(&wanted.path)))?);
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self) -> Result<Identity> {
+        let started = self.spec().and_then(|spec| spec.start().map_err(not_started));
+        if let Some(By::Line(slot)) = self.order.ready.as_ref().map(|ready| &ready.by) {
+            slot.clear();
+        }
+        started.map(|Started { identity, .. }| identity)
+    }
+
+    fn spec(&mut self) -> Result<Spec> {
+        let mut spec = self.order.recipe.spec()?;
+        if let Some(reason) = self.reason.take() {
+            spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
+        }
+        if let Some(office) = &self.office {
+            spec.env.push(("BAA_RESTART_SENTINEL".into(), office.sentinel.clone().into()));
+        }
+        let notify = match self.order.ready.as_ref().map(|ready| &ready.by) {
+            Some(By::Socket) => Some(Notify::socket()?),
+            Some(By::Line(slot)) => {
+                spec.keep.push(slot.shared());
+                Some(Notify::pipe(slot)?)
+            }
+            _ if self.order.watchdog.is_some() => Some(Notify::socket()?),
+            _ => None,
+        };
+        spec.env.extend(notify.as_ref().and_then(Notify::variable));
+        self.notify = notify;
+        if let Some(limit) = self.order.watchdog {
+            spec.env.push(("WATCHDOG_USEC".into(), limit.as_micros().to_string().into()));
+        }
+        if self.held.is_some() {
+            // Whoever has the lock next must not find it beside us.
+            spec.ends_with_us = Some(Signal::SIGKILL);
+        }
+        if !self.order.listen.is_empty() {
+            let names: Vec<&str> = self.order.listen.iter().map(|(name, _)| name.as_str()).collect();
+            spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
+            spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
+            spec.keep.extend(self.order.listen.iter().map(|(_, socket)| Arc::clone(socket)));
+            // LISTEN_PID is the command's own, which only a process between us and it can know (sd_listen_fds(3)).
+            let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program)).chain(std::mem::take(&mut spec.args)).collect();
+            spec.program = "/bin/sh".into();
+            spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"].into_iter().map(OsString::from).chain(words).collect();
+        }
+        Ok(spec)
+    }
+}
+
+fn not_started(cause: std::io::Error) -> Error {
+    Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", crate::words::error::reason(&cause)))
+}

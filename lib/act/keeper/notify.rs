@@ -1,0 +1,146 @@
+//! What a command tells of itself: over a socket as sd_notify(3) does, or by a line on a descriptor as s6 has it.
+
+use crate::sys::file;
+use crate::sys::process::Pid;
+use crate::sys::slot::Slot;
+use crate::words::error::{Error, Result};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The longest status that is kept, in characters.
+const STATUS_LIMIT: usize = 200;
+
+/// What was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// That it is ready.
+    pub(super) ready: bool,
+    /// That it is alive.
+    pub(super) alive: bool,
+    /// That it knows to be stuck, and wants to be stopped (`WATCHDOG=trigger`).
+    pub(super) stuck: bool,
+    /// What it does, in its words.
+    pub(super) status: Option<String>,
+}
+
+/// Where one life tells. Each life has its own: what an old one says is not the new one's.
+#[derive(Debug)]
+pub(super) enum Notify {
+    /// A datagram socket with a name, which is removed with it.
+    Socket(UnixDatagram, PathBuf),
+    /// The reading end of a pipe.
+    Pipe(File),
+}
+
+impl Notify {
+    /// A socket, in a directory that is ours alone.
+    ///
+    /// # Errors
+    /// Those of mkdir(2) and bind(2).
+    pub(super) fn socket() -> Result<Notify> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let cannot = |cause: std::io::Error| Error::io("cannot make a socket for NOTIFY_SOCKET", &cause);
+        let directory = file::runtime_dir().join("notify");
+        file::own_dir(&file::runtime_dir()).and_then(|()| file::private_dir(&directory)).map_err(cannot)?;
+        let path = directory.join(format!("{}-{}", Pid::own(), COUNT.fetch_add(1, Ordering::SeqCst)));
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).map_err(cannot)?;
+        socket.set_nonblocking(true).map_err(cannot)?;
+        Ok(Notify::Socket(socket, path))
+    }
+
+    /// A pipe, whose writing end takes the place of `slot` until that is emptied.
+    ///
+    /// # Errors
+    /// Those of pipe(2) and dup2(2).
+    pub(super) fn pipe(slot: &Slot) -> Result<Notify> {
+        let cannot = |cause: std::io::Error| Error::io("cannot make a pipe for readiness", &cause);
+        let (reader, writer) = crate::sys::signal::pipe().map_err(cannot)?;
+        slot.fill(&writer).map_err(cannot)?;
+        Ok(Notify::Pipe(File::from(reader)))
+    }
+
+    /// The variable that tells of it.
+    pub(super) fn variable(&self) -> Option<(OsString, OsString)> {
+        match self {
+            Notify::Socket(_, path) => Some(("NOTIFY_SOCKET".into(), path.clone().into())),
+            Notify::Pipe(_) => None,
+        }
+    }
+
+    /// Readable when something may have been told.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Notify::Socket(socket, _) => socket.as_fd(),
+            Notify::Pipe(pipe) => pipe.as_fd(),
+        }
+    }
+
+    /// What was told since the last call.
+    pub(super) fn hear(&mut self) -> Told {
+        let (mut told, mut bytes) = (Told::default(), [0u8; 4096]);
+        match self {
+            Notify::Socket(socket, _) => {
+                while let Ok(count) = socket.recv(&mut bytes) {
+                    bytes[..count].split(|byte| *byte == b'\n').for_each(|line| told.line(line));
+                }
+            }
+            // What is written before the line end means nothing (s6's notification-fd).
+            Notify::Pipe(pipe) => {
+                while let Ok(count) = pipe.read(&mut bytes)
+                    && count > 0
+                {
+                    told.ready |= bytes[..count].contains(&b'\n');
+                }
+            }
+        }
+        told
+    }
+
+    /// Whether it can tell more than that it is ready.
+    pub(super) fn lasts(&self) -> bool {
+        matches!(self, Notify::Socket(..))
+    }
+}
+
+impl Told {
+    fn line(&mut self, line: &[u8]) {
+        match line {
+            b"READY=1" => self.ready = true,
+            b"WATCHDOG=1" => self.alive = true,
+            b"WATCHDOG=trigger" => self.stuck = true,
+            _ => {
+                if let Some(text) = line.strip_prefix(b"STATUS=") {
+                    self.status = Some(String::from_utf8_lossy(text).chars().filter(|letter| !letter.is_control()).take(STATUS_LIMIT).collect());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Notify {
+    fn drop(&mut self) {
+        if let Notify::Socket(_, path) = self {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_tells_in_lines() {
+        let mut told = Told::default();
+        b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10".split(|byte| *byte == b'\n').for_each(|line| told.line(line));
+        assert_eq!(told, Told { alive: true, status: Some("ab".to_owned()), ..Told::default() });
+        told.line(b"READY=1");
+        assert!(told.ready && !told.stuck);
+    }
+}

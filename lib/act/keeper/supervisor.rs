@@ -1,0 +1,174 @@
+//! Who supervises the keeper itself, and how long that one lets a stop take before it kills: a drain must fit in there (facts 1.9, 39).
+
+use crate::service::Service;
+use crate::service::launchd::Launchd;
+use crate::service::systemd::Systemd;
+use crate::sys::process::Pid;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a supervisor that cannot be asked allows (the seed's assumption, facts 1.1).
+const ASSUMED: Duration = Duration::from_secs(30);
+/// How much of that is left alone, but a quarter of it at most.
+const MARGIN: Duration = Duration::from_secs(5);
+/// What the stop after a drain gets of it, as long as the drain keeps `LEAST`.
+const RESERVE: Duration = Duration::from_secs(10);
+const LEAST: Duration = Duration::from_secs(5);
+/// How long launchd is given to see that a job has gone on purpose before it starts the next (facts 1.1).
+const LAUNCHD_DELAY: Duration = Duration::from_millis(1500);
+
+/// Who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supervisor {
+    /// Nobody: a restart is ours alone.
+    None,
+    /// launchd, which knows us by this label.
+    Launchd(String),
+    /// systemd, which knows us as this unit; whether it is the system's.
+    Systemd(String, bool),
+    /// Another one, which starts us again when we end.
+    External,
+}
+
+impl Supervisor {
+    /// Who has started this very process. Variables are inherited by whatever a service starts, so they must name us (facts 2.6).
+    pub fn detect() -> Supervisor {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        detect(Pid::own(), Pid::parent(), &variable, std::fs::read_to_string("/proc/self/cgroup").ok().as_deref())
+    }
+
+    /// By its name: auto, none, launchd, systemd, external.
+    pub fn named(name: &str) -> Option<Supervisor> {
+        let found = Supervisor::detect();
+        let label = || std::env::var("XPC_SERVICE_NAME").unwrap_or_default();
+        Some(match (name, found) {
+            ("auto", found) => found,
+            ("none", _) => Supervisor::None,
+            ("external", _) => Supervisor::External,
+            ("launchd", found @ Supervisor::Launchd(_)) | ("systemd", found @ Supervisor::Systemd(..)) => found,
+            ("launchd", _) => Supervisor::Launchd(label()),
+            ("systemd", _) => Supervisor::External,
+            _ => return None,
+        })
+    }
+
+    /// What it waits before it ends for a restart.
+    pub(super) fn delay(&self) -> Duration {
+        if matches!(self, Supervisor::Launchd(_)) { LAUNCHD_DELAY } else { Duration::ZERO }
+    }
+
+    fn ask(&self) -> Option<Duration> {
+        let until = Instant::now() + Duration::from_secs(10);
+        let state = match self {
+            Supervisor::None | Supervisor::External => None,
+            Supervisor::Launchd(label) => Launchd::of_target(label).ok()?.inspect_until(until).ok()?,
+            Supervisor::Systemd(unit, system) => Systemd::new(unit, *system).inspect_until(until).ok()?,
+        };
+        state?.exit_timeout
+    }
+}
+
+fn detect(own: Pid, parent: Option<Pid>, variable: &dyn Fn(&str) -> Option<String>, cgroup: Option<&str>) -> Supervisor {
+    // systemd.exec(5): the pid that was started itself.
+    if variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == own.to_string()) {
+        let unit = cgroup.and_then(|text| text.lines().rev().find_map(|line| line.rsplit('/').find(|part| part.ends_with(".service"))));
+        return unit.map_or(Supervisor::External, |unit| Supervisor::Systemd(unit.to_owned(), variable("MANAGERPID").is_none()));
+    }
+    // launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the parent, and outside of jobs it reads 0.
+    let label = variable("XPC_SERVICE_NAME").filter(|label| label != "0" && parent.is_some_and(|parent| parent.number() == 1));
+    label.map_or(Supervisor::None, Supervisor::Launchd)
+}
+
+/// What the supervisor allows, as far as is known.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    known: Option<Arc<AtomicU64>>,
+}
+
+impl Allowance {
+    /// Asks it aside; until it has answered the assumption holds.
+    pub(super) fn ask(supervisor: &Supervisor) -> Allowance {
+        if *supervisor == Supervisor::None {
+            return Allowance { known: None };
+        }
+        let assumed = crate::words::span::millis(ASSUMED);
+        let known = Arc::new(AtomicU64::new(assumed));
+        if *supervisor != Supervisor::External {
+            let (supervisor, told) = (supervisor.clone(), Arc::clone(&known));
+            let ask = move || {
+                if let Some(limit) = supervisor.ask() {
+                    told.store(crate::words::span::millis(limit), Ordering::SeqCst);
+                }
+            };
+            // Without a thread the assumption stays.
+            drop(std::thread::Builder::new().stack_size(512 * 1024).spawn(ask));
+        }
+        Allowance { known: Some(known) }
+    }
+
+    /// How long a stop may take before we are killed; `None` when nobody does.
+    pub(super) fn limit(&self) -> Option<Duration> {
+        let limit = self.known.as_ref().map(|known| Duration::from_millis(known.load(Ordering::SeqCst)));
+        // systemd's infinity.
+        limit.filter(|limit| !limit.is_zero())
+    }
+}
+
+/// How a limit is shared out: for the drain, for the stop after it; the rest is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    pub(super) drain: Duration,
+    pub(super) stop: Duration,
+}
+
+/// Shares out what a supervisor allows.
+pub(super) fn shares(limit: Duration) -> Shares {
+    let rest = whole(limit);
+    let stop = RESERVE.min(rest.saturating_sub(LEAST));
+    // However short it all is, something is for the stop.
+    let stop = if stop.is_zero() { rest / 10 } else { stop };
+    Shares { drain: rest - stop, stop }
+}
+
+/// All that we may take of what a supervisor allows.
+pub(super) fn whole(limit: Duration) -> Duration {
+    limit - MARGIN.min(limit / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drain_and_the_stop_fit_into_what_is_allowed() {
+        let seconds = Duration::from_secs;
+        assert_eq!(shares(seconds(330)), Shares { drain: seconds(315), stop: seconds(10) });
+        assert_eq!(shares(seconds(30)), Shares { drain: seconds(15), stop: seconds(10) });
+        assert_eq!(shares(seconds(8)), Shares { drain: seconds(5), stop: seconds(1) });
+        for limit in [0, 1, 2, 5, 7, 13, 20, 90, 1000] {
+            let shares = shares(seconds(limit));
+            assert!(shares.drain + shares.stop <= seconds(limit), "{limit}: {shares:?}");
+            assert!(limit == 0 || !shares.stop.is_zero() && !shares.drain.is_zero(), "{limit}: {shares:?}");
+        }
+        // The seed's watchdog: 30 s less 5 s.
+        assert_eq!(whole(seconds(30)), seconds(25));
+    }
+
+    #[test]
+    fn only_what_names_us_tells_who_supervises() {
+        let (own, one) = (Pid::own(), Pid::new(1));
+        let see = |pairs: &[(&str, &str)], parent: Option<Pid>| {
+            let variable = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            detect(own, parent, &variable, Some("1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/gw.service\n"))
+        };
+        let pid = own.to_string();
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")], None), Supervisor::Systemd("gw.service".to_owned(), false));
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)], None), Supervisor::Systemd("gw.service".to_owned(), true));
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")], one), Supervisor::None);
+        assert_eq!(see(&[("XPC_SERVICE_NAME", "so.baa")], one), Supervisor::Launchd("so.baa".to_owned()));
+        assert_eq!(see(&[("XPC_SERVICE_NAME", "so.baa")], Some(own)), Supervisor::None);
+        assert_eq!(see(&[("XPC_SERVICE_NAME", "0")], one), Supervisor::None);
+        assert_eq!(see(&[], one), Supervisor::None);
+    }
+}

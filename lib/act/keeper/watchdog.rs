@@ -1,0 +1,43 @@
+//! The last resort: a stop that is not over in time ends the keeper from aside, whatever it waits for.
+
+use super::stability::{self, Story};
+use crate::sys::child;
+use crate::sys::process::{Identity, Pid};
+use crate::sys::say;
+use crate::words::exit::Status;
+use crate::words::span;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+/// How long the bundle may take.
+const BUNDLE: Duration = Duration::from_secs(1);
+
+/// A watchdog that is armed until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    _leash: Sender<()>,
+}
+
+impl Watchdog {
+    /// Unless it is dropped before `limit` is over, everything of `roots` but `spared` is killed, a bundle of `story` is written for `reason`, and
+    /// the process ends with 1. Without a thread there is no watchdog.
+    pub(super) fn arm(limit: Duration, reason: &'static str, story: &Story, roots: Vec<Identity>, spared: Vec<Pid>) -> Option<Watchdog> {
+        let (leash, watch) = channel::<()>();
+        let story = story.clone();
+        let work = move || {
+            if watch.recv_timeout(limit) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            let text = format!("the stop is not over within {}; ending without a full cleanup", span::show(limit));
+            say::error(&text);
+            child::kill_trees(&roots, &spared);
+            story.note("watchdog");
+            if let Some(Ok(path)) = stability::bundle_within(&story, reason, text, BUNDLE) {
+                say::error(&format!("wrote '{}'", path.display()));
+            }
+            child::end_now(Status::No.code());
+        };
+        std::thread::Builder::new().stack_size(512 * 1024).spawn(work).ok()?;
+        Some(Watchdog { _leash: leash })
+    }
+}
