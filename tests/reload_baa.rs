@@ -198,11 +198,11 @@ fn a_dry_run_says_the_commands_and_touches_nothing() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
-    let plan = format!("# conductor\nbaa-run ctl stop {LABEL}\nbaa-run --detach --job {plist}\nbaa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n");
+    let plan = format!("# conductor\nbaa-run ctl drain {LABEL}\nbaa-run --detach --job {plist}\nbaa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n");
     reload(&room, &["-n"]).expect(0, &plan, "");
     assert!(!room.path("run").exists() && !room.path("state").exists());
     let json = reload(&room, &["-n", "--json"]).json();
-    assert_eq!(json["services"][0]["commands"][0], format!("baa-run ctl stop {LABEL}"));
+    assert_eq!(json["services"][0]["commands"][0], format!("baa-run ctl drain {LABEL}"));
 }
 
 #[test]

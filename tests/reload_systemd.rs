@@ -105,3 +105,19 @@ grep -o 'we run inside it' $ROOM/said; grep -o 'recovered' $log; test $first != 
     let Some(done) = beside_systemd(&room, &script) else { return };
     done.expect(0, "we run inside it\nrecovered\n", "");
 }
+
+/// A unit whose main process is a keeper finishes what it has begun: the keeper is told that a restart is meant by the TERM.
+#[test]
+fn a_keeper_in_a_unit_drains_before_it_is_reloaded() {
+    let (room, port) = (Room::new(), port());
+    let script = format!(
+        r#"{PRELUDE}
+export BAA_RUNTIME_DIR=$ROOM/run
+unit $L KillMode=mixed "Environment=BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}" \
+  "ExecStart=$(command -v baa-run) --label gw --drain-cmd 'echo drained for \$\$BAA_RESTART_REASON >> $ROOM/log' -- $SERVICE --listen 127.0.0.1:{port}"
+reload -q; test ! -e $ROOM/log; reload -q; cat $ROOM/log
+systemctl --user stop $L; wc -l < $ROOM/log"#
+    );
+    let Some(done) = beside_systemd(&room, &script) else { return };
+    done.expect(0, "drained for baa-reload\n1\n", "");
+}

@@ -27,7 +27,12 @@ pub struct Place {
 impl Place {
     /// The place of the job `label`.
     pub fn of(label: &str) -> Place {
-        Place { directory: file::runtime_dir().join("jobs").join(label) }
+        Place { directory: Place::all().join(label) }
+    }
+
+    /// Where the places of all jobs are.
+    pub fn all() -> PathBuf {
+        file::runtime_dir().join("jobs")
     }
 
     /// Makes the directory, for us alone.
@@ -148,7 +153,8 @@ impl Service for Embedded {
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {
-        self.place.ask(&json!({ "verb": "stop" })).map(drop)
+        // Where it can finish what it has begun, it does; a job that cannot is stopped at once.
+        self.place.ask(&json!({ "verb": "drain" })).map(drop)
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
@@ -180,7 +186,7 @@ impl Service for Embedded {
     }
 
     fn plan(&self, source: &Path) -> Vec<String> {
-        vec![format!("baa-run ctl stop {}", quote(&self.label)), self.repair(source, false)]
+        vec![format!("baa-run ctl drain {}", quote(&self.label)), self.repair(source, false)]
     }
 
     fn repair(&self, source: &Path, registered: bool) -> String {
@@ -205,7 +211,11 @@ fn state(answer: &Value) -> State {
         others: Vec::new(),
         runs: answer.get("runs").and_then(Value::as_u64),
         last_exit: text("last_exit").map(str::to_owned),
-        exit_timeout: millis("exit_timeout_ms"),
+        exit_timeout: match (millis("exit_timeout_ms"), millis("drain_ms")) {
+            // Zero is without end.
+            (Some(Duration::ZERO), _) | (_, Some(Duration::ZERO)) => Some(Duration::ZERO),
+            (exit, drain) => exit.map(|exit| exit + drain.unwrap_or_default()),
+        },
         throttle: millis("throttle_ms"),
         source: text("job").map(PathBuf::from),
         completed: word == "idle" && text("last_exit") == Some("exited with 0"),

@@ -42,6 +42,18 @@ pub fn write(place: &Place, keeper: Pid, why: Option<&str>) -> Result<()> {
     file::replace(&path, format!("{intent}\n").as_bytes(), 0o600).map_err(|cause| Error::io(format!("cannot write '{}'", path.display()), &cause))
 }
 
+/// Tells the keeper that runs as `pid`, if a keeper does, that the TERM which it gets next means a restart. Its place, where it was told.
+pub fn announce(pid: Pid, why: &str) -> Option<Place> {
+    let labels = std::fs::read_dir(Place::all()).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let keeper = |place: &Place| -> Option<i64> {
+        let words = file::read(&place.lock(), SIZE_LIMIT).ok()?;
+        serde_json::from_slice::<Value>(&words).ok()?["pid"].as_i64()
+    };
+    let place = labels.map(|label| Place::of(&label)).find(|place| keeper(place) == Some(i64::from(pid.number())) && place.held())?;
+    write(&place, pid, Some(why)).ok()?;
+    Some(place)
+}
+
 /// Takes back what was written for a restart that did not come.
 pub fn withdraw(place: &Place) {
     let _ = std::fs::remove_file(place.intent());

@@ -1,7 +1,7 @@
 //! The dangerous part of a reload: from the moment the job is told to go until it is registered again.
 
 use super::{Halt, MARGIN, Outcome, Reload, refused, status_of};
-use crate::service::{Class, Kick, Phase, State, Trouble};
+use crate::service::{Class, Kick, Phase, State, Trouble, intent};
 use crate::words::exit::Status;
 use crate::words::span;
 use std::path::{Path, PathBuf};
@@ -41,6 +41,8 @@ impl Reload<'_> {
             self.old.map_or("it".to_owned(), |old| format!("process {}", old.pid)),
             span::show(patience)
         ));
+        // A keeper that the manager runs would take its TERM for a stop, and cut off the work in flight.
+        let told = self.old.filter(|_| self.service.manager() != "baa").and_then(|old| intent::announce(old.pid, "baa-reload"));
         let until = self.clock.now() + MARGIN;
         let mut backoff = Backoff::new();
         loop {
@@ -53,6 +55,7 @@ impl Reload<'_> {
                         break;
                     }
                     if matches!(trouble.class, Class::Final(_)) || self.clock.now() >= until {
+                        told.iter().for_each(intent::withdraw);
                         return Err(refused(&trouble));
                     }
                     self.pause(backoff.next());
