@@ -23,7 +23,7 @@ _baa__reload() {
 
     case "${cmd}" in
         baa__reload)
-            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --no-health --attempts --delay --probe-timeout --settle --timeout --drain --skip-kickstart --keep-going --quiet --verbose --dry-run --json --help --version"
+            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --no-health --attempts --delay --probe-timeout --settle --timeout --drain --skip-kickstart --keep-going --quiet --verbose --dry-run --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -46,6 +46,10 @@ _baa__reload() {
                     return 0
                     ;;
                 --plist)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

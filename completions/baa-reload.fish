@@ -2,10 +2,11 @@ complete -c baa-reload -l service -d 'Reload the service NAME, with the label PR
 complete -c baa-reload -l label-prefix -d 'What precedes -NAME in a label' -r
 complete -c baa-reload -l label -l unit -d 'Reload the job (or systemd unit) LABEL instead of a named service' -r
 complete -c baa-reload -l plist -d 'Its launchd property list [default: LABEL.plist in the install directory]' -r -F
+complete -c baa-reload -l group -d 'It is the entry LABEL of this group, which baa-daemons runs; its file is read again' -r -F
 complete -c baa-reload -l manager -d 'Who manages it' -r -f -a "auto\t'launchd on macOS; elsewhere systemd where it runs, or else baa'
 launchd\t'launchctl(1)'
 systemd\t'systemctl(1)'
-baa\t'One baa-run(1) for each job'"
+baa\t'One baa-run(1) for each job, or with --group baa-daemons(1)'"
 complete -c baa-reload -l scope -d 'Agents of this user or daemons of the system [default: agent; daemon for root under systemd]' -r -f -a "agent\t'A LaunchAgent, or a unit of the user\'s manager'
 daemon\t'A LaunchDaemon, or a unit of the system\'s manager'"
 complete -c baa-reload -l domain -d 'launchd\'s domain: gui/UID, user/UID, system [default: from --scope]' -r

@@ -5,13 +5,13 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::{Child, Stdio};
 
-struct Group<'a> {
+pub(crate) struct Group<'a> {
     room: &'a Room,
-    child: Option<Child>,
+    pub(crate) child: Option<Child>,
 }
 
 impl<'a> Group<'a> {
-    fn run(room: &'a Room, text: &str) -> Group<'a> {
+    pub(crate) fn run(room: &'a Room, text: &str) -> Group<'a> {
         room.write("g.toml", text);
         let child = room.command("baa-daemons").args(["run", "-v", "g.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let group = Group { room, child: Some(child) };
@@ -19,27 +19,27 @@ impl<'a> Group<'a> {
         group
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         ask(self.room, &["status", "--json", "g.toml"]).json()
     }
 
-    fn entry(&self, id: &str) -> Value {
+    pub(crate) fn entry(&self, id: &str) -> Value {
         self.status()["entries"].as_array().unwrap().iter().find(|entry| entry["id"] == id).unwrap_or(&Value::Null).clone()
     }
 
-    fn becomes(&self, id: &str, status: &str) {
+    pub(crate) fn becomes(&self, id: &str, status: &str) {
         until(&format!("{id} is {status}"), || self.entry(id)["status"] == status);
     }
 
-    fn ready(&self) {
+    pub(crate) fn ready(&self) {
         until("all is ready", || ask(self.room, &["status", "g.toml"]).status == 0);
     }
 
-    fn process(&self, id: &str) -> u64 {
+    pub(crate) fn process(&self, id: &str) -> u64 {
         let mut pid = None;
         until(&format!("{id} runs"), || {
             pid = self.entry(id)["pid"].as_u64();
@@ -48,7 +48,7 @@ impl<'a> Group<'a> {
         pid.unwrap()
     }
 
-    fn stop(mut self) -> Done {
+    pub(crate) fn stop(mut self) -> Done {
         signal(self.pid(), Signal::SIGTERM);
         collect(self.child.take().unwrap())
     }
@@ -68,11 +68,11 @@ impl Drop for Group<'_> {
     }
 }
 
-fn ask(room: &Room, arguments: &[&str]) -> Done {
+pub(crate) fn ask(room: &Room, arguments: &[&str]) -> Done {
     room.run("baa-daemons", arguments)
 }
 
-fn events(room: &Room, wanted: &[&str]) -> Vec<String> {
+pub(crate) fn events(room: &Room, wanted: &[&str]) -> Vec<String> {
     let text = ask(room, &["logs", "--events", "-l", "100000", "g.toml"]).stdout;
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let words = lines.map(|line| (line["ev"].as_str().unwrap().to_owned(), line["id"].as_str().unwrap_or_default().to_owned()));
@@ -80,12 +80,12 @@ fn events(room: &Room, wanted: &[&str]) -> Vec<String> {
 }
 
 /// A daemon that is ready when its file is there, and takes it away when it is told to stop.
-fn daemon(id: &str, more: &str) -> String {
+pub(crate) fn daemon(id: &str, more: &str) -> String {
     let script = format!("touch {id}.up; trap 'rm -f {id}.up; exit 0' TERM; while :; do sleep 0.02; done");
     format!("[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{more}\n")
 }
 
-fn sleeper(id: &str, more: &str) -> String {
+pub(crate) fn sleeper(id: &str, more: &str) -> String {
     format!("[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n{more}\n")
 }
 

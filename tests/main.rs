@@ -9,6 +9,7 @@ mod conformance;
 mod control;
 mod control_page;
 mod daemons;
+mod daemons_alive;
 mod healthwait;
 mod house;
 mod lease;

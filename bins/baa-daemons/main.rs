@@ -3,10 +3,10 @@
 mod args;
 
 use args::{Args, File, Graph, Logs, One, Run, Status as StatusArgs, Stop, Verb};
-use baa::act::group::ask::Place;
 use baa::act::group::attend::{self, Order};
 use baa::act::group::plan::Plan;
 use baa::act::group::table;
+use baa::service::group::Place;
 use baa::sys::{clock, file, say};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -39,7 +39,7 @@ fn run(args: &Run, until_success: Option<Option<Duration>>) -> Result<Status> {
         return check(&args.file);
     }
     let terminal = std::io::stdout().is_terminal();
-    let live = !common.quiet && !common.verbose && std::io::stderr().is_terminal() && (!terminal || args.no_echo);
+    let live = !common.quiet && !common.verbose;
     let order = Order { file: args.file.file.clone(), until_success, echo: terminal && !args.no_echo, live };
     attend::attend(&order, &voice)
 }

@@ -11,7 +11,7 @@ use baa::probe::http::Statuses;
 use baa::service::target::{self, HttpOptions, Target};
 use baa::sys::child::Spec;
 use baa::sys::http::{self, Trust};
-use baa::sys::say::{self, LiveLine};
+use baa::sys::say::{self, Live};
 use baa::sys::signal::{Signal, Signals};
 use baa::sys::{clock, file};
 use baa::words::error::{Error, Result};
@@ -44,7 +44,7 @@ fn wait(args: Args) -> Result<Status> {
     let mut watched = args.watch_pid.clone();
     watched.extend(args.served_by);
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let mut line = LiveLine::new(!args.common.quiet && !args.common.json);
+    let mut line = Live::new(!args.common.quiet && !args.common.json);
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;

@@ -33,6 +33,10 @@ pub struct Args {
     #[arg(long, help_heading = "What")]
     pub plist: Option<PathBuf>,
 
+    /// It is the entry LABEL of this group, which baa-daemons runs; its file is read again
+    #[arg(long, value_name = "FILE", requires = "label", conflicts_with_all = ["plist", "scope", "domain"], help_heading = "Where")]
+    pub group: Option<PathBuf>,
+
     /// Who manages it
     #[arg(long, default_value = "auto", help_heading = "Where")]
     pub manager: Manager,
@@ -113,7 +117,7 @@ pub enum Manager {
     Launchd,
     /// systemctl(1)
     Systemd,
-    /// One baa-run(1) for each job
+    /// One baa-run(1) for each job, or with --group baa-daemons(1)
     Baa,
 }
 

@@ -34,12 +34,17 @@ fn reload(args: Args) -> Result<Status> {
 fn order(args: &Args) -> Result<Order> {
     let usage = |why: &str| Error::new(Status::Usage, why);
     let kind = match args.manager {
+        Manager::Auto if args.group.is_some() => Kind::Embedded,
         Manager::Auto => Kind::of_this_machine(),
         Manager::Launchd => Kind::Launchd,
         Manager::Systemd => Kind::Systemd,
         Manager::Baa => Kind::Embedded,
     };
-    let place = Place { kind, daemon: args.scope.map(|scope| scope == Scope::Daemon), domain: args.domain.clone(), install_dir: install_dir(args)? };
+    if args.group.is_some() && !matches!(args.manager, Manager::Auto | Manager::Baa) {
+        return Err(usage("--group is for --manager baa"));
+    }
+    let daemon = args.scope.map(|scope| scope == Scope::Daemon);
+    let place = Place { kind, daemon, domain: args.domain.clone(), install_dir: install_dir(args)?, group: args.group.clone() };
     let aim = match (&args.label, args.all_services) {
         (Some(label), _) => Aim::Label(label.clone()),
         (None, true) => Aim::All { prefix: args.label_prefix.clone() },

@@ -1,6 +1,7 @@
 //! Service managers, all with the same verbs: launchd, systemd, and the embedded keeper (baa-run) where there is neither.
 
 pub mod embedded;
+pub mod group;
 pub mod iapeer;
 pub mod intent;
 pub mod job;

@@ -437,6 +437,14 @@ pub fn members(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
     found
 }
 
+/// Live children of ours that are not among `known`: orphans that we have adopted.
+pub fn adopted(known: &[Pid]) -> Vec<Identity> {
+    let own = Pid::own();
+    let table = Table::read();
+    let ours = table.entries().iter().filter(|entry| entry.parent == own.number() && !entry.zombie && !known.contains(&entry.identity.pid));
+    ours.map(|entry| entry.identity).collect()
+}
+
 /// Kills `roots` and all their descendants but those of `spared`, again until none is left: one that forks meanwhile is met in the next round.
 pub fn kill_trees(roots: &[Identity], spared: &[Pid]) {
     for _ in 0..100 {

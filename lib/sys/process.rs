@@ -288,6 +288,13 @@ pub fn marked(variable: &str) -> Vec<Identity> {
     table.entries().iter().filter(|entry| !entry.zombie && entry.identity.pid != Pid::own()).map(|entry| entry.identity).filter(bears).collect()
 }
 
+/// The value of a variable in the environment that a process was started with (Linux; `None` elsewhere, and where we may not look).
+pub fn variable(pid: Pid, name: &str) -> Option<String> {
+    let environment = if cfg!(target_os = "linux") { std::fs::read(format!("/proc/{pid}/environ")).ok()? } else { return None };
+    let value = environment.split(|byte| *byte == 0).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
 /// The arguments of a process; they may hold secrets. `None` where we may not look.
 pub fn arguments(pid: Pid) -> Option<Vec<OsString>> {
     system::arguments(pid)

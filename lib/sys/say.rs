@@ -122,50 +122,68 @@ extern "C" fn look_at_stdout() {
     STDOUT_CLOSED.store(flags < 0, Ordering::Relaxed);
 }
 
-/// One line on a terminal that is written over and over; nothing elsewhere.
-pub struct LiveLine {
-    shown: bool,
+/// Lines at the bottom of a terminal that are shown anew in their place.
+#[derive(Debug)]
+pub struct Live {
+    /// How many lines are there now.
+    shown: usize,
     wanted: bool,
 }
 
-impl LiveLine {
-    /// A live line on stderr, if that is a terminal and `wanted`.
-    pub fn new(wanted: bool) -> LiveLine {
+impl Live {
+    /// On stderr, if that is a terminal and `wanted`.
+    pub fn new(wanted: bool) -> Live {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        LiveLine { shown: false, wanted: wanted && !dumb && std::io::stderr().is_terminal() }
+        Live { shown: 0, wanted: wanted && !dumb && std::io::stderr().is_terminal() }
     }
 
-    /// Whether anybody sees it.
+    /// Whether anybody sees them.
     pub fn visible(&self) -> bool {
         self.wanted
     }
 
-    /// Shows `text` instead of what was there, cut to the width of the terminal.
+    /// Whether so many lines leave half of the terminal to what is said above them.
+    pub fn fits(&self, lines: usize) -> bool {
+        self.wanted && lines <= size().1 / 2
+    }
+
+    /// Shows `text` instead of what was there, each line cut to the width of the terminal.
     pub fn show(&mut self, text: &str) {
-        if self.wanted {
-            let cut: String = text.chars().take(width().saturating_sub(1)).collect();
-            let _ = std::io::stderr().write_all(format!("\r\x1b[K{cut}").as_bytes());
-            self.shown = true;
+        if !self.wanted {
+            return;
+        }
+        let width = size().0.saturating_sub(1);
+        let lines: Vec<String> = text.lines().map(|line| line.chars().take(width).collect()).collect();
+        // One write, so that nothing is seen in between.
+        let _ = std::io::stderr().write_all(format!("{}{}", self.erase(), lines.join("\r\n")).as_bytes());
+        self.shown = lines.len();
+    }
+
+    /// Takes them away.
+    pub fn clear(&mut self) {
+        if self.shown > 0 {
+            let _ = std::io::stderr().write_all(self.erase().as_bytes());
+            self.shown = 0;
         }
     }
 
-    /// Takes the line away.
-    pub fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            let _ = std::io::stderr().write_all(b"\r\x1b[K");
-        }
+    /// To the first of the lines, and away with all below.
+    fn erase(&self) -> String {
+        let up = self.shown.saturating_sub(1);
+        if up > 0 { format!("\r\x1b[{up}A\x1b[J") } else { "\r\x1b[J".to_owned() }
     }
 }
 
-impl Drop for LiveLine {
+impl Drop for Live {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-fn width() -> usize {
+/// The columns and rows of the terminal.
+fn size() -> (usize, usize) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the request fills a winsize, and that is what the pointer points to.
     let outcome = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    if outcome == 0 && size.ws_col > 0 { usize::from(size.ws_col) } else { 80 }
+    if outcome == 0 && size.ws_col > 0 && size.ws_row > 0 { (usize::from(size.ws_col), usize::from(size.ws_row)) } else { (80, 24) }
 }

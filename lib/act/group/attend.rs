@@ -1,6 +1,7 @@
 //! The loop around a group: processes, probes, what entries say, the control socket, time.
 
-use crate::act::group::ask::{Place, Verb};
+mod asked;
+
 use crate::act::group::entry::{Health, Kind, Life};
 use crate::act::group::journal::Journal;
 use crate::act::group::machine::{Do, Event, Machine};
@@ -9,18 +10,19 @@ use crate::act::group::plan::Plan;
 use crate::act::group::probing::{Probes, Question};
 use crate::act::group::slot::Slot;
 use crate::act::group::table;
+use crate::service::group::Place;
 use crate::sys::child::{self, Signal};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{self, Identity, Pid};
-use crate::sys::say::{LiveLine, Voice};
+use crate::sys::say::{Live, Voice};
 use crate::sys::signal::Signals;
 use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
 use crate::words::span;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -30,8 +32,12 @@ use std::time::{Duration, Instant};
 const LEFTOVERS: Duration = Duration::from_secs(5);
 /// Between two looks at what the dead have left.
 const SWEEPS: Duration = Duration::from_millis(5);
+/// Between two looks of a person at how it fares.
+const SHOWN: Duration = Duration::from_millis(200);
 /// Says to which group a process belongs.
 const MARK: &str = "BAA_DAEMONS_GROUP";
+/// Says which entry of it.
+const ENTRY: &str = "BAA_DAEMONS_ENTRY";
 
 /// What to run, and how.
 pub struct Order {
@@ -41,7 +47,7 @@ pub struct Order {
     pub until_success: Option<Option<Duration>>,
     /// Whether what entries say goes to the terminal too.
     pub echo: bool,
-    /// Whether a line on the terminal shows how the group fares.
+    /// Whether a table on the terminal shows how the group fares.
     pub live: bool,
 }
 
@@ -54,11 +60,12 @@ struct Group<'a> {
     serial: u64,
     probes: Probes,
     journal: Journal,
-    live: LiveLine,
+    live: Live,
     finished: bool,
     killed: bool,
     late: Option<Error>,
     next_sweep: Instant,
+    next_show: Instant,
 }
 
 /// Runs the group until a signal or a request stops it, or, where that is asked, until all of it is ready.
@@ -117,10 +124,11 @@ fn clear(place: &Place, voice: &Voice) {
 impl<'a> Group<'a> {
     fn new(order: &'a Order, voice: &'a Voice, place: Place, plan: Plan) -> Result<Group<'a>> {
         let machine = Machine::new(plan.entries.iter().map(|entry| entry.rules.clone()).collect());
-        let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), LiveLine::new(order.live));
+        let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), Live::new(order.live));
         let slots: Vec<Slot> = plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
         let serial = slots.len() as u64;
-        Ok(Group { order, voice, place, machine, slots, serial, probes, journal, live, finished: false, killed: false, late: None, next_sweep: Instant::now() })
+        let (next_sweep, next_show) = (Instant::now(), Instant::now());
+        Ok(Group { order, voice, place, machine, slots, serial, probes, journal, live, finished: false, killed: false, late: None, next_sweep, next_show })
     }
 
     fn run(&mut self, signals: &Signals, lines: &mut Lines) -> Result<()> {
@@ -142,7 +150,7 @@ impl<'a> Group<'a> {
                     self.happen(Event::Probed(number, of.1, said, soon));
                 }
             }
-            self.outputs();
+            self.outputs(false);
             lines.serve(&mut |line| self.reply(line));
             self.happen(Event::Time);
             self.sweep();
@@ -156,7 +164,7 @@ impl<'a> Group<'a> {
                     self.stop();
                 }
             }
-            self.live.show(&table::live(&self.machine));
+            self.show();
         }
         self.live.clear();
         // Whatever left its session and its parent is a child of ours by now.
@@ -168,8 +176,19 @@ impl<'a> Group<'a> {
             child::reap();
         }
         child::kill_trees(&own, &[]);
-        self.outputs();
+        self.outputs(true);
         Ok(())
+    }
+
+    /// On a terminal, below what is said: a table where it fits, else a line.
+    fn show(&mut self) {
+        let now = Instant::now();
+        if !self.live.visible() || now < self.next_show {
+            return;
+        }
+        self.next_show = now + SHOWN;
+        let text = if self.live.fits(self.slots.len() + 1) { table::table(&self.status()) } else { table::live(&self.machine) };
+        self.live.show(&text);
     }
 
     fn stop(&mut self) {
@@ -183,15 +202,19 @@ impl<'a> Group<'a> {
         self.slots.iter().position(|slot| slot.key == key)
     }
 
-    fn sleep(&self, signals: &Signals, lines: &Lines, limit: Option<Instant>) -> Result<()> {
+    fn sleep(&mut self, signals: &Signals, lines: &Lines, limit: Option<Instant>) -> Result<()> {
         let mut fds = vec![(signals.fd(), For::Reading), (self.probes.bell.fd(), For::Reading)];
         fds.extend(lines.fds().into_iter().map(|fd| (fd, For::Reading)));
+        let others = fds.len();
         fds.extend(self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)));
         // What a process left behind may be no child of ours, so nothing tells us when it is gone.
         let sweeping = self.machine.entries().iter().any(|entry| matches!(entry.life, Life::Sweeping(..))).then_some(self.next_sweep);
-        let shown = self.live.visible().then(|| Instant::now() + Duration::from_millis(500));
+        let shown = self.live.visible().then(|| self.next_show.max(Instant::now() + Duration::from_millis(50)));
         let until = [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown].into_iter().flatten().min();
-        poll::wait(&fds, until).map(drop).map_err(|cause| Error::io("cannot wait", &cause))
+        let ready = poll::wait(&fds, until).map_err(|cause| Error::io("cannot wait", &cause))?;
+        let outputs = self.slots.iter_mut().flat_map(|slot| &mut slot.outputs);
+        outputs.zip(&ready[others..]).for_each(|(output, ready)| output.ready = *ready);
+        Ok(())
     }
 
     fn happen(&mut self, event: Event) {
@@ -218,6 +241,7 @@ impl<'a> Group<'a> {
             if self.journal.health(&mut slot.told, entry, pid) {
                 let message = entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
                 let text = format!("{}: {}{message}", entry.rules.id, entry.health.word());
+                self.live.clear();
                 if let Health::Failure(_) = entry.health { self.voice.note(text) } else { self.voice.step(text) }
             }
             if let (Life::Resting(until), true) = (entry.life, slot.told_life != entry.life) {
@@ -252,12 +276,12 @@ impl<'a> Group<'a> {
         stdout.get_or_insert_with(|| writer.into());
         stderr.get_or_insert_with(|| both.into());
         spec.env.push(variable);
-        spec.env.push(("BAA_DAEMONS_ENTRY".into(), slot.entry.rules.id.clone().into()));
+        spec.env.push((ENTRY.into(), slot.entry.rules.id.clone().into()));
         spec.ends_with_us = Some(Signal::SIGKILL);
         let started = spec.start().map_err(|cause| Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause))))?;
         slot.outputs.push(Output::new(reader));
         (slot.main, slot.last, slot.since, slot.tries) = (Some(started.identity), Some(started.identity), Some(Instant::now()), 0);
-        slot.question = slot.entry.question()?;
+        slot.question = slot.entry.question(Some(started.identity.pid))?;
         Ok(started.identity)
     }
 
@@ -276,11 +300,27 @@ impl<'a> Group<'a> {
         let slot = &mut self.slots[number];
         let Some(last) = slot.last else { return };
         if !std::mem::replace(&mut slot.killed, true) {
+            self.live.clear();
             self.voice.warn(format!("{}: killing it", slot.entry.rules.id));
             self.journal.note("kill", Some(&slot.entry.rules.id), json!({ "pid": last.pid.number() }));
         }
         self.killed = true;
-        child::kill_trees(&[last], &[]);
+        let strays = self.strays();
+        child::kill_trees(&self.roots(number, &strays), &[]);
+    }
+
+    /// Children of ours that we have not started: what left its session and its parent, and whose it is by its environment.
+    fn strays(&self) -> Vec<(Identity, String)> {
+        let known: Vec<Pid> = self.slots.iter().filter_map(|slot| slot.main).map(|main| main.pid).chain(child::helpers()).collect();
+        let adopted = if child::childless() { Vec::new() } else { child::adopted(&known) };
+        adopted.into_iter().filter_map(|stray| Some((stray, process::variable(stray.pid, ENTRY)?))).collect()
+    }
+
+    /// Where the tree of an entry grows from.
+    fn roots(&self, number: usize, strays: &[(Identity, String)]) -> Vec<Identity> {
+        let slot = &self.slots[number];
+        let own = strays.iter().filter(|(_, id)| *id == slot.entry.rules.id).map(|(stray, _)| *stray);
+        slot.last.into_iter().chain(own).collect()
     }
 
     fn probe(&mut self, number: usize, session: u64) {
@@ -289,7 +329,7 @@ impl<'a> Group<'a> {
             slot.since = Some(Instant::now());
         }
         if slot.question.is_none() {
-            slot.question = slot.entry.question().ok().flatten();
+            slot.question = slot.entry.question(slot.main.map(|main| main.pid)).ok().flatten();
         }
         let Some(probe) = slot.question.clone() else { return };
         slot.tries += 1;
@@ -326,9 +366,10 @@ impl<'a> Group<'a> {
             return;
         }
         let clean = child::members(&roots, &[]).is_empty();
+        let strays = self.strays();
         for number in sweeping {
-            let last: Vec<Identity> = self.slots[number].last.into_iter().collect();
-            let left = if clean { Vec::new() } else { child::members(&last, &[]) };
+            let roots = self.roots(number, &strays);
+            let left = if clean && strays.is_empty() { Vec::new() } else { child::members(&roots, &[]) };
             if left.is_empty() {
                 self.happen(Event::Swept(number));
             } else if !std::mem::replace(&mut self.slots[number].swept, true) {
@@ -338,117 +379,27 @@ impl<'a> Group<'a> {
         self.next_sweep = Instant::now() + SWEEPS;
     }
 
-    fn outputs(&mut self) {
+    /// Takes what entries have said, of those that poll(2) has named; or of all, for the last time.
+    fn outputs(&mut self, all: bool) {
+        let live = &mut self.live;
         for slot in &mut self.slots {
+            if !(all || slot.outputs.len() > 2 || slot.outputs.iter().any(|output| output.ready)) {
+                continue;
+            }
             let (log, id, echo) = (&mut slot.log, &slot.entry.rules.id, self.order.echo);
             let mut each = |line: &[u8]| {
                 log.add(line);
                 if echo {
+                    live.clear();
                     let text = [id.as_bytes(), b" | ", line, b"\n"].concat();
                     let _ = std::io::stdout().lock().write_all(&text);
                 }
             };
-            slot.outputs.retain_mut(|output| output.read(&mut each));
+            slot.outputs.retain_mut(|output| !(all || std::mem::take(&mut output.ready)) || output.read(&mut each));
             // One that a daemonised grandchild holds open is left to it once the next life has begun.
             while slot.outputs.len() > 2 {
                 slot.outputs.remove(0).end(&mut each);
             }
         }
-    }
-
-    fn reply(&mut self, line: &[u8]) -> String {
-        let answer = match Verb::parse(line) {
-            Ok(Verb::Status) => Ok(()),
-            Ok(Verb::Reload) => self.reload(),
-            Ok(Verb::StopAll) => {
-                if !self.machine.is_ending() {
-                    self.stop();
-                }
-                Ok(())
-            }
-            Ok(Verb::Start(id)) => self.told(&id, Event::Release),
-            Ok(Verb::Stop(id)) => self.told(&id, Event::Hold),
-            Ok(Verb::Restart(id)) => self.told(&id, Event::Bounce),
-            Err(why) => Err(Error::new(Status::Usage, why)),
-        };
-        match answer {
-            Ok(()) => self.status().to_string(),
-            Err(error) => json!({ "error": error.to_string(), "status": error.status.code() }).to_string(),
-        }
-    }
-
-    fn told(&mut self, id: &str, event: fn(usize) -> Event) -> Result<()> {
-        let number = self.machine.entries().iter().position(|entry| entry.rules.id == id && !entry.leaves());
-        let number = number.ok_or_else(|| Error::new(Status::Absent, format!("there is no entry '{}'", crate::words::error::brief(id))))?;
-        self.happen(event(number));
-        Ok(())
-    }
-
-    /// Reads the file again; where it is wrong nothing changes.
-    fn reload(&mut self) -> Result<()> {
-        let plan = Plan::read(&self.order.file).inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
-        let here = self.machine.entries().iter().zip(&self.slots);
-        let kept: Vec<Option<usize>> = plan
-            .entries
-            .iter()
-            .map(|new| here.clone().position(|(entry, slot)| !entry.leaves() && slot.entry.rules.id == new.rules.id && slot.entry.same(new)))
-            .collect();
-        let changed: Vec<&str> = plan.entries.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(entry, _)| entry.rules.id.as_str()).collect();
-        self.journal.note("reload", None, json!({ "changed": changed }));
-        self.voice.note(format!("reloaded: {} of {} entries are new or changed", changed.len(), plan.entries.len()));
-        let place = self.machine.reload(plan.entries.iter().map(|entry| entry.rules.clone()).collect(), &kept);
-        let count = self.machine.entries().len();
-        let mut slots: Vec<Option<Slot>> = (0..count).map(|_| None).collect();
-        for (at, entry) in plan.entries.into_iter().enumerate() {
-            self.serial += 1;
-            slots[at] = Some(Slot::new(self.serial, entry, &self.place));
-        }
-        for (number, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
-            let at = place[number];
-            if let Some(new) = slots[at].take() {
-                slot.entry = new.entry;
-            }
-            slots[at] = Some(slot);
-        }
-        self.slots = slots.into_iter().flatten().collect();
-        self.happen(Event::Time);
-        Ok(())
-    }
-
-    fn forget(&mut self) {
-        let stay = self.machine.forget();
-        if stay.len() < self.slots.len() {
-            let mut number = 0;
-            self.slots.retain(|_| {
-                number += 1;
-                stay.contains(&(number - 1))
-            });
-        }
-    }
-
-    fn status(&self) -> Value {
-        let entries: Vec<Value> = self
-            .machine
-            .entries()
-            .iter()
-            .zip(&self.slots)
-            .enumerate()
-            .filter(|(_, (entry, _))| !entry.leaves())
-            .map(|(number, (entry, slot))| {
-                let up = slot.main.and(slot.since).map(|since| span::millis(since.elapsed()));
-                json!({
-                    "id": entry.rules.id,
-                    "status": entry.health.word(),
-                    "message": entry.health.message(),
-                    "waits_for": if entry.health == Health::Waiting { self.machine.waits_for(number) } else { Vec::new() },
-                    "pid": slot.main.map(|main| main.pid.number()),
-                    "up_ms": up,
-                    "failed_exits": entry.failed,
-                    "last": entry.last,
-                    "next_start_ms": if let Life::Resting(until) = entry.life { Some(span::millis(until.saturating_duration_since(Instant::now()))) } else { None },
-                })
-            })
-            .collect();
-        json!({ "schema": "baa.daemons/1", "file": self.order.file, "pid": std::process::id(), "stopping": self.machine.is_ending(), "entries": entries })
     }
 }

@@ -55,12 +55,14 @@ impl LogFile {
 pub(super) struct Output {
     pipe: PipeReader,
     rest: Vec<u8>,
+    /// Whether something has come.
+    pub(super) ready: bool,
 }
 
 impl Output {
     /// What comes out of `pipe`, which does not block.
     pub(super) fn new(pipe: PipeReader) -> Output {
-        Output { pipe, rest: Vec::new() }
+        Output { pipe, rest: Vec::new(), ready: false }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

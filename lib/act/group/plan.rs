@@ -8,6 +8,7 @@ use crate::service::recipe::Recipe;
 use crate::service::target::{self, HttpOptions};
 use crate::sys::child::{Signal, Spec};
 use crate::sys::file;
+use crate::sys::process::Pid;
 use crate::sys::signal;
 use crate::sys::user::{self, Credentials};
 use crate::words::error::{Error, Result, brief};
@@ -61,6 +62,9 @@ struct EntryText {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ReadyText {
     probe: String,
+    /// Whether it counts whoever answers; otherwise only the entry's own processes, where the target tells.
+    #[serde(default)]
+    anyone: bool,
     timeout: Option<Span>,
     #[serde(default)]
     interval: IntervalText,
@@ -172,12 +176,13 @@ impl Entry {
         Ok(spec)
     }
 
-    /// A question of how it fares, for one life of it: one that was cancelled is asked no more.
+    /// A question of how it fares, for the life of it whose process is `main`, which must be who answers, or an ancestor of who does; a check has
+    /// none. One that was cancelled is asked no more.
     ///
     /// # Errors
     /// As `target::parse`.
-    pub fn question(&self) -> Result<Option<Arc<dyn Probe>>> {
-        self.text.ready.as_ref().map(|ready| question(&ready.probe)).transpose()
+    pub fn question(&self, main: Option<Pid>) -> Result<Option<Arc<dyn Probe>>> {
+        self.text.ready.as_ref().map(|ready| question(&ready.probe, main.filter(|_| !ready.anyone))).transpose()
     }
 
     /// Whether `other` says the same of it.
@@ -335,7 +340,7 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
     if probe_timeout.is_zero() {
         return Err(wrong("ready.timeout must be more than 0"));
     }
-    ready.map(|ready| question(&ready.probe)).transpose()?;
+    ready.map(|ready| question(&ready.probe, None)).transpose()?;
     let stop_signal = match &text.stop_signal {
         Some(name) => signal::named(name).ok_or_else(|| wrong(&format!("'{}' is no signal", brief(name))))?,
         None => Signal::SIGTERM,
@@ -363,8 +368,14 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
     Ok(Entry { rules, recipe, env: text.env.clone(), cwd, user, stop_signal, probe_timeout, text: text.clone() })
 }
 
-fn question(probe: &str) -> Result<Arc<dyn Probe>> {
-    Ok(target::parse(probe.as_ref(), &HttpOptions::default(), &Demand::default())?.probe)
+fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
+    let parse = |demand: &Demand| target::parse(probe.as_ref(), &HttpOptions::default(), demand);
+    let own = main.map(|main| parse(&Demand { among: Some(vec![main]), exclusive: true, ..Demand::default() }));
+    // Files and commands do not tell who answers.
+    match own {
+        Some(Ok(own)) => Ok(own.probe),
+        _ => Ok(parse(&Demand::default())?.probe),
+    }
 }
 
 fn ready_rules(text: &ReadyText) -> Ready {

@@ -1,10 +1,10 @@
 //! What belongs to an entry besides what the machine knows of it: its process, what that says, its log.
 
-use crate::act::group::ask::Place;
 use crate::act::group::entry::{Health, Life};
 use crate::act::group::output::{LogFile, Output};
 use crate::act::group::plan::Entry;
 use crate::probe::Probe;
+use crate::service::group::Place;
 use crate::sys::process::Identity;
 use std::sync::Arc;
 use std::time::Instant;

@@ -7,6 +7,7 @@ use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::http::{Http, Statuses};
 use crate::service::embedded::Embedded;
+use crate::service::group::Grouped;
 use crate::service::job::{Job, KeepAlive};
 use crate::service::launchd::{self, Launchd};
 use crate::service::systemd::Systemd;
@@ -67,6 +68,8 @@ pub struct Place {
     pub domain: Option<String>,
     /// The directory of their property lists.
     pub install_dir: PathBuf,
+    /// The file of the group (baa-daemons) that they are entries of.
+    pub group: Option<PathBuf>,
 }
 
 /// Which services.
@@ -266,10 +269,11 @@ fn services(order: &Order) -> Result<Vec<One>> {
     let mut ones = Vec::new();
     for (name, label) in named {
         check_label(&label).map_err(usage)?;
-        let source = order.plist.clone().unwrap_or_else(|| order.place.install_dir.join(format!("{label}.plist")));
+        let source = order.place.group.as_ref().or(order.plist.as_ref()).cloned().unwrap_or_else(|| order.place.install_dir.join(format!("{label}.plist")));
         let source = std::path::absolute(source).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
         let daemon = order.place.daemon;
         let service: Box<dyn Service> = match order.place.kind {
+            _ if order.place.group.is_some() => Box::new(Grouped::new(&source, &label)?),
             Kind::Launchd => Box::new(Launchd::new(order.place.domain.clone().unwrap_or_else(|| Launchd::domain_of(daemon.unwrap_or(false))), &label)),
             Kind::Systemd => Box::new(Systemd::new(&label, daemon.unwrap_or_else(Systemd::default_is_system))),
             Kind::Embedded => Box::new(Embedded::new(&label)),
@@ -301,7 +305,7 @@ fn installed(directory: &Path, prefix: &str) -> Result<Vec<(String, String)>> {
 
 /// Everything that can be known to be wrong before the service is touched.
 fn examine(order: &Order, one: &One) -> Result<Ready> {
-    let job = if order.place.kind == Kind::Systemd {
+    let job = if order.place.kind == Kind::Systemd || order.place.group.is_some() {
         None
     } else {
         let job = Job::read(&one.source)?;

@@ -1,0 +1,135 @@
+//! What a group is asked over its socket and by HUP: how it fares, to stop and start entries, to read its file again.
+
+use super::Group;
+use crate::act::group::ask::Verb;
+use crate::act::group::entry::{Health, Life};
+use crate::act::group::machine::Event;
+use crate::act::group::plan::Plan;
+use crate::act::group::slot::Slot;
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use crate::words::span;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+impl Group<'_> {
+    pub(super) fn reply(&mut self, line: &[u8]) -> String {
+        let answer = match Verb::parse(line) {
+            Ok(Verb::Status) => Ok(()),
+            Ok(Verb::Reload) => self.reload().map(drop),
+            Ok(Verb::Check(id)) => self.check(&id),
+            Ok(Verb::Renew(id)) => self.renew(&id),
+            Ok(Verb::StopAll) => {
+                if !self.machine.is_ending() {
+                    self.stop();
+                }
+                Ok(())
+            }
+            Ok(Verb::Start(id)) => self.told(&id, Event::Release),
+            Ok(Verb::Stop(id)) => self.told(&id, Event::Hold),
+            Ok(Verb::Restart(id)) => self.told(&id, Event::Bounce),
+            Err(why) => Err(Error::new(Status::Usage, why)),
+        };
+        match answer {
+            Ok(()) => self.status().to_string(),
+            Err(error) => json!({ "error": error.to_string(), "status": error.status.code() }).to_string(),
+        }
+    }
+
+    /// Whether the file would do, and has the entry.
+    fn check(&self, id: &str) -> Result<()> {
+        let plan = Plan::read(&self.order.file)?;
+        if plan.entries.iter().any(|entry| entry.rules.id == id) { Ok(()) } else { Err(absent(id)) }
+    }
+
+    /// Starts an entry anew, as the file has it now.
+    fn renew(&mut self, id: &str) -> Result<()> {
+        self.check(id)?;
+        // One that is new or changed is started anew by that.
+        if self.reload()?.iter().any(|changed| changed == id) { Ok(()) } else { self.told(id, Event::Bounce) }
+    }
+
+    fn told(&mut self, id: &str, event: fn(usize) -> Event) -> Result<()> {
+        let number = self.machine.entries().iter().position(|entry| entry.rules.id == id && !entry.leaves());
+        let number = number.ok_or_else(|| absent(id))?;
+        self.happen(event(number));
+        Ok(())
+    }
+
+    /// Reads the file again; where it is wrong nothing changes. The ids of those that are new or changed.
+    pub(super) fn reload(&mut self) -> Result<Vec<String>> {
+        let plan = Plan::read(&self.order.file).inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
+        let here = self.machine.entries().iter().zip(&self.slots);
+        let kept: Vec<Option<usize>> = plan
+            .entries
+            .iter()
+            .map(|new| here.clone().position(|(entry, slot)| !entry.leaves() && slot.entry.rules.id == new.rules.id && slot.entry.same(new)))
+            .collect();
+        let changed: Vec<String> = plan.entries.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(entry, _)| entry.rules.id.clone()).collect();
+        self.live.clear();
+        self.journal.note("reload", None, json!({ "changed": changed }));
+        self.voice.note(format!("reloaded: {} of {} entries are new or changed", changed.len(), plan.entries.len()));
+        let place = self.machine.reload(plan.entries.iter().map(|entry| entry.rules.clone()).collect(), &kept);
+        let count = self.machine.entries().len();
+        let mut slots: Vec<Option<Slot>> = (0..count).map(|_| None).collect();
+        for (at, entry) in plan.entries.into_iter().enumerate() {
+            self.serial += 1;
+            slots[at] = Some(Slot::new(self.serial, entry, &self.place));
+        }
+        for (number, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
+            let at = place[number];
+            if let Some(new) = slots[at].take() {
+                slot.entry = new.entry;
+            }
+            slots[at] = Some(slot);
+        }
+        self.slots = slots.into_iter().flatten().collect();
+        self.happen(Event::Time);
+        Ok(changed)
+    }
+
+    pub(super) fn forget(&mut self) {
+        let stay = self.machine.forget();
+        if stay.len() < self.slots.len() {
+            // What they have said last is not lost with them.
+            self.outputs(true);
+            let mut number = 0;
+            self.slots.retain(|_| {
+                number += 1;
+                stay.contains(&(number - 1))
+            });
+        }
+    }
+
+    pub(super) fn status(&self) -> Value {
+        let entries: Vec<Value> = self
+            .machine
+            .entries()
+            .iter()
+            .zip(&self.slots)
+            .enumerate()
+            .filter(|(_, (entry, _))| !entry.leaves())
+            .map(|(number, (entry, slot))| {
+                let up = slot.main.and(slot.since).map(|since| span::millis(since.elapsed()));
+                json!({
+                    "id": entry.rules.id,
+                    "status": entry.health.word(),
+                    "message": entry.health.message(),
+                    "waits_for": if entry.health == Health::Waiting { self.machine.waits_for(number) } else { Vec::new() },
+                    "pid": slot.main.map(|main| main.pid.number()),
+                    "life": entry.session,
+                    "up_ms": up,
+                    "stop_timeout_ms": span::millis(entry.rules.stop_timeout),
+                    "failed_exits": entry.failed,
+                    "last": entry.last,
+                    "next_start_ms": if let Life::Resting(until) = entry.life { Some(span::millis(until.saturating_duration_since(Instant::now()))) } else { None },
+                })
+            })
+            .collect();
+        json!({ "schema": "baa.daemons/1", "file": self.order.file, "pid": std::process::id(), "stopping": self.machine.is_ending(), "entries": entries })
+    }
+}
+
+fn absent(id: &str) -> Error {
+    Error::new(Status::Absent, format!("there is no entry '{}'", crate::words::error::brief(id)))
+}
