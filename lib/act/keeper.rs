@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 /// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is not kept waiting.
 const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 
+/// Between two tries of what could not be started.
+const SHORTEST: Duration = Duration::from_millis(100);
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -249,7 +252,10 @@ impl Keeper {
             (State::Readying(who, _), Event::Restart) => self.stop(now, who, Next::Start),
             // One that never served and dies has not come up.
             (State::Readying(..), Event::Exited(exit)) if !self.served => self.sweep(exit, Some(now + self.sweep_limit()), Next::Park),
-            (State::Starting, Event::NotStarted) => self.decide(now, Exit::Code(127)),
+            (State::Starting, Event::NotStarted) => {
+                let todo = self.decide(now, Exit::Code(127));
+                self.not_at_once(now, todo)
+            }
 
             (State::Running(_) | State::Readying(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
             (State::Running(who), Event::Stop) => self.stop(now, who, Next::Finish),
@@ -400,6 +406,16 @@ impl Keeper {
             return self.start(now);
         }
         self.state = State::Waiting(until);
+        vec![]
+    }
+
+    /// What cannot be started is not tried without a pause, whatever the throttle says: it would take all of a core, and fill a disk with words.
+    fn not_at_once(&mut self, now: Instant, todo: Vec<Do>) -> Vec<Do> {
+        if self.state != State::Starting {
+            return todo;
+        }
+        self.runs -= 1;
+        self.state = State::Waiting(now + SHORTEST);
         vec![]
     }
 

@@ -1,7 +1,8 @@
 //! Our own memory, for programs that wait for weeks.
 
-/// Gives back what only the start needed: the pages of code and constants that were touched once, and freed memory. What is needed again is
-/// mapped again from the page cache. Does nothing where the system has no way.
+/// Gives back what only the start needed: the pages of code and constants that were touched once, freed memory, and the part of the stack that was
+/// used and left. What is needed again is mapped again from the page cache. Does nothing where the system has no way. To be called last before a
+/// long wait, for all that is touched afterwards is there again.
 pub fn shrink() {
     #[cfg(target_os = "linux")]
     linux::shrink();
@@ -9,18 +10,43 @@ pub fn shrink() {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    /// How many mappings of code and constants are given back; a static program has two, and each library two more.
+    const RANGES: usize = 32;
+
     pub(super) fn shrink() {
         // SAFETY: malloc_trim only releases free memory.
         #[cfg(target_env = "gnu")]
         unsafe {
             libc::malloc_trim(0);
         }
-        let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-        for (start, length) in maps.lines().filter_map(constant) {
+        // First all that needs code, then the giving back of code.
+        let mut ranges = [(0, 0); RANGES];
+        let stack = {
+            let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
+            ranges.iter_mut().zip(maps.lines().filter_map(constant)).for_each(|(place, range)| *place = range);
+            let here = 0u8;
+            maps.lines().find_map(|line| unused(line, &raw const here as usize))
+        };
+        if let Some((start, length)) = stack {
+            // SAFETY: these pages are those of the stack that lie well below the frame that runs (far more than the red zone, and than madvise
+            // and its callers take), and the stack grows downwards: nothing lives there, and zeroes are as good.
+            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+        }
+        for (start, length) in ranges.into_iter().take_while(|(_, length)| *length > 0) {
             // SAFETY: the mapping is a private one of a file and was never writable, so its pages hold what the file holds, and are
             // read again from there when they are touched (madvise(2), MADV_DONTNEED).
             unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }
+    }
+
+    /// Of a line that tells of the main thread's stack, the part below `here` that is not in use; only where `here` is in it.
+    fn unused(line: &str, here: usize) -> Option<(usize, usize)> {
+        const PAGE: usize = 4096;
+        let range = line.ends_with("[stack]").then(|| line.split_ascii_whitespace().next())??;
+        let (start, end) = range.split_once('-')?;
+        let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);
+        let until = here.checked_sub(2 * PAGE)? & !(PAGE - 1);
+        ((start..end).contains(&here) && until > start).then(|| (start, until - start))
     }
 
     /// The address and length of a line of proc_pid_maps(5), if it is code, or the constants at the head of a file. Constants further on
@@ -45,6 +71,15 @@ mod linux {
             assert!(kept("1000-3000 r--p 00004000 fe:00 5 /bin/x") && kept("1000-3000 rw-p 00000000 fe:00 5 /bin/x"));
             assert!(kept("1000-3000 r-xp 00000000 00:00 0 [vdso]") && kept("") && kept("zz r-xp"));
             super::super::shrink();
+        }
+
+        #[test]
+        fn only_what_lies_below_the_frame_is_unused() {
+            let line = "7ffe0000-7fff0000 rw-p 00000000 00:00 0                          [stack]";
+            assert_eq!(super::unused(line, 0x7ffe_8123), Some((0x7ffe_0000, 0x6000)));
+            assert_eq!(super::unused(line, 0x7ffe_1000), None);
+            assert_eq!(super::unused(line, 0x1000_0000), None);
+            assert_eq!(super::unused(&line.replace("stack", "heap"), 0x7ffe_8123), None);
         }
     }
 }

@@ -37,6 +37,9 @@ use std::time::{Duration, Instant};
 const CAUGHT: [Signal; 8] =
     [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
 
+/// When a life has lasted so long, memory that its start has needed is given back.
+const CALM: Duration = Duration::from_millis(200);
+
 /// How keeping ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -112,6 +115,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         told: 0,
         hooks: Vec::new(),
         killing: false,
+        touched: Some(Instant::now()),
     };
     shift.run(&signals, control)?;
     shift.leave();
@@ -161,13 +165,14 @@ struct Shift<'a> {
     hooks: Vec<JoinHandle<()>>,
     /// Whether it was told that what stops now is killed.
     killing: bool,
+    /// Since when memory may be given back that a start has touched.
+    touched: Option<Instant>,
 }
 
 impl Shift<'_> {
     fn run(&mut self, signals: &Signals, mut control: Option<Lines>) -> Result<()> {
         self.happen(Event::Begin);
         self.publish();
-        memory::shrink();
         while !self.finished {
             let published = (self.keeper.state(), self.keeper.runs());
             for number in signals.take_numbers() {
@@ -220,7 +225,7 @@ impl Shift<'_> {
         }
     }
 
-    fn sleep(&self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
+    fn sleep(&mut self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
         let mut fds = vec![(signals.fd(), For::Reading)];
         fds.extend(control.map(Lines::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
         fds.extend(self.draining.as_ref().map(|draining| (draining.bell.fd(), For::Reading)));
@@ -237,6 +242,16 @@ impl Shift<'_> {
         }
         if !self.order.recipe.paths().is_empty() {
             at_most(1000);
+        }
+        // What a start has touched is given back once a life has lasted a moment; not while it may be the first of many.
+        if let Some(since) = self.touched {
+            let calm = since + CALM;
+            if Instant::now() >= calm {
+                self.touched = None;
+                memory::shrink();
+            } else {
+                until = Some(until.map_or(calm, |until| until.min(calm)));
+            }
         }
         poll::wait(&fds, until).map(drop).map_err(|cause| Error::io("cannot wait", &cause))
     }

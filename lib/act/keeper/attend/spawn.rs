@@ -11,11 +11,13 @@ use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Shift<'_> {
     pub(super) fn start(&mut self) -> Event {
         self.not_serving.clear();
         self.killing = false;
+        self.touched = Some(Instant::now());
         if let Err(error) = self.lock_again() {
             self.not_serving = error.to_string();
             // Whoever has the lock serves in our place; that is no failure of the command.
