@@ -109,7 +109,7 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
     let life = |id: &str, more: &str| {
         let script = format!(
-            "echo $$ >> lives; mkdir {id}.busy || echo {id} >> trouble; touch {id}.up; trap 'rm -rf {id}.busy {id}.up; exit 0' TERM; while :; do sleep 0.01; done"
+            "echo $$ >> lives; set -C; true > {id}.busy || echo {id} >> trouble; true >| {id}.up; trap 'rm -rf {id}.busy {id}.up; exit 0' TERM; while :; do sleep 0.01; done"
         );
         format!("[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:{id}.up\"\n{more}\n")
     };
@@ -129,7 +129,7 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
         until("its entries are gone", || lives().iter().all(|life| !alive(*life)));
         assert!(!room.path("trouble").exists(), "{turn}");
         for mark in ["a.busy", "b.busy", "c.busy"] {
-            let _ = std::fs::remove_dir(room.path(mark));
+            let _ = std::fs::remove_file(room.path(mark));
             let _ = std::fs::remove_file(room.path(&mark.replace("busy", "up")));
         }
     }
