@@ -14,8 +14,13 @@ impl<'a> Group<'a> {
     pub(crate) fn run(room: &'a Room, text: &str) -> Group<'a> {
         room.write("g.toml", text);
         let child = room.command("baa-daemons").args(["run", "-v", "g.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let group = Group { room, child: Some(child) };
-        until("it runs", || ask(room, &["status", "g.toml"]).status != 69);
+        let mut group = Group { room, child: Some(child) };
+        until("it runs", || {
+            if group.child.as_mut().unwrap().try_wait().unwrap().is_some() {
+                panic!("it has ended: {:?}", collect(group.child.take().unwrap()));
+            }
+            ask(room, &["status", "g.toml"]).status != 69
+        });
         group
     }
 

@@ -103,6 +103,45 @@ fn what_escapes_an_entry_ends_with_it() {
     assert_eq!(group.stop().status, 1);
 }
 
+/// In a control group of its own, nobody gets away: not by a session, not by an empty environment, not by both.
+#[test]
+fn nobody_leaves_a_control_group() {
+    let room = Room::new();
+    let Some(ground) = baa::sys::nest::Ground::ours() else {
+        eprintln!("SKIPPED: no control groups (version 2) can be made here");
+        return;
+    };
+    // Literal text, as TOML has it: no backslash means anything.
+    let words = "(setsid env -i /bin/sh -c 'echo $$ > far.tmp; mv far.tmp far; exec sleep 1000' &); exec sleep 1000";
+    let text = format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"\"\"{words}\"\"\"]\n") + &sleeper("b", "");
+    let group = Group::run(&room, &text);
+    group.ready();
+    until("it has left", || room.path("far").exists());
+    let far: u64 = std::fs::read_to_string(room.path("far")).unwrap().trim().parse().unwrap();
+    let inside = std::fs::read_to_string(format!("/proc/{far}/cgroup")).unwrap();
+    assert!(inside.contains("/baa-g-"), "{inside}");
+    assert_eq!(ask(&room, &["stop", "g.toml", "a"]).status, 0);
+    until("it is gone", || !alive(far));
+    group.becomes("a", "disabled");
+    assert!(alive(group.process("b")));
+    // Killed, it leaves the groups, and the next one removes them.
+    std::fs::remove_file(room.path("far")).unwrap();
+    assert_eq!(ask(&room, &["start", "g.toml", "a"]).status, 0);
+    until("it has left", || room.path("far").exists());
+    let far: u64 = std::fs::read_to_string(room.path("far")).unwrap().trim().parse().unwrap();
+    let mut group = group;
+    group.child.as_mut().unwrap().kill().unwrap();
+    group.child.take().unwrap().wait().unwrap();
+    assert!(alive(far));
+    std::fs::remove_file(room.path("far")).unwrap();
+    let group = Group::run(&room, &text);
+    assert!(!alive(far));
+    group.ready();
+    until("it has left", || room.path("far").exists());
+    assert_eq!(group.stop().status, 0);
+    drop(ground);
+}
+
 /// Killed at any moment, a group leaves a lock that is free, events that are whole, and nothing that runs beside the next one.
 #[test]
 fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {

@@ -196,7 +196,8 @@ fn giving_up_may_ask_for_another_start() {
 fn a_keeper_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
     // Two lives at once would find each other's mark. The shell makes it itself: a child of its own would outlive it.
-    let life = script("set -C; true 2> /dev/null > busy || echo overlap >> trouble; trap 'rm busy; exit 0' TERM; true >| up;").replace("trap 'exit 0' TERM;", "");
+    let life =
+        script("set -C; true 2> /dev/null > busy || echo overlap >> trouble; trap 'rm busy; exit 0' TERM; true >| up;").replace("trap 'exit 0' TERM;", "");
     let mut seen = std::collections::BTreeSet::new();
     for turn in 0..60u64 {
         let words = [

@@ -83,6 +83,7 @@ fn of_job(job: &Job) -> Result<Spec> {
         user: becomes,
         stdio: [Some(Stdio::from(input)), Some(log(job.stdout.as_deref())?), Some(log(job.stderr.as_deref())?)],
         ends_with_us: None,
+        nest: None,
         keep: Vec::new(),
     })
 }

@@ -43,6 +43,13 @@ impl Group {
     }
 }
 
+/// The directory of the group of version 2 that `pid` is in, where there is one.
+pub fn unified(pid: Pid) -> Option<PathBuf> {
+    let membership = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    find(&membership, &mounts).into_iter().find(|group| group.unified).map(|group| group.directory)
+}
+
 /// The directories that /proc/PID/cgroup (cgroups(7)) and /proc/self/mountinfo (proc_pid_mountinfo(5)) point to: version 1 first, which
 /// has the controller where it is mounted at all.
 fn find(membership: &str, mounts: &str) -> Vec<Group> {

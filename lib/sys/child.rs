@@ -77,6 +77,8 @@ pub struct Spec {
     pub stdio: [Option<Stdio>; 3],
     /// The signal that it gets when we are killed (PR_SET_PDEATHSIG; not on macOS).
     pub ends_with_us: Option<Signal>,
+    /// The control group that it enters first; see `nest`.
+    pub nest: Option<Arc<std::os::fd::OwnedFd>>,
     /// Descriptors that it inherits under the same numbers; see `inherited`.
     pub keep: Vec<Arc<std::os::fd::OwnedFd>>,
 }
@@ -108,7 +110,7 @@ impl Spec {
     pub fn start(mut self) -> io::Result<Started> {
         #[cfg(target_os = "linux")]
         let ends_with_us = self.ends_with_us;
-        let keep = std::mem::take(&mut self.keep);
+        let (keep, nest) = (std::mem::take(&mut self.keep), self.nest.take());
         let mut command = self.command()?;
         for fd in &keep {
             let number = fd.as_raw_fd();
@@ -117,6 +119,17 @@ impl Spec {
                 command.pre_exec(move || match libc::fcntl(number, libc::F_SETFD, 0) {
                     0 => Ok(()),
                     _ => Err(io::Error::last_os_error()),
+                });
+            }
+        }
+        if let Some(door) = &nest {
+            let number = door.as_raw_fd();
+            // SAFETY: write(2) of a live byte, "0" for the writer itself (cgroups(7)), is async-signal-safe; the descriptor outlives the spawn.
+            unsafe {
+                command.pre_exec(move || {
+                    // Outside of it is no worse than where there is none.
+                    libc::write(number, b"0".as_ptr().cast(), 1);
+                    Ok(())
                 });
             }
         }

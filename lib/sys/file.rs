@@ -5,6 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// How long those may take that hold a lock only for a moment.
+const SOON: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// A lock that the kernel holds for this process and frees at its death (flock(2)).
 #[derive(Debug)]
 pub struct Lock(nix::fcntl::Flock<File>);
@@ -16,6 +19,21 @@ impl Lock {
     /// Those of open(2) and flock(2).
     pub fn take(path: &Path) -> io::Result<Option<Lock>> {
         Lock::open(path, true)
+    }
+
+    /// The same, and a moment's patience: whoever asks whether a lock is held takes it for an instant, and a child that a killed holder had
+    /// just forked has it until it becomes another program, or dies.
+    ///
+    /// # Errors
+    /// As `take`.
+    pub fn take_soon(path: &Path) -> io::Result<Option<Lock>> {
+        let until = std::time::Instant::now() + SOON;
+        loop {
+            match Lock::take(path)? {
+                None if std::time::Instant::now() < until => std::thread::sleep(std::time::Duration::from_millis(10)),
+                outcome => return Ok(outcome),
+            }
+        }
     }
 
     /// The same for a file that must be there.

@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod lines;
 pub mod listening;
 pub mod memory;
+pub mod nest;
 pub mod net;
 pub mod owner;
 pub mod poll;

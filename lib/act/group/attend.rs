@@ -15,6 +15,7 @@ use crate::sys::child::{self, Signal};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
+use crate::sys::nest::{Ground, Nest};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{self, Identity, Pid};
 use crate::sys::say::{Live, Voice};
@@ -66,6 +67,8 @@ struct Group<'a> {
     late: Option<Error>,
     next_sweep: Instant,
     next_show: Instant,
+    /// Where each life gets a control group, if anywhere.
+    ground: Option<Ground>,
 }
 
 /// Runs the group until a signal or a request stops it, or, where that is asked, until all of it is ready.
@@ -79,7 +82,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Status> {
     let place = Place::of(&order.file)?;
     place.make()?;
     let busy = || Error::new(Status::Busy, format!("cannot run {}: it runs already", order.file.display()));
-    let _lock = Lock::take(&place.lock()).map_err(cannot)?.ok_or_else(busy)?;
+    let _lock = Lock::take_soon(&place.lock()).map_err(cannot)?.ok_or_else(busy)?;
     poll::raise_descriptor_limit();
     child::adopt_orphans();
     clear(&place, voice);
@@ -92,6 +95,11 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Status> {
         Some(error) => Err(error),
         None => Ok(if group.killed { Status::No } else { Status::Done }),
     }
+}
+
+/// What the names of the control groups of this group begin with.
+fn nest_prefix(place: &Place) -> String {
+    format!("baa-{}-", place.directory().file_name().unwrap_or_default().to_string_lossy())
 }
 
 fn mark(place: &Place) -> String {
@@ -127,8 +135,25 @@ impl<'a> Group<'a> {
         let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), Live::new(order.live));
         let slots: Vec<Slot> = plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
         let serial = slots.len() as u64;
-        let (next_sweep, next_show) = (Instant::now(), Instant::now());
-        Ok(Group { order, voice, place, machine, slots, serial, probes, journal, live, finished: false, killed: false, late: None, next_sweep, next_show })
+        let (next_sweep, next_show, ground) = (Instant::now(), Instant::now(), Ground::ours());
+        ground.iter().for_each(|ground| ground.clear(&nest_prefix(&place)));
+        Ok(Group {
+            order,
+            voice,
+            place,
+            machine,
+            slots,
+            serial,
+            probes,
+            journal,
+            live,
+            finished: false,
+            killed: false,
+            late: None,
+            next_sweep,
+            next_show,
+            ground,
+        })
     }
 
     fn run(&mut self, signals: &Signals, lines: &mut Lines) -> Result<()> {
@@ -220,7 +245,10 @@ impl<'a> Group<'a> {
     fn happen(&mut self, event: Event) {
         let mut queue = std::collections::VecDeque::from([event]);
         while let Some(event) = queue.pop_front() {
-            for todo in self.machine.handle(Instant::now(), event) {
+            let todo = self.machine.handle(Instant::now(), event);
+            // First what has changed, then what follows from it: so the journal has it.
+            self.tell_changes();
+            for todo in todo {
                 match todo {
                     Do::Start(number, session) => queue.push_back(self.start(number, session)),
                     Do::Tell(number) => self.tell(number),
@@ -231,7 +259,6 @@ impl<'a> Group<'a> {
                 }
             }
         }
-        self.tell_changes();
     }
 
     /// What has changed goes into the journal, and on to people.
@@ -253,7 +280,7 @@ impl<'a> Group<'a> {
     }
 
     fn start(&mut self, number: usize, session: u64) -> Event {
-        match self.started(number) {
+        match self.started(number, session) {
             Ok(identity) => {
                 self.journal.note("start", Some(&self.slots[number].entry.rules.id), json!({ "pid": identity.pid.number(), "life": session }));
                 Event::Started(number, session)
@@ -262,7 +289,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn started(&mut self, number: usize) -> Result<Identity> {
+    fn started(&mut self, number: usize, session: u64) -> Result<Identity> {
         let variable = (MARK.into(), self.place.directory().as_os_str().to_owned());
         let slot = &mut self.slots[number];
         let cannot = |cause: std::io::Error| Error::io("cannot read what it says", &cause);
@@ -278,6 +305,10 @@ impl<'a> Group<'a> {
         spec.env.push(variable);
         spec.env.push((ENTRY.into(), slot.entry.rules.id.clone().into()));
         spec.ends_with_us = Some(Signal::SIGKILL);
+        // Without one, sessions, parents and the environment tell what belongs to it.
+        slot.nest = None;
+        slot.nest = self.ground.as_ref().and_then(|ground| ground.make(&format!("{}{}-{session}", nest_prefix(&self.place), slot.key)).ok());
+        spec.nest = slot.nest.as_ref().map(Nest::door);
         let started = spec.start().map_err(|cause| Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause))))?;
         slot.outputs.push(Output::new(reader));
         (slot.main, slot.last, slot.since, slot.tries) = (Some(started.identity), Some(started.identity), Some(Instant::now()), 0);
@@ -305,6 +336,7 @@ impl<'a> Group<'a> {
             self.journal.note("kill", Some(&slot.entry.rules.id), json!({ "pid": last.pid.number() }));
         }
         self.killed = true;
+        self.slots[number].nest.iter().for_each(Nest::kill);
         let strays = self.strays();
         child::kill_trees(&self.roots(number, &strays), &[]);
     }
@@ -320,7 +352,14 @@ impl<'a> Group<'a> {
     fn roots(&self, number: usize, strays: &[(Identity, String)]) -> Vec<Identity> {
         let slot = &self.slots[number];
         let own = strays.iter().filter(|(_, id)| *id == slot.entry.rules.id).map(|(stray, _)| *stray);
-        slot.last.into_iter().chain(own).collect()
+        let nested = slot.nest.iter().flat_map(Nest::members);
+        let mut roots: Vec<Identity> = slot.last.into_iter().collect();
+        own.chain(nested).for_each(|root| {
+            if !roots.contains(&root) {
+                roots.push(root)
+            }
+        });
+        roots
     }
 
     fn probe(&mut self, number: usize, session: u64) {
@@ -369,8 +408,9 @@ impl<'a> Group<'a> {
         let strays = self.strays();
         for number in sweeping {
             let roots = self.roots(number, &strays);
-            let left = if clean && strays.is_empty() { Vec::new() } else { child::members(&roots, &[]) };
+            let left = if clean && roots.len() < 2 { Vec::new() } else { child::members(&roots, &[]) };
             if left.is_empty() {
+                self.slots[number].nest = None;
                 self.happen(Event::Swept(number));
             } else if !std::mem::replace(&mut self.slots[number].swept, true) {
                 left.into_iter().for_each(|one| child::signal(one, Signal::SIGTERM));

@@ -5,6 +5,7 @@ use crate::act::group::output::{LogFile, Output};
 use crate::act::group::plan::Entry;
 use crate::probe::Probe;
 use crate::service::group::Place;
+use crate::sys::nest::Nest;
 use crate::sys::process::Identity;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +24,8 @@ pub(super) struct Slot {
     pub(super) told: Health,
     pub(super) told_life: Life,
     pub(super) killed: bool,
+    /// The control group of the last life, until nothing of that is left.
+    pub(super) nest: Option<Nest>,
     /// Whether what the last life left was told to stop.
     pub(super) swept: bool,
 }
@@ -44,6 +47,7 @@ impl Slot {
             told,
             told_life,
             killed: false,
+            nest: None,
             swept: false,
         }
     }

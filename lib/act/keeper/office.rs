@@ -25,15 +25,8 @@ impl Office {
     pub(super) fn open(label: &str) -> Result<Office> {
         let place = Place::of(label);
         place.make()?;
-        // Whoever asks whether the lock is held takes it for an instant; that is no reason to give up.
-        let until = Instant::now() + Duration::from_millis(300);
-        let lock = loop {
-            match Lock::take(&place.lock()).map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))? {
-                Some(lock) => break lock,
-                None if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
-                None => return Err(Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does"))),
-            }
-        };
+        let lock = Lock::take_soon(&place.lock()).map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))?;
+        let lock = lock.ok_or_else(|| Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does")))?;
         // Only to inform; the kernel's lock is the truth.
         let _ = lock.inform(&format!("{}\n", json!({ "pid": std::process::id() })));
         crate::service::intent::withdraw(&place);
