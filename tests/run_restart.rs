@@ -279,6 +279,23 @@ cat $ROOM/log"#;
     assert_eq!(done.stdout, "success\n0\nsuccess\nlife\ndrain 5000\nlife\n", "{done:?}");
 }
 
+/// One that does not hear TERM is killed by its keeper before systemd would kill both: the unit has not failed.
+#[test]
+fn a_stop_fits_into_what_systemd_allows() {
+    let room = Room::new();
+    let script = r#"
+mkdir -p ~/.config/systemd/user; export BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state
+printf '%s\n' '[Service]' KillMode=mixed TimeoutStopSec=4 Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
+  "ExecStart=$(command -v baa-run) --label gw -- /bin/sh -c 'trap \"\" TERM; echo life >> $ROOM/log; while :; do sleep 0.1; done'" > ~/.config/systemd/user/gw.service
+systemctl --user daemon-reload; systemctl --user start gw
+baa-healthwait -q --timeout 30s exec:'grep -q life $ROOM/log'
+baa-healthwait -q --timeout 30s exec:'! pgrep -x systemctl'
+systemctl --user stop gw
+systemctl --user show -p Result --value gw"#;
+    let Some(done) = beside_systemd(&room, script) else { return };
+    done.expect(0, "success\n", "");
+}
+
 /// Drained for good; cut short, what is left is aborted; and while it drains it says how much is left.
 #[test]
 fn a_drain_can_be_the_end_and_can_be_cut_short() {

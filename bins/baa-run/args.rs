@@ -40,39 +40,39 @@ pub struct Args {
     pub label: Option<String>,
 
     /// When to start it again [default: always, or what the job says]
-    #[arg(long, value_name = "WHEN")]
+    #[arg(long, value_name = "WHEN", help_heading = "Failures")]
     pub restart: Option<When>,
 
     /// Shortest time between two starts [default: 1s, or the job's ThrottleInterval]
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Failures")]
     pub throttle: Option<Duration>,
 
     /// How long it may take to stop before it is killed; 0 is without end [default: 20s, or the job's ExitTimeOut]
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Restarts and stops")]
     pub stop_timeout: Option<Duration>,
 
     /// Lock this file first, and hold it until the keeper ends or is parked; it tells who holds it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = "Lock")]
     pub lock: Option<PathBuf>,
 
     /// How long to wait for the lock; 0 is not at all
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", requires = "lock")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", requires = "lock", help_heading = "Lock")]
     pub lock_wait: Duration,
 
     /// After each failure in a row, pause twice as long as before, up to this; 0 is never
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0", help_heading = "Failures")]
     pub backoff: Duration,
 
     /// A run that lasts so long begins anew with the shortest pause
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Failures")]
     pub healthy_after: Duration,
 
     /// Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are counted too
-    #[arg(long, value_name = "ENDS/SPAN", value_parser = ledger::parse)]
+    #[arg(long, value_name = "ENDS/SPAN", value_parser = ledger::parse, help_heading = "Failures")]
     pub give_up: Option<(usize, Duration)>,
 
     /// The status to give up with: 78 is to stay down, 75 asks for another start
-    #[arg(long, value_name = "STATUS", default_value = "78", value_parser = clap::value_parser!(u8).range(1..=127), requires = "give_up")]
+    #[arg(long, value_name = "STATUS", default_value = "78", value_parser = clap::value_parser!(u8).range(1..=127), requires = "give_up", help_heading = "Failures")]
     pub give_up_status: u8,
 
     /// Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each start
@@ -80,79 +80,79 @@ pub struct Args {
     pub listen: Vec<String>,
 
     /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:; with notify, when it says so as sd_notify does; with fd:N, when it writes a line to that descriptor
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", help_heading = "Health")]
     pub ready: Option<OsString>,
 
     /// How long that may take: the first time the keeper ends with 69, later it is parked, idle until it is asked
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Health")]
     pub ready_timeout: Duration,
 
     /// It must answer well so often in a row
-    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "ready")]
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "ready", help_heading = "Health")]
     pub ready_successes: u32,
 
     /// How long the next life may take to serve in an update, while the old one goes on
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", help_heading = "Restarts and stops")]
     pub update_timeout: Duration,
 
     /// Once it serves, ask this target again and again; when it does not answer any more, restart
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", help_heading = "Health")]
     pub live: Option<OsString>,
 
     /// Between two such questions
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live", help_heading = "Health")]
     pub live_interval: Duration,
 
     /// After so many bad answers in a row it does not serve any more
-    #[arg(long, value_name = "COUNT", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live")]
+    #[arg(long, value_name = "COUNT", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health")]
     pub live_failures: u32,
 
     /// It says WATCHDOG=1 over NOTIFY_SOCKET at least so often; when it does not, restart
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Health")]
     pub watchdog: Option<Duration>,
 
     /// Before a restart, send this signal, after which the command ends by itself
-    #[arg(long, value_name = "SIGNAL", group = "drain")]
+    #[arg(long, value_name = "SIGNAL", group = "drain", help_heading = "Drain")]
     pub drain_signal: Option<String>,
 
     /// Before a restart, run this shell command, which returns when nothing is left to be done
-    #[arg(long, value_name = "COMMAND", group = "drain")]
+    #[arg(long, value_name = "COMMAND", group = "drain", help_heading = "Drain")]
     pub drain_cmd: Option<String>,
 
     /// Before a restart, POST here, then GET how much is left, a number or JSON with pending, until it is 0
-    #[arg(long, value_name = "URL", group = "drain")]
+    #[arg(long, value_name = "URL", group = "drain", help_heading = "Drain")]
     pub drain_url: Option<String>,
 
     /// How long a drain may take; 0 is without end
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "300s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "300s", help_heading = "Drain")]
     pub drain_timeout: Duration,
 
     /// How often to tell that it still drains; 0 is never
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Drain")]
     pub drain_notice: Duration,
 
     /// When a drain is cut short, run this shell command, which aborts what is left
-    #[arg(long, value_name = "COMMAND", requires = "drain")]
+    #[arg(long, value_name = "COMMAND", requires = "drain", help_heading = "Drain")]
     pub drain_abort: Option<String>,
 
     /// Shortest time between two restarts that are asked for; those that come together are one
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Restarts and stops")]
     pub cooldown: Duration,
 
     /// When a restart or an update is over, run this shell command; BAA_CHANGE, BAA_OUTCOME and BAA_WHY tell what came of it
-    #[arg(long, value_name = "COMMAND")]
+    #[arg(long, value_name = "COMMAND", help_heading = "Restarts and stops")]
     pub on_restart: Option<String>,
 
     /// What USR1 means when no restart is meant by it [default: ignore; pass, as process 1]
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help_heading = "Restarts and stops")]
     pub usr1: Option<User1>,
 
     /// Who starts the keeper anew when it ends: then a restart that is meant by TERM is drained, and left to it
-    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = ["auto", "none", "launchd", "systemd", "external"])]
+    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = ["auto", "none", "launchd", "systemd", "external"], help_heading = "Restarts and stops")]
     pub supervisor: String,
 
     /// When a stop is not over by then, write a stability bundle and end with 1; never before --stop-timeout and 5s more
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "25s")]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "25s", help_heading = "Restarts and stops")]
     pub shutdown_timeout: Duration,
 
     /// Keep it in the background: return once the keeper is up

@@ -142,7 +142,63 @@ impl Bench {
         let each = memory(group.0.id(), "Rss:") as f64 / 1000.0;
         let began = Instant::now();
         group.stop();
-        println!("{:<56} {up:>8.2} s up, {:.2} s down, {each:.1} KiB for each\n", "1,000 entries", began.elapsed().as_secs_f64());
+        println!("{:<56} {up:>8.2} s up, {:.2} s down, {each:.1} KiB for each", "1,000 entries", began.elapsed().as_secs_f64());
+        self.groups(room);
+        println!();
+    }
+
+    /// A hundred services without needs, kept by us and by others: until all have said a word, and the memory of all that keeps them.
+    fn groups(&self, room: &Path) {
+        const MANY: usize = 100;
+        let scan = room.join("scan");
+        let up = |number: usize| scan.join(format!("{number}/up"));
+        let mut config = "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n".to_owned();
+        let mut plan = String::new();
+        for number in 0..MANY {
+            let directory = scan.join(number.to_string());
+            std::fs::create_dir_all(&directory).unwrap();
+            let run = directory.join("run");
+            std::fs::write(&run, format!("#!/bin/sh\ntouch {}; exec sleep 1000\n", up(number).display())).unwrap();
+            std::fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            config += &format!("[program:{number}]\ncommand={}\nautorestart=true\nstartsecs=0\n", run.display());
+            plan += &format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"{}\"]\n", run.display());
+        }
+        std::fs::write(room.join("many.conf"), config).unwrap();
+        std::fs::write(room.join("many.toml"), plan).unwrap();
+        let scanned = scan.to_str().unwrap();
+        let keepers: [(&str, String, Vec<&str>); 5] = [
+            ("100 entries: baa-daemons", self.programs.join("baa-daemons").to_string_lossy().into_owned(), vec!["run", "-q", "many.toml"]),
+            ("100 entries: runsvdir", "runsvdir".to_owned(), vec![scanned]),
+            ("100 entries: s6-svscan", "s6-svscan".to_owned(), vec![scanned]),
+            ("100 entries: svscan of daemontools", "svscan".to_owned(), vec![scanned]),
+            ("100 entries: supervisord", "supervisord".to_owned(), vec!["-n", "-c", "many.conf"]),
+        ];
+        let mut ours = None;
+        for (name, program, arguments) in keepers {
+            (0..MANY).for_each(|number| drop(std::fs::remove_file(up(number))));
+            let began = Instant::now();
+            let mut command = Command::new(program);
+            command.args(&arguments).current_dir(room).env("XDG_STATE_HOME", room).env("BAA_RUNTIME_DIR", room.join("r"));
+            let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+                println!("{name:<56} (is missing)");
+                continue;
+            };
+            let mut keeper = Keeper(child);
+            until(|| (0..MANY).all(|number| up(number).exists()));
+            let took = began.elapsed().as_secs_f64();
+            std::thread::sleep(Duration::from_millis(500));
+            let own = i32::try_from(keeper.0.id()).ok().and_then(baa::sys::process::Pid::new).unwrap();
+            let tree = baa::sys::process::Table::read().trees(&[own]);
+            let keeps = |pid: &baa::sys::process::Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() != "sleep");
+            let all: u64 = tree.iter().map(|one| one.pid).filter(keeps).map(|pid| memory(u32::try_from(pid.number()).unwrap(), "Pss:")).sum();
+            let each = all as f64 / MANY as f64;
+            let ratio = ours.map_or_else(String::new, |(first, least): (f64, f64)| format!("   × {:.1}, × {:.1}", took / first, each / least));
+            println!("{name:<56} {took:>8.2} s up, {each:.1} KiB for each{ratio}");
+            ours = ours.or(Some((took, each)));
+            keeper.stop();
+            // Not all of them take along what they keep.
+            tree.into_iter().for_each(|one| baa::sys::child::signal(one, nix::sys::signal::Signal::SIGKILL));
+        }
     }
 
     /// From a success to the start of what needs it, in the last run of a chain: the median, by its journal.

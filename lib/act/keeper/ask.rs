@@ -164,6 +164,7 @@ pub fn words(answer: &Value) -> String {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
     let number = |key: &str| answer.get(key).and_then(Value::as_u64);
     let mut words = vec![format!("{}: {}", text("label").unwrap_or("?"), text("state").unwrap_or("?"))];
+    words.extend((answer["parked"] == true).then(|| "parked".to_owned()));
     words.extend(number("pid").map(|pid| format!("process {pid}")));
     words.extend(number("runs").map(|runs| format!("runs {runs}")));
     words.extend(text("last_exit").map(|exit| format!("last {exit}")));

@@ -3,6 +3,7 @@
 use crate::service::embedded::Place;
 use crate::sys::child::{self, Signal};
 use crate::sys::file::{self, Lock};
+use crate::sys::kernel;
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
@@ -65,15 +66,9 @@ pub(super) fn identities(status: &Value) -> Vec<Identity> {
 
 fn identity(status: &Value) -> Option<Identity> {
     // Start times compare on one boot only.
-    if status.get("boot")?.as_str()? != boot()? {
+    if status.get("boot")?.as_str()? != kernel::boot()? {
         return None;
     }
     let pid = Pid::new(i32::try_from(status.get("pid")?.as_i64()?).ok()?)?;
     Some(Identity { pid, start: Start(status.get("start")?.as_u64()?) })
-}
-
-/// What tells this boot from others.
-pub(super) fn boot() -> Option<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
-    id.map(|id| id.trim().to_owned()).or_else(|| cfg!(target_os = "macos").then(|| "macos".to_owned()))
 }

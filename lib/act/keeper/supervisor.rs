@@ -131,6 +131,11 @@ pub(super) fn shares(limit: Duration) -> Shares {
     Shares { drain: rest - stop, stop }
 }
 
+/// After how long a stop kills what is left, so that something is left for the end of that: 20 of 30 s.
+pub(super) fn kill_after(limit: Duration) -> Duration {
+    whole(limit) * 4 / 5
+}
+
 /// All that we may take of what a supervisor allows.
 pub(super) fn whole(limit: Duration) -> Duration {
     limit - MARGIN.min(limit / 4)
@@ -152,7 +157,7 @@ mod tests {
             assert!(limit == 0 || !shares.stop.is_zero() && !shares.drain.is_zero(), "{limit}: {shares:?}");
         }
         // The seed's watchdog: 30 s less 5 s.
-        assert_eq!(whole(seconds(30)), seconds(25));
+        assert_eq!((whole(seconds(30)), kill_after(seconds(30)), kill_after(seconds(4))), (seconds(25), seconds(20), Duration::from_millis(2400)));
     }
 
     #[test]

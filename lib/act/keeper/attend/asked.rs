@@ -5,7 +5,7 @@ use crate::act::keeper::change::Kind;
 use crate::act::keeper::control::Request;
 use crate::act::keeper::ledger::Ledger;
 use crate::act::keeper::order::{SCHEMA, User1};
-use crate::act::keeper::supervisor::{Supervisor, shares};
+use crate::act::keeper::supervisor::{Supervisor, kill_after, shares};
 use crate::act::keeper::{Event, Next, State};
 use crate::service::intent::{self, Intent};
 use crate::sys::child;
@@ -37,6 +37,9 @@ impl Shift<'_> {
     fn stop(&mut self) {
         self.story.note("stop");
         self.schedule.cancel();
+        if let Some(limit) = self.allowance.limit() {
+            self.keeper.stop_within(kill_after(limit));
+        }
         self.happen(Event::Stop);
     }
 

@@ -1,12 +1,11 @@
 //! What a keeper tells of itself: its status, for whoever asks, and for the keeper after it.
 
 use super::Shift;
-use crate::act::keeper::office::boot;
 use crate::act::keeper::order::SCHEMA;
 use crate::act::keeper::{Restart, State};
 use crate::service::recipe::Recipe;
 use crate::sys::child::Exit;
-use crate::sys::file;
+use crate::sys::{file, kernel};
 use crate::words::exit::Status;
 use crate::words::span::millis;
 use serde_json::{Value, json};
@@ -56,8 +55,8 @@ impl Shift<'_> {
             "state": word,
             "pid": self.main.map(|main| main.pid.number()),
             "start": self.main.map(|main| main.start.0),
-            "boot": boot(),
-            "beside": beside.map(|beside| json!({ "pid": beside.pid.number(), "start": beside.start.0, "boot": boot() })),
+            "boot": kernel::boot(),
+            "beside": beside.map(|beside| json!({ "pid": beside.pid.number(), "start": beside.start.0, "boot": kernel::boot() })),
             "change": self.keeper.change().map(|change| {
                 let why = Some(self.why(change)).filter(|why| !why.is_empty());
                 json!({ "number": change.number, "kind": change.kind.word(), "state": change.outcome.word(), "why": why })
