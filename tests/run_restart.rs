@@ -201,11 +201,14 @@ fn restarts_that_come_together_are_one() {
         assert_eq!(collect(one).status, 0);
     }
     assert_eq!(lives(&room).len(), 2);
-    ctl(&room, &["restart", "k", "--timeout", "50ms"]).failed_with(124, "what comes of it is not known within the time");
+    let done = ctl(&room, &["restart", "k", "--timeout", "50ms"]);
+    assert!(done.status == 124 && done.stderr.contains("what comes of it is not known within the time"), "{done:?}");
+    assert!(done.stderr.contains("k: it was restarted a moment ago, and will be again in 59m"), "{done:?}");
     assert!(status(&room)["restart_in_ms"].as_u64().unwrap() > 3_000_000 && ctl(&room, &["status", "k"]).stdout.contains("restart in 59m"));
     let later = spawn(&room, &["ctl", "restart", "k"]);
     ctl(&room, &["restart", "k", "--now"]).expect(0, "", "");
-    assert_eq!(collect(later).status, 0);
+    let later = collect(later);
+    assert_eq!(later.status, 0, "{later:?}");
     assert_eq!((lives(&room).len(), status(&room)["restart_in_ms"].is_null()), (3, true));
     signal(child.id(), Signal::SIGTERM);
     assert_eq!(collect(child).status, 0);

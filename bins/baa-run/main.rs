@@ -7,7 +7,7 @@ use args::{Args, Asked, Ctl, Verb};
 use baa::act::keeper::{ask, attend, detach, order};
 use baa::service::recipe::Recipe;
 use baa::service::{check_label, quote};
-use baa::sys::say;
+use baa::sys::say::{self, Level, Voice};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::process::ExitCode;
@@ -65,7 +65,7 @@ fn ctl(asked: &Asked) -> Result<Status> {
     let answer = match asked.verb {
         Verb::Status => ask::status(label),
         Verb::Start => ask::tell(label, "start"),
-        Verb::Restart => ask::restart(label, how),
+        Verb::Restart => ask::restart(label, how, &Voice::new(Level::Normal)),
         Verb::Update => ask::update(label, how),
         Verb::Stop => ask::stop(label),
         Verb::Drain => ask::drain(label, reason),

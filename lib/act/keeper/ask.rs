@@ -3,6 +3,7 @@
 use crate::service::embedded::Place;
 use crate::service::{Class, Trouble, intent};
 use crate::sys::process::{Pid, Watch};
+use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
@@ -54,8 +55,12 @@ pub struct How<'a> {
 ///
 /// # Errors
 /// 69 when no keeper runs, or when the next life does not come to serve, or the keeper ends; 124 when that is not known in time.
-pub fn restart(label: &str, how: How<'_>) -> Result<Value> {
+pub fn restart(label: &str, how: How<'_>, voice: &Voice) -> Result<Value> {
     let begun = ask(label, &json!({ "verb": "restart", "reason": how.reason, "now": how.now }))?;
+    if let Some(millis) = begun["restart_in_ms"].as_u64() {
+        let pause = crate::words::span::show(Duration::from_millis(millis));
+        voice.note(format!("{label}: it was restarted a moment ago, and will be again in {pause}; with --now, at once"));
+    }
     outcome(label, begun, how, "is not restarted")
 }
 
