@@ -263,23 +263,27 @@ fn a_drain_fits_into_what_systemd_allows() {
     let script = r#"
 mkdir -p ~/.config/systemd/user; export BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state
 printf '%s\n' '[Service]' KillMode=mixed TimeoutStopSec=8 Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
-  "ExecStart=$(command -v baa-run) --label gw --drain-cmd 'echo drain \$\$BAA_DRAIN_MS >> $ROOM/log; sleep 1000' -- /bin/sh -c 'echo life >> $ROOM/log; exec sleep 1000'" > ~/.config/systemd/user/gw.service
+  "ExecStart=$(command -v baa-run) --label gw --drain-cmd 'echo drain \$\$BAA_DRAIN_MS >> $ROOM/log; [ \$\$BAA_DRAIN_MS = 300000 ] || sleep 1000' -- /bin/sh -c 'echo life >> $ROOM/log; exec sleep 1000'" > ~/.config/systemd/user/gw.service
 systemctl --user daemon-reload; systemctl --user start gw
 baa-healthwait -q --timeout 30s exec:'grep -q life $ROOM/log'
 # The allowance is asked for aside.
 baa-healthwait -q --timeout 30s exec:'! pgrep -x systemctl'
 systemctl --user show -p MainPID --value gw > $ROOM/first
+baa-run ctl intend gw
+# A TERM that is not systemd's is a restart of our own.
+kill -TERM $(cat $ROOM/first); baa-healthwait -q --timeout 30s exec:'[ $(grep -c life $ROOM/log) = 2 ]'
+test "$(systemctl --user show -p MainPID --value gw)" = "$(cat $ROOM/first)"
 baa-run ctl intend gw --reason deploy
 systemctl --user restart gw
 systemctl --user show -p Result --value gw
 test "$(systemctl --user show -p MainPID --value gw)" != "$(cat $ROOM/first)"
-baa-healthwait -q --timeout 30s exec:'[ $(grep -c life $ROOM/log) = 2 ]'
+baa-healthwait -q --timeout 30s exec:'[ $(grep -c life $ROOM/log) = 3 ]'
 journalctl --user -u gw -o cat --no-pager 2> /dev/null | grep -c 'code=killed' || true
 systemctl --user stop gw; systemctl --user show -p Result --value gw
 cat $ROOM/log"#;
     let Some(done) = beside_systemd(&room, script) else { return };
     assert!(done.status == 0, "{done:?}");
-    assert_eq!(done.stdout, "success\n0\nsuccess\nlife\ndrain 5000\nlife\n", "{done:?}");
+    assert_eq!(done.stdout, "success\n0\nsuccess\nlife\ndrain 300000\nlife\ndrain 5000\nlife\n", "{done:?}");
 }
 
 /// One that does not hear TERM is killed by its keeper before systemd would kill both: the unit has not failed.

@@ -31,6 +31,25 @@ fn signs_of_life_that_cease_are_a_failure() {
     assert!(done.stderr.contains("w: does not serve any more: it has not said WATCHDOG=1 for 2s"), "{done:?}");
 }
 
+/// After an update that was undone it is the old life that is listened to, not the one that is gone.
+#[test]
+fn the_old_life_is_heard_after_an_update_that_was_undone() {
+    let room = Room::new();
+    let pings =
+        format!("{SAY} unless (-e 'broken') {{ open(my $u, '>', 'up'); close $u }} while (1) {{ say_it('WATCHDOG=1'); select undef, undef, undef, 0.01 }}");
+    let words = ["--label", "w", "--ready", "file:up", "--update-timeout", "200ms", "--watchdog", "1s", "--", "perl", "-e", &pings];
+    let keeper = spawn(&room, &words);
+    until("it serves", || ctl(&room, &["status", "w"]).stdout.contains("running"));
+    room.write("broken", "");
+    std::fs::remove_file(room.path("up")).unwrap();
+    ctl(&room, &["update", "w"]).failed_with(69, "the old life goes on");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!((lives(&room).len(), alive(lives(&room)[0])), (2, true));
+    signal(keeper.id(), Signal::SIGTERM);
+    let done = collect(keeper);
+    assert!(done.status == 0 && !done.stderr.contains("does not serve any more"), "{done:?}");
+}
+
 #[test]
 fn a_line_on_a_descriptor_is_readiness() {
     let room = Room::new();

@@ -141,8 +141,8 @@ struct Shift<'a> {
     drain_begun: Option<(Instant, Identity)>,
     drain_told: u32,
     health: Health,
-    /// Where the life that is being started tells of itself.
-    notify: Option<Notify>,
+    /// Where the life that is being started tells of itself, and its process.
+    notify: Option<(Pid, Notify)>,
     ledger: Option<Ledger>,
     gave_up: bool,
     /// Why it was restarted last, for the next life.
@@ -216,7 +216,10 @@ impl Shift<'_> {
                 self.voice.note(format!("{}: the next life {exit}", self.name()));
                 self.happen(Event::NextExited(exit));
             }
-            State::Updating(old, ..) | State::Replacing(old, ..) if old.pid == pid => self.happen(Event::Exited(exit)),
+            State::Updating(old, ..) | State::Replacing(old, ..) if old.pid == pid => {
+                (self.draining, self.drain_begun) = (None, None);
+                self.happen(Event::Exited(exit));
+            }
             _ if self.main.is_some_and(|main| main.pid == pid) => {
                 self.main = None;
                 self.ended(exit);

@@ -33,8 +33,8 @@ pub(super) struct Told {
 pub(super) enum Notify {
     /// A datagram socket with a name, which is removed with it.
     Socket(UnixDatagram, PathBuf),
-    /// The reading end of a pipe.
-    Pipe(File),
+    /// The reading end of a pipe, as long as somebody may still write to it.
+    Pipe(Option<File>),
 }
 
 impl Notify {
@@ -62,7 +62,7 @@ impl Notify {
         let cannot = |cause: std::io::Error| Error::io("cannot make a pipe for readiness", &cause);
         let (reader, writer) = crate::sys::signal::pipe().map_err(cannot)?;
         slot.fill(&writer).map_err(cannot)?;
-        Ok(Notify::Pipe(File::from(reader)))
+        Ok(Notify::Pipe(Some(File::from(reader))))
     }
 
     /// The variable that tells of it.
@@ -73,11 +73,11 @@ impl Notify {
         }
     }
 
-    /// Readable when something may have been told.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    /// Readable when something may have been told; `None` when nothing more can be.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Notify::Socket(socket, _) => socket.as_fd(),
-            Notify::Pipe(pipe) => pipe.as_fd(),
+            Notify::Socket(socket, _) => Some(socket.as_fd()),
+            Notify::Pipe(pipe) => pipe.as_ref().map(AsFd::as_fd),
         }
     }
 
@@ -92,10 +92,12 @@ impl Notify {
             }
             // What is written before the line end means nothing (s6's notification-fd).
             Notify::Pipe(pipe) => {
-                while let Ok(count) = pipe.read(&mut bytes)
-                    && count > 0
-                {
+                while let Some(Ok(count)) = pipe.as_mut().map(|pipe| pipe.read(&mut bytes)) {
                     told.ready |= bytes[..count].contains(&b'\n');
+                    if count == 0 {
+                        // Closed, it would be readable for ever.
+                        *pipe = None;
+                    }
                 }
             }
         }
@@ -134,6 +136,19 @@ impl Drop for Notify {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipe_that_is_closed_is_not_waited_for() {
+        let (reader, writer) = crate::sys::signal::pipe().unwrap();
+        let mut notify = Notify::Pipe(Some(File::from(reader)));
+        assert!(!notify.hear().ready && notify.fd().is_some());
+        nix::unistd::write(&writer, b"almost").unwrap();
+        assert!(!notify.hear().ready);
+        nix::unistd::write(&writer, b" there\n").unwrap();
+        drop(writer);
+        assert!(notify.hear().ready && notify.fd().is_none());
+        assert!(!notify.hear().ready);
+    }
 
     #[test]
     fn a_command_tells_in_lines() {

@@ -134,9 +134,9 @@ impl Asking {
     }
 
     /// Readable when it may be answered.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.how {
-            How::Probe(_) | How::Over => self.bell.fd(),
+            How::Probe(_) | How::Over => Some(self.bell.fd()),
             How::Told(notify) => notify.fd(),
         }
     }

@@ -1,8 +1,8 @@
 //! Who supervises the keeper itself, and how long that one lets a stop take before it kills: a drain must fit in there (facts 1.9, 39).
 
-use crate::service::Service;
 use crate::service::launchd::Launchd;
 use crate::service::systemd::Systemd;
+use crate::service::{Phase, Service, State};
 use crate::sys::process::Pid;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,10 @@ const RESERVE: Duration = Duration::from_secs(10);
 const LEAST: Duration = Duration::from_secs(5);
 /// How long launchd is given to see that a job has gone on purpose before it starts the next (facts 1.1).
 const LAUNCHD_DELAY: Duration = Duration::from_millis(1500);
+
+/// How long it may take to answer, when nobody waits for that; and when a stop does.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(2);
 
 /// Who it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,14 +62,22 @@ impl Supervisor {
         if matches!(self, Supervisor::Launchd(_)) { LAUNCHD_DELAY } else { Duration::ZERO }
     }
 
-    fn ask(&self) -> Option<Duration> {
-        let until = Instant::now() + Duration::from_secs(10);
-        let state = match self {
+    /// Whether it is the one who stops us now, as far as it tells; somebody else can send a TERM too.
+    pub(super) fn stops_us(&self) -> bool {
+        match self {
+            Supervisor::None => false,
+            Supervisor::Systemd(..) => self.look(SOON).is_none_or(|state| state.phase == Phase::Stopping),
+            Supervisor::Launchd(_) | Supervisor::External => true,
+        }
+    }
+
+    fn look(&self, patience: Duration) -> Option<State> {
+        let until = Instant::now() + patience;
+        match self {
             Supervisor::None | Supervisor::External => None,
             Supervisor::Launchd(label) => Launchd::of_target(label).ok()?.inspect_until(until).ok()?,
             Supervisor::Systemd(unit, system) => Systemd::new(unit, *system).inspect_until(until).ok()?,
-        };
-        state?.exit_timeout
+        }
     }
 }
 
@@ -97,7 +109,7 @@ impl Allowance {
         if *supervisor != Supervisor::External {
             let (supervisor, told) = (supervisor.clone(), Arc::clone(&known));
             let ask = move || {
-                if let Some(limit) = supervisor.ask() {
+                if let Some(limit) = supervisor.look(PATIENCE).and_then(|state| state.exit_timeout) {
                     told.store(crate::words::span::millis(limit), Ordering::SeqCst);
                 }
             };

@@ -5,7 +5,7 @@ use crate::act::keeper::change::Kind;
 use crate::act::keeper::control::Request;
 use crate::act::keeper::ledger::Ledger;
 use crate::act::keeper::order::{SCHEMA, User1};
-use crate::act::keeper::supervisor::{Supervisor, kill_after, shares};
+use crate::act::keeper::supervisor::{kill_after, shares};
 use crate::act::keeper::{Event, Next, State};
 use crate::service::intent::{self, Intent};
 use crate::sys::child;
@@ -52,10 +52,10 @@ impl Shift<'_> {
     }
 
     /// A restart through whoever supervises us: that one waits for our end and starts us anew, so the work in flight is finished, and then we go.
-    /// Where nobody does, we restart the command ourselves.
+    /// Where nobody does, or the TERM is not his, we restart the command ourselves.
     fn restart_meant(&mut self, intent: Intent) {
         self.reason = intent.reason;
-        if self.order.supervisor == Supervisor::None {
+        if !self.order.supervisor.stops_us() {
             self.voice.note(format!("{}: restarting, as was meant", self.name()));
             return self.restart_now();
         }

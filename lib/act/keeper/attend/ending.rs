@@ -7,6 +7,7 @@ use crate::act::keeper::stability;
 use crate::act::keeper::watchdog::Watchdog;
 use crate::act::keeper::{Event, Next, State, supervisor};
 use crate::sys::child::{self, Exit, Spec};
+use crate::sys::clock;
 use crate::sys::file;
 use crate::sys::process::Identity;
 use crate::words::span::{self, millis};
@@ -35,7 +36,7 @@ impl Shift<'_> {
         self.voice.note(format!("{}: draining {words}", self.name()));
         self.story.note("drain");
         let env = self.drain_variables(who, limit);
-        self.drain_begun = Some((Instant::now(), who));
+        (self.drain_begun, self.drain_told) = (Some((Instant::now(), who)), 0);
         if let How::Signal(signal) = drain.how {
             child::signal(who, signal);
         }
@@ -89,20 +90,26 @@ impl Shift<'_> {
 
     /// Tells now and then that it still drains, and how much is left, as far as is known.
     pub(super) fn drain_notice(&mut self) {
-        let Some((since, _)) = self.drain_begun.filter(|_| matches!(self.keeper.state(), State::Draining(..) | State::Replacing(..))) else { return };
-        let Some(drain) = self.order.drain.as_ref().filter(|drain| !drain.notice.is_zero()) else { return };
-        let told = u32::try_from(since.elapsed().as_millis() / drain.notice.as_millis().max(1)).unwrap_or(u32::MAX);
+        let Some((since, notice)) = self.noticed() else { return };
+        let told = u32::try_from(since.elapsed().as_millis() / notice.as_millis().max(1)).unwrap_or(u32::MAX);
         if told > self.drain_told {
             let left = self.draining.as_ref().and_then(Draining::left).map_or_else(String::new, |left| format!(", {left} left"));
-            self.voice.warn(format!("{}: still draining after {}{left}", self.name(), span::show(drain.notice * told)));
+            self.voice.warn(format!("{}: still draining after {}{left}", self.name(), span::show(notice * told)));
         }
         self.drain_told = told;
     }
 
     /// When the next notice is due.
     pub(super) fn notice_due(&self) -> Option<Instant> {
-        let ((since, _), drain) = (self.drain_begun?, self.order.drain.as_ref()?);
-        (!drain.notice.is_zero()).then(|| since + drain.notice * (self.drain_told + 1))
+        let (since, notice) = self.noticed()?;
+        Some(clock::after(since, notice.saturating_mul(self.drain_told.saturating_add(1))))
+    }
+
+    /// Since when it drains, and how often that is told, if it is.
+    fn noticed(&self) -> Option<(Instant, Duration)> {
+        let drains = matches!(self.keeper.state(), State::Draining(..) | State::Replacing(..));
+        let ((since, _), notice) = (self.drain_begun.filter(|_| drains)?, self.order.drain.as_ref()?.notice);
+        (!notice.is_zero()).then_some((since, notice))
     }
 
     pub(super) fn ended(&mut self, exit: Exit) {
@@ -140,31 +147,28 @@ impl Shift<'_> {
 
     /// While it is told to stop, or is drained, the watchdog is armed: for the time that this may take, and what a stop takes after it.
     pub(super) fn guard(&mut self) {
-        let close = self.close_limit();
-        let limit = match self.keeper.state() {
-            State::Stopping(_, Some(_), _) | State::Sweeping(Some(_), _) => close,
-            State::Draining(_, Some(until), _) => close.map(|close| until.saturating_duration_since(Instant::now()) + close),
-            _ => None,
-        };
-        let phase = match self.keeper.state() {
-            State::Draining(..) => 1,
-            State::Stopping(..) | State::Sweeping(..) => 2,
-            _ => 0,
+        let asked = |next: Next| matches!(next, Next::Finish | Next::Start);
+        let (phase, until) = match self.keeper.state() {
+            State::Draining(_, until, _) => (1, until),
+            State::Stopping(_, until, next) | State::Sweeping(until, next) if asked(next) => (2, until.map(|_| Instant::now())),
+            _ => (0, None),
         };
         if phase == self.guarded {
             return;
         }
         self.guarded = phase;
+        // What has no end of its own has none here.
+        let limit = until.map(|until| until.saturating_duration_since(Instant::now()) + self.close_limit());
         let finishing = matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)) && !self.left_for_restart;
         let reason = if finishing { "run.stop_shutdown_timeout" } else { "run.restart_shutdown_timeout" };
         self.watchdog = limit.and_then(|limit| Watchdog::arm(limit, reason, &self.story, self.roots(), self.spared.clone()));
     }
 
     /// How long a stop may take in all: what was configured, but more than the limit after which it is killed, and less than what a supervisor allows.
-    fn close_limit(&self) -> Option<Duration> {
+    fn close_limit(&self) -> Duration {
         let own = self.order.shutdown.max(self.order.policy.exit_timeout + MERCY);
         let supervised = self.allowance.limit().map(supervisor::whole);
-        Some(supervised.map_or(own, |supervised| own.min(supervised)))
+        supervised.map_or(own, |supervised| own.min(supervised))
     }
 
     /// What follows from a change that was decided: it is written down for the next life, and told to whoever wants to know.

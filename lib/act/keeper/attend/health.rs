@@ -26,9 +26,9 @@ pub(super) struct Health {
 impl Health {
     /// What to wait for.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let asking = self.asking.as_ref().map(Asking::fd);
+        let asking = self.asking.as_ref().and_then(Asking::fd);
         let living = self.living.as_ref().map(|(_, living)| living.fd());
-        asking.into_iter().chain(living).chain(self.heard.as_ref().map(|(notify, _)| notify.fd()))
+        asking.into_iter().chain(living).chain(self.heard.as_ref().and_then(|(notify, _)| notify.fd()))
     }
 }
 
@@ -49,9 +49,12 @@ impl Shift<'_> {
     fn readiness(&mut self) {
         let (who, until) = match self.keeper.state() {
             State::Readying(who, until) | State::Updating(_, Some(who), until) => (who, until),
-            State::Running(_) if self.notify.is_some() => {
-                // Not asked for readiness, but for signs of life.
-                self.health.heard = self.notify.take().map(|notify| (notify, Instant::now()));
+            State::Running(who) => {
+                // Not asked for readiness, but for signs of life. What an update that was undone has left is nobody's.
+                if let Some(notify) = self.notify_of(who.pid) {
+                    self.health.heard = Some((notify, Instant::now()));
+                }
+                (self.health.asking, self.notify) = (None, None);
                 return;
             }
             _ => {
@@ -64,7 +67,7 @@ impl Shift<'_> {
             (Some(told), _) if told.ready => {
                 self.voice.step(format!("{}: serves", self.name()));
                 self.story.note("serves");
-                let notify = self.health.asking.take().and_then(Asking::into_notify).or_else(|| self.notify.take());
+                let notify = self.health.asking.take().and_then(Asking::into_notify).or_else(|| self.notify_of(who.pid));
                 self.health.heard = notify.map(|notify| (notify, Instant::now()));
                 self.health.status = told.status;
                 self.happen(Event::Ready);
@@ -78,7 +81,7 @@ impl Shift<'_> {
                 }
             }
             (None, Some(ready)) => {
-                let notify = if matches!(ready.by, By::Target(_)) { None } else { self.notify.take() };
+                let notify = if matches!(ready.by, By::Target(_)) { None } else { self.notify_of(who.pid) };
                 match Asking::begin(ready, who.pid, notify) {
                     Ok(asking) => self.health.asking = Some(asking),
                     Err(error) => self.voice.warn(error),
@@ -86,6 +89,11 @@ impl Shift<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Where the life tells of itself whose process that is.
+    fn notify_of(&mut self, pid: Pid) -> Option<Notify> {
+        self.notify.take_if(|(of, _)| *of == pid).map(|(_, notify)| notify)
     }
 
     /// One that serves is asked whether it goes on to. A life that is going, or beside another, is let alone.

@@ -4,7 +4,7 @@ use super::Shift;
 use crate::act::keeper::notify::Notify;
 use crate::act::keeper::readiness::By;
 use crate::act::keeper::{Event, State, lockfile};
-use crate::sys::child::{Spec, Started};
+use crate::sys::child::Spec;
 use crate::sys::process::Identity;
 use crate::sys::signal::Signal;
 use crate::words::error::{Error, Result};
@@ -73,14 +73,18 @@ impl Shift<'_> {
     }
 
     fn spawn(&mut self) -> Result<Identity> {
-        let started = self.spec().and_then(|spec| spec.start().map_err(not_started));
+        let started = self.spec().and_then(|(spec, notify)| {
+            let identity = spec.start().map_err(not_started)?.identity;
+            self.notify = notify.map(|notify| (identity.pid, notify));
+            Ok(identity)
+        });
         if let Some(By::Line(slot)) = self.order.ready.as_ref().map(|ready| &ready.by) {
             slot.clear();
         }
-        started.map(|Started { identity, .. }| identity)
+        started
     }
 
-    fn spec(&mut self) -> Result<Spec> {
+    fn spec(&mut self) -> Result<(Spec, Option<Notify>)> {
         let mut spec = self.order.recipe.spec()?;
         if let Some(reason) = self.reason.take() {
             spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
@@ -98,7 +102,6 @@ impl Shift<'_> {
             _ => None,
         };
         spec.env.extend(notify.as_ref().and_then(Notify::variable));
-        self.notify = notify;
         if let Some(limit) = self.order.watchdog {
             spec.env.push(("WATCHDOG_USEC".into(), limit.as_micros().to_string().into()));
         }
@@ -116,7 +119,7 @@ impl Shift<'_> {
             spec.program = "/bin/sh".into();
             spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"].into_iter().map(OsString::from).chain(words).collect();
         }
-        Ok(spec)
+        Ok((spec, notify))
     }
 }
 
