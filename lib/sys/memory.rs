@@ -2,37 +2,69 @@
 
 /// Gives back what only the start needed: the pages of code and constants that were touched once, freed memory, and the part of the stack that was
 /// used and left. What is needed again is mapped again from the page cache. Does nothing where the system has no way. To be called last before a
-/// long wait, for all that is touched afterwards is there again.
+/// long wait, for all that is touched afterwards is there again; `poll::wait_long` does so within the wait itself.
 pub fn shrink() {
+    spare().give_back();
+}
+
+/// What can be given back. First all is looked for, which needs code and memory; then it is given back, which needs next to none.
+pub struct Spare {
     #[cfg(target_os = "linux")]
-    linux::shrink();
+    ranges: linux::Ranges,
+}
+
+/// Looks for what only the start needed.
+pub fn spare() -> Spare {
+    Spare {
+        #[cfg(target_os = "linux")]
+        ranges: linux::ranges(),
+    }
+}
+
+impl Spare {
+    /// Gives it back.
+    pub fn give_back(&self) {
+        #[cfg(target_os = "linux")]
+        linux::give_back(&self.ranges);
+    }
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
     /// How many mappings of code and constants are given back; a static program has two, and each library two more.
     const RANGES: usize = 32;
+    const PAGE: usize = 4096;
 
-    pub(super) fn shrink() {
+    /// Where the stack was used and is not any more, and mappings of code and constants: addresses and lengths. Those of length 0 are none.
+    pub(super) struct Ranges {
+        stack: (usize, usize),
+        constants: [(usize, usize); RANGES],
+    }
+
+    pub(super) fn ranges() -> Ranges {
+        let mut found = Ranges { stack: (0, 0), constants: [(0, 0); RANGES] };
         // SAFETY: malloc_trim only releases free memory.
         #[cfg(target_env = "gnu")]
         unsafe {
             libc::malloc_trim(0);
         }
-        // First all that needs code, then the giving back of code.
-        let mut ranges = [(0, 0); RANGES];
-        let stack = {
-            let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return };
-            ranges.iter_mut().zip(maps.lines().filter_map(constant)).for_each(|(place, range)| *place = range);
-            let here = 0u8;
-            maps.lines().find_map(|line| unused(line, &raw const here as usize))
-        };
-        if let Some((start, length)) = stack {
+        let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return found };
+        found.constants.iter_mut().zip(maps.lines().filter_map(constant)).for_each(|(place, range)| *place = range);
+        let here = 0u8;
+        found.stack = maps.lines().find_map(|line| unused(line, &raw const here as usize)).unwrap_or_default();
+        found
+    }
+
+    pub(super) fn give_back(ranges: &Ranges) {
+        let (start, length) = ranges.stack;
+        let here = 0u8;
+        // Whoever calls from further down than where the stack was looked at keeps it.
+        if length > 0 && start + length + PAGE <= &raw const here as usize {
             // SAFETY: these pages are those of the stack that lie well below the frame that runs (far more than the red zone, and than madvise
             // and its callers take), and the stack grows downwards: nothing lives there, and zeroes are as good.
             unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }
-        for (start, length) in ranges.into_iter().take_while(|(_, length)| *length > 0) {
+        for (start, length) in ranges.constants.iter().copied().take_while(|(_, length)| *length > 0) {
             // SAFETY: the mapping is a private one of a file and was never writable, so its pages hold what the file holds, and are
             // read again from there when they are touched (madvise(2), MADV_DONTNEED).
             unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
@@ -41,7 +73,6 @@ mod linux {
 
     /// Of a line that tells of the main thread's stack, the part below `here` that is not in use; only where `here` is in it.
     fn unused(line: &str, here: usize) -> Option<(usize, usize)> {
-        const PAGE: usize = 4096;
         let range = line.ends_with("[stack]").then(|| line.split_ascii_whitespace().next())??;
         let (start, end) = range.split_once('-')?;
         let (start, end) = (usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?);

@@ -1,5 +1,6 @@
 //! Waiting for any of several descriptors, until a deadline.
 
+use crate::sys::memory;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -20,10 +21,27 @@ pub enum For {
 /// # Errors
 /// Those of poll(2), but for EINTR.
 pub fn wait(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>) -> io::Result<Vec<bool>> {
+    wait_with(fds, until, None)
+}
+
+/// The same for a wait that will be long: memory that only what went before has needed is given back first (`memory::shrink`), and what the wait
+/// itself needs is small.
+///
+/// # Errors
+/// As `wait`.
+pub fn wait_long(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>) -> io::Result<Vec<bool>> {
+    wait_with(fds, until, Some(memory::spare()))
+}
+
+fn wait_with(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>, mut spare: Option<memory::Spare>) -> io::Result<Vec<bool>> {
     let mut set: Vec<PollFd<'_>> =
         fds.iter().map(|(fd, what)| PollFd::new(*fd, if *what == For::Reading { PollFlags::POLLIN } else { PollFlags::POLLOUT })).collect();
     loop {
-        match nix::poll::poll(&mut set, timeout(until)) {
+        let timeout = timeout(until);
+        if let Some(spare) = spare.take() {
+            spare.give_back();
+        }
+        match nix::poll::poll(&mut set, timeout) {
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(0) if until.is_none_or(|until| Instant::now() < until) => {}

@@ -22,7 +22,6 @@ use super::watchdog::Watchdog;
 use super::{Do, Event, Keeper, State};
 use crate::sys::child::{self, Exit};
 use crate::sys::lines::Lines;
-use crate::sys::memory;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say::Voice;
@@ -247,16 +246,13 @@ impl Shift<'_> {
             at_most(1000);
         }
         // What a start has touched is given back once a life has lasted a moment; not while it may be the first of many.
-        if let Some(since) = self.touched {
-            let calm = since + CALM;
-            if Instant::now() >= calm {
-                self.touched = None;
-                memory::shrink();
-            } else {
-                until = Some(until.map_or(calm, |until| until.min(calm)));
-            }
+        let calm = self.touched.map(|since| since + CALM);
+        let is_calm = calm.is_some_and(|calm| Instant::now() >= calm);
+        let ready = if is_calm { poll::wait_long(&fds, until) } else { poll::wait(&fds, until.into_iter().chain(calm).min()) };
+        if is_calm {
+            self.touched = None;
         }
-        poll::wait(&fds, until).map(drop).map_err(|cause| Error::io("cannot wait", &cause))
+        ready.map(drop).map_err(|cause| Error::io("cannot wait", &cause))
     }
 
     fn happen(&mut self, event: Event) {
