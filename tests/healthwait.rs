@@ -261,7 +261,9 @@ fn a_dead_resolver_does_not_hold_it_up() {
     unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]).current_dir(room.dir.path());
     let done = finish(unshare.env("SERVICE", crate::support::example("service")).env("HEALTHWAIT", binary("baa-healthwait")));
     assert_eq!((done.status, done.stdout.as_str()), (0, "124\n124\n124\n"), "{done:?}");
-    assert_eq!(done.stderr.matches("no answer in time (resolving example.org)").count(), 3, "{done:?}");
+    // On a busy machine the deadline may come before the word of what was going on.
+    assert_eq!(done.stderr.matches("no answer in time").count(), 3, "{done:?}");
+    assert!(done.stderr.contains("no answer in time (resolving example.org)"), "{done:?}");
 }
 
 #[test]
