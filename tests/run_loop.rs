@@ -243,6 +243,8 @@ fn a_start_that_does_not_serve_ends_or_is_parked() {
     let room = Room::new();
     let done = room.run("baa-run", ["--ready", "file:up", "--ready-timeout", "200ms", "--", "sleep", "1000"]);
     assert!(done.status == 69 && done.stderr.contains("does not serve within 200ms: cannot find up"), "{done:?}");
+    let bundles: Vec<_> = std::fs::read_dir(room.path("state/baa/logs/stability")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(bundles.len() == 1 && bundles[0].to_string_lossy().ends_with("-run.startup_failed.json"), "{bundles:?}");
     let done = room.run("baa-run", ["--ready", "file:up", "--", "/bin/sh", "-c", "exit 3"]);
     assert!(done.status == 69 && done.stderr.contains("exited with 3"), "{done:?}");
     room.run("baa-run", ["--ready", "nonsense", "--", "true"]).failed_with(125, "cannot use target 'nonsense'");

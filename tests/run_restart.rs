@@ -298,9 +298,10 @@ systemctl --user daemon-reload; systemctl --user start gw
 baa-healthwait -q --timeout 30s exec:'grep -q life $ROOM/log'
 baa-healthwait -q --timeout 30s exec:'! pgrep -x systemctl'
 systemctl --user stop gw
-systemctl --user show -p Result --value gw"#;
+systemctl --user show -p Result gw"#;
     let Some(done) = beside_systemd(&room, script) else { return };
-    done.expect(0, "success\n", "");
+    // Neither systemd nor the watchdog had to end it: that would be timeout, or exit-code.
+    done.expect(0, "Result=success\n", "");
 }
 
 /// Drained for good; cut short, what is left is aborted; and while it drains it says how much is left.
