@@ -29,6 +29,8 @@ use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -106,6 +108,7 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         schedule: Schedule::new(order.cooldown),
         allowance: Allowance::ask(&order.supervisor),
         watchdog: None,
+        fired: Arc::default(),
         guarded: 0,
         not_serving: String::new(),
         was_parked: false,
@@ -150,6 +153,8 @@ struct Shift<'a> {
     schedule: Schedule,
     allowance: Allowance,
     watchdog: Option<Watchdog>,
+    /// Whether it has begun to end us.
+    fired: Arc<AtomicBool>,
     /// For which part of an end the watchdog is armed.
     guarded: u8,
     /// Why the last life that did not come to serve did not, as far as is known.

@@ -6,6 +6,8 @@ use crate::sys::process::{Identity, Pid};
 use crate::sys::say;
 use crate::words::exit::Status;
 use crate::words::span;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -21,13 +23,22 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Unless it is dropped before `limit` is over, everything of `roots` but `spared` is killed, a bundle of `story` is written for `reason`, and
     /// the process ends with 1. Without a thread there is no watchdog.
-    pub(super) fn arm(limit: Duration, reason: &'static str, story: &Story, roots: Vec<Identity>, spared: Vec<Pid>) -> Option<Watchdog> {
+    /// `fired` is set before that, so that nobody takes what it has killed for a stop that went well.
+    pub(super) fn arm(
+        limit: Duration,
+        reason: &'static str,
+        story: &Story,
+        fired: &Arc<AtomicBool>,
+        roots: Vec<Identity>,
+        spared: Vec<Pid>,
+    ) -> Option<Watchdog> {
         let (leash, watch) = channel::<()>();
-        let story = story.clone();
+        let (story, fired) = (story.clone(), Arc::clone(fired));
         let work = move || {
             if watch.recv_timeout(limit) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
+            fired.store(true, Ordering::SeqCst);
             let text = format!("the stop is not over within {}; ending without a full cleanup", span::show(limit));
             say::error(&text);
             child::kill_trees(&roots, &spared);

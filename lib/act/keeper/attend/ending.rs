@@ -14,7 +14,7 @@ use crate::words::span::{self, millis};
 use crate::words::stamp;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long clients are told that a restart takes (the seed's close notice, facts 1.1).
@@ -161,7 +161,7 @@ impl Shift<'_> {
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()) + self.close_limit());
         let finishing = matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)) && !self.left_for_restart;
         let reason = if finishing { "run.stop_shutdown_timeout" } else { "run.restart_shutdown_timeout" };
-        self.watchdog = limit.and_then(|limit| Watchdog::arm(limit, reason, &self.story, self.roots(), self.spared.clone()));
+        self.watchdog = limit.and_then(|limit| Watchdog::arm(limit, reason, &self.story, &self.fired, self.roots(), self.spared.clone()));
     }
 
     /// How long a stop may take in all: what was configured, but more than the limit after which it is killed, and less than what a supervisor allows.
@@ -259,6 +259,10 @@ impl Shift<'_> {
 
     /// The keeper ends: hooks that run are waited for, and launchd is given time to see that it was meant.
     pub(super) fn leave(&mut self) {
+        while self.fired.load(Ordering::SeqCst) {
+            // The watchdog ends us.
+            std::thread::sleep(MERCY);
+        }
         if self.keeper.never_came_up() {
             self.bundle("run.startup_failed");
         }
