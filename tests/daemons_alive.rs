@@ -108,7 +108,7 @@ fn what_escapes_an_entry_ends_with_it() {
 #[test]
 fn nobody_leaves_a_control_group() {
     let room = Room::new();
-    let Some(ground) = baa::sys::nest::Ground::ours() else {
+    let Some(ground) = baa::sys::nest::Ground::ours(|| false) else {
         eprintln!("SKIPPED: no control groups (version 2) can be made here");
         return;
     };
@@ -204,4 +204,24 @@ fn on_a_terminal_a_table_shows_how_it_fares() {
     server.tmux(&["send-keys", "C-c"]);
     until("it has ended", || screen().lines().any(|line| line.trim() == "ended"));
     assert!(!screen().lines().any(|line| line.starts_with("ID ")), "{}", screen());
+}
+
+/// Under systemd control groups are made where the unit's is given away, and only there.
+#[test]
+fn under_systemd_control_groups_are_made_where_they_may_be() {
+    let room = Room::new();
+    room.write("g.toml", &sleeper("a", ""));
+    let script = r#"
+mkdir -p ~/.config/systemd/user; export BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state
+for delegate in yes no; do
+  printf '%s\n' '[Service]' KillMode=mixed Delegate=$delegate Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
+    "ExecStart=$(command -v baa-daemons) run $ROOM/g.toml" > ~/.config/systemd/user/g-$delegate.service
+  systemctl --user daemon-reload; systemctl --user start g-$delegate
+  baa-healthwait -q --timeout 30s exec:"baa-daemons status $ROOM/g.toml"
+  pid=$(baa-daemons status --json $ROOM/g.toml | sed 's/.*"pid":\([0-9]*\),"life".*/\1/')
+  grep -c "g-$delegate.service/baa-g-" /proc/$pid/cgroup || true
+  systemctl --user stop g-$delegate; systemctl --user show -p Result --value g-$delegate
+done"#;
+    let Some(done) = crate::support::systemd::beside_systemd(&room, script) else { return };
+    done.expect(0, "1\nsuccess\n0\nsuccess\n", "");
 }

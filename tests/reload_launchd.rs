@@ -1,7 +1,7 @@
 //! baa-reload on launchd: against a model of it, built from public reports (tests/launchctl); no line of this ran on a Mac.
 
 use crate::support::launchd::{DOMAIN, Launchd};
-use crate::support::{CONDUCTOR as LABEL, Room, alive, collect, example, finish, port, signal, until};
+use crate::support::{CONDUCTOR as LABEL, Room, alive, binary, collect, example, finish, port, signal, until};
 use nix::sys::signal::Signal;
 use std::process::Stdio;
 
@@ -311,4 +311,27 @@ fn a_thousand_random_reloads_strand_nothing() {
             });
         }
     });
+}
+
+/// A keeper that launchd runs is told that a restart is meant, and finishes what it has begun before it goes.
+#[test]
+fn a_keeper_drains_before_it_is_reloaded() {
+    let room = Room::new();
+    let launchd = Launchd::start(&room, &[]);
+    let (run, drain) =
+        (binary("baa-run").to_string_lossy().into_owned(), format!("echo drained for $BAA_RESTART_REASON, $BAA_DRAIN_MS >> {}", room.text("log")));
+    let words = [run.as_str(), "--label", "gw", "--supervisor", "launchd", "--drain-cmd", &drain, "--", "/bin/sleep", "1000"];
+    let variables =
+        [("BAA_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state")].map(|(key, path)| format!("<key>{key}</key><string>{}</string>", room.text(path)));
+    let environment = format!("<key>EnvironmentVariables</key><dict>{}</dict>", variables.concat());
+    room.plist("gw", &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}"));
+    launchd.bootstrap("gw");
+    until("it is kept", || room.run("baa-run", ["ctl", "status", "gw"]).status == 0);
+    let old = launchd.pid("gw").unwrap();
+    let done = finish(&mut launchd.reload(&["--label", "gw", "-q"]));
+    assert_eq!((done.status, done.stderr.as_str()), (0, ""), "{done:?}");
+    // Of the 30 s that are taken for granted where the model's launchctl is not asked.
+    assert_eq!(std::fs::read_to_string(room.path("log")).unwrap(), "drained for baa-reload, 15000\n");
+    assert!(!alive(old) && launchd.pid("gw").is_some_and(|pid| pid != old));
+    until("it is kept", || room.run("baa-run", ["ctl", "status", "gw"]).status == 0);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
 
 /// One unit of one manager.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Systemd {
     unit: String,
     system: bool,
@@ -43,6 +43,25 @@ impl Systemd {
     /// Root means the system's manager, anybody else his own.
     pub fn default_is_system() -> bool {
         crate::sys::user::own_uid() == 0
+    }
+
+    /// The unit that has started this very process. Variables are inherited by whatever a service starts, so one must name us (systemd.exec(5)).
+    pub fn ours() -> Option<Systemd> {
+        let variable = |name: &str| std::env::var(name).ok();
+        Systemd::of(Pid::own(), &variable, std::fs::read_to_string("/proc/self/cgroup").ok()?.as_str())
+    }
+
+    /// The same for a process of which its pid, its variables and /proc/PID/cgroup are known.
+    pub fn of(own: Pid, variable: &dyn Fn(&str) -> Option<String>, cgroup: &str) -> Option<Systemd> {
+        let named = variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == own.to_string());
+        let unit = cgroup.lines().rev().find_map(|line| line.rsplit('/').find(|part| part.ends_with(".service")))?;
+        // A manager of a user tells its pid, the system's does not.
+        named.then(|| Systemd::new(unit, variable("MANAGERPID").is_none()))
+    }
+
+    /// Whether the unit's control group is given away (Delegate=), as far as the manager tells. A user's manager leaves no mark on the group.
+    pub fn delegates(&self) -> bool {
+        self.call(&["show", "--property=Delegate", "--value", "--", &self.unit]).is_ok_and(|said| said.trim() == "yes")
     }
 
     /// Whether this machine was booted by systemd (sd_booted(3)).

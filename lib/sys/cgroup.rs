@@ -66,7 +66,9 @@ fn find(membership: &str, mounts: &str) -> Vec<Group> {
             let (found, options) = (right.next()?, right.nth(1)?);
             let mut left = left.split(' ').skip(3);
             let (root, point) = (left.next()?, left.next()?);
-            (found == kind && (option.is_empty() || options.split(',').any(|one| one == option))).then_some((root, point))
+            // One whose root is outside of our namespace shows others' groups (cgroup_namespaces(7)).
+            let inside = !root.starts_with("/..");
+            (inside && found == kind && (option.is_empty() || options.split(',').any(|one| one == option))).then_some((root, point))
         })
     };
     let group = |path: Option<&str>, mount: Option<(&str, &str)>, unified: bool| {
@@ -91,5 +93,7 @@ mod tests {
         let directories: Vec<_> = found.iter().map(|group| (group.directory.to_str().unwrap(), group.unified)).collect();
         assert_eq!(directories, [("/sys/fs/cgroup/memory/a", false), ("/sys/fs/cgroup/unified/b", true)]);
         assert!(find("garbage\n", mounts).is_empty() && find("0::/b\n", "").is_empty());
+        let outside = format!("29 23 0:26 /.. /outside rw - cgroup2 cgroup2 rw\n{mounts}");
+        assert_eq!(find("0::/b\n", &outside)[0].directory.to_str(), Some("/sys/fs/cgroup/unified/b"));
     }
 }

@@ -22,11 +22,11 @@ pub struct Nest {
 
 impl Ground {
     /// Below our own group, if it is one of version 2 that we may write to, and is ours: under systemd it must be delegated to us
-    /// (Delegate= of systemd.resource-control(5)), for it is systemd's otherwise.
-    pub fn ours() -> Option<Ground> {
+    /// (Delegate= of systemd.resource-control(5)), for it is systemd's otherwise. Where it is not marked as such, `given` is asked.
+    pub fn ours(given: impl FnOnce() -> bool) -> Option<Ground> {
         let directory = cgroup::unified(Pid::own())?;
         let systemd = Path::new("/run/systemd/system").is_dir();
-        (crate::sys::file::writable(&directory) && (!systemd || delegated(&directory))).then_some(Ground(directory))
+        (crate::sys::file::writable(&directory) && (!systemd || delegated(&directory) || given())).then_some(Ground(directory))
     }
 
     /// A new group named `name`.

@@ -11,6 +11,7 @@ use crate::act::group::probing::{Probes, Question};
 use crate::act::group::slot::Slot;
 use crate::act::group::table;
 use crate::service::group::Place;
+use crate::service::systemd::Systemd;
 use crate::sys::child::{self, Signal};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
@@ -135,7 +136,7 @@ impl<'a> Group<'a> {
         let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), Live::new(order.live));
         let slots: Vec<Slot> = plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
         let serial = slots.len() as u64;
-        let (next_sweep, next_show, ground) = (Instant::now(), Instant::now(), Ground::ours());
+        let (next_sweep, next_show, ground) = (Instant::now(), Instant::now(), Ground::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates())));
         ground.iter().for_each(|ground| ground.clear(&nest_prefix(&place)));
         Ok(Group {
             order,

@@ -29,8 +29,8 @@ pub enum Supervisor {
     None,
     /// launchd, which knows us by this label.
     Launchd(String),
-    /// systemd, which knows us as this unit; whether it is the system's.
-    Systemd(String, bool),
+    /// systemd, which knows us as this unit.
+    Systemd(Systemd),
     /// Another one, which starts us again when we end.
     External,
 }
@@ -38,8 +38,8 @@ pub enum Supervisor {
 impl Supervisor {
     /// Who has started this very process. Variables are inherited by whatever a service starts, so they must name us (facts 2.6).
     pub fn detect() -> Supervisor {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-        detect(Pid::own(), Pid::parent(), &variable, std::fs::read_to_string("/proc/self/cgroup").ok().as_deref())
+        let label = std::env::var("XPC_SERVICE_NAME").ok();
+        Systemd::ours().map_or_else(|| by_label(label, Pid::parent()), Supervisor::Systemd)
     }
 
     /// By its name: auto, none, launchd, systemd, external.
@@ -76,19 +76,14 @@ impl Supervisor {
         match self {
             Supervisor::None | Supervisor::External => None,
             Supervisor::Launchd(label) => Launchd::of_target(label).ok()?.inspect_until(until).ok()?,
-            Supervisor::Systemd(unit, system) => Systemd::new(unit, *system).inspect_until(until).ok()?,
+            Supervisor::Systemd(unit) => unit.inspect_until(until).ok()?,
         }
     }
 }
 
-fn detect(own: Pid, parent: Option<Pid>, variable: &dyn Fn(&str) -> Option<String>, cgroup: Option<&str>) -> Supervisor {
-    // systemd.exec(5): the pid that was started itself.
-    if variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == own.to_string()) {
-        let unit = cgroup.and_then(|text| text.lines().rev().find_map(|line| line.rsplit('/').find(|part| part.ends_with(".service"))));
-        return unit.map_or(Supervisor::External, |unit| Supervisor::Systemd(unit.to_owned(), variable("MANAGERPID").is_none()));
-    }
-    // launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the parent, and outside of jobs it reads 0.
-    let label = variable("XPC_SERVICE_NAME").filter(|label| label != "0" && parent.is_some_and(|parent| parent.number() == 1));
+/// launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the parent, and outside of jobs it reads 0.
+fn by_label(label: Option<String>, parent: Option<Pid>) -> Supervisor {
+    let label = label.filter(|label| !label.trim().is_empty() && label != "0" && parent.is_some_and(|parent| parent.number() == 1));
     label.map_or(Supervisor::None, Supervisor::Launchd)
 }
 
@@ -175,17 +170,17 @@ mod tests {
     #[test]
     fn only_what_names_us_tells_who_supervises() {
         let (own, one) = (Pid::own(), Pid::new(1));
-        let see = |pairs: &[(&str, &str)], parent: Option<Pid>| {
+        let cgroup = "1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/gw.service\n";
+        let see = |pairs: &[(&str, &str)]| {
             let variable = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            detect(own, parent, &variable, Some("1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/gw.service\n"))
+            Systemd::of(own, &variable, cgroup)
         };
         let pid = own.to_string();
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")], None), Supervisor::Systemd("gw.service".to_owned(), false));
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)], None), Supervisor::Systemd("gw.service".to_owned(), true));
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")], one), Supervisor::None);
-        assert_eq!(see(&[("XPC_SERVICE_NAME", "so.baa")], one), Supervisor::Launchd("so.baa".to_owned()));
-        assert_eq!(see(&[("XPC_SERVICE_NAME", "so.baa")], Some(own)), Supervisor::None);
-        assert_eq!(see(&[("XPC_SERVICE_NAME", "0")], one), Supervisor::None);
-        assert_eq!(see(&[], one), Supervisor::None);
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]), Some(Systemd::new("gw.service", false)));
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)]), Some(Systemd::new("gw.service", true)));
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")]), None);
+        let label = |label: &str, parent| by_label(Some(label.to_owned()), parent);
+        assert_eq!(label("so.baa", one), Supervisor::Launchd("so.baa".to_owned()));
+        assert_eq!([label("so.baa", Some(own)), label("0", one), label(" ", one), by_label(None, one)], [const { Supervisor::None }; 4]);
     }
 }
