@@ -20,10 +20,11 @@ fn signs_of_life_that_cease_are_a_failure() {
     until("it serves", || ctl(&room, &["status", "w"]).stdout.contains("running"));
     assert!(ctl(&room, &["status", "w"]).stdout.contains("says 2000000"));
     room.write("trigger", "");
-    until("it is started again", || lives(&room).len() == 2);
+    until("it is started again", || lives(&room).len() >= 2);
     until("it serves", || ctl(&room, &["status", "w"]).stdout.contains("running"));
+    let before = lives(&room).len();
     room.write("mute", "");
-    until("it is started again", || lives(&room).len() >= 3);
+    until("it is started again", || lives(&room).len() > before);
     signal(keeper.id(), Signal::SIGTERM);
     let done = collect(keeper);
     assert!(done.status == 0, "{done:?}");
@@ -37,13 +38,13 @@ fn the_old_life_is_heard_after_an_update_that_was_undone() {
     let room = Room::new();
     let pings =
         format!("{SAY} unless (-e 'broken') {{ open(my $u, '>', 'up'); close $u }} while (1) {{ say_it('WATCHDOG=1'); select undef, undef, undef, 0.01 }}");
-    let words = ["--label", "w", "--ready", "file:up", "--update-timeout", "200ms", "--watchdog", "1s", "--", "perl", "-e", &pings];
+    let words = ["--label", "w", "--ready", "file:up", "--update-timeout", "200ms", "--watchdog", "2s", "--", "perl", "-e", &pings];
     let keeper = spawn(&room, &words);
     until("it serves", || ctl(&room, &["status", "w"]).stdout.contains("running"));
     room.write("broken", "");
     std::fs::remove_file(room.path("up")).unwrap();
     ctl(&room, &["update", "w"]).failed_with(69, "the old life goes on");
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    std::thread::sleep(std::time::Duration::from_millis(3000));
     assert_eq!((lives(&room).len(), alive(lives(&room)[0])), (2, true));
     signal(keeper.id(), Signal::SIGTERM);
     let done = collect(keeper);
