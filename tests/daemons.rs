@@ -378,6 +378,35 @@ fn a_failing_oneshot_is_seen_and_tried_again() {
     assert_eq!(events(&room, &["start"]), ["start once", "start once", "start once", "start after"]);
 }
 
+/// After so many restarts in a row it is given up, until somebody asks.
+#[test]
+fn restarts_may_have_an_end() {
+    let room = Room::new();
+    let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; exit 3\"]\nrestart = { step = 0.01, max = 2 }\n";
+    let group = Group::run(&room, text);
+    let tries = || std::fs::read_to_string(room.path("tries")).unwrap_or_default().lines().count();
+    let over = || group.entry("once")["status"] == "failure" && group.entry("once")["next_start_ms"].is_null() && group.entry("once")["pid"].is_null();
+    until("it is given up", || tries() == 3 && over());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(tries(), 3);
+    assert_eq!(ask(&room, &["restart", "g.toml", "once"]).status, 0);
+    until("it is given up again", || tries() == 6 && over());
+    assert_eq!(group.stop().status, 0);
+}
+
+/// An interval may be one for all, or one for each status.
+#[test]
+fn an_interval_may_be_one_for_all() {
+    let room = Room::new();
+    for (number, interval) in ["0.02", "\"20ms\"", "{ default = 0.02, waiting = 1, starting = 0.02, failure = 0.02 }"].into_iter().enumerate() {
+        let file = format!("asked{number}");
+        let ready = format!("ready = {{ probe = \"exec:echo x >> {file}\", interval = {interval} }}");
+        let group = Group::run(&room, &sleeper("a", &ready));
+        until("it is asked often", || std::fs::read_to_string(room.path(&file)).is_ok_and(|text| text.lines().count() > 5));
+        assert_eq!(group.stop().status, 0);
+    }
+}
+
 #[test]
 fn an_entry_gets_what_its_table_says() {
     let room = Room::new();

@@ -38,6 +38,8 @@ pub struct Restart {
     pub cap: Duration,
     /// What counts as health.
     pub reset_after: Duration,
+    /// So many in a row without health, and it is started no more; `None` is without end.
+    pub max: Option<u32>,
 }
 
 /// Between probes, by what the last one said.

@@ -234,11 +234,11 @@ impl Machine {
         entry.failed += 1;
         entry.last = Some(why.clone());
         entry.health = Health::Failure(why);
-        let Restart { when, initial, step, cap, reset_after } = entry.rules.restart;
+        let Restart { when, initial, step, cap, reset_after, max } = entry.rules.restart;
         if entry.healthy.take().is_some_and(|since| now.saturating_duration_since(since) >= reset_after) {
             entry.restarts = 0;
         }
-        if when == When::Never {
+        if when == When::Never || max.is_some_and(|max| entry.restarts >= max) {
             entry.life = Life::Over;
             return;
         }

@@ -66,8 +66,7 @@ struct ReadyText {
     #[serde(default)]
     anyone: bool,
     timeout: Option<Span>,
-    #[serde(default)]
-    interval: IntervalText,
+    interval: Option<EveryText>,
     grace: Option<Span>,
     #[serde(alias = "success_threshold")]
     success_threshold: Option<u32>,
@@ -75,9 +74,22 @@ struct ReadyText {
     failure_threshold: Option<u32>,
 }
 
+/// Between probes: always the same, or by what the last one said.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum EveryText {
+    Span(Span),
+    Table(IntervalText),
+}
+
 #[derive(Clone, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct IntervalText {
+    /// Where nothing else is said.
+    default: Option<Span>,
+    /// Nothing is asked of one that waits; the key is known because others have it (facts D3).
+    #[serde(rename = "waiting")]
+    _waiting: Option<Span>,
     starting: Option<Span>,
     loading: Option<Span>,
     success: Option<Span>,
@@ -100,6 +112,8 @@ struct RestartTable {
     cap: Option<Span>,
     #[serde(alias = "reset_after")]
     reset_after: Option<Span>,
+    /// So many in a row at most; -1 is without end.
+    max: Option<i64>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq)]
@@ -380,9 +394,19 @@ fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
 
 fn ready_rules(text: &ReadyText) -> Ready {
     let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
-    let IntervalText { starting, loading, success, failure } = &text.interval;
+    let table = match &text.interval {
+        Some(EveryText::Table(table)) => table.clone(),
+        Some(EveryText::Span(span)) => IntervalText { default: Some(*span), starting: Some(*span), failure: Some(*span), ..IntervalText::default() },
+        None => IntervalText::default(),
+    };
+    let IntervalText { default, starting, loading, success, failure, .. } = table;
     Ready {
-        intervals: Intervals { starting: starting.map(|span| span.0), loading: or(*loading, 30), success: or(*success, 30), failure: or(*failure, 1) },
+        intervals: Intervals {
+            starting: starting.map(|span| span.0),
+            loading: or(loading.or(default), 30),
+            success: or(success.or(default), 30),
+            failure: or(failure, 1),
+        },
         grace: or(text.grace, 10),
         successes: text.success_threshold.unwrap_or(1),
         failures: text.failure_threshold.unwrap_or(3),
@@ -390,7 +414,7 @@ fn ready_rules(text: &ReadyText) -> Ready {
 }
 
 fn restart(kind: Kind, text: Option<&RestartText>) -> Restart {
-    let none = RestartTable { policy: None, initial: None, step: None, cap: None, reset_after: None };
+    let none = RestartTable { policy: None, initial: None, step: None, cap: None, reset_after: None, max: None };
     let table = match text {
         None => none,
         Some(RestartText::Word(word)) => RestartTable { policy: Some(*word), ..none },
@@ -405,5 +429,12 @@ fn restart(kind: Kind, text: Option<&RestartText>) -> Restart {
         None if kind == Kind::Oneshot => When::OnFailure,
         None => When::Always,
     };
-    Restart { when, initial: or(table.initial, 0), step: or(table.step, 1), cap: or(table.cap, 30), reset_after: or(table.reset_after, 60) }
+    Restart {
+        when,
+        initial: or(table.initial, 0),
+        step: or(table.step, 1),
+        cap: or(table.cap, 30),
+        reset_after: or(table.reset_after, 60),
+        max: table.max.and_then(|max| u32::try_from(max).ok()),
+    }
 }

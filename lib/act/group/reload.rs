@@ -79,6 +79,6 @@ impl Machine {
 /// What stands in a place until the one who leaves is put there.
 fn leaving() -> Rules {
     let zero = Duration::ZERO;
-    let restart = Restart { when: When::Never, initial: zero, step: zero, cap: zero, reset_after: zero };
+    let restart = Restart { when: When::Never, initial: zero, step: zero, cap: zero, reset_after: zero, max: None };
     Rules { id: String::new(), kind: Kind::Check, needs: Vec::new(), ignores: false, ready: None, restart, stop_timeout: zero }
 }

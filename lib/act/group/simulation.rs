@@ -24,7 +24,7 @@ fn rules(dice: &mut Dice, number: usize) -> Rules {
         needs,
         ignores: dice.roll(5) == 0,
         ready: probed.then_some(Ready { intervals, grace: seconds(3), successes: 1 + dice.roll(2) as u32, failures: 1 + dice.roll(3) as u32 }),
-        restart: Restart { when, initial: Duration::ZERO, step: seconds(1), cap: seconds(30), reset_after: seconds(60) },
+        restart: Restart { when, initial: Duration::ZERO, step: seconds(1), cap: seconds(30), reset_after: seconds(60), max: (dice.roll(4) == 0).then_some(2) },
         stop_timeout: seconds(dice.roll(4)),
     }
 }
