@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is not kept waiting.
 const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Between two tries of what could not be started.
+/// Between two tries of what could not be started, and the first of the pauses that grow.
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What happened.
@@ -186,11 +186,6 @@ impl Keeper {
         self.parked
     }
 
-    /// Whether a life of it has served.
-    pub fn served(&self) -> bool {
-        self.served
-    }
-
     /// From now on it may take no longer than this to stop.
     pub fn stop_within(&mut self, limit: Duration) {
         self.policy.exit_timeout = if self.policy.exit_timeout.is_zero() { limit } else { self.policy.exit_timeout.min(limit) };
@@ -235,7 +230,7 @@ impl Keeper {
             (State::Finished, _) => vec![],
             (State::Idle, Event::Begin) if self.policy.start_at_once => self.start(now),
             (State::Idle | State::Waiting(_), Event::Start | Event::Restart) => self.start(now),
-            (State::Idle, Event::Paths) => self.start_later(now),
+            (State::Idle, Event::Paths) => self.start_later(now, Duration::ZERO),
             (State::Waiting(until), Event::Time) if now >= until => self.start(now),
             (State::Idle | State::Waiting(_), Event::Stop) => self.finish(),
 
@@ -253,8 +248,10 @@ impl Keeper {
             // One that never served and dies has not come up.
             (State::Readying(..), Event::Exited(exit)) if !self.served => self.sweep(exit, Some(now + self.sweep_limit()), Next::Park),
             (State::Starting, Event::NotStarted) => {
-                let todo = self.decide(now, Exit::Code(127));
-                self.not_at_once(now, todo)
+                let exit = Exit::Code(127);
+                self.last_exit = Some(exit);
+                // Not without a pause, whatever the throttle says: it would take all of a core, and fill a disk with words.
+                self.decide(now, exit, SHORTEST)
             }
 
             (State::Running(_) | State::Readying(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
@@ -302,13 +299,9 @@ impl Keeper {
             (State::Sweeping(_, next), Event::Swept) => match next {
                 Next::Finish => self.finish(),
                 Next::Start => self.start(now),
-                Next::Decide(exit) => self.decide(now, exit),
-                Next::Hung => {
-                    let exit = self.last_exit;
-                    let todo = self.decide(now, Exit::Signal(crate::sys::signal::Signal::SIGABRT as i32));
-                    self.last_exit = exit;
-                    todo
-                }
+                Next::Decide(exit) => self.decide(now, exit, Duration::ZERO),
+                // As if it had crashed, however it ended.
+                Next::Hung => self.decide(now, Exit::Signal(crate::sys::signal::Signal::SIGABRT as i32), Duration::ZERO),
                 Next::Park if self.served => {
                     (self.state, self.parked) = (State::Idle, true);
                     vec![]
@@ -381,8 +374,8 @@ impl Keeper {
         }
     }
 
-    fn decide(&mut self, now: Instant, exit: Exit) -> Vec<Do> {
-        self.last_exit = Some(exit);
+    /// What follows from an end; a start is not at once, but after `least`.
+    fn decide(&mut self, now: Instant, exit: Exit, least: Duration) -> Vec<Do> {
         let lasted = self.last_start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
         self.failures = match exit.success() {
             true => 0,
@@ -390,7 +383,7 @@ impl Keeper {
             false => self.failures.saturating_add(1),
         };
         match policy::wanted_again(&self.policy.restart, exit) {
-            policy::Again::Yes => self.start_later(now),
+            policy::Again::Yes => self.start_later(now, least),
             policy::Again::No => {
                 self.state = State::Idle;
                 vec![]
@@ -399,9 +392,11 @@ impl Keeper {
         }
     }
 
-    fn start_later(&mut self, now: Instant) -> Vec<Do> {
+    fn start_later(&mut self, now: Instant, least: Duration) -> Vec<Do> {
         let throttled = self.last_start.map_or(now, |last| clock::after(last, self.policy.throttle));
         let until = throttled.max(clock::after(now, self.pause()));
+        // `least` is for a start that would be at once.
+        let until = if now >= until { now + least } else { until };
         if now >= until {
             return self.start(now);
         }
@@ -409,22 +404,12 @@ impl Keeper {
         vec![]
     }
 
-    /// What cannot be started is not tried without a pause, whatever the throttle says: it would take all of a core, and fill a disk with words.
-    fn not_at_once(&mut self, now: Instant, todo: Vec<Do>) -> Vec<Do> {
-        if self.state != State::Starting {
-            return todo;
-        }
-        self.runs -= 1;
-        self.state = State::Waiting(now + SHORTEST);
-        vec![]
-    }
-
-    /// What is added after failures in a row: nothing after the first, then the throttle (a tenth of a second at least), twice as much each time.
+    /// What is added after failures in a row: nothing after the first, then the throttle (`SHORTEST` at least), twice as much each time.
     fn pause(&self) -> Duration {
         if self.policy.backoff.is_zero() || self.failures < 2 {
             return Duration::ZERO;
         }
-        let first = self.policy.throttle.max(Duration::from_millis(100));
+        let first = self.policy.throttle.max(SHORTEST);
         first.saturating_mul(1 << (self.failures - 2).min(20)).min(self.policy.backoff)
     }
 

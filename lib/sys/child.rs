@@ -1,7 +1,11 @@
 //! Children: started in a session of their own, stopped with their whole tree, always reaped.
 
+mod trees;
+
+pub use trees::{adopted, end_trees, kill_trees, members};
+
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid, Start, Table, Watch};
+use crate::sys::process::{Identity, Pid, Start, Watch};
 use crate::sys::user::{self, Credentials};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::collections::BTreeMap;
@@ -413,9 +417,7 @@ pub fn adopt_orphans() -> bool {
 
 /// Sends `signal` to this very process; nothing happens when it is dead.
 pub fn signal(who: Identity, signal: Signal) {
-    if who.alive() {
-        let _ = nix::sys::signal::kill(who.pid.raw(), signal);
-    }
+    signal_number(who, signal as i32);
 }
 
 /// The same for any number, real-time signals too.
@@ -430,45 +432,6 @@ pub fn signal_number(who: Identity, number: i32) {
 pub fn signal_group(leader: Identity, signal: Signal) {
     if leader.alive() {
         let _ = nix::sys::signal::killpg(leader.pid.raw(), signal);
-    }
-}
-
-/// The live members of a job: `roots` with their descendants, and whoever is left in a session that one of them led, even when
-/// the leader is dead; without the trees of `spared`.
-pub fn members(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
-    let table = Table::read();
-    let holder = |pid: Pid| table.entries().iter().find(|entry| entry.identity.pid == pid && !entry.zombie);
-    // A pid is not given away while a session bears it; if another process has it now, that session is a stranger's.
-    let ours: Vec<Pid> = roots.iter().filter(|root| holder(root.pid).is_none_or(|entry| entry.identity == **root)).map(|root| root.pid).collect();
-    // Our own session holds whoever started us too.
-    let led = |session: i32| ours.iter().any(|pid| pid.number() == session && *pid != Pid::own());
-    let left = table.entries().iter().filter(|entry| led(entry.session)).map(|entry| entry.identity.pid);
-    let seeds: Vec<Pid> = ours.iter().copied().chain(left).collect();
-    let kept = table.trees(spared);
-    let mut found = table.trees(&seeds);
-    found.retain(|one| !kept.contains(one) && one.pid != Pid::own());
-    found
-}
-
-/// Live children of ours that are not among `known`: orphans that we have adopted.
-pub fn adopted(known: &[Pid]) -> Vec<Identity> {
-    let own = Pid::own();
-    let table = Table::read();
-    let ours = table.entries().iter().filter(|entry| entry.parent == own.number() && !entry.zombie && !known.contains(&entry.identity.pid));
-    ours.map(|entry| entry.identity).collect()
-}
-
-/// Kills `roots` and all their descendants but those of `spared`, again until none is left: one that forks meanwhile is met in the next round.
-pub fn kill_trees(roots: &[Identity], spared: &[Pid]) {
-    for _ in 0..100 {
-        let alive = members(roots, spared);
-        if alive.is_empty() {
-            return;
-        }
-        for one in alive {
-            signal(one, Signal::SIGKILL);
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -276,14 +276,9 @@ impl Vitals {
     }
 }
 
-/// Processes of ours whose environment has `variable`, `NAME=VALUE` (Linux; none elsewhere): what a dead parent has left, wherever it went.
-pub fn marked(variable: &str) -> Vec<Identity> {
-    let mark = format!("\0{variable}\0").into_bytes();
-    let bears = |identity: &Identity| {
-        let environment = std::fs::read(format!("/proc/{}/environ", identity.pid)).unwrap_or_default();
-        let whole = [&b"\0"[..], &environment].concat();
-        whole.windows(mark.len()).any(|window| window == mark)
-    };
+/// Processes of ours in whose environment `name` is `value` (Linux; none elsewhere): what a dead parent has left, wherever it went.
+pub fn marked(name: &str, value: &str) -> Vec<Identity> {
+    let bears = |identity: &Identity| variable(identity.pid, name).is_some_and(|found| found == value);
     let table = if cfg!(target_os = "linux") { Table::read() } else { return Vec::new() };
     table.entries().iter().filter(|entry| !entry.zombie && entry.identity.pid != Pid::own()).map(|entry| entry.identity).filter(bears).collect()
 }

@@ -32,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// What a killed group has left gets so long after TERM.
 const LEFTOVERS: Duration = Duration::from_secs(5);
+/// The same of what nobody knows to be an entry's, at the end of a group.
+const STRAYS: Duration = Duration::from_secs(1);
 /// Between two looks at what the dead have left.
 const SWEEPS: Duration = Duration::from_millis(5);
 /// Between two looks of a person at how it fares.
@@ -103,14 +105,10 @@ fn nest_prefix(place: &Place) -> String {
     format!("baa-{}-", place.directory().file_name().unwrap_or_default().to_string_lossy())
 }
 
-fn mark(place: &Place) -> String {
-    format!("{MARK}={}", place.directory().display())
-}
-
 /// What a group that was killed has left: two of them must not run side by side.
 fn clear(place: &Place, voice: &Voice) {
-    let variable = mark(place);
-    let left = process::marked(&variable);
+    let find = || process::marked(MARK, &place.directory().to_string_lossy());
+    let left = find();
     if left.is_empty() {
         return;
     }
@@ -118,7 +116,7 @@ fn clear(place: &Place, voice: &Voice) {
     left.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
     let until = Instant::now() + LEFTOVERS;
     loop {
-        let left = process::marked(&variable);
+        let left = find();
         if left.is_empty() {
             return;
         }
@@ -195,13 +193,7 @@ impl<'a> Group<'a> {
         self.live.clear();
         // Whatever left its session and its parent is a child of ours by now.
         let own: Vec<Identity> = Identity::of(Pid::own()).into_iter().collect();
-        child::members(&own, &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM));
-        let until = Instant::now() + Duration::from_secs(1);
-        while !child::members(&own, &[]).is_empty() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-            child::reap();
-        }
-        child::kill_trees(&own, &[]);
+        child::end_trees(&own, STRAYS);
         self.outputs(true);
         Ok(())
     }
@@ -307,7 +299,6 @@ impl<'a> Group<'a> {
         spec.env.push((ENTRY.into(), slot.entry.rules.id.clone().into()));
         spec.ends_with_us = Some(Signal::SIGKILL);
         // Without one, sessions, parents and the environment tell what belongs to it.
-        slot.nest = None;
         slot.nest = self.ground.as_ref().and_then(|ground| ground.make(&format!("{}{}-{session}", nest_prefix(&self.place), slot.key)).ok());
         spec.nest = slot.nest.as_ref().map(Nest::door);
         let started = spec.start().map_err(|cause| Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause))))?;
@@ -401,10 +392,10 @@ impl<'a> Group<'a> {
             return;
         }
         let sweeping: Vec<usize> = (0..self.slots.len()).filter(|number| matches!(self.machine.entries()[*number].life, Life::Sweeping(..))).collect();
-        let roots: Vec<Identity> = sweeping.iter().filter_map(|number| self.slots[*number].last).collect();
         if sweeping.is_empty() {
             return;
         }
+        let roots: Vec<Identity> = sweeping.iter().filter_map(|number| self.slots[*number].last).collect();
         let clean = child::members(&roots, &[]).is_empty();
         let strays = self.strays();
         for number in sweeping {

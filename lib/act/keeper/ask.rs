@@ -34,7 +34,7 @@ pub fn status(label: &str) -> Result<Value> {
 /// # Errors
 /// 69 when no keeper runs.
 pub fn tell(label: &str, verb: &str) -> Result<Value> {
-    Place::of(label).ask(&json!({ "verb": verb })).map_err(|trouble| error(label, trouble))
+    ask(label, &json!({ "verb": verb }))
 }
 
 /// How a restart or an update is asked for.

@@ -221,7 +221,7 @@ impl Shift<'_> {
                 self.happen(Event::NextExited(exit));
             }
             State::Updating(old, ..) | State::Replacing(old, ..) if old.pid == pid => {
-                (self.draining, self.drain_begun) = (None, None);
+                self.forget_drain();
                 self.happen(Event::Exited(exit));
             }
             _ if self.main.is_some_and(|main| main.pid == pid) => {

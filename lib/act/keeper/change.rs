@@ -21,6 +21,10 @@ impl Kind {
     }
 }
 
+/// Why a change was given up that could still have succeeded.
+pub(super) const STOPPED: &str = "it was stopped";
+pub(super) const OVERTAKEN: &str = "something else was asked for";
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -112,7 +116,7 @@ impl Keeper {
         match self.state {
             State::Running(_) if started => self.decided(Outcome::Done),
             State::Idle | State::Waiting(_) if started => self.decided(Outcome::Failed("the next life did not come to serve")),
-            State::Finished => self.decided(Outcome::Failed("it was stopped")),
+            State::Finished => self.decided(Outcome::Failed(STOPPED)),
             _ => {}
         }
     }

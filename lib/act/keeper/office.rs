@@ -1,7 +1,7 @@
 //! What a keeper leaves for others to find: a lock, a status, and the process that runs under them.
 
 use crate::service::embedded::Place;
-use crate::sys::child::{self, Signal};
+use crate::sys::child;
 use crate::sys::file::{self, Lock};
 use crate::sys::kernel;
 use crate::sys::process::{Identity, Pid, Start};
@@ -10,7 +10,7 @@ use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The lock and the files of one label.
 #[derive(Debug)]
@@ -46,17 +46,11 @@ impl Office {
 
 /// Ends what a keeper that died has left.
 pub(super) fn clear(left: Identity, name: &str, exit_timeout: Duration, voice: &Voice) {
-    let alive = child::members(&[left], &[]);
-    if alive.is_empty() {
+    if child::members(&[left], &[]).is_empty() {
         return;
     }
     voice.warn(format!("{name}: the last keeper died and left process {} behind; stopping it", left.pid));
-    alive.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
-    let until = Instant::now() + if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout };
-    while !child::members(&[left], &[]).is_empty() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child::kill_trees(&[left], &[]);
+    child::end_trees(&[left], if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout });
 }
 
 /// The processes that a keeper's status tells of, if they are of this boot: the main one, and in an update the one beside it.

@@ -1,7 +1,7 @@
 //! An update that can be undone: the next life is started beside the one that serves, and takes over only when it serves itself. Until then the old
 //! one stays; if the next one dies or is late, it was never there.
 
-use crate::act::keeper::change::Outcome;
+use crate::act::keeper::change::{OVERTAKEN, Outcome};
 use crate::act::keeper::{Do, Event, Keeper, Next, State, bound, end};
 use crate::sys::clock;
 use crate::sys::process::Identity;
@@ -40,7 +40,7 @@ impl Keeper {
                 vec![Do::Promote(new), Do::KillOne(old)]
             }
             (State::Updating(old, next, _), Event::Stop | Event::Restart) => {
-                self.decided(Outcome::Failed("something else was asked for"));
+                self.decided(Outcome::Failed(OVERTAKEN));
                 let until = self.limit(now);
                 self.state = State::Stopping(old, until, if event == Event::Stop { Next::Finish } else { Next::Start });
                 next.map(Do::KillOne).into_iter().chain([Do::Terminate(old)]).collect()

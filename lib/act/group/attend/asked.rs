@@ -16,8 +16,8 @@ impl Group<'_> {
     pub(super) fn reply(&mut self, line: &[u8]) -> String {
         let answer = match Verb::parse(line) {
             Ok(Verb::Status) => Ok(()),
-            Ok(Verb::Reload) => self.reload().map(drop),
-            Ok(Verb::Check(id)) => self.check(&id),
+            Ok(Verb::Reload) => self.reload(),
+            Ok(Verb::Check(id)) => self.plan_with(&id).map(drop),
             Ok(Verb::Renew(id)) => self.renew(&id),
             Ok(Verb::StopAll) => {
                 if !self.machine.is_ending() {
@@ -36,17 +36,17 @@ impl Group<'_> {
         }
     }
 
-    /// Whether the file would do, and has the entry.
-    fn check(&self, id: &str) -> Result<()> {
+    /// The file as it is now, if it would do and has the entry.
+    fn plan_with(&self, id: &str) -> Result<Plan> {
         let plan = Plan::read(&self.order.file)?;
-        if plan.entries.iter().any(|entry| entry.rules.id == id) { Ok(()) } else { Err(absent(id)) }
+        if plan.entries.iter().any(|entry| entry.rules.id == id) { Ok(plan) } else { Err(absent(id)) }
     }
 
     /// Starts an entry anew, as the file has it now.
     fn renew(&mut self, id: &str) -> Result<()> {
-        self.check(id)?;
+        let plan = self.plan_with(id)?;
         // One that is new or changed is started anew by that.
-        if self.reload()?.iter().any(|changed| changed == id) { Ok(()) } else { self.told(id, Event::Bounce) }
+        if self.adopt(plan).iter().any(|changed| changed == id) { Ok(()) } else { self.told(id, Event::Bounce) }
     }
 
     fn told(&mut self, id: &str, event: fn(usize) -> Event) -> Result<()> {
@@ -56,9 +56,15 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Reads the file again; where it is wrong nothing changes. The ids of those that are new or changed.
-    pub(super) fn reload(&mut self) -> Result<Vec<String>> {
+    /// Reads the file again; where it is wrong nothing changes.
+    pub(super) fn reload(&mut self) -> Result<()> {
         let plan = Plan::read(&self.order.file).inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
+        self.adopt(plan);
+        Ok(())
+    }
+
+    /// Goes on as `plan` has it. The ids of those that are new or changed.
+    fn adopt(&mut self, plan: Plan) -> Vec<String> {
         let here = self.machine.entries().iter().zip(&self.slots);
         let kept: Vec<Option<usize>> = plan
             .entries
@@ -85,7 +91,7 @@ impl Group<'_> {
         }
         self.slots = slots.into_iter().flatten().collect();
         self.happen(Event::Time);
-        Ok(changed)
+        changed
     }
 
     pub(super) fn forget(&mut self) {

@@ -1,7 +1,7 @@
 //! How lives, changes and the keeper itself end: drains, bad ends, the watchdog, and what is left for others to know.
 
 use super::Shift;
-use crate::act::keeper::change::{Change, Kind, Outcome};
+use crate::act::keeper::change::{Change, Kind, OVERTAKEN, Outcome, STOPPED};
 use crate::act::keeper::drain::{Draining, How};
 use crate::act::keeper::stability;
 use crate::act::keeper::watchdog::Watchdog;
@@ -78,10 +78,15 @@ impl Shift<'_> {
         self.happen(Event::Drained);
     }
 
+    /// There is nothing to drain any more: whoever drained, if somebody did.
+    pub(super) fn forget_drain(&mut self) -> Option<Identity> {
+        self.draining = None;
+        self.drain_begun.take().map(|(_, who)| who)
+    }
+
     /// Ends the drain of one that is told to stop now: what it has not finished is aborted, where there is a way.
     pub(super) fn cut_drain(&mut self) {
-        self.draining = None;
-        let Some((_, who)) = self.drain_begun.take() else { return };
+        let Some(who) = self.forget_drain() else { return };
         let Some(command) = self.order.drain.as_ref().and_then(|drain| drain.abort.clone()) else { return };
         self.voice.note(format!("{}: aborting what is left", self.name()));
         let env = self.drain_variables(who, Some(Duration::ZERO));
@@ -113,8 +118,7 @@ impl Shift<'_> {
     }
 
     pub(super) fn ended(&mut self, exit: Exit) {
-        self.draining = None;
-        self.drain_begun = None;
+        self.forget_drain();
         self.story.note(if exit.success() { "exited" } else { "failed" });
         // What was asked for does not count.
         let bad = matches!(self.keeper.state(), State::Running(_) | State::Readying(..)) && !exit.success();
@@ -205,7 +209,7 @@ impl Shift<'_> {
     /// Why a change failed, as far as is known.
     pub(super) fn why(&self, change: Change) -> String {
         match change.outcome {
-            Outcome::Failed(why) if self.not_serving.is_empty() || why.contains("stopped") || why.contains("asked") => why.to_owned(),
+            Outcome::Failed(why) if self.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) => why.to_owned(),
             Outcome::Failed(_) => self.not_serving.clone(),
             Outcome::Done | Outcome::Open => String::new(),
         }
