@@ -14,10 +14,11 @@
 //! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!
-//! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse, encrypted by rustls): a client
-//! that hides its connection cannot say which process answered, and costs 1 MiB at start. Children are run by `sys::child` alone, for managers,
-//! probes and jobs alike: a bounded run whose whole tree dies at the deadline is what this toolkit is for. `service` may use `probe`
-//! (a manager's word is a probe's answer), never the other way round.
+//! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse,
+//! encrypted by rustls): a client that hides its connection cannot say which process answered, and costs 1
+//! MiB at start. Children are run by `sys::child` alone, for managers, probes and jobs alike: a bounded run
+//! whose whole tree dies at the deadline is what this toolkit is for. `service` may use `probe` (a manager's
+//! word is a probe's answer), never the other way round.
 #![deny(unreachable_pub)]
 
 pub mod act;

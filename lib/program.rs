@@ -38,13 +38,17 @@ impl Common {
 
 /// Reads the arguments and runs `act`.
 ///
-/// Usage errors end with 2; with 125 where a command follows `--`, as timeout(1) does, so that they are not taken for the command's own status.
+/// Usage errors end with 2; with 125 where a command follows `--`, as timeout(1) does, so that they are not
+/// taken for the command's own status.
 pub fn run<A: Parser>(act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
     run_with(|_| None, act)
 }
 
 /// The same for a program that takes a verb for granted: `implied` says which one, by the first argument.
-pub fn run_with<A: Parser>(implied: impl FnOnce(&str) -> Option<&'static str>, act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
+pub fn run_with<A: Parser>(
+    implied: impl FnOnce(&str) -> Option<&'static str>,
+    act: impl FnOnce(A) -> Result<Status>,
+) -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let verb = arguments.get(1).and_then(|first| first.to_str()).and_then(implied);
     verb.into_iter().for_each(|verb| arguments.insert(1, verb.into()));
@@ -80,10 +84,19 @@ fn line(error: &clap::Error) -> String {
         return "arguments are missing".to_owned();
     }
     let text = error.render().to_string();
-    let mut parts: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim).filter(|line| !line.is_empty()).collect();
+    let mut parts: Vec<&str> = text
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     parts.retain(|part| !part.starts_with("For more information"));
     let joined = parts.join(" ");
     let joined = joined.strip_prefix("error: ").unwrap_or(&joined);
     let known = error.get(ContextKind::InvalidArg).is_some() || joined.chars().count() < 400;
-    if known { joined.chars().filter(|letter| !letter.is_control()).take(400).collect() } else { crate::words::error::brief(joined) }
+    if known {
+        joined.chars().filter(|letter| !letter.is_control()).take(400).collect()
+    } else {
+        crate::words::error::brief(joined)
+    }
 }

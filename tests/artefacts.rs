@@ -1,4 +1,5 @@
-//! Pages, completions and the README's table say what the programs do: generated parts are compared, and with BAA_WRITE=1 rewritten.
+//! Pages, completions and the README's table say what the programs do: generated parts are compared, and with
+//! BAA_WRITE=1 rewritten.
 #![allow(dead_code)]
 
 use baa::words::exit::TABLE;
@@ -68,17 +69,27 @@ fn verbs(command: &Command) -> Vec<Command> {
     if !command.is_arg_required_else_help_set() {
         return Vec::new();
     }
-    let named =
-        |verb: &Command| verb.clone().bin_name(format!("{} {}", command.get_name(), verb.get_name())).disable_help_flag(true).disable_version_flag(true);
+    let named = |verb: &Command| {
+        verb.clone()
+            .bin_name(format!("{} {}", command.get_name(), verb.get_name()))
+            .disable_help_flag(true)
+            .disable_version_flag(true)
+    };
     command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(named).collect()
 }
 
 /// The usage lines of `--help`, as a section.
 fn synopsis(mut command: Command) -> String {
     let verbs = verbs(&command);
-    let usages: Vec<String> =
-        if verbs.is_empty() { vec![command.render_usage().to_string()] } else { verbs.into_iter().map(|mut verb| verb.render_usage().to_string()).collect() };
-    let lines = usages.iter().flat_map(|usage| usage.lines()).map(|line| line.trim().trim_start_matches("Usage: ").replace('-', "\\-"));
+    let usages: Vec<String> = if verbs.is_empty() {
+        vec![command.render_usage().to_string()]
+    } else {
+        verbs.into_iter().map(|mut verb| verb.render_usage().to_string()).collect()
+    };
+    let lines = usages
+        .iter()
+        .flat_map(|usage| usage.lines())
+        .map(|line| line.trim().trim_start_matches("Usage: ").replace('-', "\\-"));
     format!(".SH SYNOPSIS\n.nf\n{}\n.fi", lines.collect::<Vec<_>>().join("\n"))
 }
 
@@ -98,7 +109,11 @@ fn options(command: Command) -> String {
     let mut text = format!("{quotes}.SH OPTIONS\n");
     for verb in verbs {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
-        text += &format!(".SS {}\n{}.\n", verb.get_bin_name().unwrap().replace('-', "\\-"), about.replace('-', "\\-"));
+        text += &format!(
+            ".SS {}\n{}.\n",
+            verb.get_bin_name().unwrap().replace('-', "\\-"),
+            about.replace('-', "\\-")
+        );
         text += render(verb).replace(quotes, "").trim_start_matches(".SH OPTIONS\n");
     }
     text
@@ -118,7 +133,11 @@ fn man_pages_hold_the_flags_of_the_programs() {
 fn completions_are_those_of_the_programs() {
     for mut command in programs() {
         let name = command.get_name().to_owned();
-        for (shell, file) in [(Shell::Bash, format!("{name}.bash")), (Shell::Zsh, format!("_{name}")), (Shell::Fish, format!("{name}.fish"))] {
+        for (shell, file) in [
+            (Shell::Bash, format!("{name}.bash")),
+            (Shell::Zsh, format!("_{name}")),
+            (Shell::Fish, format!("{name}.fish")),
+        ] {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, &name, &mut script);
             same(&root().join("completions").join(file), &String::from_utf8(script).unwrap());
@@ -129,12 +148,25 @@ fn completions_are_those_of_the_programs() {
 #[test]
 fn the_table_of_statuses_is_the_same_everywhere() {
     let page = root().join("man/baa.7");
-    let rows: String = TABLE.iter().map(|(status, meaning)| format!(".TP\n.B {}\n{meaning}\n", status.code())).collect();
-    same(&page, &between(&std::fs::read_to_string(&page).unwrap(), "statuses", ROFF, &format!("{rows}.TP\n.BI 128+ n\nended by signal\n.I n")));
+    let rows: String =
+        TABLE.iter().map(|(status, meaning)| format!(".TP\n.B {}\n{meaning}\n", status.code())).collect();
+    same(
+        &page,
+        &between(
+            &std::fs::read_to_string(&page).unwrap(),
+            "statuses",
+            ROFF,
+            &format!("{rows}.TP\n.BI 128+ n\nended by signal\n.I n"),
+        ),
+    );
     let readme = root().join("README.md");
-    let rows: String = TABLE.iter().map(|(status, meaning)| format!("| {} | {meaning} |\n", status.code())).collect();
+    let rows: String =
+        TABLE.iter().map(|(status, meaning)| format!("| {} | {meaning} |\n", status.code())).collect();
     let table = format!("| status | meaning |\n|---|---|\n{rows}| 128+n | ended by signal n |");
-    same(&readme, &between(&std::fs::read_to_string(&readme).unwrap(), "statuses", ["<!-- ", " -->"], &table));
+    same(
+        &readme,
+        &between(&std::fs::read_to_string(&readme).unwrap(), "statuses", ["<!-- ", " -->"], &table),
+    );
 }
 
 #[test]
@@ -154,12 +186,22 @@ fn every_program_is_in_the_readme_the_manual_and_the_package() {
 /// Long options in the examples of README and pages exist.
 #[test]
 fn examples_use_flags_that_exist() {
-    let all: Vec<Command> = programs().iter().flat_map(|command| command.get_subcommands().chain([command]).cloned().collect::<Vec<_>>()).collect();
-    let mut known: Vec<String> = all.iter().flat_map(|command| command.get_arguments().filter_map(|one| one.get_long().map(str::to_owned))).collect();
+    let all: Vec<Command> = programs()
+        .iter()
+        .flat_map(|command| command.get_subcommands().chain([command]).cloned().collect::<Vec<_>>())
+        .collect();
+    let mut known: Vec<String> = all
+        .iter()
+        .flat_map(|command| command.get_arguments().filter_map(|one| one.get_long().map(str::to_owned)))
+        .collect();
     known.extend(["help", "version", "unit", "json"].map(str::to_owned));
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for line in readme.lines().filter(|line| line.trim_start().starts_with("baa-")) {
-        for word in line.split_whitespace().take_while(|word| *word != "--").filter_map(|word| word.strip_prefix("--")) {
+        for word in line
+            .split_whitespace()
+            .take_while(|word| *word != "--")
+            .filter_map(|word| word.strip_prefix("--"))
+        {
             let flag = word.split(['=', ',', ')', '`']).next().unwrap();
             assert!(known.iter().any(|one| one == flag), "--{flag} in: {line}");
         }

@@ -10,7 +10,8 @@ use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Whether the kernel's trace of signals is for us: with it the senders are known, and so is what a server was told.
+/// Whether the kernel's trace of signals is for us: with it the senders are known, and so is what a server
+/// was told.
 fn traced() -> bool {
     Trace::begin(&[Pid::own()]).is_ok()
 }
@@ -22,7 +23,13 @@ struct Victim {
 
 impl Victim {
     fn new(room: &Room, program: &str, arguments: &[&str]) -> Victim {
-        let child = Command::new(program).args(arguments).current_dir(room.dir.path()).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(room.dir.path())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         Victim { child }
     }
 
@@ -48,17 +55,26 @@ impl Victim {
 
 #[track_caller]
 fn told(line: &str, cause: &str, sig: &str, exit: &str) {
-    assert_eq!((value(line, "cause").as_str(), value(line, "sig").as_str(), value(line, "exit").as_str()), (cause, sig, exit), "{line}");
+    assert_eq!(
+        (value(line, "cause").as_str(), value(line, "sig").as_str(), value(line, "exit").as_str()),
+        (cause, sig, exit),
+        "{line}"
+    );
 }
 
 #[test]
 fn signals_of_others_are_told_with_their_senders() {
     let room = Room::new();
-    for kind in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1] {
+    for kind in
+        [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]
+    {
         let line = Victim::new(&room, "sleep", &["1000"]).dies(&room, |pid| signal(pid, kind));
         told(&line, "signal", kind.as_str(), "-");
         let sender = value(&line, "sender");
-        assert!(if traced() { sender.ends_with(']') && sender != "self" } else { sender == "unknown" }, "{line}");
+        assert!(
+            if traced() { sender.ends_with(']') && sender != "self" } else { sender == "unknown" },
+            "{line}"
+        );
     }
 }
 
@@ -120,7 +136,11 @@ fn ends_of_a_tmux_server() {
         assert_eq!(value(&line, "cause"), cause, "{name}: {line}");
         let forensics = std::fs::read_to_string(value(&line, "forensics")).unwrap();
         assert_eq!(forensics.contains("tmux: the last session was closed"), name == "last", "{forensics}");
-        assert_eq!(forensics.contains("tmux: the server was told to end"), name == "told" || name == "term", "{forensics}");
+        assert_eq!(
+            forensics.contains("tmux: the server was told to end"),
+            name == "told" || name == "term",
+            "{forensics}"
+        );
     }
 }
 
@@ -153,7 +173,9 @@ impl Drop for Group {
 /// A memory group with 30 MB, of either version.
 fn small_memory() -> Option<Group> {
     let first = Group::new(Path::new("/sys/fs/cgroup/memory"));
-    if let Some(group) = first.filter(|group| std::fs::write(group.0.join("memory.limit_in_bytes"), "30000000").is_ok()) {
+    if let Some(group) =
+        first.filter(|group| std::fs::write(group.0.join("memory.limit_in_bytes"), "30000000").is_ok())
+    {
         return Some(group);
     }
     let group = Group::new(Path::new("/sys/fs/cgroup"))?;
@@ -173,7 +195,10 @@ fn want_of_memory_is_told_and_only_of_its_victim() {
     let line = eater.dies(&room, |_| ());
     told(&line, "oom-kill", "SIGKILL", "-");
     let forensics = std::fs::read_to_string(value(&line, "forensics")).unwrap();
-    assert!(forensics.contains("--- cgroup\n") && forensics.contains("kills for want of memory since arming"), "{forensics}");
+    assert!(
+        forensics.contains("--- cgroup\n") && forensics.contains("kills for want of memory since arming"),
+        "{forensics}"
+    );
     // The neighbour in the same group is killed by hand just after.
     let mut eater = Victim::perl(&room, "my $x = 'a' x 500_000_000; sleep 9");
     let neighbour = Victim::new(&room, "sleep", &["1000"]);
@@ -189,7 +214,10 @@ fn want_of_memory_is_told_and_only_of_its_victim() {
 #[test]
 fn a_group_that_is_killed_is_told_where_the_trace_tells() {
     let room = Room::new();
-    let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new).into_iter().find(|path| path.join("cgroup.controllers").exists());
+    let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.join("cgroup.controllers").exists());
     let Some(group) = root.and_then(Group::new).filter(|group| group.0.join("cgroup.kill").exists()) else {
         eprintln!("SKIPPED: no group of version 2 can be made here");
         return;
@@ -248,7 +276,15 @@ fn the_status_is_known_without_privileges() {
                   ../baa-canary watch -q --pid $pid --identity x --log-dir log & c=$!; until ../baa-canary status --log-dir log > /dev/null; do sleep 0.01; done; \
                   eval \"$end\"; wait $pid 2> /dev/null; wait $c; grep -o 'cause=[a-z-]*\\| sig=[A-Z-]*\\| exit=[0-9-]*\\| sender=[a-z]*' log/exits.log | tr -d '\\n'; echo; done";
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "/bin/sh", "-c", script]);
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--bounding-set=-all",
+        "/bin/sh",
+        "-c",
+        script,
+    ]);
     command.current_dir(room.dir.path()).env("HOME", room.path("mine"));
     let done = crate::support::finish(&mut command);
     assert_eq!(
@@ -268,7 +304,8 @@ fn a_process_that_ran_before_the_machine_was_booted_died_by_that() {
     watch.wait().unwrap();
     let file = std::fs::read_dir(room.path("log/canary")).unwrap().next().unwrap().unwrap().path();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    let text = std::fs::read_to_string(&file).unwrap().replace(boot.trim(), "11111111-1111-1111-1111-111111111111");
+    let text =
+        std::fs::read_to_string(&file).unwrap().replace(boot.trim(), "11111111-1111-1111-1111-111111111111");
     std::fs::write(&file, text).unwrap();
     canary(&room, ["arm", "--pid", &Pid::own().to_string()]).expect(0, "spawned\n", "");
     told(&one_record(&room), "reboot", "unknown", "unknown");

@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
-/// A scheduler that would find another one at work, with a child that has left its session, and neither hears TERM.
+/// A scheduler that would find another one at work, with a child that has left its session, and neither hears
+/// TERM.
 const STUBBORN: &str = "trap '' TERM; mkdir busy || echo overlap >> trouble; echo $BAA_LEASE_HOLDER $BAA_LEASE_TERM >> ran; \
     setsid /bin/sh -c 'trap \"\" TERM; while :; do sleep 0.01; done' & echo $$ > pid.tmp; mv pid.tmp pid.$BAA_LEASE_HOLDER; while :; do sleep 0.01; done";
 
@@ -22,16 +23,32 @@ impl Conductor {
         let port = port();
         let api = format!("http://127.0.0.1:{port}/");
         let mut command = room.command("baa-lease");
-        command.args(["start", "--node-id", name, "--local-api", &api, "--lease-ttl-sec", "2", "--lease-renew-interval-ms", "200"]).args(options);
+        command
+            .args([
+                "start",
+                "--node-id",
+                name,
+                "--local-api",
+                &api,
+                "--lease-ttl-sec",
+                "2",
+                "--lease-renew-interval-ms",
+                "200",
+            ])
+            .args(options);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let conductor = Conductor { child, port };
-        until("it has started", || conductor.runtime().is_some_and(|runtime| runtime["runtime"]["started"] == true));
+        until("it has started", || {
+            conductor.runtime().is_some_and(|runtime| runtime["runtime"]["started"] == true)
+        });
         conductor
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port).as_bytes()).ok()?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port).as_bytes())
+            .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
@@ -82,17 +99,38 @@ fn variables_give_way_to_options() {
     };
     let done = config(&["--role", "standby"]);
     let said = done.json();
-    assert_eq!((&said["role"], &said["nodeId"], &said["controlApiBase"]), (&json!("standby"), &json!("mini-main"), &json!("https://control.example.test")));
-    assert_eq!((&said["localApiBase"], &said["paths"]["runsDir"], &said["version"]), (&json!("http://127.0.0.1:4317/"), &json!("/tmp/runs"), &Value::Null));
+    assert_eq!(
+        (&said["role"], &said["nodeId"], &said["controlApiBase"]),
+        (&json!("standby"), &json!("mini-main"), &json!("https://control.example.test"))
+    );
+    assert_eq!(
+        (&said["localApiBase"], &said["paths"]["runsDir"], &said["version"]),
+        (&json!("http://127.0.0.1:4317/"), &json!("/tmp/runs"), &Value::Null)
+    );
     assert_eq!(
         (&said["priority"], &said["preferred"], &said["leaseTtlSec"], &said["renewFailureThreshold"]),
         (&json!(50), &json!(false), &json!(30), &json!(2))
     );
     assert_eq!((&said["heartbeatIntervalMs"], &said["leaseRenewIntervalMs"]), (&json!(5000), &json!(5000)));
-    assert!(done.stderr.contains("warning: BAA_SHARED_TOKEN is still set to replace-me") && !done.stdout.contains("replace-me"), "{done:?}");
-    let done = config(&["--preferred", "--priority", "7", "--lease-renew-interval-ms", "30000", "--shared-token", "hunter2"]);
+    assert!(
+        done.stderr.contains("warning: BAA_SHARED_TOKEN is still set to replace-me")
+            && !done.stdout.contains("replace-me"),
+        "{done:?}"
+    );
+    let done = config(&[
+        "--preferred",
+        "--priority",
+        "7",
+        "--lease-renew-interval-ms",
+        "30000",
+        "--shared-token",
+        "hunter2",
+    ]);
     assert_eq!((&done.json()["priority"], &done.json()["preferred"]), (&json!(7), &json!(true)));
-    assert!(done.stderr.contains("renew interval is >= lease TTL") && !done.stdout.contains("hunter2"), "{done:?}");
+    assert!(
+        done.stderr.contains("renew interval is >= lease TTL") && !done.stdout.contains("hunter2"),
+        "{done:?}"
+    );
     assert_eq!(config(&["--no-preferred"]).json()["preferred"], false);
     for (arguments, why) in [
         (["--role", "boss"], "Conductor role must be either \"primary\" or \"standby\"."),
@@ -100,14 +138,21 @@ fn variables_give_way_to_options() {
         (["--priority", "high"], "Conductor priority must be an integer."),
         (["--lease-ttl-sec", "0"], "Conductor lease ttl must be >= 1."),
         (["--heartbeat-interval-ms", "0"], "Conductor heartbeat interval must be >= 1."),
-        (["--lease-renew-interval-ms", "99999999999999999999"], "Conductor lease renew interval is outside the supported integer range"),
+        (
+            ["--lease-renew-interval-ms", "99999999999999999999"],
+            "Conductor lease renew interval is outside the supported integer range",
+        ),
         (["--renew-failure-threshold", "0"], "Conductor renew failure threshold must be >= 1."),
         (["--preferred=perhaps", "-q"], "Conductor preferred flag must be a boolean flag."),
     ] {
         config(&arguments).failed_with(2, why);
     }
     let text = room.run("baa-lease", ["config"]);
-    assert!(text.stdout.starts_with("identity: localhost-main@localhost(primary)\n") && text.stdout.contains("\nshared_token_configured: false\n"), "{text:?}");
+    assert!(
+        text.stdout.starts_with("identity: localhost-main@localhost(primary)\n")
+            && text.stdout.contains("\nshared_token_configured: false\n"),
+        "{text:?}"
+    );
     assert!(room.run("baa-lease", ["checklist"]).stdout.starts_with("1. register-controller: "));
     assert_eq!(room.run("baa-lease", ["checklist", "--json"]).json()[5]["key"], "start-scheduler");
 }
@@ -118,14 +163,41 @@ fn once_is_a_heartbeat_a_claim_and_a_snapshot() {
     // Without a verb, as the seed takes it.
     let done = room.run("baa-lease", ["--node-id", "mini-main", "--run-once"]);
     let said = done.json();
-    assert_eq!((done.status, &said["daemon"]["leaseState"], &said["daemon"]["currentTerm"]), (0, &json!("leader"), &json!(1)));
-    assert_eq!((&said["identity"], &said["loops"]["lease"]), (&json!("mini-main@localhost(primary)"), &json!(false)));
+    assert_eq!(
+        (done.status, &said["daemon"]["leaseState"], &said["daemon"]["currentTerm"]),
+        (0, &json!("leader"), &json!(1))
+    );
+    assert_eq!(
+        (&said["identity"], &said["loops"]["lease"]),
+        (&json!("mini-main@localhost(primary)"), &json!(false))
+    );
     assert!(done.stderr.contains("BAA_CONDUCTOR_LOCAL_API is not configured"), "{done:?}");
-    let done = room.run("baa-lease", ["start", "--node-id", "mini-main", "--control-api-base", "http://127.0.0.1:9", "--run-once", "--json"]);
+    let done = room.run(
+        "baa-lease",
+        [
+            "start",
+            "--node-id",
+            "mini-main",
+            "--control-api-base",
+            "http://127.0.0.1:9",
+            "--run-once",
+            "--json",
+        ],
+    );
     let said = done.json();
-    assert_eq!((done.status, &said["daemon"]["leaseState"], &said["daemon"]["schedulerEnabled"]), (0, &json!("degraded"), &json!(false)));
-    assert!(said["daemon"]["lastError"].as_str().unwrap().starts_with("Control API /v1/leader/acquire: "), "{said}");
-    room.run("baa-lease", ["start", "--run-once", "-n"]).expect(0, "", "baa-lease: would start localhost-main@localhost(primary) for global\n");
+    assert_eq!(
+        (done.status, &said["daemon"]["leaseState"], &said["daemon"]["schedulerEnabled"]),
+        (0, &json!("degraded"), &json!(false))
+    );
+    assert!(
+        said["daemon"]["lastError"].as_str().unwrap().starts_with("Control API /v1/leader/acquire: "),
+        "{said}"
+    );
+    room.run("baa-lease", ["start", "--run-once", "-n"]).expect(
+        0,
+        "",
+        "baa-lease: would start localhost-main@localhost(primary) for global\n",
+    );
     room.run("baa-lease", ["acquire", "-n", "--lease", "x"]).expect(0, "", "baa-lease: would acquire x\n");
     assert!(room.run("baa-lease", ["status", "--lease", "x"]).stdout.contains("last term 0"));
 }
@@ -136,13 +208,27 @@ fn takes_over(room: &Room, store: &[&str]) {
         Conductor::start(
             room,
             name,
-            &[store, &["--role", role, "--scheduler", STUBBORN, "--on-leader", "echo $BAA_LEASE_HOLDER $BAA_LEASE_STATE >> told"]].concat(),
+            &[
+                store,
+                &[
+                    "--role",
+                    role,
+                    "--scheduler",
+                    STUBBORN,
+                    "--on-leader",
+                    "echo $BAA_LEASE_HOLDER $BAA_LEASE_STATE >> told",
+                ],
+            ]
+            .concat(),
         )
     };
     let mut a = run("a", "primary");
     let b = run("b", "standby");
     assert_eq!((a.role().as_str(), b.role().as_str()), ("leader", "standby"));
-    assert_eq!((a.get("/healthz").unwrap(), a.get("/readyz").unwrap().0, b.get("/readyz").unwrap().0), ((200, "ok\n".to_owned()), 200, 200));
+    assert_eq!(
+        (a.get("/healthz").unwrap(), a.get("/readyz").unwrap().0, b.get("/readyz").unwrap().0),
+        ((200, "ok\n".to_owned()), 200, 200)
+    );
     let old = scheduler(room, "a");
     a.kill();
     b.becomes("leader");
@@ -151,7 +237,9 @@ fn takes_over(room: &Room, store: &[&str]) {
     scheduler(room, "b");
     assert!(!room.path("trouble").exists());
     assert_eq!(std::fs::read_to_string(room.path("ran")).unwrap(), "a 1\nb 2\n");
-    until("hooks were told", || std::fs::read_to_string(room.path("told")).is_ok_and(|told| told == "a leader\nb leader\n"));
+    until("hooks were told", || {
+        std::fs::read_to_string(room.path("told")).is_ok_and(|told| told == "a leader\nb leader\n")
+    });
     // Told to stop, it ends what it has begun before it gives the lease up.
     let last = scheduler(room, "b");
     signal(b.child.id(), Signal::SIGTERM);
@@ -173,12 +261,18 @@ fn a_standby_takes_over_on_the_control_api() {
     let control = Control::new(&room);
     takes_over(&room, &["--store", &control.base()]);
     let all: Value = serde_json::from_str(&control.get("/v1/controllers", "").2).unwrap();
-    let names: Vec<&str> = all["data"]["controllers"].as_array().unwrap().iter().map(|one| one["controller_id"].as_str().unwrap()).collect();
+    let names: Vec<&str> = all["data"]["controllers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["controller_id"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(all["data"]["controllers"][1]["status"], "standby");
 }
 
-/// One of a name runs on a machine; the next goes on under its lease at once, for the lock says that nothing of the one before lives.
+/// One of a name runs on a machine; the next goes on under its lease at once, for the lock says that nothing
+/// of the one before lives.
 #[test]
 fn one_of_a_name_and_the_next_goes_on() {
     let room = Room::new();
@@ -191,7 +285,9 @@ fn one_of_a_name_and_the_next_goes_on() {
     until("the next one starts", || {
         let done = room.run("baa-lease", ["start", "--node-id", "a", "--run-once", "--lease-ttl-sec", "60"]);
         assert!(done.status == 75 || !alive(old), "{done:?}");
-        done.status == 0 && done.json()["daemon"]["leaseState"] == "leader" && done.json()["daemon"]["currentTerm"] == 1
+        done.status == 0
+            && done.json()["daemon"]["leaseState"] == "leader"
+            && done.json()["daemon"]["currentTerm"] == 1
     });
 }
 
@@ -200,20 +296,35 @@ fn without_its_store_it_is_degraded_and_comes_back() {
     let room = Room::new();
     let mut control = Control::new(&room);
     let address = control.address.clone();
-    let hooks = ["--on-degraded", "echo degraded >> told", "--on-leader", "echo leader >> told", "--scheduler", "echo $BAA_LEASE_TERM >> ran; exec sleep 1000"];
+    let hooks = [
+        "--on-degraded",
+        "echo degraded >> told",
+        "--on-leader",
+        "echo leader >> told",
+        "--scheduler",
+        "echo $BAA_LEASE_TERM >> ran; exec sleep 1000",
+    ];
     let base = control.base();
-    let options = [&["--store", &base, "--lease-ttl-sec", "30", "--lease-renew-interval-ms", "100"], &hooks[..]].concat();
+    let options =
+        [&["--store", &base, "--lease-ttl-sec", "30", "--lease-renew-interval-ms", "100"], &hooks[..]]
+            .concat();
     let conductor = Conductor::start(&room, "a", &options);
     until("the scheduler runs", || room.path("ran").exists());
     control.kill();
     conductor.becomes("degraded");
     assert_eq!(conductor.get("/readyz").unwrap().0, 503);
     let runtime = conductor.runtime().unwrap();
-    assert!(runtime["daemon"]["consecutiveRenewFailures"].as_u64().unwrap() >= 2 && runtime["daemon"]["schedulerEnabled"] == false, "{runtime}");
+    assert!(
+        runtime["daemon"]["consecutiveRenewFailures"].as_u64().unwrap() >= 2
+            && runtime["daemon"]["schedulerEnabled"] == false,
+        "{runtime}"
+    );
     let _control = Control::start(&room, &address, &[]);
     conductor.becomes("leader");
     until("the scheduler runs again", || std::fs::read_to_string(room.path("ran")).unwrap() == "1\n1\n");
-    until("hooks were told", || std::fs::read_to_string(room.path("told")).is_ok_and(|told| told == "leader\ndegraded\nleader\n"));
+    until("hooks were told", || {
+        std::fs::read_to_string(room.path("told")).is_ok_and(|told| told == "leader\ndegraded\nleader\n")
+    });
     signal(conductor.child.id(), Signal::SIGINT);
     assert_eq!(collect(conductor.child).status, 0);
 }
@@ -241,7 +352,9 @@ fn a_stopped_leader_leads_no_more_when_it_goes_on() {
     )
     .expect(0, "", "");
     assert!(!alive(old));
-    until("it has seen that", || a.runtime().is_some_and(|runtime| runtime["daemon"]["currentTerm"].as_u64() >= Some(2)));
+    until("it has seen that", || {
+        a.runtime().is_some_and(|runtime| runtime["daemon"]["currentTerm"].as_u64() >= Some(2))
+    });
     signal(a.child.id(), Signal::SIGTERM);
     assert_eq!(collect(a.child).status, 0);
 }
@@ -249,11 +362,20 @@ fn a_stopped_leader_leads_no_more_when_it_goes_on() {
 #[test]
 fn a_scheduler_that_ends_runs_again_and_a_hook_that_fails_is_told() {
     let room = Room::new();
-    let a = Conductor::start(&room, "a", &["--scheduler", "echo x >> ran; exit 3", "--on-leader", "echo no luck >&2; exit 7"]);
-    until("it ran twice", || std::fs::read_to_string(room.path("ran")).is_ok_and(|ran| ran.lines().count() >= 2));
+    let a = Conductor::start(
+        &room,
+        "a",
+        &["--scheduler", "echo x >> ran; exit 3", "--on-leader", "echo no luck >&2; exit 7"],
+    );
+    until("it ran twice", || {
+        std::fs::read_to_string(room.path("ran")).is_ok_and(|ran| ran.lines().count() >= 2)
+    });
     signal(a.child.id(), Signal::SIGTERM);
     let done = collect(a.child);
-    assert!(done.stderr.contains("the scheduler has ended by itself: exited with 3; it runs again in 1s"), "{done:?}");
+    assert!(
+        done.stderr.contains("the scheduler has ended by itself: exited with 3; it runs again in 1s"),
+        "{done:?}"
+    );
     assert!(done.stderr.contains("the hook for leader failed: exited with 7 no luck"), "{done:?}");
 }
 

@@ -8,7 +8,13 @@ use baa::words::exit::Status;
 use std::time::{Duration, Instant};
 
 fn claim(lease: &str, holder: &str) -> Claim {
-    Claim { lease: lease.to_owned(), holder: holder.to_owned(), host: format!("host-of-{holder}"), ttl: Duration::from_secs(60), ..Claim::default() }
+    Claim {
+        lease: lease.to_owned(),
+        holder: holder.to_owned(),
+        host: format!("host-of-{holder}"),
+        ttl: Duration::from_secs(60),
+        ..Claim::default()
+    }
 }
 
 /// The term, and whether it was the claimant's before.
@@ -44,7 +50,10 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     assert_eq!(held(store.renew(&a, 2).unwrap()), (by("a"), 1));
     let record = store.read("hands").unwrap().unwrap();
     let left = record.left(&Moment::now().unwrap());
-    assert_eq!((record.leader(&Moment::now().unwrap()), record.host.as_str(), record.term), (Some("a"), "host-of-a", 1));
+    assert_eq!(
+        (record.leader(&Moment::now().unwrap()), record.host.as_str(), record.term),
+        (Some("a"), "host-of-a", 1)
+    );
     assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
 
     // Given up by the one who has it, once; the term stays, and the next one is higher.
@@ -64,9 +73,14 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     // It runs out by itself, for the one who had it too.
     let short = |holder: &str| Claim { ttl: Duration::from_secs(1), ..claim("short", holder) };
     assert_eq!(ours(store.acquire(&short("a")).unwrap()), (1, false));
-    until("it has run out", || matches!(store.acquire(&short("b")).unwrap(), Answer::Ours { record, renewed: false } if record.term == 2));
+    until(
+        "it has run out",
+        || matches!(store.acquire(&short("b")).unwrap(), Answer::Ours { record, renewed: false } if record.term == 2),
+    );
     assert!(!store.release(&short("a"), 1).unwrap());
-    until("it has run out again", || store.read("short").unwrap().unwrap().leader(&Moment::now().unwrap()).is_none());
+    until("it has run out again", || {
+        store.read("short").unwrap().unwrap().leader(&Moment::now().unwrap()).is_none()
+    });
     assert!(!matches!(store.renew(&short("b"), 2), Ok(Answer::Ours { .. })));
     assert_eq!(ours(store.acquire(&short("b")).unwrap()), (3, false));
 
@@ -87,7 +101,13 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     ours(store.renew(&Claim { ttl: Duration::from_secs(600), ..said }, 1).unwrap());
     assert!(store.read("said").unwrap().unwrap().left(&Moment::now().unwrap()) > Duration::from_secs(100));
 
-    let beat = Controller { id: "a".to_owned(), host: "h".to_owned(), role: "primary".to_owned(), status: "leader".to_owned(), ..Controller::default() };
+    let beat = Controller {
+        id: "a".to_owned(),
+        host: "h".to_owned(),
+        role: "primary".to_owned(),
+        status: "leader".to_owned(),
+        ..Controller::default()
+    };
     store.heartbeat(&beat).unwrap();
     contended(open);
 }
@@ -98,7 +118,8 @@ fn contended(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
         let all: Vec<_> = (0..6)
             .map(|who| {
                 scope.spawn(move || {
-                    let (store, claim, mut terms) = (open(), claim("contended", &format!("c{who}")), Vec::new());
+                    let (store, claim, mut terms) =
+                        (open(), claim("contended", &format!("c{who}")), Vec::new());
                     let end = Instant::now() + PATIENCE;
                     while terms.len() < 5 {
                         match store.acquire(&claim) {
@@ -156,11 +177,13 @@ fn two_control_apis_on_etcd() {
     suite(&|| opened(&controls[turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 2].base()));
 }
 
-/// TLS under a certificate that only we trust, and a user with a password, whose token expires while we use it.
+/// TLS under a certificate that only we trust, and a user with a password, whose token expires while we use
+/// it.
 #[test]
 fn etcd_with_tls_and_a_user() {
     let room = Room::new();
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let made =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let certificate = room.write("cert.pem", &made.cert.pem());
     let key = room.write("key.pem", &made.signing_key.serialize_pem());
     let etcd = Etcd::new(&room, 1, Some((certificate, key)));
@@ -178,6 +201,8 @@ fn etcd_with_tls_and_a_user() {
     room.run("baa-lease", place).failed_with(2, "a user of etcd needs a password");
     room.write("password", "secret\n");
     room.run("baa-lease", place.into_iter().chain(["--etcd-password-file", "password"])).expect(0, "1\n", "");
-    room.run("baa-lease", ["acquire", "--store", &etcd.url(), "--ca-file", "cert.pem"]).failed_with(77, "user name is empty");
-    room.run("baa-lease", ["acquire", "--store", &url, "--etcd-password-file", "password"]).failed_with(69, "tls");
+    room.run("baa-lease", ["acquire", "--store", &etcd.url(), "--ca-file", "cert.pem"])
+        .failed_with(77, "user name is empty");
+    room.run("baa-lease", ["acquire", "--store", &url, "--etcd-password-file", "password"])
+        .failed_with(69, "tls");
 }

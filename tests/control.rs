@@ -9,7 +9,8 @@ use std::net::TcpStream;
 use std::process::Stdio;
 
 fn body(holder: &str) -> String {
-    json!({ "controller_id": holder, "host": "mini", "ttl_sec": 30, "preferred": true, "now": 100 }).to_string()
+    json!({ "controller_id": holder, "host": "mini", "ttl_sec": 30, "preferred": true, "now": 100 })
+        .to_string()
 }
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -23,16 +24,31 @@ fn the_seeds_words_are_spoken() {
     let (status, said) = control.post("/v1/leader/acquire", &body("mini-main"));
     assert_eq!((status, keys(&said)), (200, vec!["ok", "request_id", "data"]), "{said}");
     let data = &said["data"];
-    assert_eq!((&data["holder_id"], &data["holder_host"], &data["term"]), (&json!("mini-main"), &json!("mini"), &json!(1)));
+    assert_eq!(
+        (&data["holder_id"], &data["holder_host"], &data["term"]),
+        (&json!("mini-main"), &json!("mini"), &json!(1))
+    );
     assert_eq!((&data["is_leader"], &data["operation"]), (&json!(true), &json!("acquire")));
-    assert_eq!((&data["lease"]["lease_name"], &data["lease"]["preferred_holder_id"]), (&json!("global"), &json!("mini-main")));
+    assert_eq!(
+        (&data["lease"]["lease_name"], &data["lease"]["preferred_holder_id"]),
+        (&json!("global"), &json!("mini-main"))
+    );
     // The client's `now` of 1970 is not looked at.
-    assert!(data["lease_expires_at"].as_u64().unwrap() > 1_700_000_000 && data["renewed_at"].as_u64().unwrap() > 1_700_000_000);
-    let (_, said) = control.post("/v1/leader/acquire", r#"{"controllerId":"mini-main","host":"mini","ttlSec":30,"now":99999999999}"#);
+    assert!(
+        data["lease_expires_at"].as_u64().unwrap() > 1_700_000_000
+            && data["renewed_at"].as_u64().unwrap() > 1_700_000_000
+    );
+    let (_, said) = control.post(
+        "/v1/leader/acquire",
+        r#"{"controllerId":"mini-main","host":"mini","ttlSec":30,"now":99999999999}"#,
+    );
     assert_eq!((&said["data"]["operation"], &said["data"]["term"]), (&json!("renew"), &json!(1)));
     assert!(said["data"]["left_ms"].as_u64().unwrap() <= 30_000);
     let (status, said) = control.post("/v1/leader/acquire", &body("other"));
-    assert_eq!((status, &said["data"]["is_leader"], &said["data"]["holder_id"]), (200, &json!(false), &json!("mini-main")));
+    assert_eq!(
+        (status, &said["data"]["is_leader"], &said["data"]["holder_id"]),
+        (200, &json!(false), &json!("mini-main"))
+    );
     let beat = r#"{"controller_id":"mini-main","host":"mini","role":"primary","priority":100,"status":"leader","version":"1","heartbeat_at":5,"started_at":4}"#;
     assert_eq!(control.post("/v1/controllers/heartbeat", beat).0, 200);
     let all: Value = serde_json::from_str(&control.get("/v1/controllers", "").2).unwrap();
@@ -53,7 +69,11 @@ fn the_seeds_words_are_spoken() {
     assert!(!head.contains("a b"), "{head}");
     assert_eq!((control.get("/healthz", "").2.as_str(), control.get("/readyz", "").0), ("ok\n", 200));
     let metrics = control.get("/metrics", "").2;
-    for line in ["baa_lease_term{lease=\"global\"} 1", "baa_lease_held{lease=\"global\"} 0", "baa_control_controllers 1"] {
+    for line in [
+        "baa_lease_term{lease=\"global\"} 1",
+        "baa_lease_held{lease=\"global\"} 0",
+        "baa_control_controllers 1",
+    ] {
         assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
     }
     for line in metrics.lines().filter(|line| !line.starts_with('#')) {
@@ -68,7 +88,10 @@ fn a_token_opens_and_is_shown_nowhere() {
     room.write("tokens", "secret-token\n");
     let control = Control::start(&room, "127.0.0.1:0", &["--token-file", "tokens"]);
     let with = |token: &str| control.get("/v1/leader", &format!("Authorization: Bearer {token}\r\n")).0;
-    assert_eq!((with("secret-token"), with("secret-toke"), with(""), control.get("/v1/leader", "").0), (200, 401, 401, 401));
+    assert_eq!(
+        (with("secret-token"), with("secret-toke"), with(""), control.get("/v1/leader", "").0),
+        (200, 401, 401, 401)
+    );
     for open in ["/healthz", "/readyz"] {
         assert_eq!(control.get(open, "").0, 200);
     }
@@ -83,7 +106,8 @@ fn a_token_opens_and_is_shown_nowhere() {
         finish(command.args(["acquire", "--store", &control.base()]).env("BAA_SHARED_TOKEN", token))
     };
     lease("secret-token").expect(0, "1\n", "");
-    lease("wrong").failed_with(77, "Control API 401 /v1/leader/acquire: unauthorized: a valid token is needed");
+    lease("wrong")
+        .failed_with(77, "Control API 401 /v1/leader/acquire: unauthorized: a valid token is needed");
     room.write("tokens", "new-token\n");
     signal(control.child.id(), Signal::SIGHUP);
     until("the new token is read", || with("new-token") == 200);
@@ -92,7 +116,11 @@ fn a_token_opens_and_is_shown_nowhere() {
     signal(control.child.id(), Signal::SIGHUP);
     until("it says that the old one stays", || control.log().contains("the old tokens stay"));
     assert_eq!(with("new-token"), 200);
-    assert!(!control.log().contains("secret-token") && !control.log().contains("new-token"), "{}", control.log());
+    assert!(
+        !control.log().contains("secret-token") && !control.log().contains("new-token"),
+        "{}",
+        control.log()
+    );
 }
 
 #[test]
@@ -119,7 +147,10 @@ fn bad_requests_are_named_and_harm_nobody() {
     let control = Control::new(&room);
     let refused = |body: &str, status: u16, words: &str| {
         let (found, said) = control.post("/v1/leader/acquire", body);
-        assert!(found == status && said["ok"] == false && said["message"].as_str().unwrap().contains(words), "{body}: {found} {said}");
+        assert!(
+            found == status && said["ok"] == false && said["message"].as_str().unwrap().contains(words),
+            "{body}: {found} {said}"
+        );
     };
     refused("", 400, "not JSON");
     refused("<html>", 400, "not JSON");
@@ -129,24 +160,41 @@ fn bad_requests_are_named_and_harm_nobody() {
     refused(r#"{"controller_id":"a","ttl_sec":0}"#, 400, "ttl_sec must be an integer from 1 to 86400");
     refused(r#"{"controller_id":"a","ttl_sec":-1}"#, 400, "ttl_sec");
     refused(r#"{"controller_id":"a","ttl_sec":1e300}"#, 400, "ttl_sec");
-    refused(&format!(r#"{{"controller_id":"a","metadata_json":"{}"}}"#, "x".repeat(5000)), 400, "metadata_json may have");
+    refused(
+        &format!(r#"{{"controller_id":"a","metadata_json":"{}"}}"#, "x".repeat(5000)),
+        400,
+        "metadata_json may have",
+    );
     refused(&"x".repeat(70_000), 413, "65536");
-    assert_eq!(control.post("/v1/leader/release", r#"{"controller_id":"a"}"#).1["message"], "term is missing");
+    assert_eq!(
+        control.post("/v1/leader/release", r#"{"controller_id":"a"}"#).1["message"],
+        "term is missing"
+    );
     // A page of a browser elsewhere: it may send text, and a name that points here.
     let host = &control.address;
     let form = format!(
         "POST /v1/leader/acquire HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n{{\"controller_id\":\"a\"}}"
     );
     assert_eq!(control.raw(&form).0, 415);
-    assert_eq!(control.raw("GET /v1/leader HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").0, 403);
+    assert_eq!(
+        control.raw("GET /v1/leader HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").0,
+        403
+    );
     assert_eq!(control.raw("GET /v1/leader HTTP/1.1\r\nConnection: close\r\n\r\n").0, 403);
-    assert_eq!(control.raw(&format!("DELETE /v1/leader HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).0, 405);
+    assert_eq!(
+        control.raw(&format!("DELETE /v1/leader HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).0,
+        405
+    );
     assert_eq!(control.get("/v1/leader?lease_name=..%2fx", "").0, 400);
     assert_eq!(control.get("/v1/leader/", "").0, 404);
     assert_eq!(control.raw("nonsense\r\n\r\n").0, 400);
     assert_eq!(control.get("/", &format!("X: {}\r\n", "y".repeat(100_000))).0, 431);
     // Those who break off, or send nothing.
-    for text in ["", "GET", "POST /v1/leader/acquire HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"] {
+    for text in [
+        "",
+        "GET",
+        "POST /v1/leader/acquire HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ] {
         TcpStream::connect(host).unwrap().write_all(text.as_bytes()).unwrap();
     }
     assert_eq!(control.post("/v1/leader/acquire", &body("a")).1["data"]["term"], 1);
@@ -158,7 +206,12 @@ fn who_comes_when_all_places_are_taken_waits() {
     let control = Control::start(&room, "127.0.0.1:0", &["--max-connections", "2"]);
     let silent = [(); 2].map(|()| TcpStream::connect(&control.address).unwrap());
     let mut third = TcpStream::connect(&control.address).unwrap();
-    third.write_all(format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", control.address).as_bytes()).unwrap();
+    third
+        .write_all(
+            format!("GET /healthz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", control.address)
+                .as_bytes(),
+        )
+        .unwrap();
     third.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
     assert!(third.read(&mut [0u8; 1]).is_err());
     drop(silent);
@@ -179,8 +232,13 @@ fn a_claim_waits_for_the_release() {
     assert_eq!(said["data"]["is_leader"], false);
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| control.post("/v1/leader/acquire", &waiting(10_000)));
-        until("it waits", || control.get("/metrics", "").2.lines().any(|line| line == "baa_control_connections 2"));
-        assert_eq!(control.post("/v1/leader/release", r#"{"controller_id":"a","term":1}"#).1["data"]["released"], true);
+        until("it waits", || {
+            control.get("/metrics", "").2.lines().any(|line| line == "baa_control_connections 2")
+        });
+        assert_eq!(
+            control.post("/v1/leader/release", r#"{"controller_id":"a","term":1}"#).1["data"]["released"],
+            true
+        );
         let (_, said) = waits.join().unwrap();
         assert_eq!((&said["data"]["is_leader"], &said["data"]["term"]), (&json!(true), &json!(2)));
     });
@@ -219,7 +277,9 @@ fn it_stops_without_cutting_anybody_off() {
                 .as_bytes(),
         )
         .unwrap();
-    until("it waits", || control.get("/metrics", "").2.lines().any(|line| line == "baa_control_connections 2"));
+    until("it waits", || {
+        control.get("/metrics", "").2.lines().any(|line| line == "baa_control_connections 2")
+    });
     assert_eq!(control.stop().status, 0);
     let mut answer = String::new();
     waits.read_to_string(&mut answer).unwrap();
@@ -245,9 +305,16 @@ fn a_copy_of_a_store_in_use_never_gives_a_term_twice() {
 fn a_log_that_nobody_reads_stops_nothing() {
     let room = Room::new();
     let mut command = room.command("baa-control");
-    let address = format!("127.0.0.1:{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
-    let child =
-        command.args(["--listen", &address]).stdout(Stdio::null()).stderr(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap()).spawn().unwrap();
+    let address = format!(
+        "127.0.0.1:{}",
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    );
+    let child = command
+        .args(["--listen", &address])
+        .stdout(Stdio::null())
+        .stderr(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+        .spawn()
+        .unwrap();
     until("it listens", || TcpStream::connect(&address).is_ok());
     let done: Done = room.run("baa-lease", ["acquire", "-q", "--store", &format!("http://{address}")]);
     done.expect(0, "1\n", "");
@@ -261,7 +328,8 @@ fn a_read_only_store_is_refused() {
     let room = Room::new();
     room.run("baa-lease", ["acquire", "--store", "sqlite:store"]).expect(0, "1\n", "");
     let before = std::fs::read(room.path("store")).unwrap();
-    std::fs::set_permissions(room.path("store"), std::os::unix::fs::PermissionsExt::from_mode(0o444)).unwrap();
+    std::fs::set_permissions(room.path("store"), std::os::unix::fs::PermissionsExt::from_mode(0o444))
+        .unwrap();
     let mut command = room.command("baa-lease");
     let done = if nix::unistd::geteuid().is_root() {
         let mut other = std::process::Command::new("setpriv");
@@ -270,7 +338,8 @@ fn a_read_only_store_is_refused() {
             "--store",
             &format!("sqlite:{}", room.text("store")),
         ]);
-        std::fs::set_permissions(room.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(room.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
         finish(&mut other)
     } else {
         finish(command.args(["acquire", "--store", "sqlite:store"]))

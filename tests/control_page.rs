@@ -56,7 +56,12 @@ fn says(seen: &Value, words: &[&str]) -> bool {
 }
 
 fn take(control: &Control, holder: &str) -> Value {
-    control.post("/v1/leader/acquire", &json!({ "controller_id": holder, "host": "mini", "ttl_sec": 60 }).to_string()).1
+    control
+        .post(
+            "/v1/leader/acquire",
+            &json!({ "controller_id": holder, "host": "mini", "ttl_sec": 60 }).to_string(),
+        )
+        .1
 }
 
 #[test]
@@ -65,12 +70,15 @@ fn it_follows_without_being_loaded_again() {
     let mut control = Control::new(&room);
     let address = control.address.clone();
     let browser = Browser::open(&room, &control.base(), &[]);
-    let seen = browser.shows("nobody leads", |seen| says(seen, &["No lease was ever taken.", "No controller was heard."]));
+    let seen = browser
+        .shows("nobody leads", |seen| says(seen, &["No lease was ever taken.", "No controller was heard."]));
     let load = seen["load"].clone();
     let beat = json!({ "controller_id": "mini-main", "host": "mini", "role": "primary", "priority": 100, "status": "leader", "version": "<b>7</b>" });
     control.post("/v1/controllers/heartbeat", &beat.to_string());
     take(&control, "mini-main");
-    let seen = browser.shows("the leader", |seen| says(seen, &["mini-main", "primary", "100", "taken by mini-main", "<b>7</b>", "59s"]));
+    let seen = browser.shows("the leader", |seen| {
+        says(seen, &["mini-main", "primary", "100", "taken by mini-main", "<b>7</b>", "59s"])
+    });
     assert_eq!(seen["load"], load);
     control.post("/v1/leader/release", r#"{"controller_id":"mini-main","term":1}"#);
     take(&control, "mini-standby");
@@ -81,7 +89,12 @@ fn it_follows_without_being_loaded_again() {
     let control = Control::start(&room, &address, &[]);
     let seen = browser.shows("that it is back", |seen| seen["off"] == false);
     assert_eq!(seen["load"], load);
-    let troubles: Vec<&Value> = seen["troubles"].as_array().unwrap().iter().filter(|text| !text.as_str().unwrap().contains("ERR_CONNECTION_REFUSED")).collect();
+    let troubles: Vec<&Value> = seen["troubles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|text| !text.as_str().unwrap().contains("ERR_CONNECTION_REFUSED"))
+        .collect();
     assert!(troubles.is_empty(), "{troubles:?}");
     drop(browser);
     drop(control);
@@ -101,7 +114,8 @@ fn it_is_whole_without_a_script_and_behind_a_login() {
     command.args(["acquire", "--node-id", "mini-main", "--store", &control.base(), "--token-file", "tokens"]);
     crate::support::finish(&mut command).expect(0, "1\n", "");
     let url = format!("http://x:secret@{}/", control.address);
-    let seen = Browser::open(&room, &url, &["no-script"]).shows("the leader", |seen| says(seen, &["mini-main", "taken by mini-main"]));
+    let seen = Browser::open(&room, &url, &["no-script"])
+        .shows("the leader", |seen| says(seen, &["mini-main", "taken by mini-main"]));
     assert!(seen["troubles"].as_array().unwrap().is_empty(), "{seen}");
     let browser = Browser::open(&room, &url, &[]);
     browser.shows("the leader", |seen| says(seen, &["mini-main"]));

@@ -13,7 +13,13 @@ pub(crate) struct Group<'a> {
 impl<'a> Group<'a> {
     pub(crate) fn run(room: &'a Room, text: &str) -> Group<'a> {
         room.write("g.toml", text);
-        let child = room.command("baa-daemons").args(["run", "-v", "g.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = room
+            .command("baa-daemons")
+            .args(["run", "-v", "g.toml"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut group = Group { room, child: Some(child) };
         until("it runs", || {
             if group.child.as_mut().unwrap().try_wait().unwrap().is_some() {
@@ -33,7 +39,13 @@ impl<'a> Group<'a> {
     }
 
     pub(crate) fn entry(&self, id: &str) -> Value {
-        self.status()["entries"].as_array().unwrap().iter().find(|entry| entry["id"] == id).unwrap_or(&Value::Null).clone()
+        self.status()["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|entry| entry["id"] == id)
+            .unwrap_or(&Value::Null)
+            .clone()
     }
 
     pub(crate) fn becomes(&self, id: &str, status: &str) {
@@ -80,8 +92,13 @@ pub(crate) fn ask(room: &Room, arguments: &[&str]) -> Done {
 pub(crate) fn events(room: &Room, wanted: &[&str]) -> Vec<String> {
     let text = ask(room, &["logs", "--events", "-l", "100000", "g.toml"]).stdout;
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let words = lines.map(|line| (line["ev"].as_str().unwrap().to_owned(), line["id"].as_str().unwrap_or_default().to_owned()));
-    words.filter(|(event, _)| wanted.contains(&event.as_str())).map(|(event, id)| format!("{event} {id}")).collect()
+    let words = lines.map(|line| {
+        (line["ev"].as_str().unwrap().to_owned(), line["id"].as_str().unwrap_or_default().to_owned())
+    });
+    words
+        .filter(|(event, _)| wanted.contains(&event.as_str()))
+        .map(|(event, id)| format!("{event} {id}"))
+        .collect()
 }
 
 /// A daemon that is ready when its file is there, and takes it away when it is told to stop.
@@ -108,7 +125,9 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
         (one(&one("")), 78, "duplicate id 'a'"),
         (one("requires = [\"a\"]"), 78, "a cycle: a requires a"),
         (
-            one(&sleeper("b", "requires = [\"c\"]")) + &sleeper("c", "requires = [\"d\"]") + &sleeper("d", "requires = [\"b\"]"),
+            one(&sleeper("b", "requires = [\"c\"]"))
+                + &sleeper("c", "requires = [\"d\"]")
+                + &sleeper("d", "requires = [\"b\"]"),
             78,
             "a cycle: b requires c requires d requires b",
         ),
@@ -117,7 +136,11 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
         ("[[daemon]]\nid = \"a\"".to_owned(), 78, "entry 'a': it needs a command"),
         ("[[daemon]]\nid = \"a\"\ncommand = []".to_owned(), 78, "it needs a command"),
         ("[[check]]\nid = \"a\"".to_owned(), 78, "a check needs ready.probe"),
-        ("[[check]]\nid = \"a\"\ncommand = [\"true\"]\nready.probe = \"file:x\"".to_owned(), 78, "a check has no command"),
+        (
+            "[[check]]\nid = \"a\"\ncommand = [\"true\"]\nready.probe = \"file:x\"".to_owned(),
+            78,
+            "a check has no command",
+        ),
         (one("ready.probe = \"nonsense\""), 2, "cannot use target 'nonsense'"),
         (one("ready = { probe = \"file:x\", timeout = 0 }"), 78, "ready.timeout must be more than 0"),
         (one("ready = { probe = \"file:x\", failure-threshold = 0 }"), 78, "a threshold must be 1 or more"),
@@ -129,7 +152,10 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
     ] {
         room.write("g.toml", &text);
         let done = ask(&room, &["run", "g.toml"]);
-        assert!(done.status == status && done.stderr.contains(words) && done.stderr.lines().count() == 1, "{text}: {done:?}");
+        assert!(
+            done.status == status && done.stderr.contains(words) && done.stderr.lines().count() == 1,
+            "{text}: {done:?}"
+        );
         assert_eq!(ask(&room, &["check", "g.toml"]).status, status);
     }
     ask(&room, &["run", "none.toml"]).failed_with(66, "cannot read none.toml");
@@ -143,10 +169,25 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
 fn waves_are_shown_for_people_and_for_graphviz() {
     let room = Room::new();
     let check = "[[check]]\nid = \"c\"\nrequires = [\"a\"]\nready.probe = \"file:x\"\n";
-    room.write("g.toml", &(sleeper("web", "requires = [\"b\", \"c\"]") + &sleeper("b", "requires = [\"a\"]") + &sleeper("a", "") + check));
-    ask(&room, &["graph", "g.toml"]).expect(0, "start 1: a\nstart 2: b c\nstart 3: web\nstop 1: web\nstop 2: b c\nstop 3: a\n", "");
+    room.write(
+        "g.toml",
+        &(sleeper("web", "requires = [\"b\", \"c\"]")
+            + &sleeper("b", "requires = [\"a\"]")
+            + &sleeper("a", "")
+            + check),
+    );
+    ask(&room, &["graph", "g.toml"]).expect(
+        0,
+        "start 1: a\nstart 2: b c\nstart 3: web\nstop 1: web\nstop 2: b c\nstop 3: a\n",
+        "",
+    );
     let dot = ask(&room, &["graph", "--dot", "g.toml"]).stdout;
-    assert!(dot.starts_with("digraph group {") && dot.contains("\"web\" -> \"c\";") && dot.contains("\"c\" [shape=diamond];"), "{dot}");
+    assert!(
+        dot.starts_with("digraph group {")
+            && dot.contains("\"web\" -> \"c\";")
+            && dot.contains("\"c\" [shape=diamond];"),
+        "{dot}"
+    );
     assert_eq!(ask(&room, &["graph", "--json", "g.toml"]).json()["start"][1], serde_json::json!(["b", "c"]));
     assert!(ask(&room, &["check", "g.toml"]).stderr.contains("4 entries in 3 waves"));
 }
@@ -155,15 +196,17 @@ fn waves_are_shown_for_people_and_for_graphviz() {
 #[test]
 fn a_death_takes_its_dependents_along_and_they_come_back_in_order() {
     let room = Room::new();
-    let text =
-        daemon("a", "ready.probe = \"file:a.up\"") + &daemon("b", "requires = [\"a\"]\nready.probe = \"file:b.up\"") + &daemon("c", "requires = [\"b\"]");
+    let text = daemon("a", "ready.probe = \"file:a.up\"")
+        + &daemon("b", "requires = [\"a\"]\nready.probe = \"file:b.up\"")
+        + &daemon("c", "requires = [\"b\"]");
     let group = Group::run(&room, &text);
     group.ready();
     let old = ["a", "b", "c"].map(|id| group.process(id));
     signal(u32::try_from(old[0]).unwrap(), Signal::SIGKILL);
     until("all are new", || {
         let status = group.status();
-        let pids: Vec<Option<u64>> = status["entries"].as_array().unwrap().iter().map(|entry| entry["pid"].as_u64()).collect();
+        let pids: Vec<Option<u64>> =
+            status["entries"].as_array().unwrap().iter().map(|entry| entry["pid"].as_u64()).collect();
         pids.iter().zip(old).all(|(pid, old)| pid.is_some_and(|pid| pid != old))
             && status["entries"].as_array().unwrap().iter().all(|entry| entry["status"] == "success")
     });
@@ -184,7 +227,8 @@ fn a_death_takes_its_dependents_along_and_they_come_back_in_order() {
 #[test]
 fn a_signal_to_its_own_group_harms_no_other() {
     let room = Room::new();
-    let text = sleeper("quiet", "") + "[[daemon]]\nid = \"rude\"\nrestart = \"never\"\ncommand = [\"/bin/sh\", \"-c\", \"kill -TERM 0; sleep 1000\"]\n";
+    let text = sleeper("quiet", "")
+        + "[[daemon]]\nid = \"rude\"\nrestart = \"never\"\ncommand = [\"/bin/sh\", \"-c\", \"kill -TERM 0; sleep 1000\"]\n";
     let group = Group::run(&room, &text);
     group.becomes("rude", "failure");
     let pid = group.process("quiet");
@@ -201,10 +245,14 @@ fn the_deaf_are_killed_and_no_wave_is_left_out() {
     let room = Room::new();
     let deaf = "trap '' TERM; setsid /bin/sh -c \\\"trap '' TERM; echo \\\\$\\\\$ > far; while :; do sleep 0.02; done\\\" & while :; do sleep 0.02; done";
     let text = daemon("base", "")
-        + &format!("[[daemon]]\nid = \"deaf\"\nrequires = [\"base\"]\nstop-timeout = \"300ms\"\ncommand = [\"/bin/sh\", \"-c\", \"{deaf}\"]\n");
+        + &format!(
+            "[[daemon]]\nid = \"deaf\"\nrequires = [\"base\"]\nstop-timeout = \"300ms\"\ncommand = [\"/bin/sh\", \"-c\", \"{deaf}\"]\n"
+        );
     let group = Group::run(&room, &text);
     group.ready();
-    until("its child runs", || std::fs::read_to_string(room.path("far")).is_ok_and(|text| text.ends_with('\n')));
+    until("its child runs", || {
+        std::fs::read_to_string(room.path("far")).is_ok_and(|text| text.ends_with('\n'))
+    });
     let far: u64 = std::fs::read_to_string(room.path("far")).unwrap().trim().parse().unwrap();
     let near = group.process("deaf");
     let done = group.stop();
@@ -251,19 +299,31 @@ fn until_success_ends_with_everything_stopped_or_names_the_laggards() {
     assert!(room.path("worked").exists() && !room.path("db.up").exists());
     let crasher = "[[daemon]]\nid = \"crasher\"\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\nready.probe = \"file:never\"\nready.grace = 0\n";
     let stuck = "[[check]]\nid = \"stuck\"\nready.probe = \"exec:echo still warming up >&2; exit 75\"\n";
-    room.write("g.toml", &(crasher.to_owned() + stuck + &sleeper("fine", "") + &sleeper("behind", "requires = [\"crasher\"]")));
+    room.write(
+        "g.toml",
+        &(crasher.to_owned() + stuck + &sleeper("fine", "") + &sleeper("behind", "requires = [\"crasher\"]")),
+    );
     let done = ask(&room, &["until-success", "-q", "--timeout", "1500ms", "g.toml"]);
     assert_eq!(done.status, 124, "{done:?}");
     let words = done.stderr.lines().last().unwrap();
     assert!(words.starts_with("baa-daemons: timed out after 1.5s waiting for "), "{words}");
-    assert!(words.contains("stuck (loading; still warming up)") && words.contains("behind (waiting; for crasher)") && !words.contains("fine"), "{words}");
+    assert!(
+        words.contains("stuck (loading; still warming up)")
+            && words.contains("behind (waiting; for crasher)")
+            && !words.contains("fine"),
+        "{words}"
+    );
     assert!(words.contains("crasher (") && words.contains("failed exits, last: exited with 3)"), "{words}");
 }
 
 #[test]
 fn a_reload_touches_only_what_changed_and_what_needs_it() {
     let room = Room::new();
-    let text = |env: &str| sleeper("a", &format!("env = {{ X = \"{env}\" }}")) + &sleeper("b", "requires = [\"a\"]") + &sleeper("c", "");
+    let text = |env: &str| {
+        sleeper("a", &format!("env = {{ X = \"{env}\" }}"))
+            + &sleeper("b", "requires = [\"a\"]")
+            + &sleeper("c", "")
+    };
     let group = Group::run(&room, &(text("1") + &sleeper("old", "")));
     group.ready();
     let [a, b, c, old] = ["a", "b", "c", "old"].map(|id| group.process(id));
@@ -272,7 +332,11 @@ fn a_reload_touches_only_what_changed_and_what_needs_it() {
     assert_eq!(group.process("a"), a);
     room.write("g.toml", &(text("2") + &sleeper("new", "requires = [\"c\"]")));
     assert_eq!(ask(&room, &["reload", "g.toml"]).status, 0);
-    until("what changed is new", || group.entry("new")["status"] == "success" && group.entry("b")["status"] == "success" && group.entry("b")["pid"] != b);
+    until("what changed is new", || {
+        group.entry("new")["status"] == "success"
+            && group.entry("b")["status"] == "success"
+            && group.entry("b")["pid"] != b
+    });
     assert_ne!(group.process("a"), a);
     assert_eq!(group.process("c"), c);
     until("what is gone is stopped", || !alive(old));
@@ -298,16 +362,25 @@ fn entries_are_stopped_started_and_restarted_by_hand() {
     assert!(!alive(b));
     assert_eq!(group.entry("b")["waits_for"], serde_json::json!(["a"]));
     let table = ask(&room, &["status", "g.toml"]);
-    assert!(table.status == 1 && table.stdout.contains("disabled") && table.stdout.contains("for a"), "{table:?}");
+    assert!(
+        table.status == 1 && table.stdout.contains("disabled") && table.stdout.contains("for a"),
+        "{table:?}"
+    );
     assert_eq!(ask(&room, &["start", "g.toml", "a"]).status, 0);
     group.ready();
     let [a, b] = ["a", "b"].map(|id| group.process(id));
     assert_eq!(ask(&room, &["restart", "g.toml", "a"]).status, 0);
-    until("both are new", || group.entry("a")["pid"] != a && group.entry("b")["pid"] != b && ask(&room, &["status", "g.toml"]).status == 0);
+    until("both are new", || {
+        group.entry("a")["pid"] != a
+            && group.entry("b")["pid"] != b
+            && ask(&room, &["status", "g.toml"]).status == 0
+    });
     ask(&room, &["restart", "g.toml", "x"]).failed_with(3, "there is no entry 'x'");
     ask(&room, &["run", "g.toml"]).failed_with(75, "it runs already");
     let groups = std::fs::read_dir(room.path("run/groups")).unwrap().next().unwrap().unwrap().path();
-    let mode = |path: std::path::PathBuf| std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap()) & 0o777;
+    let mode = |path: std::path::PathBuf| {
+        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(path).unwrap()) & 0o777
+    };
     assert_eq!((mode(groups.join("control")), mode(groups)), (0o600, 0o700));
     assert_eq!(ask(&room, &["stop", "g.toml"]).status, 0);
     ask(&room, &["status", "g.toml"]).failed_with(69, "does not run");
@@ -333,8 +406,13 @@ fn a_killed_group_leaves_nothing_for_the_next_one() {
     group.ready();
     assert!(!alive(far));
     let done = group.stop();
-    assert!(done.status == 0 && done.stderr.contains("the last run was killed and left 1 processes"), "{done:?}");
-    until("the second child is gone too", || std::fs::read_to_string(room.path("far")).is_ok_and(|pid| !alive(pid.trim().parse().unwrap())));
+    assert!(
+        done.status == 0 && done.stderr.contains("the last run was killed and left 1 processes"),
+        "{done:?}"
+    );
+    until("the second child is gone too", || {
+        std::fs::read_to_string(room.path("far")).is_ok_and(|pid| !alive(pid.trim().parse().unwrap()))
+    });
 }
 
 /// Two failures of three are no reason to stop what needs it; three are.
@@ -344,7 +422,9 @@ fn a_probe_may_fail_now_and_then() {
     let ready = "ready = { probe = \"exec:test ! -e bad\", interval = { success = 0.02, failure = 0.02 }, failure-threshold = 3, grace = 0 }";
     let group = Group::run(
         &room,
-        &(sleeper("a", ready) + &sleeper("b", "requires = [\"a\"]") + &sleeper("c", "requires = [\"a\"]\non-dependency-failure = \"ignore\"")),
+        &(sleeper("a", ready)
+            + &sleeper("b", "requires = [\"a\"]")
+            + &sleeper("c", "requires = [\"a\"]\non-dependency-failure = \"ignore\"")),
     );
     group.ready();
     let [b, c] = ["b", "c"].map(|id| group.process(id));
@@ -362,7 +442,9 @@ fn a_probe_may_fail_now_and_then() {
     let group = Group::run(&room, &(sleeper("a", flaky) + &sleeper("b", "requires = [\"a\"]")));
     group.ready();
     let b = group.process("b");
-    until("it was asked often", || std::fs::read_to_string(room.path("n")).is_ok_and(|n| n.trim().parse::<u32>().is_ok_and(|n| n > 12)));
+    until("it was asked often", || {
+        std::fs::read_to_string(room.path("n")).is_ok_and(|n| n.trim().parse::<u32>().is_ok_and(|n| n > 12))
+    });
     assert_eq!(group.process("b"), b);
     assert_eq!(group.stop().status, 0);
 }
@@ -373,7 +455,10 @@ fn a_failing_oneshot_is_seen_and_tried_again() {
     let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; test $(wc -l < tries) -ge 3\"]\nrestart = { step = 0.05 }\n";
     let group = Group::run(&room, &(text.to_owned() + &sleeper("after", "requires = [\"once\"]")));
     group.ready();
-    assert_eq!((group.entry("once")["failed_exits"].clone(), std::fs::read_to_string(room.path("tries")).unwrap()), (2.into(), "x\nx\nx\n".to_owned()));
+    assert_eq!(
+        (group.entry("once")["failed_exits"].clone(), std::fs::read_to_string(room.path("tries")).unwrap()),
+        (2.into(), "x\nx\nx\n".to_owned())
+    );
     assert_eq!(group.stop().status, 0);
     assert_eq!(events(&room, &["start"]), ["start once", "start once", "start once", "start after"]);
 }
@@ -385,7 +470,11 @@ fn restarts_may_have_an_end() {
     let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; exit 3\"]\nrestart = { step = 0.01, max = 2 }\n";
     let group = Group::run(&room, text);
     let tries = || std::fs::read_to_string(room.path("tries")).unwrap_or_default().lines().count();
-    let over = || group.entry("once")["status"] == "failure" && group.entry("once")["next_start_ms"].is_null() && group.entry("once")["pid"].is_null();
+    let over = || {
+        group.entry("once")["status"] == "failure"
+            && group.entry("once")["next_start_ms"].is_null()
+            && group.entry("once")["pid"].is_null()
+    };
     until("it is given up", || tries() == 3 && over());
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(tries(), 3);
@@ -398,11 +487,17 @@ fn restarts_may_have_an_end() {
 #[test]
 fn an_interval_may_be_one_for_all() {
     let room = Room::new();
-    for (number, interval) in ["0.02", "\"20ms\"", "{ default = 0.02, waiting = 1, starting = 0.02, failure = 0.02 }"].into_iter().enumerate() {
+    for (number, interval) in
+        ["0.02", "\"20ms\"", "{ default = 0.02, waiting = 1, starting = 0.02, failure = 0.02 }"]
+            .into_iter()
+            .enumerate()
+    {
         let file = format!("asked{number}");
         let ready = format!("ready = {{ probe = \"exec:echo x >> {file}\", interval = {interval} }}");
         let group = Group::run(&room, &sleeper("a", &ready));
-        until("it is asked often", || std::fs::read_to_string(room.path(&file)).is_ok_and(|text| text.lines().count() > 5));
+        until("it is asked often", || {
+            std::fs::read_to_string(room.path(&file)).is_ok_and(|text| text.lines().count() > 5)
+        });
         assert_eq!(group.stop().status, 0);
     }
 }
@@ -416,7 +511,11 @@ fn an_entry_gets_what_its_table_says() {
         "[[daemon]]\nid = \"a\"\ncwd = \"inside\"\nenv = {{ X = \"y z\" }}\nstop-signal = \"USR1\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:up\"\n"
     );
     let mark = room.path("job");
-    let job = room.plist("org.example.job", &["/bin/sh", "-c", &format!("touch {}; exec sleep 1000", mark.display())], "");
+    let job = room.plist(
+        "org.example.job",
+        &["/bin/sh", "-c", &format!("touch {}; exec sleep 1000", mark.display())],
+        "",
+    );
     let text = entry + &format!("[[daemon]]\nid = \"job\"\njob = \"{}\"\n", job.display());
     let group = Group::run(&room, &text);
     group.ready();
@@ -425,7 +524,10 @@ fn an_entry_gets_what_its_table_says() {
     let said = ask(&room, &["logs", "g.toml", "a"]).stdout;
     let inside = room.path("inside").canonicalize().unwrap();
     // The signal goes to the whole group, a sleep of the shell's among it.
-    assert_eq!(said.replace("User defined signal 1\n", ""), format!("y z a\n{}\ngot usr1\n", inside.display()));
+    assert_eq!(
+        said.replace("User defined signal 1\n", ""),
+        format!("y z a\n{}\ngot usr1\n", inside.display())
+    );
     assert!(ask(&room, &["logs", "g.toml"]).stdout.starts_with("a | y z a\n"));
     ask(&room, &["logs", "g.toml", "x"]).failed_with(3, "there is no entry 'x'");
 }

@@ -1,22 +1,36 @@
-//! baa-daemons among others: reloaded by baa-reload, answered for by strangers, left by its own, killed at any moment, looked at.
+//! baa-daemons among others: reloaded by baa-reload, answered for by strangers, left by its own, killed at
+//! any moment, looked at.
 
 use crate::daemons::{Group, ask, daemon, sleeper};
 use crate::support::tmux::Tmux;
 use crate::support::{Room, alive, example, port, until};
 use serde_json::Value;
 
-/// baa-reload reads the file again and proves that a new process of the entry is ready; what is wrong is refused, and nothing touched.
+/// baa-reload reads the file again and proves that a new process of the entry is ready; what is wrong is
+/// refused, and nothing touched.
 #[test]
 fn an_entry_is_reloaded_and_proven() {
     let room = Room::new();
-    let reload = |arguments: &[&str]| room.run("baa-reload", ["--manager", "baa", "--group", "g.toml", "--label"].into_iter().chain(arguments.iter().copied()));
-    let text = |x: &str| daemon("a", &format!("ready.probe = \"file:a.up\"\nenv = {{ X = \"{x}\" }}")) + &daemon("b", "requires = [\"a\"]");
+    let reload = |arguments: &[&str]| {
+        room.run(
+            "baa-reload",
+            ["--manager", "baa", "--group", "g.toml", "--label"].into_iter().chain(arguments.iter().copied()),
+        )
+    };
+    let text = |x: &str| {
+        daemon("a", &format!("ready.probe = \"file:a.up\"\nenv = {{ X = \"{x}\" }}"))
+            + &daemon("b", "requires = [\"a\"]")
+    };
     let group = Group::run(&room, &text("1"));
     group.ready();
     let [a, b] = ["a", "b"].map(|id| group.process(id));
     let done = reload(&["a", "--json"]);
     let told = done.json()["services"][0].clone();
-    assert_eq!((done.status, &told["outcome"], told["old_pid"].as_u64()), (0, &Value::from("recovered"), Some(a)), "{done:?}");
+    assert_eq!(
+        (done.status, &told["outcome"], told["old_pid"].as_u64()),
+        (0, &Value::from("recovered"), Some(a)),
+        "{done:?}"
+    );
     assert_eq!(told["new_pid"].as_u64(), Some(group.process("a")));
     assert!(!alive(a));
     group.ready();
@@ -32,7 +46,8 @@ fn an_entry_is_reloaded_and_proven() {
     reload(&["a"]).failed_with(65, "nothing was touched");
     room.write("g.toml", &(text("2") + &sleeper("c", "")));
     assert_eq!(group.process("a"), a);
-    let plan = "# a\nbaa-daemons reload g.toml\nbaa-daemons restart g.toml a\n".replace("g.toml", &room.text("g.toml"));
+    let plan = "# a\nbaa-daemons reload g.toml\nbaa-daemons restart g.toml a\n"
+        .replace("g.toml", &room.text("g.toml"));
     reload(&["a", "-n"]).expect(0, &plan, "");
     // One that does not come up is told of.
     room.write("g.toml", &text("3").replace("touch a.up", "sleep 1000"));
@@ -49,10 +64,14 @@ fn a_strangers_answer_is_not_the_entrys() {
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());
     let stranger = room.service(&address, &[]);
-    let entry =
-        |more: &str| sleeper("a", &format!("ready = {{ probe = \"http://{address}/healthz\", grace = 0{more} }}")) + &sleeper("b", "requires = [\"a\"]");
+    let entry = |more: &str| {
+        sleeper("a", &format!("ready = {{ probe = \"http://{address}/healthz\", grace = 0{more} }}"))
+            + &sleeper("b", "requires = [\"a\"]")
+    };
     let group = Group::run(&room, &entry(""));
-    until("it was asked", || group.entry("a")["message"].as_str().is_some_and(|message| message.contains("answered by process")));
+    until("it was asked", || {
+        group.entry("a")["message"].as_str().is_some_and(|message| message.contains("answered by process"))
+    });
     assert!(group.entry("a")["status"] == "failure" && group.entry("b")["status"] == "waiting");
     assert_eq!(group.stop().status, 0);
     let group = Group::run(&room, &entry(", anyone = true"));
@@ -60,20 +79,27 @@ fn a_strangers_answer_is_not_the_entrys() {
     assert_eq!(group.stop().status, 0);
     drop(stranger);
     let service = example("service");
-    let own =
-        format!("[[daemon]]\nid = \"a\"\ncommand = [\"{}\", \"--listen\", \"{address}\"]\nready.probe = \"http://{address}/healthz\"\n", service.display());
+    let own = format!(
+        "[[daemon]]\nid = \"a\"\ncommand = [\"{}\", \"--listen\", \"{address}\"]\nready.probe = \"http://{address}/healthz\"\n",
+        service.display()
+    );
     let group = Group::run(&room, &own);
     group.ready();
     assert_eq!(group.stop().status, 0);
 }
 
-/// What leaves its session and its parent is still the entry's, and ends with this life of it; another entry's stays.
+/// What leaves its session and its parent is still the entry's, and ends with this life of it; another
+/// entry's stays.
 #[test]
 fn what_escapes_an_entry_ends_with_it() {
     let room = Room::new();
     let leave = |id: &str| {
-        let far = format!("setsid /bin/sh -c 'trap \\\\\\\"\\\\\\\" TERM; echo $$ > {id}.tmp; mv {id}.tmp {id}.far; while :; do sleep 0.02; done' &");
-        format!("[[daemon]]\nid = \"{id}\"\nstop-timeout = \"200ms\"\ncommand = [\"/bin/sh\", \"-c\", \"(/bin/sh -c \\\"{far}\\\"); exec sleep 1000\"]\n")
+        let far = format!(
+            "setsid /bin/sh -c 'trap \\\\\\\"\\\\\\\" TERM; echo $$ > {id}.tmp; mv {id}.tmp {id}.far; while :; do sleep 0.02; done' &"
+        );
+        format!(
+            "[[daemon]]\nid = \"{id}\"\nstop-timeout = \"200ms\"\ncommand = [\"/bin/sh\", \"-c\", \"(/bin/sh -c \\\"{far}\\\"); exec sleep 1000\"]\n"
+        )
     };
     // Its words come with its end, in one go.
     let talks = "[[daemon]]\nid = \"c\"\ncommand = [\"/bin/sh\", \"-c\", \"trap 'echo last words; exit 0' TERM; while :; do sleep 0.01; done\"]\n";
@@ -82,7 +108,10 @@ fn what_escapes_an_entry_ends_with_it() {
     let far = |id: &str| {
         let mut pid = 0;
         until("it has left", || {
-            pid = std::fs::read_to_string(room.path(&format!("{id}.far"))).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+            pid = std::fs::read_to_string(room.path(&format!("{id}.far")))
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .unwrap_or(0);
             pid > 0
         });
         pid
@@ -99,12 +128,14 @@ fn what_escapes_an_entry_ends_with_it() {
     assert_eq!(ask(&room, &["reload", "g.toml"]).status, 0);
     until("b is gone", || !alive(b));
     let logs = std::fs::read_dir(room.path("state/baa/groups")).unwrap().next().unwrap().unwrap().path();
-    let words = || std::fs::read_to_string(logs.join("c.log")).unwrap_or_default().replace("Terminated\n", "");
+    let words =
+        || std::fs::read_to_string(logs.join("c.log")).unwrap_or_default().replace("Terminated\n", "");
     until("its last words are kept", || words() == "last words\n");
     assert_eq!(group.stop().status, 1);
 }
 
-/// In a control group of its own, nobody gets away: not by a session, not by an empty environment, not by both.
+/// In a control group of its own, nobody gets away: not by a session, not by an empty environment, not by
+/// both.
 #[test]
 fn nobody_leaves_a_control_group() {
     let room = Room::new();
@@ -113,8 +144,10 @@ fn nobody_leaves_a_control_group() {
         return;
     };
     // Literal text, as TOML has it: no backslash means anything.
-    let words = "(setsid env -i /bin/sh -c 'echo $$ > far.tmp; mv far.tmp far; exec sleep 1000' &); exec sleep 1000";
-    let text = format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"\"\"{words}\"\"\"]\n") + &sleeper("b", "");
+    let words =
+        "(setsid env -i /bin/sh -c 'echo $$ > far.tmp; mv far.tmp far; exec sleep 1000' &); exec sleep 1000";
+    let text = format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"\"\"{words}\"\"\"]\n")
+        + &sleeper("b", "");
     let group = Group::run(&room, &text);
     group.ready();
     until("it has left", || room.path("far").exists());
@@ -143,7 +176,8 @@ fn nobody_leaves_a_control_group() {
     drop(ground);
 }
 
-/// Killed at any moment, a group leaves a lock that is free, events that are whole, and nothing that runs beside the next one.
+/// Killed at any moment, a group leaves a lock that is free, events that are whole, and nothing that runs
+/// beside the next one.
 #[test]
 fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
@@ -151,15 +185,25 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
         let script = format!(
             "echo $$ >> lives; set -C; true > {id}.busy || echo {id} >> trouble; true >| {id}.up; trap 'rm -rf {id}.busy {id}.up; exit 0' TERM; while :; do sleep 0.01; done"
         );
-        format!("[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:{id}.up\"\n{more}\n")
+        format!(
+            "[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:{id}.up\"\n{more}\n"
+        )
     };
     let text = life("a", "") + &life("b", "requires = [\"a\"]") + &life("c", "requires = [\"b\"]");
-    let lives = || -> Vec<u64> { std::fs::read_to_string(room.path("lives")).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect() };
+    let lives = || -> Vec<u64> {
+        std::fs::read_to_string(room.path("lives"))
+            .unwrap_or_default()
+            .lines()
+            .filter_map(|line| line.parse().ok())
+            .collect()
+    };
     for turn in 0..40u64 {
         let mut group = Group::run(&room, &text);
         if turn % 2 == 0 {
             group.ready();
-            let verb: &[&str] = [&["restart", "g.toml", "a"][..], &["stop", "g.toml", "b"], &["reload", "g.toml"]][usize::try_from(turn / 2 % 3).unwrap()];
+            let verb: &[&str] =
+                [&["restart", "g.toml", "a"][..], &["stop", "g.toml", "b"], &["reload", "g.toml"]]
+                    [usize::try_from(turn / 2 % 3).unwrap()];
             ask(&room, verb);
         }
         std::thread::sleep(std::time::Duration::from_millis(turn));
@@ -174,7 +218,9 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
         }
     }
     let events = ask(&room, &["logs", "--events", "-l", "100000", "g.toml"]).stdout;
-    assert!(events.lines().count() > 40 && events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    assert!(
+        events.lines().count() > 40 && events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
+    );
     let group = Group::run(&room, &text);
     group.ready();
     assert_eq!(group.stop().status, 0);
@@ -188,8 +234,16 @@ fn on_a_terminal_a_table_shows_how_it_fares() {
     room.write("g.toml", &(talks.to_owned() + &sleeper("web", "requires = [\"talks\"]")));
     let server = Tmux::start(&room, "looks");
     let bare = room.command("baa-daemons");
-    let env: Vec<String> = bare.get_envs().filter_map(|(key, value)| Some(format!("{}='{}'", key.to_str()?, value?.to_str()?))).collect();
-    let command = format!("cd {}; {} {} run g.toml; echo ended", room.dir.path().display(), env.join(" "), bare.get_program().to_string_lossy());
+    let env: Vec<String> = bare
+        .get_envs()
+        .filter_map(|(key, value)| Some(format!("{}='{}'", key.to_str()?, value?.to_str()?)))
+        .collect();
+    let command = format!(
+        "cd {}; {} {} run g.toml; echo ended",
+        room.dir.path().display(),
+        env.join(" "),
+        bare.get_program().to_string_lossy()
+    );
     server.tmux(&["respawn-pane", "-k", "/bin/sh"]);
     server.tmux(&["send-keys", "-l", &format!("clear; {command}\n")]);
     let screen = || server.tmux(&["capture-pane", "-p"]);
@@ -197,7 +251,10 @@ fn on_a_terminal_a_table_shows_how_it_fares() {
     let seen = screen();
     let lines: Vec<&str> = seen.lines().filter(|line| !line.is_empty()).collect();
     let at = |text: &str| lines.iter().position(|line| line.starts_with(text));
-    assert!(at("talks | hello from it") < at("ID ") && at("ID ").is_some() && at("ID ") < at("web "), "{seen}");
+    assert!(
+        at("talks | hello from it") < at("ID ") && at("ID ").is_some() && at("ID ") < at("web "),
+        "{seen}"
+    );
     // A restart is shown in the same place.
     let shown = lines.iter().filter(|line| line.starts_with("ID ")).count();
     assert_eq!(shown, 1, "{seen}");

@@ -47,10 +47,22 @@ fn every_kind_of_target_answers_in_one_call() {
 fn what_is_not_up_is_124_and_says_why() {
     let (room, port) = (Room::new(), port());
     let cases = [
-        (format!("127.0.0.1:{port}"), format!("cannot connect to 127.0.0.1:{port}: connection refused"), "refused"),
-        (format!("http://127.0.0.1:{port}/"), format!("cannot connect to 127.0.0.1:{port}: connection refused"), "refused"),
+        (
+            format!("127.0.0.1:{port}"),
+            format!("cannot connect to 127.0.0.1:{port}: connection refused"),
+            "refused",
+        ),
+        (
+            format!("http://127.0.0.1:{port}/"),
+            format!("cannot connect to 127.0.0.1:{port}: connection refused"),
+            "refused",
+        ),
         (format!("unix:{}", room.text("none")), "no such file or directory".to_owned(), "missing"),
-        ("file:/nonexistent".to_owned(), "cannot find /nonexistent: no such file or directory".to_owned(), "missing"),
+        (
+            "file:/nonexistent".to_owned(),
+            "cannot find /nonexistent: no such file or directory".to_owned(),
+            "missing",
+        ),
         ("exec:echo why >&2; exit 3".to_owned(), "the command exited with 3: why".to_owned(), "down"),
         ("exec:no-such-command".to_owned(), "the command cannot be run (127)".to_owned(), "other"),
         ("pid:4194304".to_owned(), "no process 4194304".to_owned(), "missing"),
@@ -60,7 +72,11 @@ fn what_is_not_up_is_124_and_says_why() {
         wait(&room, ["--attempts", "2", "--delay", "10ms", target]).failed_with(124, why);
         let json = wait(&room, ["--attempts", "2", "--delay", "10ms", "--json", target]).json();
         assert_eq!(
-            (json["exit"].as_u64(), json["targets"][0]["attempts"].as_u64(), json["targets"][0]["last_error"]["class"].as_str()),
+            (
+                json["exit"].as_u64(),
+                json["targets"][0]["attempts"].as_u64(),
+                json["targets"][0]["last_error"]["class"].as_str()
+            ),
             (Some(124), Some(2), Some(*class)),
             "{json}"
         );
@@ -136,7 +152,10 @@ fn http_is_judged_as_asked() {
     let missing = port();
     let _missing = room.service(&format!("127.0.0.1:{missing}"), &["--status", "404"]);
     let moved = port();
-    let _moved = room.service(&format!("127.0.0.1:{moved}"), &["--status", "302", "--redirect", &format!("http://127.0.0.1:{plain}/x")]);
+    let _moved = room.service(
+        &format!("127.0.0.1:{moved}"),
+        &["--status", "302", "--redirect", &format!("http://127.0.0.1:{plain}/x")],
+    );
     let circle = port();
     let _circle = room.service(&format!("127.0.0.1:{circle}"), &["--status", "302", "--redirect", "/again"]);
     let url = |port: u16| format!("http://127.0.0.1:{port}/");
@@ -169,30 +188,69 @@ fn secrets_reach_the_server_and_nobody_else() {
     let room = Room::new();
     let (one, other) = (port(), port());
     let _other = room.service(&format!("127.0.0.1:{other}"), &["--count", &room.text("other")]);
-    let _one =
-        room.service(&format!("127.0.0.1:{one}"), &["--count", &room.text("one"), "--status", "302", "--redirect", &format!("http://127.0.0.1:{other}/")]);
+    let _one = room.service(
+        &format!("127.0.0.1:{one}"),
+        &[
+            "--count",
+            &room.text("one"),
+            "--status",
+            "302",
+            "--redirect",
+            &format!("http://127.0.0.1:{other}/"),
+        ],
+    );
     room.write("token", "hunter2\n");
     let url = format!("http://127.0.0.1:{one}/");
-    let done = wait(&room, ["--token-file", &room.text("token"), "-H", "X-Key: s3cret", "--status", "404", "--attempts", "1", "--json", "-v", &url]);
+    let done = wait(
+        &room,
+        [
+            "--token-file",
+            &room.text("token"),
+            "-H",
+            "X-Key: s3cret",
+            "--status",
+            "404",
+            "--attempts",
+            "1",
+            "--json",
+            "-v",
+            &url,
+        ],
+    );
     assert_eq!(done.status, 124);
-    assert!(!done.stdout.contains("hunter2") && !done.stderr.contains("hunter2") && !done.stdout.contains("s3cret"), "{done:?}");
+    assert!(
+        !done.stdout.contains("hunter2")
+            && !done.stderr.contains("hunter2")
+            && !done.stdout.contains("s3cret"),
+        "{done:?}"
+    );
     let seen = std::fs::read_to_string(room.path("one")).unwrap();
     assert!(seen.contains("Authorization: Bearer hunter2|") && seen.contains("X-Key: s3cret|"), "{seen}");
     // Another origin, even of the same host, gets neither.
     let seen = std::fs::read_to_string(room.path("other")).unwrap();
     assert!(!seen.contains("hunter2") && !seen.contains("s3cret"), "{seen}");
-    let done = finish(room.command("baa-healthwait").env("TOKEN", "hunter2").args(["--token-env", "TOKEN", "--no-redirect", &url]));
+    let done = finish(room.command("baa-healthwait").env("TOKEN", "hunter2").args([
+        "--token-env",
+        "TOKEN",
+        "--no-redirect",
+        &url,
+    ]));
     done.expect(0, "", "");
     wait(&room, ["--token-env", "NONE", &url]).failed_with(66, "variable 'NONE' is not set");
     wait(&room, ["--token-file", "/nonexistent", &url]).failed_with(66, "no such file");
     wait(&room, [format!("http://me:hunter2@127.0.0.1:{other}/")]).expect(0, "", "");
-    assert!(std::fs::read_to_string(room.path("other")).unwrap().contains("Authorization: Basic bWU6aHVudGVyMg==|"));
+    assert!(
+        std::fs::read_to_string(room.path("other"))
+            .unwrap()
+            .contains("Authorization: Basic bWU6aHVudGVyMg==|")
+    );
 }
 
 #[test]
 fn tls_is_verified() {
     let room = Room::new();
-    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let key =
+        rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     room.write("cert.pem", &key.cert.pem());
     room.write("key.pem", &key.signing_key.serialize_pem());
     let port = port();
@@ -201,7 +259,17 @@ fn tls_is_verified() {
         return;
     }
     let mut server = Command::new("openssl")
-        .args(["s_server", "-quiet", "-www", "-accept", &format!("127.0.0.1:{port}"), "-cert", &room.text("cert.pem"), "-key", &room.text("key.pem")])
+        .args([
+            "s_server",
+            "-quiet",
+            "-www",
+            "-accept",
+            &format!("127.0.0.1:{port}"),
+            "-cert",
+            &room.text("cert.pem"),
+            "-key",
+            &room.text("key.pem"),
+        ])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -212,13 +280,16 @@ fn tls_is_verified() {
     wait(&room, ["--insecure", &url]).expect(0, "", "");
     wait(&room, ["--attempts", "1", &url]).failed_with(124, "tls: invalid peer certificate");
     let other = format!("https://127.0.0.2:{port}/");
-    wait(&room, ["--attempts", "1", "--cacert", "/nonexistent", &other]).failed_with(66, "cannot read certificates");
-    wait(&room, ["--attempts", "1", "--cacert", &room.text("key.pem"), &other]).failed_with(65, "no PEM certificate");
+    wait(&room, ["--attempts", "1", "--cacert", "/nonexistent", &other])
+        .failed_with(66, "cannot read certificates");
+    wait(&room, ["--attempts", "1", "--cacert", &room.text("key.pem"), &other])
+        .failed_with(65, "no PEM certificate");
     server.kill().unwrap();
     server.wait().unwrap();
 }
 
-/// Whatever the other side does, the end comes at the deadline. That the process is over at all is what is tested here; how exactly, the bench shows.
+/// Whatever the other side does, the end comes at the deadline. That the process is over at all is what is
+/// tested here; how exactly, the bench shows.
 #[test]
 fn the_deadline_holds_against_what_stalls() {
     let room = Room::new();
@@ -229,7 +300,8 @@ fn the_deadline_holds_against_what_stalls() {
     let full = TcpListener::bind("127.0.0.1:0").unwrap();
     let hole = full.local_addr().unwrap();
     nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
-    let fillers: Vec<_> = (0..4).map(|_| std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(50))).collect();
+    let fillers: Vec<_> =
+        (0..4).map(|_| std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(50))).collect();
     for arguments in [
         vec![format!("http://127.0.0.1:{mute}/")],
         vec![format!("http://127.0.0.1:{drip}/"), "--body-contains".to_owned(), "never".to_owned()],
@@ -238,7 +310,10 @@ fn the_deadline_holds_against_what_stalls() {
         vec!["exec:trap '' TERM; sleep 1000".to_owned()],
     ] {
         let began = Instant::now();
-        let done = wait(&room, arguments.iter().map(String::as_str).chain(["--timeout", "300ms", "--probe-timeout", "0"]));
+        let done = wait(
+            &room,
+            arguments.iter().map(String::as_str).chain(["--timeout", "300ms", "--probe-timeout", "0"]),
+        );
         assert_eq!(done.status, 124, "{done:?}");
         assert!(began.elapsed() >= Duration::from_millis(300), "too early: {done:?}");
         assert!(done.stderr.contains("no answer in time"), "{done:?}");
@@ -249,17 +324,28 @@ fn the_deadline_holds_against_what_stalls() {
 #[test]
 fn a_dead_resolver_does_not_hold_it_up() {
     let room = Room::new();
-    let able = finish(Command::new("unshare").args(["--net", "--mount", "--pid", "--fork", "ip", "link", "set", "lo", "up"]));
+    let able = finish(
+        Command::new("unshare")
+            .args(["--net", "--mount", "--pid", "--fork", "ip", "link", "set", "lo", "up"]),
+    );
     if able.status != 0 {
-        eprintln!("SKIPPED a_dead_resolver_does_not_hold_it_up: no network namespace can be made here: {able:?}");
+        eprintln!(
+            "SKIPPED a_dead_resolver_does_not_hold_it_up: no network namespace can be made here: {able:?}"
+        );
         return;
     }
     let script = "ip link set lo up; echo nameserver 127.0.0.1 > resolv; mount --bind resolv /etc/resolv.conf
         $SERVICE --ready hole --mute-udp 127.0.0.1:53 > /dev/null & while [ ! -e hole ]; do sleep 0.01; done
         for target in dns:example.org http://example.org/ example.org:80; do $HEALTHWAIT --timeout 500ms $target; echo $?; done";
     let mut unshare = Command::new("unshare");
-    unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script]).current_dir(room.dir.path());
-    let done = finish(unshare.env("SERVICE", crate::support::example("service")).env("HEALTHWAIT", binary("baa-healthwait")));
+    unshare
+        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script])
+        .current_dir(room.dir.path());
+    let done = finish(
+        unshare
+            .env("SERVICE", crate::support::example("service"))
+            .env("HEALTHWAIT", binary("baa-healthwait")),
+    );
     assert_eq!((done.status, done.stdout.as_str()), (0, "124\n124\n124\n"), "{done:?}");
     // On a busy machine the deadline may come before the word of what was going on.
     assert_eq!(done.stderr.matches("no answer in time").count(), 3, "{done:?}");
@@ -279,13 +365,24 @@ fn a_command_that_is_a_probe_dies_with_its_children_at_the_deadline() {
 fn a_target_that_comes_up_is_noticed() {
     let (room, port) = (Room::new(), port());
     let targets = [format!("http://localhost:{port}/"), format!("file:{}", room.text("file"))];
-    let child =
-        room.command("baa-healthwait").args(&targets).args(["--timeout", "50s", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = room
+        .command("baa-healthwait")
+        .args(&targets)
+        .args(["--timeout", "50s", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::thread::sleep(Duration::from_millis(100));
     room.write("file", "");
     let _service = room.service(&format!("[::1]:{port}"), &[]);
     let done = collect(child);
-    let saw: Vec<String> = done.json()["targets"][0]["timeline"].as_array().unwrap().iter().map(|one| one["saw"].as_str().unwrap().to_owned()).collect();
+    let saw: Vec<String> = done.json()["targets"][0]["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["saw"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!((done.status, saw), (0, vec!["refused".to_owned(), "up".to_owned()]), "{done:?}");
 }
 
@@ -302,8 +399,13 @@ fn any_is_content_with_one() {
 fn down_is_an_explicit_refusal() {
     let (room, free, mute) = (Room::new(), port(), port());
     let _mute = room.service(&format!("127.0.0.1:{mute}"), &["--mute"]);
-    wait(&room, ["--invert", &format!("127.0.0.1:{free}"), "file:/none", "pid:4194304", "exec:exit 1"]).expect(0, "", "");
-    wait(&room, ["--invert", "--timeout", "300ms", "--probe-timeout", "100ms", &format!("http://127.0.0.1:{mute}/")]).failed_with(124, "no answer in time");
+    wait(&room, ["--invert", &format!("127.0.0.1:{free}"), "file:/none", "pid:4194304", "exec:exit 1"])
+        .expect(0, "", "");
+    wait(
+        &room,
+        ["--invert", "--timeout", "300ms", "--probe-timeout", "100ms", &format!("http://127.0.0.1:{mute}/")],
+    )
+    .failed_with(124, "no answer in time");
     wait(&room, ["--invert", "--attempts", "1", "file:/"]).failed_with(124, "not down after");
     wait(&room, ["--invert", "--attempts", "1", "exec:no-such-command"]).failed_with(124, "cannot be run");
 }
@@ -312,7 +414,11 @@ fn down_is_an_explicit_refusal() {
 fn the_death_of_a_watched_process_ends_it_at_once() {
     let (room, port) = (Room::new(), port());
     for (how, words) in [("exit 3", "it exited with 3"), ("kill -9 $$", "it was killed by SIGKILL")] {
-        let mut watched = Command::new("/bin/sh").args(["-c", &format!("read x; {how}")]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut watched = Command::new("/bin/sh")
+            .args(["-c", &format!("read x; {how}")])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let pid = watched.id().to_string();
         let child = room
             .command("baa-healthwait")
@@ -328,7 +434,8 @@ fn the_death_of_a_watched_process_ends_it_at_once() {
         assert_eq!(done.status, 69, "{done:?}");
         // The kernel tells the status only since 6.15, and only once the parent has reaped it.
         assert!(
-            done.stderr == format!("baa-healthwait: process {pid} died: {words}\n") || done.stderr == format!("baa-healthwait: process {pid} died\n"),
+            done.stderr == format!("baa-healthwait: process {pid} died: {words}\n")
+                || done.stderr == format!("baa-healthwait: process {pid} died\n"),
             "{done:?}"
         );
         wait(&room, ["--watch-pid", &pid, "file:/"]).failed_with(69, &format!("process {pid} is not alive"));
@@ -346,8 +453,10 @@ fn an_answer_counts_only_from_the_process_that_was_named() {
         wait(&room, ["--served-by", &pid, &target]).expect(0, "", "");
         // We started it: it is a descendant of ours.
         wait(&room, ["--served-by", &own, &target]).expect(0, "", "");
-        wait(&room, ["--attempts", "1", "--served-by", &stranger, &target])
-            .failed_with(124, &format!("answered by process {pid} (service), not process {stranger} or a child of it"));
+        wait(&room, ["--attempts", "1", "--served-by", &stranger, &target]).failed_with(
+            124,
+            &format!("answered by process {pid} (service), not process {stranger} or a child of it"),
+        );
         let json = wait(&room, ["--json", "--served-by", &pid, &target]).json();
         assert_eq!(json["targets"][0]["pid"].to_string(), pid);
     }
@@ -363,7 +472,12 @@ fn an_answer_counts_only_from_a_newer_process() {
     let socket = room.text("socket");
     let port = port();
     let old = room.service(&format!("127.0.0.1:{port}"), &[]);
-    let now = || format!("@{:.3}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64());
+    let now = || {
+        format!(
+            "@{:.3}",
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+        )
+    };
     std::thread::sleep(Duration::from_millis(30));
     let between = now();
     std::thread::sleep(Duration::from_millis(30));
@@ -372,14 +486,18 @@ fn an_answer_counts_only_from_a_newer_process() {
     let target = format!("127.0.0.1:{port}");
     wait(&room, ["--newer-than", &old.pid(), &new]).expect(0, "", "");
     wait(&room, ["--newer-than", &between, &new]).expect(0, "", "");
-    wait(&room, ["--attempts", "1", "--newer-than", &old.pid(), &target]).failed_with(124, "which was started too early");
-    wait(&room, ["--attempts", "1", "--newer-than", &between, &target]).failed_with(124, "which was started too early");
-    wait(&room, ["--attempts", "1", "--newer-than", &between, &format!("pid:{}", old.pid())]).failed_with(124, "which was started too early");
+    wait(&room, ["--attempts", "1", "--newer-than", &old.pid(), &target])
+        .failed_with(124, "which was started too early");
+    wait(&room, ["--attempts", "1", "--newer-than", &between, &target])
+        .failed_with(124, "which was started too early");
+    wait(&room, ["--attempts", "1", "--newer-than", &between, &format!("pid:{}", old.pid())])
+        .failed_with(124, "which was started too early");
     wait(&room, ["--newer-than", "2001-01-01T00:00:00Z", &target]).expect(0, "", "");
     wait(&room, ["--newer-than", "4194304", &target]).failed_with(69, "it is not alive; give a time instead");
 }
 
-/// Old and new listen side by side: nobody can tell from the listeners who answered, but the connection itself can.
+/// Old and new listen side by side: nobody can tell from the listeners who answered, but the connection
+/// itself can.
 #[test]
 fn with_a_shared_port_the_connection_decides() {
     let room = Room::new();
@@ -394,7 +512,8 @@ fn the_old_server_on_one_address_of_localhost_does_not_hide_the_new_one_on_the_o
     let _old = room.service(&format!("127.0.0.1:{port}"), &["--status", "503"]);
     let new = room.service(&format!("[::1]:{port}"), &[]);
     wait(&room, ["--attempts", "1", &format!("http://localhost:{port}/")]).expect(0, "", "");
-    wait(&room, ["--attempts", "1", "--served-by", &new.pid(), &format!("localhost:{port}")]).expect(0, "", "");
+    wait(&room, ["--attempts", "1", "--served-by", &new.pid(), &format!("localhost:{port}")])
+        .expect(0, "", "");
 }
 
 #[test]
@@ -415,7 +534,8 @@ fn the_command_is_execd() {
     // SIGPIPE has its default action again, as in every shell.
     wait(&room, ["file:/", "--", "sh", "-c", "kill -PIPE $$; echo survived"]).expect(1013, "", "");
     wait(&room, ["file:/", "--", "/nonexistent"]).failed_with(127, "cannot run '/nonexistent': no such file");
-    wait(&room, ["file:/", "--", "/etc/passwd"]).failed_with(126, "cannot run '/etc/passwd': permission denied");
+    wait(&room, ["file:/", "--", "/etc/passwd"])
+        .failed_with(126, "cannot run '/etc/passwd': permission denied");
     wait(&room, ["--attempts", "1", "file:/none", "--", "echo", "never"]).failed_with(124, "not up after");
 }
 
@@ -425,11 +545,21 @@ fn signals_end_it_with_128_and_their_number() {
     for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let script = format!("exec:echo $$ > {0}.tmp; mv {0}.tmp {0}; sleep 1000", room.text("probe"));
         let _ = std::fs::remove_file(room.path("probe"));
-        let child = room.command("baa-healthwait").args(["--json", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = room
+            .command("baa-healthwait")
+            .args(["--json", &script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         until("the probe runs", || room.path("probe").exists());
         signal(child.id(), sent);
         let done = collect(child);
-        assert_eq!((done.status, done.json()["result"].as_str()), (128 + sent as i32, Some("signal")), "{done:?}");
+        assert_eq!(
+            (done.status, done.json()["result"].as_str()),
+            (128 + sent as i32, Some("signal")),
+            "{done:?}"
+        );
         let pid: u64 = std::fs::read_to_string(room.path("probe")).unwrap().trim().parse().unwrap();
         assert!(!crate::support::alive(pid));
     }
@@ -439,14 +569,22 @@ fn signals_end_it_with_128_and_their_number() {
 fn a_closed_or_full_stdout_is_an_error_for_an_answer() {
     let room = Room::new();
     let run = |shell: &str| finish(Command::new("/bin/sh").args(["-c", shell]).arg(binary("baa-healthwait")));
-    run("exec \"$0\" --json file:/ > /dev/full").failed_with(74, "cannot write the answer: no space left on device");
+    run("exec \"$0\" --json file:/ > /dev/full")
+        .failed_with(74, "cannot write the answer: no space left on device");
     run("exec \"$0\" --json file:/ >&-").failed_with(74, "cannot write the answer: stdout is closed");
     run("exec \"$0\" file:/ >&-").expect(0, "", "");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let piped = room.command("baa-healthwait").args(["--json", "file:/"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let piped = room
+        .command("baa-healthwait")
+        .args(["--json", "file:/"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     collect(piped).failed_with(74, "cannot write the answer: broken pipe");
-    let help = finish(Command::new("/bin/sh").args(["-c", "\"$0\" --help | true"]).arg(binary("baa-healthwait")));
+    let help =
+        finish(Command::new("/bin/sh").args(["-c", "\"$0\" --help | true"]).arg(binary("baa-healthwait")));
     help.expect(0, "", "");
 }
 
@@ -487,8 +625,17 @@ fn what_is_no_http_is_told_apart() {
 fn chunks_and_a_body_without_end_are_read_within_bounds() {
     let room = Room::new();
     for (answer, wanted, status) in [
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nrea\r\n2\r\ndy\r\n0\r\n\r\n".to_owned(), "ready", 0),
-        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready".to_owned(), "ready", 0),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nrea\r\n2\r\ndy\r\n0\r\n\r\n"
+                .to_owned(),
+            "ready",
+            0,
+        ),
+        (
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready".to_owned(),
+            "ready",
+            0,
+        ),
         ("HTTP/1.0 200 OK\r\n\r\nready".to_owned(), "ready", 0),
         (format!("HTTP/1.1 200 OK\r\n\r\n{}end", "x".repeat(2_000_000)), "end", 124),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n".to_owned(), "ready", 124),
@@ -502,6 +649,10 @@ fn chunks_and_a_body_without_end_are_read_within_bounds() {
             let _ = std::io::Read::read(&mut stream, &mut [0u8; 1024]);
             let _ = stream.write_all(answer.as_bytes());
         });
-        assert_eq!(wait(&room, ["--attempts", "1", "--body-contains", wanted, &url]).status, status, "{wanted}");
+        assert_eq!(
+            wait(&room, ["--attempts", "1", "--body-contains", wanted, &url]).status,
+            status,
+            "{wanted}"
+        );
     }
 }

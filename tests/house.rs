@@ -1,4 +1,5 @@
-//! The rules of the house, as tests: the layers and their direction, one door for each outside crate, no file that hides.
+//! The rules of the house, as tests: the layers and their direction, one door for each outside crate, no file
+//! that hides.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,11 @@ const LAYERS: [&str; 7] = ["words", "sys", "probe", "service", "store", "act", "
 #[test]
 fn layers_point_downwards() {
     for (name, text) in sources("lib") {
-        let Some(layer) = name.split(['/', '.']).nth(1).and_then(|layer| LAYERS.iter().position(|one| *one == layer)) else { continue };
+        let Some(layer) =
+            name.split(['/', '.']).nth(1).and_then(|layer| LAYERS.iter().position(|one| *one == layer))
+        else {
+            continue;
+        };
         for above in &LAYERS[layer + 1..] {
             assert!(!text.contains(&format!("crate::{above}")), "{name} uses {above}, which is above it");
         }
@@ -75,9 +80,14 @@ fn each_outside_crate_has_one_door() {
     for (name, text) in sources("lib").into_iter().chain(sources("bins")) {
         for (outside, allowed) in doors {
             let inner = |before: char| before.is_alphanumeric() || before == '_' || before == ':';
-            let names = |line: &str| line.match_indices(&format!("{outside}::")).any(|(at, _)| !line[..at].ends_with(inner));
+            let names = |line: &str| {
+                line.match_indices(&format!("{outside}::")).any(|(at, _)| !line[..at].ends_with(inner))
+            };
             let used = text.lines().any(|line| !line.trim_start().starts_with("//") && names(line));
-            assert!(!used || allowed.iter().any(|door| name.starts_with(door)), "{name} uses {outside}; its door is {allowed:?}");
+            assert!(
+                !used || allowed.iter().any(|door| name.starts_with(door)),
+                "{name} uses {outside}; its door is {allowed:?}"
+            );
         }
     }
 }

@@ -13,7 +13,12 @@ fn holding(room: &Room, options: &[&str], script: &str) -> Child {
     let _ = std::fs::remove_file(room.path("ready"));
     let script = format!("echo $$ > ready.tmp; mv ready.tmp ready; {script}");
     let mut command = room.command("baa-lease");
-    command.arg("hold").args(options).args(["--", "/bin/sh", "-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("hold")
+        .args(options)
+        .args(["--", "/bin/sh", "-c", &script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     until("the command runs", || room.path("ready").exists());
     child
@@ -46,20 +51,30 @@ fn a_lease_goes_from_hand_to_hand_and_its_term_only_up() {
     );
     let done = lease(&room, ["status"]);
     assert!(done.status == 0 && done.stdout.starts_with("global: localhost-main under term 1, "), "{done:?}");
-    lease(&room, ["acquire", "--node-id", "b"]).expect(75, "", "baa-lease: localhost-main has global under term 1\n");
+    lease(&room, ["acquire", "--node-id", "b"]).expect(
+        75,
+        "",
+        "baa-lease: localhost-main has global under term 1\n",
+    );
     lease(&room, ["renew", "--term", "1"]).expect(0, "1\n", "");
     lease(&room, ["renew", "--term", "2"]).failed_with(76, "localhost-main has global under term 1");
-    lease(&room, ["release", "--term", "1", "--node-id", "b"]).failed_with(76, "global is not held under term 1");
-    assert_eq!((lease(&room, ["check", "--term", "1"]).status, lease(&room, ["check", "--term", "2"]).status), (0, 1));
+    lease(&room, ["release", "--term", "1", "--node-id", "b"])
+        .failed_with(76, "global is not held under term 1");
+    assert_eq!(
+        (lease(&room, ["check", "--term", "1"]).status, lease(&room, ["check", "--term", "2"]).status),
+        (0, 1)
+    );
     lease(&room, ["release", "--term", "1"]).expect(0, "", "");
     assert_eq!(lease(&room, ["check", "--term", "1"]).status, 1);
     lease(&room, ["release", "--term", "1"]).failed_with(76, "not held under term 1");
     lease(&room, ["acquire", "--node-id", "b", "--lease-ttl-sec", "1"]).expect(0, "2\n", "");
     until("it runs out", || lease(&room, ["acquire"]).stdout == "3\n");
-    lease(&room, ["renew", "--term", "2", "--node-id", "b"]).failed_with(76, "localhost-main has global under term 3");
+    lease(&room, ["renew", "--term", "2", "--node-id", "b"])
+        .failed_with(76, "localhost-main has global under term 3");
     lease(&room, ["acquire", "--lease", "other"]).expect(0, "1\n", "");
     assert_eq!(lease(&room, ["status", "--json"]).json()["holder_id"], "localhost-main");
-    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(room.path("state/baa/lease.db")).unwrap());
+    let mode =
+        std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(room.path("state/baa/lease.db")).unwrap());
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -88,15 +103,26 @@ fn bad_words_are_refused() {
 #[test]
 fn the_status_is_the_commands_own() {
     let room = Room::new();
-    for (script, status) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
+    for (script, status) in
+        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
         lease(&room, ["hold", "--", "/bin/sh", "-c", script]).expect(status, "", "");
     }
-    lease(&room, ["hold", "--", "/nonexistent"]).failed_with(127, "cannot run /nonexistent: no such file or directory");
+    lease(&room, ["hold", "--", "/nonexistent"])
+        .failed_with(127, "cannot run /nonexistent: no such file or directory");
     lease(&room, ["hold", "--", "/etc/passwd"]).failed_with(126, "permission denied");
     let script = "echo $BAA_LEASE_NAME $BAA_LEASE_TERM $BAA_LEASE_HOLDER; test -n \"$BAA_LEASE_EXPIRES_AT\" && env | grep -c CONTROL_FD; cat";
-    lease(&room, ["hold", "--lease", "x", "--node-id", "me", "--", "/bin/sh", "-c", script]).expect(0, "x 1 me\n0\n", "");
+    lease(&room, ["hold", "--lease", "x", "--node-id", "me", "--", "/bin/sh", "-c", script]).expect(
+        0,
+        "x 1 me\n0\n",
+        "",
+    );
     lease(&room, ["status"]).expect(1, "global: nobody, last term 7\n", "");
-    lease(&room, ["hold", "-n", "--", "touch", "a b"]).expect(0, "", "baa-lease: would hold global as localhost-main and run touch 'a b'\n");
+    lease(&room, ["hold", "-n", "--", "touch", "a b"]).expect(
+        0,
+        "",
+        "baa-lease: would hold global as localhost-main and run touch 'a b'\n",
+    );
     assert!(!room.path("a b").exists());
 }
 
@@ -104,15 +130,36 @@ fn the_status_is_the_commands_own() {
 fn who_does_not_lead_waits_or_goes() {
     let room = Room::new();
     let holder = holding(&room, &["--node-id", "a"], "trap 'exit 3' TERM; while :; do sleep 0.01; done");
-    lease(&room, ["hold", "--wait", "0", "--", "touch", "ran"]).expect(75, "", "baa-lease: cannot acquire: a has global under term 1\n");
-    lease(&room, ["hold", "--wait", "100ms", "--", "touch", "ran"]).failed_with(124, "cannot acquire in time: a has global under term 1");
+    lease(&room, ["hold", "--wait", "0", "--", "touch", "ran"]).expect(
+        75,
+        "",
+        "baa-lease: cannot acquire: a has global under term 1\n",
+    );
+    lease(&room, ["hold", "--wait", "100ms", "--", "touch", "ran"])
+        .failed_with(124, "cannot acquire in time: a has global under term 1");
     // The same name is no key to another process's lease.
-    lease(&room, ["hold", "--wait", "0", "--node-id", "a", "--", "touch", "ran"]).failed_with(75, "a has global under term 1");
-    let waits = room.command("baa-lease").args(["hold", "-v", "--", "touch", "ran"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let gone = room.command("baa-lease").args(["hold", "--", "touch", "never"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    lease(&room, ["hold", "--wait", "0", "--node-id", "a", "--", "touch", "ran"])
+        .failed_with(75, "a has global under term 1");
+    let waits = room
+        .command("baa-lease")
+        .args(["hold", "-v", "--", "touch", "ran"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let gone = room
+        .command("baa-lease")
+        .args(["hold", "--", "touch", "never"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     until("it catches signals", || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", gone.id())).unwrap();
-        status.lines().any(|line| line.strip_prefix("SigCgt:\t").is_some_and(|mask| u64::from_str_radix(mask, 16).unwrap() & (1 << 14) != 0))
+        status.lines().any(|line| {
+            line.strip_prefix("SigCgt:\t")
+                .is_some_and(|mask| u64::from_str_radix(mask, 16).unwrap() & (1 << 14) != 0)
+        })
     });
     signal(gone.id(), Signal::SIGTERM);
     assert_eq!(collect(gone).status, 143);
@@ -127,30 +174,41 @@ fn who_does_not_lead_waits_or_goes() {
 #[test]
 fn commands_never_overlap() {
     let room = Room::new();
-    let script = "mkdir busy || echo overlap >> trouble; echo $BAA_LEASE_TERM >> terms; sleep 0.002; rmdir busy";
+    let script =
+        "mkdir busy || echo overlap >> trouble; echo $BAA_LEASE_TERM >> terms; sleep 0.002; rmdir busy";
     std::thread::scope(|scope| {
         for who in 0..4 {
             let room = &room;
             scope.spawn(move || {
                 for _ in 0..15 {
-                    assert_eq!(lease(room, ["hold", "--node-id", &format!("n{who}"), "--", "/bin/sh", "-c", script]).status, 0);
+                    assert_eq!(
+                        lease(room, ["hold", "--node-id", &format!("n{who}"), "--", "/bin/sh", "-c", script])
+                            .status,
+                        0
+                    );
                 }
             });
         }
     });
     assert!(!room.path("trouble").exists());
-    let terms: Vec<u64> = std::fs::read_to_string(room.path("terms")).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    let terms: Vec<u64> = std::fs::read_to_string(room.path("terms"))
+        .unwrap()
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect();
     assert_eq!(terms, (1..=60).collect::<Vec<_>>());
 }
 
 /// A command that takes no notice of TERM, with a child that has left its session and its parent.
-const STUBBORN: &str =
-    "trap '' TERM; setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; while :; do sleep 0.01; done' & while :; do sleep 0.01; done";
+const STUBBORN: &str = "trap '' TERM; setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; while :; do sleep 0.01; done' & while :; do sleep 0.01; done";
 
 /// Starts the next leader and has it look whether anything of the one before lives.
 fn next_sees_nobody(room: &Room, near: u64, far: u64) {
-    let script = format!("kill -0 {near} 2> /dev/null && echo near lives; kill -0 {far} 2> /dev/null && echo far lives; echo $BAA_LEASE_TERM");
-    // A zombie answers kill(2) too, and who inherits it may be slow; the processes themselves are looked at first.
+    let script = format!(
+        "kill -0 {near} 2> /dev/null && echo near lives; kill -0 {far} 2> /dev/null && echo far lives; echo $BAA_LEASE_TERM"
+    );
+    // A zombie answers kill(2) too, and who inherits it may be slow; the processes themselves are looked at
+    // first.
     let done = lease(room, ["hold", "--node-id", "next", "--", "/bin/sh", "-c", &script]);
     assert!(!alive(near) && !alive(far), "{done:?}");
     assert!(done.status == 0 && done.stdout.ends_with("2\n"), "{done:?}");
@@ -198,7 +256,11 @@ fn a_store_that_is_locked_is_tried_again_and_then_given_up_in_time() {
     until("the command is dead", || !alive(near) && !alive(far));
     locks.execute_batch("ROLLBACK").unwrap();
     let done = collect(holder);
-    assert!(done.status == 76 && done.stderr.contains("lost global under term 1: it could not be renewed in time"), "{done:?}");
+    assert!(
+        done.status == 76
+            && done.stderr.contains("lost global under term 1: it could not be renewed in time"),
+        "{done:?}"
+    );
     next_sees_nobody(&room, near, far);
 }
 
@@ -216,8 +278,7 @@ fn a_lease_that_another_has_is_lost_at_once() {
 #[test]
 fn what_a_command_leaves_behind_is_dead_before_the_lease_is_free() {
     let room = Room::new();
-    let script =
-        "setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; while :; do sleep 0.01; done' & until [ -e far ]; do sleep 0.01; done; exit 5";
+    let script = "setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; while :; do sleep 0.01; done' & until [ -e far ]; do sleep 0.01; done; exit 5";
     lease(&room, ["hold", "--", "/bin/sh", "-c", script]).expect(5, "", "");
     assert!(!alive(pid(&room, "far")));
 }

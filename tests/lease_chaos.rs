@@ -22,11 +22,15 @@ struct Clients {
 
 impl Clients {
     fn new(count: usize, ttl: Duration, url: impl Fn(usize) -> String) -> Clients {
-        let (history, stop, grants) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (history, stop, grants) =
+            (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let threads = (0..count).map(|client| {
-            let (history, stop, grants, url) = (Arc::clone(&history), Arc::clone(&stop), Arc::clone(&grants), url(client));
+            let (history, stop, grants, url) =
+                (Arc::clone(&history), Arc::clone(&stop), Arc::clone(&grants), url(client));
             std::thread::spawn(move || {
-                let note = |asked: Instant, told: Told| history.lock().unwrap().push(Event { client, asked, answered: Instant::now(), told });
+                let note = |asked: Instant, told: Told| {
+                    history.lock().unwrap().push(Event { client, asked, answered: Instant::now(), told })
+                };
                 let mut life = 0;
                 while !stop.load(Ordering::SeqCst) {
                     // A claimant that has asked to give up never claims again: the next one is another.
@@ -39,7 +43,13 @@ impl Clients {
                         ttl,
                         ..Claim::default()
                     };
-                    one_life(&*store::open(Some(&url), &Access::default()).unwrap(), &claim, &stop, &grants, &note);
+                    one_life(
+                        &*store::open(Some(&url), &Access::default()).unwrap(),
+                        &claim,
+                        &stop,
+                        &grants,
+                        &note,
+                    );
                 }
             })
         });
@@ -57,13 +67,21 @@ impl Clients {
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
         let history = self.history.lock().unwrap();
         assert_eq!(fault(&history, self.ttl), None);
-        let terms: std::collections::BTreeSet<u64> =
-            history.iter().filter_map(|event| if let Told::Has { term } = event.told { Some(term) } else { None }).collect();
+        let terms: std::collections::BTreeSet<u64> = history
+            .iter()
+            .filter_map(|event| if let Told::Has { term } = event.told { Some(term) } else { None })
+            .collect();
         assert!(terms.len() >= 3, "nothing has happened: {terms:?}");
     }
 }
 
-fn one_life(store: &dyn store::Store, claim: &Claim, stop: &AtomicBool, grants: &AtomicU64, note: &dyn Fn(Instant, Told)) {
+fn one_life(
+    store: &dyn store::Store,
+    claim: &Claim,
+    stop: &AtomicBool,
+    grants: &AtomicU64,
+    note: &dyn Fn(Instant, Told),
+) {
     let mut mine = None;
     while !stop.load(Ordering::SeqCst) && mine.is_none() {
         let asked = Instant::now();
@@ -81,7 +99,8 @@ fn one_life(store: &dyn store::Store, claim: &Claim, stop: &AtomicBool, grants: 
         }
     }
     let Some((term, mut dated)) = mine else { return };
-    // Now and then one dies with it, and says nothing to anybody: it is the others' when its time is over, and not before.
+    // Now and then one dies with it, and says nothing to anybody: it is the others' when its time is over,
+    // and not before.
     if claim.holder == "c0" && claim.instance.ends_with('3') {
         return;
     }
@@ -131,7 +150,12 @@ fn a_cluster_outlives_any_one_of_its_nodes() {
     let control = Control::start(&room, "127.0.0.1:0", &["--store", &etcd.url()]);
     let (url, base) = (etcd.url(), control.base());
     // Some ask etcd, some the control API in front of it.
-    let clients = Clients::new(4, Duration::from_secs(4), |client| if client % 2 == 0 { url.clone() } else { base.clone() });
+    let clients =
+        Clients::new(
+            4,
+            Duration::from_secs(4),
+            |client| if client % 2 == 0 { url.clone() } else { base.clone() },
+        );
     clients.go_on();
     for node in 0..3 {
         etcd.kill(node);
@@ -145,7 +169,8 @@ fn a_cluster_outlives_any_one_of_its_nodes() {
     }
     etcd.kill(0);
     etcd.signal(1, Signal::SIGSTOP);
-    let alone = || room.run("baa-lease", ["acquire", "--lease", "x", "--lease-ttl-sec", "4", "--store", &url]);
+    let alone =
+        || room.run("baa-lease", ["acquire", "--lease", "x", "--lease-ttl-sec", "4", "--store", &url]);
     until("nobody is told anything", || alone().status == 69);
     assert_eq!(control.get("/readyz", "").0, 503);
     etcd.signal(1, Signal::SIGCONT);
@@ -182,7 +207,11 @@ impl Hosts {
     fn command(&self, room: &Room, host: usize, program: &str) -> Command {
         let bare = room.command(program);
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[host]]).arg(binary(program)).env_clear().current_dir(room.dir.path());
+        command
+            .args(["netns", "exec", &self.names[host]])
+            .arg(binary(program))
+            .env_clear()
+            .current_dir(room.dir.path());
         for (name, value) in bare.get_envs() {
             command.env(name, value.unwrap_or_default());
         }
@@ -191,7 +220,18 @@ impl Hosts {
     }
 
     fn wire(&self, state: &str) {
-        assert_eq!(finish(Command::new("ip").args(["-n", &self.names[1], "link", "set", &format!("{}b", self.wire), state])).status, 0);
+        assert_eq!(
+            finish(Command::new("ip").args([
+                "-n",
+                &self.names[1],
+                "link",
+                "set",
+                &format!("{}b", self.wire),
+                state
+            ]))
+            .status,
+            0
+        );
     }
 }
 
@@ -201,19 +241,36 @@ impl Drop for Hosts {
     }
 }
 
-/// The wire between a holder and the server is cut: the holder's command is dead before another's begins, and nobody has told the holder.
+/// The wire between a holder and the server is cut: the holder's command is dead before another's begins, and
+/// nobody has told the holder.
 #[test]
 fn a_holder_that_is_cut_off_is_done_before_the_next_begins() {
     let room = Room::new();
     let Some(hosts) = Hosts::new() else { return };
     room.write("tokens", "t\n");
     let mut server = hosts.command(&room, 1, "baa-control");
-    server.args(["--listen", "10.99.0.2:4320", "--token-file", "tokens"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    server
+        .args(["--listen", "10.99.0.2:4320", "--token-file", "tokens"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let control = Control::spawned(server.spawn().unwrap());
     let hold = |host: usize, name: &str, script: &str| {
         let mut command = hosts.command(&room, host, "baa-lease");
-        command.args(["hold", "--store", &control.base(), "--token-file", "tokens", "--node-id", name, "--lease-ttl-sec", "3"]);
-        command.args(["--lease-renew-interval-ms", "200", "--", "/bin/sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args([
+            "hold",
+            "--store",
+            &control.base(),
+            "--token-file",
+            "tokens",
+            "--node-id",
+            name,
+            "--lease-ttl-sec",
+            "3",
+        ]);
+        command
+            .args(["--lease-renew-interval-ms", "200", "--", "/bin/sh", "-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command.spawn().unwrap()
     };
     let stubborn = "trap '' TERM; echo $$ > pid.tmp; mv pid.tmp pid; while :; do sleep 0.01; done";
@@ -223,7 +280,11 @@ fn a_holder_that_is_cut_off_is_done_before_the_next_begins() {
         until("its command runs", || room.path("pid").exists());
         let pid: u64 = std::fs::read_to_string(room.path("pid")).unwrap().trim().parse().unwrap();
         hosts.wire("down");
-        let next: Done = collect(hold(1, "near", &format!("kill -0 {pid} 2> /dev/null && echo alive; echo $BAA_LEASE_TERM")));
+        let next: Done = collect(hold(
+            1,
+            "near",
+            &format!("kill -0 {pid} 2> /dev/null && echo alive; echo $BAA_LEASE_TERM"),
+        ));
         assert!(!alive(pid));
         next.expect(0, &format!("{}\n", 2 * round + 2), "");
         let done = collect(cut_off);

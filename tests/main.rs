@@ -1,4 +1,5 @@
-//! All tests in one program: pure logic is tested beside the code, everything else here, on real processes, sockets and files.
+//! All tests in one program: pure logic is tested beside the code, everything else here, on real processes,
+//! sockets and files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod artefacts;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-/// Two peers, one of them in the oldest form, and a third whose name begins like the first's; with fields that nobody knows.
+/// Two peers, one of them in the oldest form, and a third whose name begins like the first's; with fields
+/// that nobody knows.
 pub const REGISTRY: &str = r#"{
   "version": 2,
   "peers": [
@@ -39,8 +40,14 @@ const BOB_GONE: &str = r#"{
 "#;
 
 /// Markers as iapeer's cemetery has them, a queue with tasks among them.
-pub const MARKERS: [&str; 6] =
-    ["claude-bob.stopped", "claude-bob.idle-reaped", "claude-bob.topic", "claude-bob.queue/000001", "codex-bob.session", "gemini-bob.deaths"];
+pub const MARKERS: [&str; 6] = [
+    "claude-bob.stopped",
+    "claude-bob.idle-reaped",
+    "claude-bob.topic",
+    "claude-bob.queue/000001",
+    "codex-bob.session",
+    "gemini-bob.deaths",
+];
 
 pub fn install(room: &Room) -> PathBuf {
     let registry = room.write("root/peers-profiles.json", &REGISTRY.replace("CWD", &room.text("home/bob")));
@@ -67,8 +74,10 @@ pub fn registry(room: &Room) -> String {
 }
 
 pub fn states(room: &Room) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(room.path("root/state/lifecycle")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(room.path("root/state/lifecycle"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -98,11 +107,23 @@ fn a_peer_goes_with_its_state_and_everything_else_stays_byte_for_byte() {
     assert_eq!(registry(&room), BOB_GONE);
     assert_eq!(states(&room), OTHERS);
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    assert!(!room.path("root/peers-profiles.lock.lock").exists() && room.path("root/peers-profiles.lock").exists());
-    let names: Vec<_> = std::fs::read_dir(room.path("root")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !room.path("root/peers-profiles.lock.lock").exists()
+            && room.path("root/peers-profiles.lock").exists()
+    );
+    let names: Vec<_> =
+        std::fs::read_dir(room.path("root")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 4, "{names:?}");
-    remove(&room, ["bob"]).expect(0, "\"bob\" not registered — no-op\n", "baa-peer-remove: did you mean bob2?\n");
-    remove(&room, ["bob", "--must-exist"]).expect(1, "", "baa-peer-remove: did you mean bob2?\nbaa-peer-remove: \"bob\" is not registered\n");
+    remove(&room, ["bob"]).expect(
+        0,
+        "\"bob\" not registered — no-op\n",
+        "baa-peer-remove: did you mean bob2?\n",
+    );
+    remove(&room, ["bob", "--must-exist"]).expect(
+        1,
+        "",
+        "baa-peer-remove: did you mean bob2?\nbaa-peer-remove: \"bob\" is not registered\n",
+    );
 }
 
 #[test]
@@ -111,9 +132,16 @@ fn several_go_and_the_oldest_form_too() {
     install(&room);
     let done = remove(&room, ["old", "bob2", "nobody", "bob2", "--json"]);
     assert_eq!((done.status, done.stderr.as_str()), (0, ""));
-    let lines: Vec<serde_json::Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.iter().map(|line| line["action"].as_str().unwrap()).collect::<Vec<_>>(), ["removed", "removed", "absent"]);
-    assert_eq!((&lines[0]["runtimes"], &lines[0]["cwd"]), (&serde_json::json!(["telegram"]), &"/nowhere".into()));
+    let lines: Vec<serde_json::Value> =
+        done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines.iter().map(|line| line["action"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["removed", "removed", "absent"]
+    );
+    assert_eq!(
+        (&lines[0]["runtimes"], &lines[0]["cwd"]),
+        (&serde_json::json!(["telegram"]), &"/nowhere".into())
+    );
     assert_eq!(lines[1]["purgedState"], serde_json::json!(["claude-bob2.stopped"]));
     remove(&room, ["bob", "-q"]).expect(0, &remove_text(&room), "");
     assert_eq!(registry(&room), "{\n  \"version\": 2,\n  \"peers\": [],\n  \"extra\": [1,2]\n}\n");
@@ -142,8 +170,14 @@ fn nothing_is_made_where_nothing_is() {
     }
     remove(&room, ["Bob"]).failed_with(2, "is not the name of a peer");
     remove(&room, []).failed_with(2, "required arguments");
-    finish(command(&room).arg("bob").env("IAPEER_TEST_SANDBOX", "1").env("HOME", room.path("")).env("IAPEER_ROOT", room.path(".iapeer")))
-        .failed_with(2, "the root is the real one");
+    finish(
+        command(&room)
+            .arg("bob")
+            .env("IAPEER_TEST_SANDBOX", "1")
+            .env("HOME", room.path(""))
+            .env("IAPEER_ROOT", room.path(".iapeer")),
+    )
+    .failed_with(2, "the root is the real one");
 }
 
 #[test]
@@ -152,13 +186,18 @@ fn a_dry_run_tells_and_does_nothing() {
     install(&room);
     let done = remove(&room, ["bob", "--dry-run"]);
     assert_eq!(done.status, 0);
-    assert!(done.stdout.starts_with("would remove \"bob\" from the registry\n") && done.stdout.contains("would purge: claude-bob.idle-reaped, "), "{done:?}");
+    assert!(
+        done.stdout.starts_with("would remove \"bob\" from the registry\n")
+            && done.stdout.contains("would purge: claude-bob.idle-reaped, "),
+        "{done:?}"
+    );
     assert_eq!(remove(&room, ["bob", "-n", "--json"]).json()["dryRun"], true);
     assert_eq!((registry(&room), states(&room).len()), (REGISTRY.replace("CWD", &room.text("home/bob")), 9));
     assert!(!room.path("root/peers-profiles.lock").exists() && !room.path("root/state/removed").exists());
 }
 
-/// A session of its name, or its supervisor; not a server without such a session, nor another process with the supervisor's pid.
+/// A session of its name, or its supervisor; not a server without such a session, nor another process with
+/// the supervisor's pid.
 #[test]
 fn who_lives_is_not_removed() {
     let room = Room::new();
@@ -178,14 +217,23 @@ fn who_lives_is_not_removed() {
     room.write(supervisor, &format!("{own} {}", String::from_utf8_lossy(&lstart.stdout).trim()));
     remove(&room, ["bob"]).expect(1, "", live);
     assert_eq!((registry(&room), states(&room).len()), (before, 9));
-    for stale in [format!("{own} Thu Jan  1 00:00:00 1970"), "999999999".to_owned(), "nonsense".to_owned(), String::new()] {
+    for stale in [
+        format!("{own} Thu Jan  1 00:00:00 1970"),
+        "999999999".to_owned(),
+        "nonsense".to_owned(),
+        String::new(),
+    ] {
         room.write(supervisor, &stale);
         let done = remove(&room, ["bob", "-n"]);
         assert_eq!(done.status, 0, "{stale}: {done:?}");
     }
     room.write(supervisor, &own);
     let done = remove(&room, ["bob", "--force", "-q"]);
-    assert_eq!((done.status, registry(&room).as_str(), states(&room)), (0, BOB_GONE, OTHERS.map(str::to_owned).to_vec()), "{done:?}");
+    assert_eq!(
+        (done.status, registry(&room).as_str(), states(&room)),
+        (0, BOB_GONE, OTHERS.map(str::to_owned).to_vec()),
+        "{done:?}"
+    );
     drop(other);
 }
 
@@ -220,12 +268,19 @@ fn a_planted_link_is_removed_and_not_followed() {
     symlink(room.path("elsewhere"), room.path("root/state/lifecycle")).unwrap();
     let done = remove(&room, ["bob", "-q"]);
     assert_eq!(done.status, 1);
-    assert!(done.stderr.contains("cannot remove") && room.path("elsewhere/claude-bob.stopped").exists(), "{done:?}");
+    assert!(
+        done.stderr.contains("cannot remove") && room.path("elsewhere/claude-bob.stopped").exists(),
+        "{done:?}"
+    );
     // The record is gone; once the directory is as it should be, the same command finishes.
     std::fs::remove_file(room.path("root/state/lifecycle")).unwrap();
     std::fs::rename(room.path("elsewhere"), room.path("root/state/lifecycle")).unwrap();
     let done = remove(&room, ["bob"]);
-    assert!(done.status == 0 && done.stderr.contains("an earlier removal of \"bob\" was cut off; it is finished now"), "{done:?}");
+    assert!(
+        done.status == 0
+            && done.stderr.contains("an earlier removal of \"bob\" was cut off; it is finished now"),
+        "{done:?}"
+    );
     assert_eq!(states(&room), OTHERS);
 }
 
@@ -235,11 +290,19 @@ fn a_registry_that_cannot_be_trusted_stays_as_it_is() {
     let path = install(&room);
     let good = registry(&room);
     let cases = [
-        (good[..100].to_owned(), "corrupt", "peers-profiles.json corrupted, restore from backup or delete to start fresh: "),
+        (
+            good[..100].to_owned(),
+            "corrupt",
+            "peers-profiles.json corrupted, restore from backup or delete to start fresh: ",
+        ),
         (String::new(), "corrupt", "corrupted"),
         (good.replace("\"bob2\"", "\"bob\""), "corrupt", "'bob' is there twice"),
         (good.replace("/nowhere", ""), "corrupt", "has no cwd"),
-        (good.replace("\"version\": 2", "\"version\": 3"), "newer-version", "version 3, newer than what is known here"),
+        (
+            good.replace("\"version\": 2", "\"version\": 3"),
+            "newer-version",
+            "version 3, newer than what is known here",
+        ),
     ];
     for (text, why, words) in cases {
         std::fs::write(&path, &text).unwrap();
@@ -279,20 +342,31 @@ fn a_linked_registry_stays_linked() {
 fn state_can_be_kept_and_what_was_left_can_be_purged() {
     let room = Room::new();
     install(&room);
-    remove(&room, ["bob", "--purge-only"]).failed_with(1, "\"bob\" is registered; --purge-only is for what a removed peer has left");
+    remove(&room, ["bob", "--purge-only"])
+        .failed_with(1, "\"bob\" is registered; --purge-only is for what a removed peer has left");
     let done = remove(&room, ["bob", "--keep-state", "-q"]);
-    assert!(done.status == 0 && done.stdout.contains("lifecycle state left: claude-bob.idle-reaped, "), "{done:?}");
+    assert!(
+        done.status == 0 && done.stdout.contains("lifecycle state left: claude-bob.idle-reaped, "),
+        "{done:?}"
+    );
     assert_eq!(states(&room).len(), 9);
     let done = remove(&room, ["bob"]);
-    assert!(done.stdout.contains("not registered — no-op\nlifecycle state left: ") && done.stderr.contains("--purge-only removes it"), "{done:?}");
+    assert!(
+        done.stdout.contains("not registered — no-op\nlifecycle state left: ")
+            && done.stderr.contains("--purge-only removes it"),
+        "{done:?}"
+    );
     let lock = room.path("root/state/lifecycle/claude-bob.wake.lock.lock");
     std::fs::create_dir(&lock).unwrap();
     remove(&room, ["bob", "--purge-only"]).failed_with(1, "it lives or is waked on claude");
     std::fs::remove_dir(&lock).unwrap();
     remove(&room, ["bob", "--purge-only", "--keep-state"]).failed_with(2, "cannot be used with");
-    let purged =
-        "lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, claude-bob.topic, codex-bob.session, gemini-bob.deaths\n";
-    remove(&room, ["bob", "--purge-only", "-n", "-q"]).expect(0, &purged.replace("purged", "would purge"), "");
+    let purged = "lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, claude-bob.topic, codex-bob.session, gemini-bob.deaths\n";
+    remove(&room, ["bob", "--purge-only", "-n", "-q"]).expect(
+        0,
+        &purged.replace("purged", "would purge"),
+        "",
+    );
     remove(&room, ["bob", "--purge-only", "-q"]).expect(0, purged, "");
     assert_eq!(states(&room), OTHERS);
 }
@@ -307,7 +381,9 @@ fn agent(room: &Room, key: &str) -> PathBuf {
 /// With the model of launchd in the place of launchctl.
 fn with_launchd(room: &Room) -> Command {
     let mut command = command(room);
-    command.env("IAPEER_LAUNCHAGENTS_DIR", room.path("agents")).env("PATH", format!("{}:/usr/bin:/bin", room.text("launchd/bin")));
+    command
+        .env("IAPEER_LAUNCHAGENTS_DIR", room.path("agents"))
+        .env("PATH", format!("{}:/usr/bin:/bin", room.text("launchd/bin")));
     command
 }
 
@@ -319,7 +395,10 @@ fn a_foreign_job_refuses_and_an_owned_one_goes_first() {
     let plist = agent(&room, "");
     let done = finish(with_launchd(&room).arg("bob"));
     done.failed_with(1, "com.iapeer.bob.plist is not iapeer's (no com.iapeer.managed); --force removes the record and leaves it");
-    assert_eq!(finish(with_launchd(&room).args(["bob", "--json"])).json()["action"], "refused-foreign-launchd");
+    assert_eq!(
+        finish(with_launchd(&room).args(["bob", "--json"])).json()["action"],
+        "refused-foreign-launchd"
+    );
     room.write("agents/com.iapeer.bob.plist", "not a plist");
     assert_eq!(finish(with_launchd(&room).arg("bob")).status, 1);
     assert_eq!((registry(&room), states(&room).len()), (REGISTRY.replace("CWD", &room.text("home/bob")), 9));
@@ -329,7 +408,10 @@ fn a_foreign_job_refuses_and_an_owned_one_goes_first() {
     install(&room);
     agent(&room, "<key>com.iapeer.managed</key><true/>");
     let done = finish(with_launchd(&room).args(["bob", "-q"]));
-    assert!(done.status == 0 && done.stdout.contains("launchd plist: not loaded + plist removed\n"), "{done:?}");
+    assert!(
+        done.status == 0 && done.stdout.contains("launchd plist: not loaded + plist removed\n"),
+        "{done:?}"
+    );
     assert!(!plist.exists());
 }
 
@@ -343,7 +425,10 @@ fn a_loaded_job_is_booted_out() {
     let loaded = launchd.call(&["bootstrap", &domain, &plist.to_string_lossy()]);
     assert_eq!(loaded.status, 0, "{loaded:?}");
     let done = finish(with_launchd(&room).args(["bob", "-q"]));
-    assert!(done.status == 0 && done.stdout.contains("launchd plist: booted out + plist removed\n"), "{done:?}");
+    assert!(
+        done.status == 0 && done.stdout.contains("launchd plist: booted out + plist removed\n"),
+        "{done:?}"
+    );
     until("the job is gone", || launchd.call(&["print", &format!("{domain}/com.iapeer.bob")]).status != 0);
     install(&room);
     agent(&room, "<key>com.iapeer.managed</key><true/>");
@@ -363,15 +448,20 @@ fn a_lock_that_is_held_is_waited_for_and_a_stale_one_is_taken() {
     // A second ahead of now, as proper-lockfile may set it, is fresh.
     std::fs::File::open(&lock).unwrap().set_modified(SystemTime::now() + Duration::from_secs(1)).unwrap();
     remove(&room, ["bob", "--wait", "0"]).failed_with(1, "already being held");
-    let mut waits: Child = command(&room).args(["bob", "-q", "--wait", "50s"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut waits: Child =
+        command(&room).args(["bob", "-q", "--wait", "50s"]).stdout(Stdio::null()).spawn().unwrap();
     std::fs::remove_dir(&lock).unwrap();
     assert!(waits.wait().unwrap().success());
     std::fs::create_dir(&lock).unwrap();
-    std::fs::File::open(&lock).unwrap().set_modified(SystemTime::now() - Duration::from_millis(10_500)).unwrap();
+    std::fs::File::open(&lock)
+        .unwrap()
+        .set_modified(SystemTime::now() - Duration::from_millis(10_500))
+        .unwrap();
     assert_eq!(remove(&room, ["bob2", "-q", "--wait", "0"]).status, 0);
     assert!(!lock.exists());
     // One that is not empty can be taken by nobody (facts B2.8); it is told of, not waited for.
     room.write("root/peers-profiles.lock.lock/x", "");
     std::fs::File::open(&lock).unwrap().set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
-    remove(&room, ["old", "--wait", "0"]).failed_with(1, "it is stale and cannot be removed: directory not empty");
+    remove(&room, ["old", "--wait", "0"])
+        .failed_with(1, "it is stale and cannot be removed: directory not empty");
 }

@@ -1,4 +1,5 @@
-//! baa-peer-remove cut off at every step, and beside others who hold the registry's lock: itself, and proper-lockfile from npm.
+//! baa-peer-remove cut off at every step, and beside others who hold the registry's lock: itself, and
+//! proper-lockfile from npm.
 
 use crate::peer_remove::{REGISTRY, command, install, registry, remove, states};
 use crate::support::{Room, binary, collect, finish, signal, until};
@@ -44,7 +45,8 @@ enum Then {
     LetGo,
 }
 
-/// Runs a removal and asks `before` at each of its changes: the name of the call, and how many there were. How it ended; `None` when killed.
+/// Runs a removal and asks `before` at each of its changes: the name of the call, and how many there were.
+/// How it ended; `None` when killed.
 #[allow(clippy::zombie_processes)] // waitpid(2) itself is asked here
 fn stepping(room: &Room, mut before: impl FnMut(&'static str, usize) -> Then) -> Option<i32> {
     let mut command = command(room);
@@ -57,7 +59,8 @@ fn stepping(room: &Room, mut before: impl FnMut(&'static str, usize) -> Then) ->
     let child = command.spawn().unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     waitpid(pid, None).unwrap();
-    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL).unwrap();
+    ptrace::setoptions(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL)
+        .unwrap();
     let (mut entering, mut count, mut traced) = (false, 0, true);
     let mut pass = None;
     loop {
@@ -67,7 +70,9 @@ fn stepping(room: &Room, mut before: impl FnMut(&'static str, usize) -> Then) ->
         match waitpid(pid, None).unwrap() {
             WaitStatus::PtraceSyscall(_) => {
                 entering = !entering;
-                let Some(name) = (if entering { call_of(pid).and_then(changes) } else { None }) else { continue };
+                let Some(name) = (if entering { call_of(pid).and_then(changes) } else { None }) else {
+                    continue;
+                };
                 count += 1;
                 match before(name, count) {
                     Then::GoOn => {}
@@ -89,7 +94,8 @@ fn stepping(room: &Room, mut before: impl FnMut(&'static str, usize) -> Then) ->
     }
 }
 
-/// Runs a removal and kills it just before its `at`-th change; the name of the call, or `None` when it came to its end.
+/// Runs a removal and kills it just before its `at`-th change; the name of the call, or `None` when it came
+/// to its end.
 fn cut_off(room: &Room, at: usize) -> Option<&'static str> {
     let mut step = None;
     let status = stepping(room, |name, count| {
@@ -111,8 +117,9 @@ fn a_lock_that_was_taken_over_stops_the_write() {
     let before = registry(&room);
     let lock = room.path("root/peers-profiles.lock.lock");
     let status = stepping(&room, |name, _| {
-        let staged =
-            std::fs::read_dir(room.path("root")).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".peers-profiles.json."));
+        let staged = std::fs::read_dir(room.path("root"))
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with(".peers-profiles.json."));
         if !(name == "fsync" && staged) {
             return Then::GoOn;
         }
@@ -122,7 +129,13 @@ fn a_lock_that_was_taken_over_stops_the_write() {
     });
     assert_eq!((status, registry(&room), states(&room).len()), (Some(1), before, 9));
     assert!(lock.exists(), "the lock of another was removed");
-    assert!(!std::fs::read_dir(room.path("root")).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with('.')));
+    assert!(
+        !std::fs::read_dir(room.path("root")).unwrap().any(|entry| entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with('.'))
+    );
 }
 
 fn call_of(pid: Pid) -> Option<u64> {
@@ -132,7 +145,8 @@ fn call_of(pid: Pid) -> Option<u64> {
     return ptrace::getregset::<ptrace::regset::NT_PRSTATUS>(pid).ok().map(|registers| registers.regs[8]);
 }
 
-/// Whatever the step: the registry is the old one or the new one, never another; and the same command, run again, finishes at once.
+/// Whatever the step: the registry is the old one or the new one, never another; and the same command, run
+/// again, finishes at once.
 #[test]
 fn killed_at_any_step_the_next_run_finishes() {
     let (mut steps, mut waited): (Vec<&'static str>, u32) = (Vec::new(), 0);
@@ -147,16 +161,23 @@ fn killed_at_any_step_the_next_run_finishes() {
         assert!(now == before || now == after, "after {step} {}: {now}", steps.len());
         let mut done = remove(&room, ["bob", "-q", "--wait", "0"]);
         if done.status == 1 && done.stderr.contains("already being held") {
-            // Killed before it could note whose the lock is: then it is waited for as anybody's, for ten seconds.
+            // Killed before it could note whose the lock is: then it is waited for as anybody's, for ten
+            // seconds.
             waited += 1;
-            std::fs::File::open(room.path("root/peers-profiles.lock.lock")).unwrap().set_modified(SystemTime::now() - Duration::from_secs(11)).unwrap();
+            std::fs::File::open(room.path("root/peers-profiles.lock.lock"))
+                .unwrap()
+                .set_modified(SystemTime::now() - Duration::from_secs(11))
+                .unwrap();
             done = remove(&room, ["bob", "-q", "--wait", "0"]);
         }
         assert!(done.status == 0 && done.stderr.is_empty(), "after {step} {}: {done:?}", steps.len());
         assert_eq!((registry(&room), states(&room).len()), (after, 3), "after {step} {}", steps.len());
         assert!(!room.path("root/peers-profiles.lock.lock").exists());
         for (directory, count) in [("root", 3), ("root/state/removed", 1)] {
-            let left: Vec<_> = std::fs::read_dir(room.path(directory)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let left: Vec<_> = std::fs::read_dir(room.path(directory))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
             assert_eq!(left.len(), count, "after {step} {}: {left:?}", steps.len());
         }
         remove(&room, ["bob", "--must-exist"]).failed_with_lines(1);
@@ -186,7 +207,12 @@ fn a_signal_while_it_waits_changes_nothing_and_leaves_no_lock() {
     install(&room);
     let before = registry(&room);
     std::fs::create_dir(room.path("root/peers-profiles.lock.lock")).unwrap();
-    let waits = command(&room).args(["bob", "--wait", "100s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let waits = command(&room)
+        .args(["bob", "--wait", "100s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     until("it waits", || room.path("root/peers-profiles.lock").exists());
     until("it catches signals", || caught(waits.id()));
     signal(waits.id(), Signal::SIGTERM);
@@ -196,7 +222,10 @@ fn a_signal_while_it_waits_changes_nothing_and_leaves_no_lock() {
 
 fn caught(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:\t")?, 16).ok()).unwrap_or(0);
+    let mask = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:\t")?, 16).ok())
+        .unwrap_or(0);
     mask & (1 << 14) != 0
 }
 
@@ -205,7 +234,10 @@ fn proper_lockfile() -> Option<PathBuf> {
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm");
     if !home.join("node_modules/proper-lockfile").exists() {
         std::fs::create_dir_all(&home).unwrap();
-        let done = Command::new("npm").args(["install", "--silent", "--no-fund", "--no-audit", "proper-lockfile@4.1.2"]).current_dir(&home).output();
+        let done = Command::new("npm")
+            .args(["install", "--silent", "--no-fund", "--no-audit", "proper-lockfile@4.1.2"])
+            .current_dir(&home)
+            .output();
         if !done.as_ref().is_ok_and(|done| done.status.success()) {
             assert!(std::env::var_os("CI").is_none(), "npm cannot fetch proper-lockfile: {done:?}");
             eprintln!("SKIPPED: no node or no npm, or it cannot fetch proper-lockfile: {done:?}");
@@ -236,27 +268,42 @@ const file = root + '/peers-profiles.json', target = root + '/peers-profiles.loc
 })();
 "#;
 
-/// Two removers and a writer from npm at once: every peer that was added is there, every peer that was removed is not.
+/// Two removers and a writer from npm at once: every peer that was added is there, every peer that was
+/// removed is not.
 #[test]
 fn no_update_is_lost_between_removers_and_proper_lockfile() {
     const ROUNDS: usize = 1000;
     let Some(home) = proper_lockfile() else { return };
     let room = Room::new();
     let names: Vec<String> = (0..ROUNDS).map(|number| format!("r{number}")).collect();
-    let entries: Vec<String> = names.iter().map(|name| format!("{{\"personality\":\"{name}\",\"runtime\":\"claude\",\"cwd\":\"/x\"}}")).collect();
+    let entries: Vec<String> = names
+        .iter()
+        .map(|name| format!("{{\"personality\":\"{name}\",\"runtime\":\"claude\",\"cwd\":\"/x\"}}"))
+        .collect();
     room.write("root/peers-profiles.json", &format!("{{\"version\":2,\"peers\":[{}]}}", entries.join(",")));
     room.write("root/writer.js", WRITER);
     let mut writer = Command::new("node");
-    writer.arg(room.path("root/writer.js")).arg(room.path("root")).arg(ROUNDS.to_string()).env("NODE_PATH", home.join("node_modules"));
+    writer
+        .arg(room.path("root/writer.js"))
+        .arg(room.path("root"))
+        .arg(ROUNDS.to_string())
+        .env("NODE_PATH", home.join("node_modules"));
     let writer = writer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let removers: Vec<_> = (0..2)
         .map(|which| {
             let program = binary("baa-peer-remove");
-            let (root, names): (PathBuf, Vec<String>) = (room.path("root"), names.iter().skip(which).step_by(2).cloned().collect());
+            let (root, names): (PathBuf, Vec<String>) =
+                (room.path("root"), names.iter().skip(which).step_by(2).cloned().collect());
             std::thread::spawn(move || {
                 for name in names {
                     let mut command = Command::new(&program);
-                    command.arg("--root").arg(&root).args(["--wait", "100s", "-q", &name]).env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+                    command
+                        .arg("--root")
+                        .arg(&root)
+                        .args(["--wait", "100s", "-q", &name])
+                        .env_clear()
+                        .env("PATH", "/usr/bin:/bin")
+                        .stdin(Stdio::null());
                     let done = finish(&mut command);
                     assert!(done.status == 0 && done.stdout.starts_with("removed "), "{name}: {done:?}");
                 }
@@ -269,7 +316,8 @@ fn no_update_is_lost_between_removers_and_proper_lockfile() {
     let done = writer.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&done.stdout), "compromised 0\n", "{done:?}");
     let now: serde_json::Value = serde_json::from_str(&registry(&room)).unwrap();
-    let mut left: Vec<&str> = now["peers"].as_array().unwrap().iter().map(|peer| peer["personality"].as_str().unwrap()).collect();
+    let mut left: Vec<&str> =
+        now["peers"].as_array().unwrap().iter().map(|peer| peer["personality"].as_str().unwrap()).collect();
     left.sort_unstable();
     let mut wanted: Vec<String> = (0..ROUNDS).map(|number| format!("n{number}")).collect();
     wanted.sort_unstable();
@@ -290,14 +338,22 @@ fn each_waits_for_the_others_lock() {
     room.write("root/peers-profiles.lock", "");
     let node = || {
         let mut command = Command::new("node");
-        command.arg(room.path("hold.js")).arg(room.path("root/peers-profiles.lock")).env("NODE_PATH", home.join("node_modules"));
+        command
+            .arg(room.path("hold.js"))
+            .arg(room.path("root/peers-profiles.lock"))
+            .env("NODE_PATH", home.join("node_modules"));
         command
     };
     let mut holder = node().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let lock = room.path("root/peers-profiles.lock.lock");
     until("proper-lockfile holds it", || lock.exists());
     remove(&room, ["bob", "--wait", "200ms"]).failed_with(1, "Lock file is already being held");
-    let waits = command(&room).args(["bob", "-q", "--wait", "100s"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let waits = command(&room)
+        .args(["bob", "-q", "--wait", "100s"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     std::io::Write::write_all(&mut holder.stdin.take().unwrap(), b"go\n").unwrap();
     assert!(holder.wait().unwrap().success());
     assert_eq!(collect(waits).status, 0);

@@ -9,8 +9,14 @@ fn help_and_version_go_to_stdout() {
     let room = Room::new();
     let help = room.run("baa-reload", ["--help"]);
     assert_eq!((help.status, help.stderr.as_str()), (0, ""));
-    assert!(help.stdout.starts_with("Reload a service, prove that it recovered, or say why not; never strand it"));
-    room.run("baa-reload", ["--version"]).expect(0, &format!("baa-reload {}\n", env!("CARGO_PKG_VERSION")), "");
+    assert!(
+        help.stdout.starts_with("Reload a service, prove that it recovered, or say why not; never strand it")
+    );
+    room.run("baa-reload", ["--version"]).expect(
+        0,
+        &format!("baa-reload {}\n", env!("CARGO_PKG_VERSION")),
+        "",
+    );
 }
 
 #[test]
@@ -38,13 +44,38 @@ fn wrong_usage_is_one_line_and_2() {
 fn the_scripts_places_are_the_defaults() {
     let room = Room::new();
     for (arguments, place) in [
-        (vec!["--manager", "launchd"], room.text("home/Library/LaunchAgents/so.makefile.baa-conductor.plist")),
-        (vec!["--manager", "launchd", "--service", "status-api"], room.text("home/Library/LaunchAgents/so.makefile.baa-status-api.plist")),
-        (vec!["--manager", "launchd", "--scope", "daemon"], "/Library/LaunchDaemons/so.makefile.baa-conductor.plist".to_owned()),
-        (vec!["--manager", "launchd", "--home-dir", "/other"], "/other/Library/LaunchAgents/so.makefile.baa-conductor.plist".to_owned()),
-        (vec!["--manager", "launchd", "--install-dir", "/dir", "--label-prefix", "org.x", "--service", "y"], "/dir/org.x-y.plist".to_owned()),
+        (
+            vec!["--manager", "launchd"],
+            room.text("home/Library/LaunchAgents/so.makefile.baa-conductor.plist"),
+        ),
+        (
+            vec!["--manager", "launchd", "--service", "status-api"],
+            room.text("home/Library/LaunchAgents/so.makefile.baa-status-api.plist"),
+        ),
+        (
+            vec!["--manager", "launchd", "--scope", "daemon"],
+            "/Library/LaunchDaemons/so.makefile.baa-conductor.plist".to_owned(),
+        ),
+        (
+            vec!["--manager", "launchd", "--home-dir", "/other"],
+            "/other/Library/LaunchAgents/so.makefile.baa-conductor.plist".to_owned(),
+        ),
+        (
+            vec![
+                "--manager",
+                "launchd",
+                "--install-dir",
+                "/dir",
+                "--label-prefix",
+                "org.x",
+                "--service",
+                "y",
+            ],
+            "/dir/org.x-y.plist".to_owned(),
+        ),
     ] {
-        room.run("baa-reload", &arguments).failed_with(66, &format!("cannot use job '{place}': no such file or directory"));
+        room.run("baa-reload", &arguments)
+            .failed_with(66, &format!("cannot use job '{place}': no such file or directory"));
     }
 }
 

@@ -25,7 +25,11 @@ fn a_job_is_started_and_then_replaced() {
     let old = status(&room)["pid"].as_u64().unwrap();
     let second = reload(&room, &["--json", "-q"]);
     let one = second.json()["services"][0].clone();
-    assert_eq!((second.status, one["old_pid"].as_u64(), one["proof"].as_str()), (0, Some(old), Some("listener")), "{second:?}");
+    assert_eq!(
+        (second.status, one["old_pid"].as_u64(), one["proof"].as_str()),
+        (0, Some(old), Some("listener")),
+        "{second:?}"
+    );
     assert!(!alive(old) && one["new_pid"] == status(&room)["pid"]);
 }
 
@@ -34,7 +38,11 @@ fn the_edited_file_is_what_runs_afterwards() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &["--status", "500"], "");
     let bad = reload(&room, &["--attempts", "1", "--delay", "10ms", "--json"]);
-    assert_eq!((bad.status, bad.json()["services"][0]["last_probe"]["status"].as_u64()), (69, Some(500)), "{bad:?}");
+    assert_eq!(
+        (bad.status, bad.json()["services"][0]["last_probe"]["status"].as_u64()),
+        (69, Some(500)),
+        "{bad:?}"
+    );
     room.conductor(port, &[], "");
     assert_eq!(reload(&room, &[]).status, 0);
 }
@@ -49,16 +57,23 @@ fn the_environment_is_the_jobs_and_its_values_are_never_told() {
         &format!("<key>RunAtLoad</key><true/>{out}<key>EnvironmentVariables</key><dict><key>TOKEN</key><string>hunter2</string></dict>"),
     );
     let health = format!("http://127.0.0.1:{port}/");
-    let done = reload(&room, &["--health-url", &health, "--attempts", "1", "--delay", "10ms", "-v", "--json"]);
+    let done =
+        reload(&room, &["--health-url", &health, "--attempts", "1", "--delay", "10ms", "-v", "--json"]);
     assert_eq!(done.status, 69);
     let environment = std::fs::read_to_string(room.path("env")).unwrap();
     let names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
     assert!(
-        environment.contains("TOKEN=hunter2") && environment.contains(&format!("XPC_SERVICE_NAME={LABEL}")) && !names.contains(&"LAUNCHD_MODEL"),
+        environment.contains("TOKEN=hunter2")
+            && environment.contains(&format!("XPC_SERVICE_NAME={LABEL}"))
+            && !names.contains(&"LAUNCHD_MODEL"),
         "{environment}"
     );
     for file in ["keeper.log", "status.json"] {
-        assert!(!std::fs::read_to_string(room.path(&format!("run/jobs/{LABEL}/{file}"))).unwrap().contains("hunter2"));
+        assert!(
+            !std::fs::read_to_string(room.path(&format!("run/jobs/{LABEL}/{file}")))
+                .unwrap()
+                .contains("hunter2")
+        );
     }
 }
 
@@ -66,7 +81,11 @@ fn the_environment_is_the_jobs_and_its_values_are_never_told() {
 fn a_job_that_ignores_term_and_left_an_orphan_is_killed_with_its_tree() {
     let (room, port) = (Room::new(), port());
     let orphan = room.text("orphan");
-    room.conductor(port, &["--ignore-term", "--orphan", &orphan], "<key>ExitTimeOut</key><integer>1</integer>");
+    room.conductor(
+        port,
+        &["--ignore-term", "--orphan", &orphan],
+        "<key>ExitTimeOut</key><integer>1</integer>",
+    );
     assert_eq!(reload(&room, &["-q"]).status, 0);
     until("the orphan", || std::path::Path::new(&orphan).exists());
     let orphaned: u64 = std::fs::read_to_string(&orphan).unwrap().trim().parse().unwrap();
@@ -116,10 +135,18 @@ fn a_reload_from_inside_the_job_is_handed_over() {
         room.text("agents"),
         room.text("inside")
     );
-    let script = format!("if [ ! -e {once} ]; then : > {once}; sleep 0.3; {reload_line}; fi; exec {} --listen 127.0.0.1:{port}", example("service").display());
-    let environment = format!("<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>");
+    let script = format!(
+        "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {reload_line}; fi; exec {} --listen 127.0.0.1:{port}",
+        example("service").display()
+    );
+    let environment = format!(
+        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>"
+    );
     room.plist(LABEL, &["/bin/sh", "-c", &script], &format!("<key>RunAtLoad</key><true/>{environment}"));
-    assert_eq!(room.run("baa-run", ["--detach", "--job", &room.text(&format!("agents/{LABEL}.plist"))]).status, 0);
+    assert_eq!(
+        room.run("baa-run", ["--detach", "--job", &room.text(&format!("agents/{LABEL}.plist"))]).status,
+        0
+    );
     let old = status(&room)["pid"].as_u64().unwrap();
     let log = room.path(&format!("state/baa/reload/{LABEL}.log"));
     until("the helper's report", || std::fs::read_to_string(&log).unwrap_or_default().contains("recovered"));
@@ -133,7 +160,11 @@ fn the_deadline_ends_the_wait_for_health_and_leaves_it_registered() {
     room.conductor(port, &["--answers-if", "/nonexistent"], "");
     let done = reload(&room, &["--timeout", "300ms", "--json", "-q"]);
     let one = &done.json()["services"][0];
-    assert_eq!((done.status, one["last_probe"]["class"].as_str(), one["state"]["state"].as_str()), (124, Some("refused"), Some("running")), "{done:?}");
+    assert_eq!(
+        (done.status, one["last_probe"]["class"].as_str(), one["state"]["state"].as_str()),
+        (124, Some("refused"), Some("running")),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -143,10 +174,18 @@ fn several_services_are_reloaded_in_order_and_the_worst_status_counts() {
         room.plist(&format!("so.makefile.baa-{name}"), &[program, "1000"], "<key>RunAtLoad</key><true/>");
     }
     let done = reload(&room, &["--all-services", "--json", "-q"]);
-    let names: Vec<String> = done.json()["services"].as_array().unwrap().iter().map(|one| one["service"].as_str().unwrap().to_owned()).collect();
+    let names: Vec<String> = done.json()["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["service"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!((done.status, names), (0, vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]), "{done:?}");
     room.plist("so.makefile.baa-b", &["/nonexistent/program"], "<key>RunAtLoad</key><true/>");
-    let pid = |name: &str| room.run("baa-run", ["ctl", "status", &format!("so.makefile.baa-{name}"), "--json"]).json()["pid"].clone();
+    let pid = |name: &str| {
+        room.run("baa-run", ["ctl", "status", &format!("so.makefile.baa-{name}"), "--json"]).json()["pid"]
+            .clone()
+    };
     let (b, c) = (pid("b"), pid("c"));
     let stopped = reload(&room, &["--service", "b", "--service", "c"]);
     stopped.failed_with(66, "program '/nonexistent/program' does not exist");
@@ -169,19 +208,56 @@ fn a_bad_file_is_refused_and_the_running_service_untouched() {
         ("<plist><dict>".to_owned(), 65, "not a property list"),
         ("\0\u{1}binary".to_owned(), 65, "property list"),
         (format!("<plist><dict>{program}</dict></plist>"), 78, "it has no Label"),
-        (format!("<plist><dict><key>Label</key><string>other</string>{program}</dict></plist>"), 78, "its Label is 'other'"),
-        (format!("<plist><dict><key>Label</key><string>../../etc</string>{program}</dict></plist>"), 78, "is not a label"),
-        (format!("<plist><dict>{label}</dict></plist>"), 78, "neither Program nor ProgramArguments"),
-        (format!("<plist><dict>{label}<key>Program</key><string>/etc/passwd</string></dict></plist>"), 77, "is not executable"),
-        (format!("<plist><dict>{label}<key>Program</key><string>/nonexistent</string></dict></plist>"), 66, "does not exist"),
         (
-            format!("<plist><dict>{label}{program}<key>StandardOutPath</key><string>/nonexistent/log</string></dict></plist>"),
+            format!("<plist><dict><key>Label</key><string>other</string>{program}</dict></plist>"),
+            78,
+            "its Label is 'other'",
+        ),
+        (
+            format!("<plist><dict><key>Label</key><string>../../etc</string>{program}</dict></plist>"),
+            78,
+            "is not a label",
+        ),
+        (format!("<plist><dict>{label}</dict></plist>"), 78, "neither Program nor ProgramArguments"),
+        (
+            format!("<plist><dict>{label}<key>Program</key><string>/etc/passwd</string></dict></plist>"),
+            77,
+            "is not executable",
+        ),
+        (
+            format!("<plist><dict>{label}<key>Program</key><string>/nonexistent</string></dict></plist>"),
+            66,
+            "does not exist",
+        ),
+        (
+            format!(
+                "<plist><dict>{label}{program}<key>StandardOutPath</key><string>/nonexistent/log</string></dict></plist>"
+            ),
             66,
             "its directory does not exist",
         ),
-        (format!("<plist><dict>{label}{program}<key>WorkingDirectory</key><string>/nonexistent</string></dict></plist>"), 66, "is not a directory"),
-        (format!("<plist><dict>{label}{program}<key>UserName</key><string>nobody-of-that-name</string></dict></plist>"), 78, "no user"),
-        (format!("<plist><dict>{label}{program}{}</dict></plist>", "<key>X</key><string>y</string>".repeat(60_000)), 65, "larger than"),
+        (
+            format!(
+                "<plist><dict>{label}{program}<key>WorkingDirectory</key><string>/nonexistent</string></dict></plist>"
+            ),
+            66,
+            "is not a directory",
+        ),
+        (
+            format!(
+                "<plist><dict>{label}{program}<key>UserName</key><string>nobody-of-that-name</string></dict></plist>"
+            ),
+            78,
+            "no user",
+        ),
+        (
+            format!(
+                "<plist><dict>{label}{program}{}</dict></plist>",
+                "<key>X</key><string>y</string>".repeat(60_000)
+            ),
+            65,
+            "larger than",
+        ),
     ] {
         room.write(&format!("agents/{LABEL}.plist"), &body);
         reload(&room, &[]).failed_with(code, why);
@@ -198,7 +274,9 @@ fn a_dry_run_says_the_commands_and_touches_nothing() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
-    let plan = format!("# conductor\nbaa-run ctl drain {LABEL}\nbaa-run --detach --job {plist}\nbaa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n");
+    let plan = format!(
+        "# conductor\nbaa-run ctl drain {LABEL}\nbaa-run --detach --job {plist}\nbaa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n"
+    );
     reload(&room, &["-n"]).expect(0, &plan, "");
     assert!(!room.path("run").exists() && !room.path("state").exists());
     let json = reload(&room, &["-n", "--json"]).json();
@@ -211,15 +289,23 @@ fn a_job_that_dies_at_its_start_is_told_of_with_its_end() {
     room.plist(
         LABEL,
         &["/bin/sh", "-c", "echo cannot open the database >&2; exit 3"],
-        &format!("<key>KeepAlive</key><true/><key>StandardErrorPath</key><string>{}</string>", room.text("err")),
+        &format!(
+            "<key>KeepAlive</key><true/><key>StandardErrorPath</key><string>{}</string>",
+            room.text("err")
+        ),
     );
     let done = reload(&room, &["--attempts", "2", "--delay", "50ms", "--json"]);
     let one = &done.json()["services"][0];
-    assert_eq!((done.status, one["state"]["last_exit"].as_str(), one["state"]["state"].as_str()), (69, Some("exited with 3"), Some("waiting")), "{done:?}");
+    assert_eq!(
+        (done.status, one["state"]["last_exit"].as_str(), one["state"]["state"].as_str()),
+        (69, Some("exited with 3"), Some("waiting")),
+        "{done:?}"
+    );
     assert!(done.stderr.contains("cannot open the database"), "{done:?}");
 }
 
-/// A job that does its work and exits is not a service that died; nor is one that waits to be kicked and must not be.
+/// A job that does its work and exits is not a service that died; nor is one that waits to be kicked and must
+/// not be.
 #[test]
 fn a_job_that_is_not_to_stay_has_recovered_when_it_is_done() {
     let room = Room::new();
@@ -227,7 +313,11 @@ fn a_job_that_is_not_to_stay_has_recovered_when_it_is_done() {
     for _ in 0..2 {
         let done = reload(&room, &["--service", "once", "--json", "-q"]);
         let json = done.json();
-        assert_eq!((done.status, json["services"][0]["outcome"].as_str()), (0, Some("recovered")), "{done:?}");
+        assert_eq!(
+            (done.status, json["services"][0]["outcome"].as_str()),
+            (0, Some("recovered")),
+            "{done:?}"
+        );
     }
     room.plist("so.makefile.baa-later", &["/bin/sleep", "1000"], "");
     let done = reload(&room, &["--service", "later", "--skip-kickstart", "--json", "-q"]);
@@ -242,11 +332,20 @@ fn logs_that_cannot_be_read_cost_nothing() {
     nix::unistd::mkfifo(&room.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let huge = std::fs::File::create(room.path("huge")).unwrap();
     huge.set_len(10_000_000_000).unwrap();
-    let logs = format!("<key>StandardOutPath</key><string>{}</string><key>StandardErrorPath</key><string>{}</string>", room.text("fifo"), room.text("huge"));
+    let logs = format!(
+        "<key>StandardOutPath</key><string>{}</string><key>StandardErrorPath</key><string>{}</string>",
+        room.text("fifo"),
+        room.text("huge")
+    );
     room.conductor(port, &["--answers-if", "/nonexistent"], &logs);
     let done = reload(&room, &["--attempts", "1", "--delay", "10ms"]);
     assert_eq!(done.status, 69, "{done:?}");
-    assert!(done.stderr.contains("stdout log ") && done.stderr.contains("fifo: not a regular file"), "{done:?}");
+    assert!(
+        done.stderr.contains("stdout log ") && done.stderr.contains("fifo: not a regular file"),
+        "{done:?}"
+    );
     assert!(done.stderr.contains("stderr log ") && done.stderr.len() < 10_000, "{done:?}");
-    assert!(done.stderr.lines().last().unwrap().starts_with("baa-reload: manual recovery: baa-run ctl restart "));
+    assert!(
+        done.stderr.lines().last().unwrap().starts_with("baa-reload: manual recovery: baa-run ctl restart ")
+    );
 }

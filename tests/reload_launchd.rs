@@ -1,7 +1,10 @@
-//! baa-reload on launchd: against a model of it, built from public reports (tests/launchctl); no line of this ran on a Mac.
+//! baa-reload on launchd: against a model of it, built from public reports (tests/launchctl); no line of this
+//! ran on a Mac.
 
 use crate::support::launchd::{DOMAIN, Launchd};
-use crate::support::{CONDUCTOR as LABEL, Room, alive, binary, collect, example, finish, port, signal, until};
+use crate::support::{
+    CONDUCTOR as LABEL, Room, alive, binary, collect, example, finish, port, signal, until,
+};
 use nix::sys::signal::Signal;
 use std::process::Stdio;
 
@@ -14,8 +17,15 @@ fn a_loaded_job_is_replaced_by_a_new_process_that_answers() {
     let old = launchd.pid(LABEL).unwrap();
     let done = finish(&mut launchd.reload(&["--json", "-q"]));
     let one = &done.json()["services"][0];
-    assert_eq!((done.status, done.stderr.as_str(), one["outcome"].as_str()), (0, "", Some("recovered")), "{done:?}");
-    assert_eq!((one["old_pid"].as_u64(), one["new_pid"].as_u64(), one["proof"].as_str()), (Some(old), launchd.pid(LABEL), Some("listener")));
+    assert_eq!(
+        (done.status, done.stderr.as_str(), one["outcome"].as_str()),
+        (0, "", Some("recovered")),
+        "{done:?}"
+    );
+    assert_eq!(
+        (one["old_pid"].as_u64(), one["new_pid"].as_u64(), one["proof"].as_str()),
+        (Some(old), launchd.pid(LABEL), Some("listener"))
+    );
     assert_ne!(launchd.pid(LABEL), Some(old));
     assert!(!alive(old));
 }
@@ -27,10 +37,14 @@ fn a_job_that_was_not_loaded_is_loaded() {
     room.conductor(port, &[], "");
     let done = finish(&mut launchd.reload(&[]));
     assert_eq!((done.status, done.stdout.as_str()), (0, ""), "{done:?}");
-    assert!(done.stderr.starts_with("baa-reload: conductor: recovered in ") && done.stderr.lines().count() == 1, "{done:?}");
+    assert!(
+        done.stderr.starts_with("baa-reload: conductor: recovered in ") && done.stderr.lines().count() == 1,
+        "{done:?}"
+    );
 }
 
-/// The deterministic report of the field: a job that ignores TERM, 5 while it drains, then unloaded for good (openclaw#112731).
+/// The deterministic report of the field: a job that ignores TERM, 5 while it drains, then unloaded for good
+/// (openclaw#112731).
 #[test]
 fn a_job_that_ignores_term_is_not_left_unloaded() {
     let (room, port) = (Room::new(), port());
@@ -76,7 +90,8 @@ fn a_disabled_label_is_enabled_before_it_is_loaded() {
     launchd.call(&["disable", &format!("{DOMAIN}/{LABEL}")]);
     assert_eq!(finish(&mut launchd.reload(&["-q"])).status, 0);
     let calls = launchd.calls();
-    let verbs: Vec<&str> = calls.iter().filter_map(|call| call.split(' ').next()).filter(|verb| *verb != "print").collect();
+    let verbs: Vec<&str> =
+        calls.iter().filter_map(|call| call.split(' ').next()).filter(|verb| *verb != "print").collect();
     assert_eq!(verbs, ["bootstrap", "disable", "bootout", "enable", "bootstrap"]);
 }
 
@@ -87,7 +102,11 @@ fn a_job_that_does_not_serve_is_kicked_once_and_recovers() {
     let launchd = Launchd::start(&room, &[]);
     room.conductor(port, &["--lame-first", &room.text("lame")], "");
     let done = finish(&mut launchd.reload(&["--json", "--attempts", "3", "--delay", "100ms"]));
-    assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (0, Some("recovered-by-kick")), "{done:?}");
+    assert_eq!(
+        (done.status, done.json()["services"][0]["outcome"].as_str()),
+        (0, Some("recovered-by-kick")),
+        "{done:?}"
+    );
     assert!(done.stderr.contains("registered but not healthy"), "{done:?}");
     let kicks = launchd.calls().iter().filter(|call| call.starts_with("kickstart -k")).count();
     assert_eq!(kicks, 1);
@@ -101,12 +120,26 @@ fn without_kickstart_it_is_left_as_it_is_with_diagnostics() {
     let done = finish(&mut launchd.reload(&["--skip-kickstart", "--attempts", "2", "--delay", "50ms"]));
     assert_eq!((done.status, done.stdout.as_str()), (69, ""), "{done:?}");
     let lines: Vec<&str> = done.stderr.lines().collect();
-    assert!(lines[0].starts_with("baa-reload: conductor: it did not recover and must not be kicked: "), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains(&format!("health probe: http://127.0.0.1:{port}/healthz"))), "{lines:#?}");
+    assert!(
+        lines[0].starts_with("baa-reload: conductor: it did not recover and must not be kicked: "),
+        "{lines:#?}"
+    );
+    assert!(
+        lines.iter().any(|line| line.contains(&format!("health probe: http://127.0.0.1:{port}/healthz"))),
+        "{lines:#?}"
+    );
     assert!(lines.iter().any(|line| line.contains("last probe: refused")), "{lines:#?}");
-    assert!(lines.iter().any(|line| line.contains("launchd says of gui/501/") && line.contains("running, process ") && line.contains("runs 1")), "{lines:#?}");
+    assert!(
+        lines.iter().any(|line| line.contains("launchd says of gui/501/")
+            && line.contains("running, process ")
+            && line.contains("runs 1")),
+        "{lines:#?}"
+    );
     assert!(lines.iter().any(|line| line.contains("serving lame as ")), "{lines:#?}");
-    assert_eq!(*lines.last().unwrap(), format!("baa-reload: manual recovery: launchctl kickstart -k {DOMAIN}/{LABEL}"));
+    assert_eq!(
+        *lines.last().unwrap(),
+        format!("baa-reload: manual recovery: launchctl kickstart -k {DOMAIN}/{LABEL}")
+    );
     assert!(!done.stderr.contains("hunter2"));
     assert!(!launchd.calls().iter().any(|call| call.starts_with("kickstart")));
 }
@@ -120,8 +153,18 @@ fn the_answer_of_another_process_does_not_count() {
     let squatter = room.service(&format!("127.0.0.1:{port}"), &[]);
     let done = finish(&mut launchd.reload(&["--json", "--attempts", "2", "--delay", "50ms"]));
     let one = &done.json()["services"][0];
-    assert_eq!((done.status, one["outcome"].as_str(), one["last_probe"]["class"].as_str()), (69, Some("unhealthy"), Some("wrong-process")), "{done:?}");
-    assert!(one["last_probe"]["error"].as_str().unwrap().contains(&format!("answered by process {}", squatter.pid())), "{done:?}");
+    assert_eq!(
+        (done.status, one["outcome"].as_str(), one["last_probe"]["class"].as_str()),
+        (69, Some("unhealthy"), Some("wrong-process")),
+        "{done:?}"
+    );
+    assert!(
+        one["last_probe"]["error"]
+            .as_str()
+            .unwrap()
+            .contains(&format!("answered by process {}", squatter.pid())),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -131,7 +174,10 @@ fn a_process_that_answers_and_dies_has_not_recovered() {
     room.conductor(port, &["--exit-after", "300"], "<key>ThrottleInterval</key><integer>1</integer>");
     let done = finish(&mut launchd.reload(&["--json", "--settle", "2s", "--attempts", "2", "--delay", "1s"]));
     assert_eq!(done.status, 69, "{done:?}");
-    assert!(done.json()["services"][0]["reason"].as_str().unwrap().contains("it did not recover"), "{done:?}");
+    assert!(
+        done.json()["services"][0]["reason"].as_str().unwrap().contains("it did not recover"),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -146,7 +192,10 @@ fn a_refused_file_gives_way_to_the_last_one_that_worked() {
     let one = &done.json()["services"][0];
     assert_eq!((done.status, one["outcome"].as_str()), (78, Some("restored")), "{done:?}");
     assert!(launchd.pid(LABEL).is_some());
-    assert!(done.stderr.lines().last().unwrap().starts_with("baa-reload: manual recovery: launchctl "), "{done:?}");
+    assert!(
+        done.stderr.lines().last().unwrap().starts_with("baa-reload: manual recovery: launchctl "),
+        "{done:?}"
+    );
 }
 
 #[test]
@@ -162,8 +211,9 @@ fn a_job_that_cannot_be_brought_back_is_reported_as_lost_with_the_command() {
     let done = finish(&mut launchd.reload(&["--json"]));
     assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (76, Some("lost")), "{done:?}");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
-    let repair =
-        format!("baa-reload: manual recovery: launchctl enable {DOMAIN}/{LABEL}; launchctl bootstrap {DOMAIN} {plist} && launchctl kickstart {DOMAIN}/{LABEL}");
+    let repair = format!(
+        "baa-reload: manual recovery: launchctl enable {DOMAIN}/{LABEL}; launchctl bootstrap {DOMAIN} {plist} && launchctl kickstart {DOMAIN}/{LABEL}"
+    );
     assert_eq!(done.stderr.lines().last(), Some(repair.as_str()));
     // And that command does repair it.
     launchd.faults(&["bad="]);
@@ -185,7 +235,11 @@ fn a_domain_that_is_not_there_is_told_and_nothing_is_touched() {
         let launchd = Launchd::start(&room, &[&format!("domain={code}")]);
         room.conductor(port, &[], "");
         let done = finish(&mut launchd.reload(&["--json"]));
-        assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (status, Some("refused")), "{done:?}");
+        assert_eq!(
+            (done.status, done.json()["services"][0]["outcome"].as_str()),
+            (status, Some("refused")),
+            "{done:?}"
+        );
         assert!(launchd.calls().iter().all(|call| call.starts_with("print")));
     }
 }
@@ -197,11 +251,16 @@ fn a_signal_in_the_middle_waits_until_the_job_is_registered() {
         let launchd = Launchd::start(&room, &["linger=400"]);
         room.conductor(port, &["--drain", "200"], "");
         launchd.bootstrap(LABEL);
-        let child = launchd.reload(&["--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child =
+            launchd.reload(&["--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
         signal(child.id(), sent);
         let done = collect(child);
-        assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (128 + sent as i32, Some("interrupted")), "{done:?}");
+        assert_eq!(
+            (done.status, done.json()["services"][0]["outcome"].as_str()),
+            (128 + sent as i32, Some("interrupted")),
+            "{done:?}"
+        );
         assert!(launchd.registered(LABEL));
     }
 }
@@ -212,8 +271,14 @@ fn a_reload_from_inside_the_job_is_handed_over() {
     let launchd = Launchd::start(&room, &["linger=100"]);
     // The job reloads itself once, then serves.
     let reload = launchd.reload(&["-v"]);
-    let words: Vec<String> = std::iter::once(reload.get_program()).chain(reload.get_args()).map(|word| word.to_string_lossy().into_owned()).collect();
-    let variables: String = reload.get_envs().filter_map(|(name, value)| Some(format!("{}='{}' ", name.to_str()?, value?.to_str()?))).collect();
+    let words: Vec<String> = std::iter::once(reload.get_program())
+        .chain(reload.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let variables: String = reload
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}='{}' ", name.to_str()?, value?.to_str()?)))
+        .collect();
     let once = room.text("once");
     let script = format!(
         "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {variables} {} > {} 2>&1; fi; exec {} --listen 127.0.0.1:{port}",
@@ -221,8 +286,14 @@ fn a_reload_from_inside_the_job_is_handed_over() {
         room.text("inside"),
         example("service").display()
     );
-    let environment = format!("<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>");
-    room.plist(LABEL, &["/bin/sh", "-c", &script], &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}"));
+    let environment = format!(
+        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>"
+    );
+    room.plist(
+        LABEL,
+        &["/bin/sh", "-c", &script],
+        &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}"),
+    );
     launchd.bootstrap(LABEL);
     let old = launchd.pid(LABEL).unwrap();
     let log = room.path(&format!("state/baa/reload/{LABEL}.log"));
@@ -266,7 +337,8 @@ fn a_thousand_random_reloads_strand_nothing() {
                 let launchd = Launchd::start(&room, &[&format!("seed={}", lane + 1)]);
                 let mut dice = lane.wrapping_mul(0x9E37_79B9_7F4A_7C15) + 1;
                 let mut roll = |limit: u64| {
-                    dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    dice =
+                        dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                     (dice >> 33) % limit
                 };
                 for turn in 0..EACH {
@@ -275,11 +347,19 @@ fn a_thousand_random_reloads_strand_nothing() {
                     if roll(20) == 0 {
                         arguments.push("--ignore-term");
                     }
-                    let more = if roll(4) == 0 { "" } else { "<key>ThrottleInterval</key><integer>1</integer>" };
-                    room.conductor(port, &arguments, &format!("<key>ExitTimeOut</key><integer>1</integer>{more}"));
+                    let more =
+                        if roll(4) == 0 { "" } else { "<key>ThrottleInterval</key><integer>1</integer>" };
+                    room.conductor(
+                        port,
+                        &arguments,
+                        &format!("<key>ExitTimeOut</key><integer>1</integer>{more}"),
+                    );
                     let faults = [
                         format!("linger={}", roll(60)),
-                        format!("drain={}", ["5", "37", "36", "5,37", "112,5", "124,5,36"][usize::try_from(roll(6)).unwrap()]),
+                        format!(
+                            "drain={}",
+                            ["5", "37", "36", "5,37", "112,5", "124,5,36"][usize::try_from(roll(6)).unwrap()]
+                        ),
                         format!("bootout={}", if roll(4) == 0 { 36 } else { 0 }),
                         format!("pended={}", u64::from(roll(10) == 0)),
                         format!("refusals={}", if roll(5) == 0 { roll(4) } else { 0 }),
@@ -293,19 +373,36 @@ fn a_thousand_random_reloads_strand_nothing() {
                     }
                     let (before, registered) = (launchd.pid(LABEL), launchd.registered(LABEL));
                     let interrupt = roll(8) == 0;
-                    let child = launchd.reload(&["--json", "-v"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+                    let child = launchd
+                        .reload(&["--json", "-v"])
+                        .stdout(Stdio::piped())
+                        .stderr(Stdio::piped())
+                        .spawn()
+                        .unwrap();
                     if interrupt {
                         std::thread::sleep(std::time::Duration::from_millis(roll(120)));
-                        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM);
+                        let _ = nix::sys::signal::kill(
+                            nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap()),
+                            Signal::SIGTERM,
+                        );
                     }
                     let done = collect(child);
                     // Killed by the default action means: before it had touched anything.
                     let expected = if interrupt { vec![0, 143, 1015] } else { vec![0] };
-                    assert!(expected.contains(&done.status), "lane {lane} turn {turn} {faults:?} {arguments:?}: {done:?}");
+                    assert!(
+                        expected.contains(&done.status),
+                        "lane {lane} turn {turn} {faults:?} {arguments:?}: {done:?}"
+                    );
                     // The first ones may be interrupted before there was anything to strand.
-                    assert!(!registered && done.status != 0 || launchd.registered(LABEL), "lane {lane} turn {turn}: stranded: {faults:?} {done:?}");
+                    assert!(
+                        !registered && done.status != 0 || launchd.registered(LABEL),
+                        "lane {lane} turn {turn}: stranded: {faults:?} {done:?}"
+                    );
                     if done.status == 0 {
-                        assert!(launchd.pid(LABEL).is_some() && launchd.pid(LABEL) != before, "lane {lane} turn {turn}: not new: {done:?}");
+                        assert!(
+                            launchd.pid(LABEL).is_some() && launchd.pid(LABEL) != before,
+                            "lane {lane} turn {turn}: not new: {done:?}"
+                        );
                     }
                 }
             });
@@ -318,11 +415,24 @@ fn a_thousand_random_reloads_strand_nothing() {
 fn a_keeper_drains_before_it_is_reloaded() {
     let room = Room::new();
     let launchd = Launchd::start(&room, &[]);
-    let (run, drain) =
-        (binary("baa-run").to_string_lossy().into_owned(), format!("echo drained for $BAA_RESTART_REASON, $BAA_DRAIN_MS >> {}", room.text("log")));
-    let words = [run.as_str(), "--label", "gw", "--supervisor", "launchd", "--drain-cmd", &drain, "--", "/bin/sleep", "1000"];
-    let variables =
-        [("BAA_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state")].map(|(key, path)| format!("<key>{key}</key><string>{}</string>", room.text(path)));
+    let (run, drain) = (
+        binary("baa-run").to_string_lossy().into_owned(),
+        format!("echo drained for $BAA_RESTART_REASON, $BAA_DRAIN_MS >> {}", room.text("log")),
+    );
+    let words = [
+        run.as_str(),
+        "--label",
+        "gw",
+        "--supervisor",
+        "launchd",
+        "--drain-cmd",
+        &drain,
+        "--",
+        "/bin/sleep",
+        "1000",
+    ];
+    let variables = [("BAA_RUNTIME_DIR", "run"), ("XDG_STATE_HOME", "state")]
+        .map(|(key, path)| format!("<key>{key}</key><string>{}</string>", room.text(path)));
     let environment = format!("<key>EnvironmentVariables</key><dict>{}</dict>", variables.concat());
     room.plist("gw", &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}"));
     launchd.bootstrap("gw");

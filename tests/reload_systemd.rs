@@ -29,7 +29,11 @@ grep -q 'user/none.service is not known to systemd' $ROOM/none
 echo passed"#
     );
     let Some(done) = beside_systemd(&room, &script) else { return };
-    assert!(done.status == 0 && done.stdout == "passed\n", "{done:?} {:?}", std::fs::read_to_string(room.path("json")));
+    assert!(
+        done.status == 0 && done.stdout == "passed\n",
+        "{done:?} {:?}",
+        std::fs::read_to_string(room.path("json"))
+    );
     assert!(!done.stderr.contains("hunter2"));
 }
 
@@ -106,7 +110,8 @@ grep -o 'we run inside it' $ROOM/said; grep -o 'recovered' $log; test $first != 
     done.expect(0, "we run inside it\nrecovered\n", "");
 }
 
-/// A unit whose main process is a keeper finishes what it has begun: the keeper is told that a restart is meant by the TERM.
+/// A unit whose main process is a keeper finishes what it has begun: the keeper is told that a restart is
+/// meant by the TERM.
 #[test]
 fn a_keeper_in_a_unit_drains_before_it_is_reloaded() {
     let (room, port) = (Room::new(), port());

@@ -12,11 +12,14 @@ fn status(room: &Room, label: &str) -> Value {
 #[test]
 fn with_restart_never_the_status_is_the_commands_own() {
     let room = Room::new();
-    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
+    for (script, code) in
+        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
         let done = room.run("baa-run", ["-q", "--restart", "never", "--", "/bin/sh", "-c", script]);
         done.expect(code, "", "");
     }
-    let done = room.run("baa-run", ["--restart", "never", "--", "/bin/sh", "-c", "cat; echo out; echo err >&2"]);
+    let done =
+        room.run("baa-run", ["--restart", "never", "--", "/bin/sh", "-c", "cat; echo out; echo err >&2"]);
     done.expect(0, "out\n", "err\n");
 }
 
@@ -46,7 +49,8 @@ fn a_dry_run_starts_nothing() {
 fn on_failure_ends_with_success_and_restarts_after_failure() {
     let room = Room::new();
     let script = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ]", room.text("count"));
-    room.run("baa-run", ["-q", "--restart", "on-failure", "--throttle", "0", "--", "/bin/sh", "-c", &script]).expect(0, "", "");
+    room.run("baa-run", ["-q", "--restart", "on-failure", "--throttle", "0", "--", "/bin/sh", "-c", &script])
+        .expect(0, "", "");
     assert_eq!(std::fs::read_to_string(room.path("count")).unwrap(), "x\nx\nx\n");
 }
 
@@ -65,7 +69,10 @@ fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
         .spawn()
         .unwrap();
     until("the command is ready", || room.path("sid").exists());
-    assert_eq!(std::fs::read_to_string(room.path("sid")).unwrap().trim(), status(&room, "x")["pid"].to_string());
+    assert_eq!(
+        std::fs::read_to_string(room.path("sid")).unwrap().trim(),
+        status(&room, "x")["pid"].to_string()
+    );
     // USR1 has a meaning of its own (a restart), and unless somebody has said that it has, none at all.
     signal(child.id(), Signal::SIGUSR1);
     signal(child.id(), Signal::SIGUSR2);
@@ -75,7 +82,11 @@ fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     let done = collect(child);
     assert!(done.status == 0 && done.stderr.contains("USR1 is ignored"), "{done:?}");
     std::fs::remove_file(room.path("sid")).unwrap();
-    let child = room.command("baa-run").args(["-q", "--restart", "never", "--usr1", "pass", "--", "/bin/sh", "-c", &script]).spawn().unwrap();
+    let child = room
+        .command("baa-run")
+        .args(["-q", "--restart", "never", "--usr1", "pass", "--", "/bin/sh", "-c", &script])
+        .spawn()
+        .unwrap();
     until("the command is ready", || room.path("sid").exists());
     signal(child.id(), Signal::SIGUSR1);
     until("the signal came through", || room.path("sid.usr1").exists());
@@ -87,8 +98,10 @@ fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
 fn a_command_that_ignores_term_is_killed_with_its_tree() {
     let room = Room::new();
     // The grandchild leaves session and parent behind and ignores TERM too.
-    let script =
-        format!("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & sleep 1000", room.text("grandchild"));
+    let script = format!(
+        "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & sleep 1000",
+        room.text("grandchild")
+    );
     let child = room
         .command("baa-run")
         .args(["-q", "--stop-timeout", "200ms", "--", "/bin/sh", "-c", &script])
@@ -134,14 +147,21 @@ fn one_of_many_keepers_of_a_label_wins() {
     let room = Room::new();
     let children: Vec<_> = (0..10)
         .map(|_| {
-            room.command("baa-run").args(["-q", "--label", "one", "--", "/bin/sleep", "1000"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            room.command("baa-run")
+                .args(["-q", "--label", "one", "--", "/bin/sleep", "1000"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
         })
         .collect();
     until("a keeper is up", || room.run("baa-run", ["ctl", "status", "one"]).status == 0);
     let winner = u32::try_from(status(&room, "one")["keeper"].as_u64().unwrap()).unwrap();
     // The losers first: one that still tries may have the lock once the winner is gone.
     let (winners, losers): (Vec<_>, Vec<_>) = children.into_iter().partition(|child| child.id() == winner);
-    losers.into_iter().for_each(|child| collect(child).failed_with(75, "cannot keep one: another baa-run does"));
+    losers
+        .into_iter()
+        .for_each(|child| collect(child).failed_with(75, "cannot keep one: another baa-run does"));
     signal(winner, Signal::SIGTERM);
     winners.into_iter().for_each(|child| collect(child).expect(0, "", ""));
 }
@@ -172,7 +192,9 @@ fn the_control_socket_bears_nonsense() {
     let room = Room::new();
     room.run("baa-run", ["--detach", "--label", "n", "--", "/bin/sleep", "1000"]).expect(0, "", "");
     let socket = room.path("run/jobs/n/control");
-    for nonsense in [&b"\n"[..], b"{}\n", b"{\"verb\":7}\n", b"\xff\xff\n", b"{\"verb\":\"spare\"}\n", &[b'x'; 100_000]] {
+    for nonsense in
+        [&b"\n"[..], b"{}\n", b"{\"verb\":7}\n", b"\xff\xff\n", b"{\"verb\":\"spare\"}\n", &[b'x'; 100_000]]
+    {
         let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
         let _ = stream.write_all(nonsense);
         let _ = stream.shutdown(std::net::Shutdown::Write);
@@ -191,7 +213,8 @@ fn a_state_directory_that_others_may_enter_is_refused() {
     let room = Room::new();
     std::fs::create_dir_all(room.path("run/jobs/open")).unwrap();
     std::fs::set_permissions(room.path("run/jobs/open"), std::fs::Permissions::from_mode(0o777)).unwrap();
-    room.run("baa-run", ["--label", "open", "--", "true"]).failed_with(77, "not a private directory of ours (0700)");
+    room.run("baa-run", ["--label", "open", "--", "true"])
+        .failed_with(77, "not a private directory of ours (0700)");
     std::fs::set_permissions(room.path("run"), std::fs::Permissions::from_mode(0o777)).unwrap();
     room.run("baa-run", ["--label", "x", "--", "true"]).failed_with(77, "others can change it");
     std::fs::set_permissions(room.path("run"), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -212,7 +235,10 @@ fn a_job_gets_its_directory_umask_input_and_logs() {
     let plist = room.plist("a.job", &["/bin/sh", "-c", script, "zero"], &keys);
     let done = room.run("baa-run", ["--restart", "never", "--job", &plist.to_string_lossy()]);
     done.expect(0, "", "");
-    assert_eq!(std::fs::read_to_string(room.path("out")).unwrap(), format!("{}\n0077\nfrom the input\nzero\n", room.text("dir")));
+    assert_eq!(
+        std::fs::read_to_string(room.path("out")).unwrap(),
+        format!("{}\n0077\nfrom the input\nzero\n", room.text("dir"))
+    );
     assert_eq!(std::fs::read_to_string(room.path("err")).unwrap(), "err\n");
 }
 
@@ -235,7 +261,10 @@ fn a_job_can_run_as_another_user() {
 #[test]
 fn keep_alive_by_path_starts_when_the_path_appears() {
     let room = Room::new();
-    let keys = format!("<key>KeepAlive</key><dict><key>PathState</key><dict><key>{}</key><true/></dict></dict>", room.text("flag"));
+    let keys = format!(
+        "<key>KeepAlive</key><dict><key>PathState</key><dict><key>{}</key><true/></dict></dict>",
+        room.text("flag")
+    );
     let plist = room.plist("a.job", &["/bin/sleep", "1000"], &keys);
     room.run("baa-run", ["--detach", "--job", &plist.to_string_lossy()]).expect(0, "", "");
     assert_eq!(status(&room, "a.job")["state"], "idle");

@@ -37,8 +37,25 @@ fn a_lock_has_one_holder_and_a_stale_file_needs_nobody() {
     let done = room.run("baa-run", ["--lock", "lock", "--lock-wait", "0", "--", "touch", "ran"]);
     done.failed_with(75, &format!("cannot start: process {} holds 'lock'", first.id()));
     let words: Value = serde_json::from_str(read(&room, "lock").lines().next().unwrap()).unwrap();
-    assert_eq!((words["keeper"].as_u64(), words["pid"].as_u64()), (Some(u64::from(first.id())), Some(lives(&room)[0])));
-    let waits = spawn(&room, &["--lock", "lock", "--lock-wait", "60s", "--restart", "never", "--", "/bin/sh", "-c", "echo next >> lives; exit 4"]);
+    assert_eq!(
+        (words["keeper"].as_u64(), words["pid"].as_u64()),
+        (Some(u64::from(first.id())), Some(lives(&room)[0]))
+    );
+    let waits = spawn(
+        &room,
+        &[
+            "--lock",
+            "lock",
+            "--lock-wait",
+            "60s",
+            "--restart",
+            "never",
+            "--",
+            "/bin/sh",
+            "-c",
+            "echo next >> lives; exit 4",
+        ],
+    );
     signal(first.id(), Signal::SIGTERM);
     assert_eq!(collect(first).status, 0);
     assert_eq!(collect(waits).status, 4);
@@ -46,12 +63,14 @@ fn a_lock_has_one_holder_and_a_stale_file_needs_nobody() {
     room.run("baa-run", ["--lock", "none/lock", "--", "true"]).failed_with(66, "cannot lock 'none/lock'");
 }
 
-/// Killed, a holder of a lock takes its command along; what that has left is ended before the next one starts.
+/// Killed, a holder of a lock takes its command along; what that has left is ended before the next one
+/// starts.
 #[test]
 fn a_killed_holder_leaves_the_lock_free_and_nothing_beside_the_next() {
     let room = Room::new();
     let left = "/bin/sh -c 'trap \"\" TERM; echo $$ > left.tmp; mv left.tmp left; while :; do sleep 0.01; done' & until [ -e left ]; do sleep 0.01; done;";
-    let mut first = spawn(&room, &["--lock", "lock", "--stop-timeout", "300ms", "--", "/bin/sh", "-c", &script(left)]);
+    let mut first =
+        spawn(&room, &["--lock", "lock", "--stop-timeout", "300ms", "--", "/bin/sh", "-c", &script(left)]);
     until("it runs", || lives(&room).len() == 1 && room.path("left").exists());
     first.kill().unwrap();
     first.wait().unwrap();
@@ -59,7 +78,10 @@ fn a_killed_holder_leaves_the_lock_free_and_nothing_beside_the_next() {
     let left: u64 = read(&room, "left").trim().parse().unwrap();
     assert!(alive(left));
     let check = format!("grep -q ') [RSD]' /proc/{left}/stat 2> /dev/null && echo alive; exit 0");
-    let done = room.run("baa-run", ["--lock", "lock", "--stop-timeout", "300ms", "--restart", "never", "--", "/bin/sh", "-c", &check]);
+    let done = room.run(
+        "baa-run",
+        ["--lock", "lock", "--stop-timeout", "300ms", "--restart", "never", "--", "/bin/sh", "-c", &check],
+    );
     assert!(done.status == 0 && done.stdout.is_empty() && done.stderr.contains("left process"), "{done:?}");
 }
 
@@ -70,7 +92,19 @@ fn of_two_starts_at_once_one_wins_a_thousand_times() {
     let run = || {
         room.run(
             "baa-run",
-            ["-q", "--lock", "lock", "--lock-wait", "0", "--restart", "never", "--", "/bin/sh", "-c", "mkdir busy || echo overlap >> trouble; rmdir busy"],
+            [
+                "-q",
+                "--lock",
+                "lock",
+                "--lock-wait",
+                "0",
+                "--restart",
+                "never",
+                "--",
+                "/bin/sh",
+                "-c",
+                "mkdir busy || echo overlap >> trouble; rmdir busy",
+            ],
         )
         .status
     };
@@ -81,7 +115,10 @@ fn of_two_starts_at_once_one_wins_a_thousand_times() {
             [run(), other.join().unwrap()]
         });
         // The other may come when the first is done already; refused it is 75, and never is neither started.
-        assert!(statuses.iter().all(|status| [0, 75].contains(status)) && statuses.contains(&0), "{statuses:?}");
+        assert!(
+            statuses.iter().all(|status| [0, 75].contains(status)) && statuses.contains(&0),
+            "{statuses:?}"
+        );
         won += statuses.iter().filter(|status| **status == 0).count();
         both += usize::from(statuses == [0, 0]);
     }
@@ -92,9 +129,29 @@ fn of_two_starts_at_once_one_wins_a_thousand_times() {
 #[test]
 fn failures_give_up_also_across_keepers_until_somebody_asks() {
     let room = Room::new();
-    let keep = || room.run("baa-run", ["-q", "--label", "x", "--throttle", "0", "--give-up", "3/10m", "--", "/bin/sh", "-c", "echo $$ >> lives; exit 1"]);
+    let keep = || {
+        room.run(
+            "baa-run",
+            [
+                "-q",
+                "--label",
+                "x",
+                "--throttle",
+                "0",
+                "--give-up",
+                "3/10m",
+                "--",
+                "/bin/sh",
+                "-c",
+                "echo $$ >> lives; exit 1",
+            ],
+        )
+    };
     let done = keep();
-    assert!(done.status == 78 && done.stderr.contains("x: giving up: it has failed 3 times within 10m"), "{done:?}");
+    assert!(
+        done.status == 78 && done.stderr.contains("x: giving up: it has failed 3 times within 10m"),
+        "{done:?}"
+    );
     assert_eq!(lives(&room).len(), 3);
     keep().failed_with(78, "cannot keep it: it has failed 3 times within 10m");
     assert_eq!(lives(&room).len(), 3);
@@ -102,12 +159,27 @@ fn failures_give_up_also_across_keepers_until_somebody_asks() {
     // What cannot be started counts, and neither an end that was asked for nor one with 0 does.
     let done = room.run("baa-run", ["-q", "--throttle", "0", "--give-up", "2/1m", "--", "/nonexistent"]);
     assert!(done.status == 78 && done.stderr.contains("giving up"), "{done:?}");
-    let good = ["-q", "--label", "y", "--restart", "on-failure", "--throttle", "0", "--give-up", "1/1m", "--", "/bin/sh", "-c", "exit 0"];
+    let good = [
+        "-q",
+        "--label",
+        "y",
+        "--restart",
+        "on-failure",
+        "--throttle",
+        "0",
+        "--give-up",
+        "1/1m",
+        "--",
+        "/bin/sh",
+        "-c",
+        "exit 0",
+    ];
     room.run("baa-run", good).expect(0, "", "");
     room.run("baa-run", ["--give-up", "0/1m", "--", "true"]).failed_with(125, "is not a number from 1 to");
 }
 
-/// The work in flight is finished before a restart, in each way that a command can be asked; and the reason reaches its next life.
+/// The work in flight is finished before a restart, in each way that a command can be asked; and the reason
+/// reaches its next life.
 #[test]
 fn a_restart_drains_first() {
     let room = Room::new();
@@ -169,8 +241,10 @@ fn a_restart_drains_first() {
     until("it is started again", || lives(&room).len() == 5);
     signal(keeper.id(), Signal::SIGTERM);
     collect(keeper);
-    room.run("baa-run", ["--drain-signal", "NONSENSE", "--", "true"]).failed_with(125, "'NONSENSE' is no signal");
-    room.run("baa-run", ["--drain-url", "nonsense", "--", "true"]).failed_with(125, "cannot drain by 'nonsense'");
+    room.run("baa-run", ["--drain-signal", "NONSENSE", "--", "true"])
+        .failed_with(125, "'NONSENSE' is no signal");
+    room.run("baa-run", ["--drain-url", "nonsense", "--", "true"])
+        .failed_with(125, "cannot drain by 'nonsense'");
 }
 
 #[test]
@@ -185,11 +259,22 @@ fn a_drain_by_http_asks_until_nothing_is_left() {
             let mut bytes = [0u8; 1024];
             let count = stream.read(&mut bytes).unwrap();
             asked.push(String::from_utf8_lossy(&bytes[..count]).split(' ').next().unwrap().to_owned());
-            stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+            stream
+                .write_all(
+                    format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                        body.len()
+                    )
+                    .as_bytes(),
+                )
+                .unwrap();
         }
         asked
     });
-    let keeper = spawn(&room, &["--label", "h", "--cooldown", "0", "--drain-url", &url, "--", "/bin/sh", "-c", &script("")]);
+    let keeper = spawn(
+        &room,
+        &["--label", "h", "--cooldown", "0", "--drain-url", &url, "--", "/bin/sh", "-c", &script("")],
+    );
     until("it runs", || lives(&room).len() == 1);
     ctl(&room, &["restart", "h"]).expect(0, "", "");
     until("it is started again", || lives(&room).len() == 2);
@@ -209,7 +294,20 @@ fn a_socket_outlives_its_command() {
     let address = format!("127.0.0.1:{}", port());
     room.write("serve.pl", "use Socket; my $pid = $ENV{LISTEN_PID}; die 'pid' unless $pid == $$ && $ENV{LISTEN_FDS} == 2; open(my $s, '+<&=', 3) or die; accept(my $c, $s) or die; <$c>; print $c \"$ENV{LISTEN_FDNAMES} $$\\n\"; close $c;");
     let unix = format!("unix:{}", room.text("sock"));
-    let mut keeper = spawn(&room, &["--throttle", "0", "--listen", &format!("web={address}"), "--listen", &unix, "--", "perl", "serve.pl"]);
+    let mut keeper = spawn(
+        &room,
+        &[
+            "--throttle",
+            "0",
+            "--listen",
+            &format!("web={address}"),
+            "--listen",
+            &unix,
+            "--",
+            "perl",
+            "serve.pl",
+        ],
+    );
     let ask = || {
         let mut stream = TcpStream::connect(&address).ok()?;
         stream.write_all(b"x\n").ok()?;
@@ -233,27 +331,54 @@ fn a_socket_outlives_its_command() {
     done.failed_with(74, "cannot listen on 192.0.2.1:1");
     // A socket file that nobody listens on gives way; one that somebody does, not.
     let _held = std::os::unix::net::UnixListener::bind(room.path("held")).unwrap();
-    room.run("baa-run", ["--listen", &format!("unix:{}", room.text("held")), "--", "true"]).failed_with(74, "cannot listen");
-    room.run("baa-run", ["-q", "--restart", "never", "--listen", &unix, "--", "/bin/sh", "-c", "exit 3"]).expect(3, "", "");
+    room.run("baa-run", ["--listen", &format!("unix:{}", room.text("held")), "--", "true"])
+        .failed_with(74, "cannot listen");
+    room.run("baa-run", ["-q", "--restart", "never", "--listen", &unix, "--", "/bin/sh", "-c", "exit 3"])
+        .expect(3, "", "");
 }
 
-/// A first start that does not come to serve is a failure of the keeper; a later one is parked, alive, until somebody asks.
+/// A first start that does not come to serve is a failure of the keeper; a later one is parked, alive, until
+/// somebody asks.
 #[test]
 fn a_start_that_does_not_serve_ends_or_is_parked() {
     let room = Room::new();
     let done = room.run("baa-run", ["--ready", "file:up", "--ready-timeout", "200ms", "--", "sleep", "1000"]);
-    assert!(done.status == 69 && done.stderr.contains("does not serve within 200ms: cannot find up"), "{done:?}");
-    let bundles: Vec<_> = std::fs::read_dir(room.path("state/baa/logs/stability")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(bundles.len() == 1 && bundles[0].to_string_lossy().ends_with("-run.startup_failed.json"), "{bundles:?}");
+    assert!(
+        done.status == 69 && done.stderr.contains("does not serve within 200ms: cannot find up"),
+        "{done:?}"
+    );
+    let bundles: Vec<_> = std::fs::read_dir(room.path("state/baa/logs/stability"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        bundles.len() == 1 && bundles[0].to_string_lossy().ends_with("-run.startup_failed.json"),
+        "{bundles:?}"
+    );
     let done = room.run("baa-run", ["--ready", "file:up", "--", "/bin/sh", "-c", "exit 3"]);
     assert!(done.status == 69 && done.stderr.contains("exited with 3"), "{done:?}");
-    room.run("baa-run", ["--ready", "nonsense", "--", "true"]).failed_with(125, "cannot use target 'nonsense'");
-    let keeper =
-        spawn(&room, &["--label", "p", "--ready", "file:up", "--ready-timeout", "300ms", "--", "/bin/sh", "-c", &script("[ -e broken ] || touch up;")]);
+    room.run("baa-run", ["--ready", "nonsense", "--", "true"])
+        .failed_with(125, "cannot use target 'nonsense'");
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "p",
+            "--ready",
+            "file:up",
+            "--ready-timeout",
+            "300ms",
+            "--",
+            "/bin/sh",
+            "-c",
+            &script("[ -e broken ] || touch up;"),
+        ],
+    );
     until("it runs", || ctl(&room, &["status", "p"]).stdout.contains("running"));
     std::fs::remove_file(room.path("up")).unwrap();
     room.write("broken", "");
-    ctl(&room, &["restart", "p"]).failed_with(69, "p is not restarted: it does not serve within 300ms: cannot find up");
+    ctl(&room, &["restart", "p"])
+        .failed_with(69, "p is not restarted: it does not serve within 300ms: cannot find up");
     until("it is parked", || ctl(&room, &["status", "p"]).stdout.contains("p: idle"));
     std::fs::remove_file(room.path("broken")).unwrap();
     ctl(&room, &["start", "p"]).expect(0, "", "");
@@ -273,7 +398,18 @@ fn only_its_own_process_makes_it_ready() {
     let service = crate::support::example("service").to_string_lossy().into_owned();
     let keeper = spawn(
         &room,
-        &["--label", "o", "--throttle", "0", "--ready", &format!("http://{address}/healthz"), "--", "/bin/sh", "-c", "echo $$ >> lives; sleep 1000"],
+        &[
+            "--label",
+            "o",
+            "--throttle",
+            "0",
+            "--ready",
+            &format!("http://{address}/healthz"),
+            "--",
+            "/bin/sh",
+            "-c",
+            "echo $$ >> lives; sleep 1000",
+        ],
     );
     until("it runs", || lives(&room).len() == 1);
     until("it was asked", || ctl(&room, &["status", "o"]).stdout.contains("starting"));
@@ -282,7 +418,19 @@ fn only_its_own_process_makes_it_ready() {
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
     drop(old);
-    let keeper = spawn(&room, &["--label", "o", "--ready", &format!("http://{address}/healthz"), "--", &service, "--listen", &address]);
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "o",
+            "--ready",
+            &format!("http://{address}/healthz"),
+            "--",
+            &service,
+            "--listen",
+            &address,
+        ],
+    );
     until("it serves", || ctl(&room, &["status", "o"]).stdout.contains("running"));
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
@@ -293,7 +441,8 @@ const SERVER: &str = "use Socket; use IO::Handle; my $done = 0; $SIG{TERM} = sub
     sleep 1000 if $version eq 'mute'; open(my $s, '+<&=', 3) or die; while (!$done) { accept(my $c, $s) or next; my $line = <$c>; while (<$c>) { last if /^\\r?$/ } \
     print $c \"HTTP/1.1 200 OK\\r\\nContent-Length: \" . (length($version) + 1) . \"\\r\\n\\r\\n$version\\n\"; $c->flush; 1 while <$c>; close $c; }";
 
-/// A new version takes over when it serves, with no connection refused; one that does not come to serve was never there.
+/// A new version takes over when it serves, with no connection refused; one that does not come to serve was
+/// never there.
 #[test]
 fn an_update_that_does_not_serve_is_undone() {
     let room = Room::new();
@@ -301,7 +450,22 @@ fn an_update_that_does_not_serve_is_undone() {
     room.write("serve.pl", SERVER);
     room.write("version", "one\n");
     let url = format!("http://{address}/");
-    let keeper = spawn(&room, &["--label", "u", "--listen", &address, "--ready", &url, "--ready-timeout", "5s", "--", "perl", "serve.pl"]);
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "u",
+            "--listen",
+            &address,
+            "--ready",
+            &url,
+            "--ready-timeout",
+            "5s",
+            "--",
+            "perl",
+            "serve.pl",
+        ],
+    );
     let version = || {
         let mut stream = TcpStream::connect(&address).unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
@@ -319,10 +483,12 @@ fn an_update_that_does_not_serve_is_undone() {
     until("it serves", || ctl(&room, &["status", "u"]).stdout.contains("running"));
     let first = pid().unwrap();
     room.write("version", "bad\n");
-    ctl(&room, &["update", "u"]).failed_with(69, "u is not updated, the old life goes on: it ended before it served");
+    ctl(&room, &["update", "u"])
+        .failed_with(69, "u is not updated, the old life goes on: it ended before it served");
     assert_eq!((version().as_str(), pid()), ("one", Some(first)));
     room.write("version", "mute\n");
-    ctl(&room, &["update", "u"]).failed_with(69, "the old life goes on: it does not serve within 10s: answered by process");
+    ctl(&room, &["update", "u"])
+        .failed_with(69, "the old life goes on: it does not serve within 10s: answered by process");
     assert_eq!((version().as_str(), pid()), ("one", Some(first)));
     // Asked all the while, nobody is refused, and from some moment on it is the new one who answers.
     room.write("version", "two\n");
@@ -341,7 +507,10 @@ fn an_update_that_does_not_serve_is_undone() {
     until("the old one is gone", || !alive(first));
     assert_eq!(version(), "two");
     let status = ctl(&room, &["status", "u", "--json"]).json();
-    assert_eq!((&status["change"]["state"], &status["change"]["number"]), (&Value::from("done"), &Value::from(3)));
+    assert_eq!(
+        (&status["change"]["state"], &status["change"]["number"]),
+        (&Value::from("done"), &Value::from(3))
+    );
     assert_ne!(pid(), Some(first));
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
@@ -369,17 +538,25 @@ fn a_command_may_say_that_it_is_ready() {
     assert_eq!(collect(keeper).status, 0);
     assert_eq!(std::fs::read_dir(room.path("run/notify")).unwrap().count(), 0);
     let done = room.run("baa-run", ["--ready", "notify", "--ready-timeout", "100ms", "--", "sleep", "1000"]);
-    assert!(done.status == 69 && done.stderr.contains("does not serve within 100ms: it has not said READY=1"), "{done:?}");
+    assert!(
+        done.status == 69 && done.stderr.contains("does not serve within 100ms: it has not said READY=1"),
+        "{done:?}"
+    );
 }
 
-/// As the first process of a container: exact statuses, nothing left unreaped, and a stop that the command hears.
+/// As the first process of a container: exact statuses, nothing left unreaped, and a stop that the command
+/// hears.
 #[test]
 fn it_is_a_first_process() {
     let room = Room::new();
     let contained = |arguments: &[&str]| {
         let bare = room.command("baa-run");
         let mut command = std::process::Command::new("unshare");
-        command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(bare.get_program()).args(arguments).current_dir(room.dir.path());
+        command
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+            .arg(bare.get_program())
+            .args(arguments)
+            .current_dir(room.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
@@ -389,35 +566,72 @@ fn it_is_a_first_process() {
         return;
     }
     assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", "exit 7"])).status, 7);
-    assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", "kill -9 $$"])).status, 137);
+    assert_eq!(
+        collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", "kill -9 $$"])).status,
+        137
+    );
     // Twenty orphans die while the command runs: none of them stays a zombie.
     let orphans = "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.05 & sleep 0.05 &) ; done; sleep 0.3; cut -d' ' -f3 /proc/[0-9]*/stat | grep -c Z; exit 0";
-    assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", orphans])).stdout, "0\n");
-    let child = contained(&["--restart", "never", "--", "/bin/sh", "-c", "trap 'echo heard > heard; exit 5' TERM; touch up; while :; do sleep 0.01; done"]);
+    assert_eq!(
+        collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", orphans])).stdout,
+        "0\n"
+    );
+    let child = contained(&[
+        "--restart",
+        "never",
+        "--",
+        "/bin/sh",
+        "-c",
+        "trap 'echo heard > heard; exit 5' TERM; touch up; while :; do sleep 0.01; done",
+    ]);
     until("it runs", || room.path("up").exists());
     // unshare itself takes no notice of TERM; its child is the first process there.
     let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let first = std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let first =
+        std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     signal(first, Signal::SIGTERM);
     assert_eq!(collect(child).status, 5);
     assert!(room.path("heard").exists());
 }
 
-/// Ten thousand requests through twenty changes of the process, and streams of five seconds across them: none fails, none is cut.
+/// Ten thousand requests through twenty changes of the process, and streams of five seconds across them: none
+/// fails, none is cut.
 #[test]
 fn ten_thousand_requests_outlive_twenty_lives() {
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());
     let service = crate::support::example("service").to_string_lossy().into_owned();
     let url = format!("http://{address}/healthz");
-    let keeper =
-        spawn(&room, &["--label", "t", "--cooldown", "0", "--throttle", "0", "--listen", &address, "--ready", &url, "--", &service, "--listen", "inherited"]);
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "t",
+            "--cooldown",
+            "0",
+            "--throttle",
+            "0",
+            "--listen",
+            &address,
+            "--ready",
+            &url,
+            "--",
+            &service,
+            "--listen",
+            "inherited",
+        ],
+    );
     until("it serves", || ctl(&room, &["status", "t"]).stdout.contains("running"));
     let get = |path: &str, length: usize| -> bool {
         let Ok(mut stream) = TcpStream::connect(&address) else { return false };
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).is_ok() && {
             let (mut answer, mut bytes) = (Vec::new(), [0u8; 1024]);
-            let whole = |answer: &[u8]| answer.windows(4).position(|window| window == b"\r\n\r\n").is_some_and(|head| answer.len() >= head + 4 + length);
+            let whole = |answer: &[u8]| {
+                answer
+                    .windows(4)
+                    .position(|window| window == b"\r\n\r\n")
+                    .is_some_and(|head| answer.len() >= head + 4 + length)
+            };
             while !whole(&answer) {
                 match stream.read(&mut bytes) {
                     Ok(count) if count > 0 => answer.extend_from_slice(&bytes[..count]),
@@ -427,8 +641,13 @@ fn ten_thousand_requests_outlive_twenty_lives() {
             answer.starts_with(b"HTTP/1.1 200")
         }
     };
-    let (over, asked, failed) = (std::sync::atomic::AtomicBool::new(false), std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicUsize::new(0));
-    let count = |counter: &std::sync::atomic::AtomicUsize| counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+    let (over, asked, failed) = (
+        std::sync::atomic::AtomicBool::new(false),
+        std::sync::atomic::AtomicUsize::new(0),
+        std::sync::atomic::AtomicUsize::new(0),
+    );
+    let count =
+        |counter: &std::sync::atomic::AtomicUsize| counter.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
     let read = |counter: &std::sync::atomic::AtomicUsize| counter.load(std::sync::atomic::Ordering::SeqCst);
     let mut pids = std::collections::BTreeSet::new();
     std::thread::scope(|scope| {

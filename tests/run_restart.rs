@@ -1,4 +1,5 @@
-//! baa-run: what a restart is meant by, when it is done, and what comes of it; the defects of the seed's run loop, each once (facts 1.9, 34 to 40).
+//! baa-run: what a restart is meant by, when it is done, and what comes of it; the defects of the seed's run
+//! loop, each once (facts 1.9, 34 to 40).
 
 use crate::run_loop::{ctl, lives, read, script, spawn};
 use crate::support::systemd::beside_systemd;
@@ -10,8 +11,12 @@ use std::process::Child;
 
 fn keeper(room: &Room, arguments: &[&str], more: &str) -> Child {
     let script = script(more);
-    let common = [["--label", "k"], ["--cooldown", "0"]].into_iter().filter(|pair| !arguments.contains(&pair[0])).flatten();
-    let words: Vec<&str> = common.chain(arguments.iter().copied()).chain(["--", "/bin/sh", "-c", &script]).collect();
+    let common = [["--label", "k"], ["--cooldown", "0"]]
+        .into_iter()
+        .filter(|pair| !arguments.contains(&pair[0]))
+        .flatten();
+    let words: Vec<&str> =
+        common.chain(arguments.iter().copied()).chain(["--", "/bin/sh", "-c", &script]).collect();
     let before = lives(room).len();
     let keeper = spawn(room, &words);
     until("it runs", || lives(room).len() > before);
@@ -22,7 +27,8 @@ fn status(room: &Room) -> Value {
     ctl(room, &["status", "k", "--json"]).json()
 }
 
-/// TERM stops; after a restart was meant it restarts, once, and finishes first what it has begun. INT stops, whatever was meant.
+/// TERM stops; after a restart was meant it restarts, once, and finishes first what it has begun. INT stops,
+/// whatever was meant.
 #[test]
 fn a_term_is_what_was_meant_by_it() {
     let room = Room::new();
@@ -73,14 +79,19 @@ fn an_unmeant_usr1_is_told_of_and_a_later_one_works() {
     });
     signal(child.id(), Signal::SIGTERM);
     let done = collect(child);
-    assert!(done.status == 0 && done.stderr.contains("USR1 is ignored: nobody has said what it means"), "{done:?}");
+    assert!(
+        done.status == 0 && done.stderr.contains("USR1 is ignored: nobody has said what it means"),
+        "{done:?}"
+    );
     assert_eq!(read(&room, "log"), "");
     // Where it may always restart, many at once are one, and the next waits for the cooldown.
     let child = keeper(&room, &["--usr1", "restart", "--cooldown", "1h"], "");
     signal(child.id(), Signal::SIGUSR1);
     until("it is restarted", || lives(&room).len() == 4 && status(&room)["change"]["state"] == "done");
     signal(child.id(), Signal::SIGUSR1);
-    until("the next one waits", || status(&room)["restart_in_ms"].as_u64().is_some_and(|wait| wait > 3_000_000));
+    until("the next one waits", || {
+        status(&room)["restart_in_ms"].as_u64().is_some_and(|wait| wait > 3_000_000)
+    });
     signal(child.id(), Signal::SIGTERM);
     assert_eq!(collect(child).status, 0);
     assert_eq!(lives(&room).len(), 4);
@@ -111,31 +122,47 @@ fn a_request_during_a_start_is_kept() {
     assert!(done.status == 69 && done.stderr.contains("k is not restarted"), "{done:?}");
 }
 
-/// 34: one that is parked gives its lock back and takes it again before it serves; a bundle tells what went before.
+/// 34: one that is parked gives its lock back and takes it again before it serves; a bundle tells what went
+/// before.
 #[test]
 fn a_parked_keeper_gives_its_lock_back_and_takes_it_again() {
     let room = Room::new();
-    let arguments = ["--lock", "lock", "--throttle", "100ms", "--ready", "file:up", "--ready-timeout", "300ms"];
+    let arguments =
+        ["--lock", "lock", "--throttle", "100ms", "--ready", "file:up", "--ready-timeout", "300ms"];
     let child = keeper(&room, &arguments, "[ -e broken ] || touch up;");
     until("it serves", || status(&room)["state"] == "running");
-    let try_lock = || room.run("baa-run", ["-q", "--lock", "lock", "--lock-wait", "0", "--restart", "never", "--", "true"]).status;
+    let try_lock = || {
+        room.run("baa-run", ["-q", "--lock", "lock", "--lock-wait", "0", "--restart", "never", "--", "true"])
+            .status
+    };
     assert_eq!(try_lock(), 75);
     room.write("broken", "");
     std::fs::remove_file(room.path("up")).unwrap();
-    ctl(&room, &["restart", "k"]).failed_with(69, "k is not restarted: it does not serve within 300ms: cannot find up");
+    ctl(&room, &["restart", "k"])
+        .failed_with(69, "k is not restarted: it does not serve within 300ms: cannot find up");
     until("it is parked", || status(&room)["parked"] == true);
     assert_eq!(try_lock(), 0);
-    let bundles: Vec<_> = std::fs::read_dir(room.path("state/baa/logs/stability")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let bundles: Vec<_> = std::fs::read_dir(room.path("state/baa/logs/stability"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert_eq!(bundles.len(), 1);
     let bundle: Value = serde_json::from_slice(&std::fs::read(&bundles[0]).unwrap()).unwrap();
-    assert_eq!((&bundle["version"], &bundle["reason"]), (&Value::from(1), &Value::from("run.restart_startup_failed")));
-    assert!(bundle["snapshot"]["counts"]["started"].as_u64() == Some(2) && bundle["error"]["message"].as_str().unwrap().contains("does not serve"));
+    assert_eq!(
+        (&bundle["version"], &bundle["reason"]),
+        (&Value::from(1), &Value::from("run.restart_startup_failed"))
+    );
+    assert!(
+        bundle["snapshot"]["counts"]["started"].as_u64() == Some(2)
+            && bundle["error"]["message"].as_str().unwrap().contains("does not serve")
+    );
     assert_eq!(std::fs::metadata(&bundles[0]).unwrap().permissions().mode() & 0o777, 0o600);
     // While another has the lock nothing is started; then it is, under the lock.
     let other = spawn(&room, &["--lock", "lock", "--", "/bin/sh", "-c", "touch held; exec sleep 1000"]);
     until("another has it", || room.path("held").exists());
     std::fs::remove_file(room.path("broken")).unwrap();
-    ctl(&room, &["restart", "k"]).failed_with(69, &format!("cannot start: process {} holds 'lock'", other.id()));
+    ctl(&room, &["restart", "k"])
+        .failed_with(69, &format!("cannot start: process {} holds 'lock'", other.id()));
     assert_eq!(lives(&room).len(), 2);
     signal(other.id(), Signal::SIGTERM);
     assert_eq!(collect(other).status, 0);
@@ -151,11 +178,16 @@ fn a_parked_keeper_gives_its_lock_back_and_takes_it_again() {
 fn a_keeper_outlives_its_program_file() {
     let room = Room::new();
     std::fs::copy(crate::support::binary("baa-run"), room.path("own-run")).unwrap();
-    let words = ["--label", "k", "--cooldown", "0", "--drain-cmd", "true", "--", "/bin/sh", "-c", &script("")].map(str::to_owned);
+    let words =
+        ["--label", "k", "--cooldown", "0", "--drain-cmd", "true", "--", "/bin/sh", "-c", &script("")]
+            .map(str::to_owned);
     let command = room.command("baa-run");
     let mut copy = std::process::Command::new(room.path("own-run"));
-    copy.args(words).current_dir(room.dir.path()).envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    let child = copy.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    copy.args(words)
+        .current_dir(room.dir.path())
+        .envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let child =
+        copy.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
     until("it runs", || lives(&room).len() == 1);
     std::fs::remove_file(room.path("own-run")).unwrap();
     room.write("own-run", "not a program any more");
@@ -165,7 +197,8 @@ fn a_keeper_outlives_its_program_file() {
     assert_eq!(collect(child).status, 0);
 }
 
-/// 38: while it ends, no intent is used up by a signal that comes late; and a restart that comes then is not promised.
+/// 38: while it ends, no intent is used up by a signal that comes late; and a restart that comes then is not
+/// promised.
 #[test]
 fn what_is_meant_is_not_lost_to_a_late_signal() {
     let room = Room::new();
@@ -188,11 +221,13 @@ fn what_is_meant_is_not_lost_to_a_late_signal() {
     assert!(done.status == 69 && done.stderr.contains("k is not restarted"), "{done:?}");
 }
 
-/// Restarts that come together are one; the next one waits, unless it is wanted now; a keeper that is asked says so.
+/// Restarts that come together are one; the next one waits, unless it is wanted now; a keeper that is asked
+/// says so.
 #[test]
 fn restarts_that_come_together_are_one() {
     let room = Room::new();
-    let child = keeper(&room, &["--cooldown", "1h", "--drain-cmd", "until [ -e drained ]; do sleep 0.01; done"], "");
+    let child =
+        keeper(&room, &["--cooldown", "1h", "--drain-cmd", "until [ -e drained ]; do sleep 0.01; done"], "");
     let waits: Vec<Child> = (0..5).map(|_| spawn(&room, &["ctl", "restart", "k", "--json"])).collect();
     until("it drains", || status(&room)["state"] == "draining");
     assert_eq!(ctl(&room, &["restart", "k", "--no-wait", "--json"]).json()["coalesced"], true);
@@ -202,9 +237,15 @@ fn restarts_that_come_together_are_one() {
     }
     assert_eq!(lives(&room).len(), 2);
     let done = ctl(&room, &["restart", "k", "--timeout", "50ms"]);
-    assert!(done.status == 124 && done.stderr.contains("what comes of it is not known within the time"), "{done:?}");
+    assert!(
+        done.status == 124 && done.stderr.contains("what comes of it is not known within the time"),
+        "{done:?}"
+    );
     assert!(done.stderr.contains("k: it was restarted a moment ago, and will be again in 59m"), "{done:?}");
-    assert!(status(&room)["restart_in_ms"].as_u64().unwrap() > 3_000_000 && ctl(&room, &["status", "k"]).stdout.contains("restart in 59m"));
+    assert!(
+        status(&room)["restart_in_ms"].as_u64().unwrap() > 3_000_000
+            && ctl(&room, &["status", "k"]).stdout.contains("restart in 59m")
+    );
     let later = spawn(&room, &["ctl", "restart", "k"]);
     ctl(&room, &["restart", "k", "--now"]).expect(0, "", "");
     let later = collect(later);
@@ -219,30 +260,54 @@ fn restarts_that_come_together_are_one() {
 fn the_outcome_is_told_and_left_behind() {
     let room = Room::new();
     let hook = "echo $BAA_LABEL $BAA_CHANGE $BAA_OUTCOME $BAA_WHY >> told";
-    let arguments = ["--on-restart", hook, "--ready", "file:up", "--ready-timeout", "200ms", "--update-timeout", "200ms", "--throttle", "0"];
+    let arguments = [
+        "--on-restart",
+        hook,
+        "--ready",
+        "file:up",
+        "--ready-timeout",
+        "200ms",
+        "--update-timeout",
+        "200ms",
+        "--throttle",
+        "0",
+    ];
     let child = keeper(&room, &arguments, "echo $BAA_RESTART_SENTINEL > where; [ -e broken ] || touch up;");
     until("it serves", || status(&room)["state"] == "running");
-    let sentinel = || -> Value { serde_json::from_str(&read(&room, "state/baa/run/k.sentinel.json")).unwrap() };
+    let sentinel =
+        || -> Value { serde_json::from_str(&read(&room, "state/baa/run/k.sentinel.json")).unwrap() };
     ctl(&room, &["restart", "k"]).expect(0, "", "");
     until("it is told", || read(&room, "told") == "k restart done\n");
-    assert_eq!((&sentinel()["payload"]["kind"], &sentinel()["payload"]["status"]), (&Value::from("restart"), &Value::from("ok")));
+    assert_eq!(
+        (&sentinel()["payload"]["kind"], &sentinel()["payload"]["status"]),
+        (&Value::from("restart"), &Value::from("ok"))
+    );
     assert_eq!(read(&room, "where").trim(), room.text("state/baa/run/k.sentinel.json"));
     room.write("broken", "");
     std::fs::remove_file(room.path("up")).unwrap();
-    ctl(&room, &["update", "k"]).failed_with(69, "k is not updated, the old life goes on: it does not serve within 200ms");
+    ctl(&room, &["update", "k"])
+        .failed_with(69, "k is not updated, the old life goes on: it does not serve within 200ms");
     until("it is told", || read(&room, "told").contains("k update failed it does not serve within 200ms"));
     let payload = sentinel()["payload"].clone();
-    assert_eq!((&payload["status"], &payload["stats"]["reason"]), (&Value::from("error"), &Value::from("restart-unhealthy")));
-    assert_eq!(std::fs::metadata(room.path("state/baa/run/k.sentinel.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        (&payload["status"], &payload["stats"]["reason"]),
+        (&Value::from("error"), &Value::from("restart-unhealthy"))
+    );
+    assert_eq!(
+        std::fs::metadata(room.path("state/baa/run/k.sentinel.json")).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     signal(child.id(), Signal::SIGTERM);
     assert_eq!(collect(child).status, 0);
 }
 
-/// 40: a restart trusts nobody to start it again: the keeper stays. Only when its supervisor has sent the TERM it goes, and gives launchd time.
+/// 40: a restart trusts nobody to start it again: the keeper stays. Only when its supervisor has sent the
+/// TERM it goes, and gives launchd time.
 #[test]
 fn under_a_supervisor_a_restart_stays_and_a_meant_term_leaves() {
     let room = Room::new();
-    let child = keeper(&room, &["--supervisor", "launchd", "--drain-cmd", "echo drained $BAA_DRAIN_MS >> log"], "");
+    let child =
+        keeper(&room, &["--supervisor", "launchd", "--drain-cmd", "echo drained $BAA_DRAIN_MS >> log"], "");
     let pid = u64::from(child.id());
     ctl(&room, &["restart", "k"]).expect(0, "", "");
     assert_eq!((status(&room)["keeper"].as_u64(), lives(&room).len()), (Some(pid), 2));
@@ -256,7 +321,8 @@ fn under_a_supervisor_a_restart_stays_and_a_meant_term_leaves() {
     assert!(began.elapsed() >= std::time::Duration::from_millis(1500));
 }
 
-/// 39: a drain that would take for ever fits into what systemd allows: nobody is killed, and the next life is told why.
+/// 39: a drain that would take for ever fits into what systemd allows: nobody is killed, and the next life is
+/// told why.
 #[test]
 fn a_drain_fits_into_what_systemd_allows() {
     let room = Room::new();
@@ -286,7 +352,8 @@ cat $ROOM/log"#;
     assert_eq!(done.stdout, "success\n0\nsuccess\nlife\ndrain 300000\nlife\ndrain 5000\nlife\n", "{done:?}");
 }
 
-/// One that does not hear TERM is killed by its keeper before systemd would kill both: the unit has not failed.
+/// One that does not hear TERM is killed by its keeper before systemd would kill both: the unit has not
+/// failed.
 #[test]
 fn a_stop_fits_into_what_systemd_allows() {
     let room = Room::new();
@@ -308,10 +375,29 @@ systemctl --user show -p Result gw"#;
 #[test]
 fn a_drain_can_be_the_end_and_can_be_cut_short() {
     let room = Room::new();
-    let child = keeper(&room, &["--drain-cmd", "echo drained:$BAA_RESTART_EXPECTED_MS >> log", "--drain-abort", "echo aborted >> log"], "");
+    let child = keeper(
+        &room,
+        &[
+            "--drain-cmd",
+            "echo drained:$BAA_RESTART_EXPECTED_MS >> log",
+            "--drain-abort",
+            "echo aborted >> log",
+        ],
+        "",
+    );
     ctl(&room, &["drain", "k"]).expect(0, "", "");
-    assert_eq!((collect(child).status, read(&room, "log").as_str(), lives(&room).len()), (0, "drained:\n", 1));
-    let drain = ["--drain-cmd", "touch draining; sleep 1000", "--drain-abort", "echo aborted >> log", "--drain-notice", "20ms"];
+    assert_eq!(
+        (collect(child).status, read(&room, "log").as_str(), lives(&room).len()),
+        (0, "drained:\n", 1)
+    );
+    let drain = [
+        "--drain-cmd",
+        "touch draining; sleep 1000",
+        "--drain-abort",
+        "echo aborted >> log",
+        "--drain-notice",
+        "20ms",
+    ];
     let child = keeper(&room, &drain, "");
     ctl(&room, &["restart", "k", "--no-wait"]).expect(0, "", "");
     until("it drains", || room.path("draining").exists() && status(&room)["state"] == "draining");

@@ -1,4 +1,5 @@
-//! baa-run: a life that goes on to serve, or does not; the last resort; and a keeper that is killed at any moment.
+//! baa-run: a life that goes on to serve, or does not; the last resort; and a keeper that is killed at any
+//! moment.
 
 use crate::run_loop::{ctl, lives, read, script, spawn};
 use crate::support::{Room, alive, collect, signal, until};
@@ -16,7 +17,23 @@ fn signs_of_life_that_cease_are_a_failure() {
     let pings = format!(
         "{SAY} say_it(qq(READY=1\\nSTATUS=$ENV{{WATCHDOG_USEC}})); while (1) {{ say_it('WATCHDOG=1') unless -e 'mute'; say_it('WATCHDOG=trigger') if unlink 'trigger'; select undef, undef, undef, 0.01 }}"
     );
-    let keeper = spawn(&room, &["--label", "w", "--ready", "notify", "--watchdog", "2s", "--throttle", "0", "--", "perl", "-e", &pings]);
+    let keeper = spawn(
+        &room,
+        &[
+            "--label",
+            "w",
+            "--ready",
+            "notify",
+            "--watchdog",
+            "2s",
+            "--throttle",
+            "0",
+            "--",
+            "perl",
+            "-e",
+            &pings,
+        ],
+    );
     until("it serves", || ctl(&room, &["status", "w"]).stdout.contains("running"));
     assert!(ctl(&room, &["status", "w"]).stdout.contains("says 2000000"));
     room.write("trigger", "");
@@ -29,16 +46,33 @@ fn signs_of_life_that_cease_are_a_failure() {
     let done = collect(keeper);
     assert!(done.status == 0, "{done:?}");
     assert!(done.stderr.contains("w: does not serve any more: it says that it is stuck"), "{done:?}");
-    assert!(done.stderr.contains("w: does not serve any more: it has not said WATCHDOG=1 for 2s"), "{done:?}");
+    assert!(
+        done.stderr.contains("w: does not serve any more: it has not said WATCHDOG=1 for 2s"),
+        "{done:?}"
+    );
 }
 
 /// After an update that was undone it is the old life that is listened to, not the one that is gone.
 #[test]
 fn the_old_life_is_heard_after_an_update_that_was_undone() {
     let room = Room::new();
-    let pings =
-        format!("{SAY} unless (-e 'broken') {{ open(my $u, '>', 'up'); close $u }} while (1) {{ say_it('WATCHDOG=1'); select undef, undef, undef, 0.01 }}");
-    let words = ["--label", "w", "--ready", "file:up", "--update-timeout", "200ms", "--watchdog", "2s", "--", "perl", "-e", &pings];
+    let pings = format!(
+        "{SAY} unless (-e 'broken') {{ open(my $u, '>', 'up'); close $u }} while (1) {{ say_it('WATCHDOG=1'); select undef, undef, undef, 0.01 }}"
+    );
+    let words = [
+        "--label",
+        "w",
+        "--ready",
+        "file:up",
+        "--update-timeout",
+        "200ms",
+        "--watchdog",
+        "2s",
+        "--",
+        "perl",
+        "-e",
+        &pings,
+    ];
     let keeper = spawn(&room, &words);
     until("it serves", || ctl(&room, &["status", "w"]).stdout.contains("running"));
     room.write("broken", "");
@@ -65,7 +99,10 @@ fn a_line_on_a_descriptor_is_readiness() {
     assert_eq!(lives(&room).len(), 3);
     signal(keeper.id(), Signal::SIGTERM);
     assert_eq!(collect(keeper).status, 0);
-    let done = room.run("baa-run", ["--ready", "fd:7", "--ready-timeout", "100ms", "--", "/bin/sh", "-c", "exec 7>&-; sleep 1000"]);
+    let done = room.run(
+        "baa-run",
+        ["--ready", "fd:7", "--ready-timeout", "100ms", "--", "/bin/sh", "-c", "exec 7>&-; sleep 1000"],
+    );
     assert!(done.status == 69 && done.stderr.contains("it has not written a line"), "{done:?}");
     room.run("baa-run", ["--ready", "fd:2", "--", "true"]).failed_with(125, "cannot use '2' for readiness");
     room.run("baa-run", ["--ready", "fd:x", "--", "true"]).failed_with(125, "cannot use 'x' for readiness");
@@ -110,10 +147,12 @@ fn one_that_does_not_answer_any_more_is_started_again() {
     signal(keeper.id(), Signal::SIGTERM);
     let done = collect(keeper);
     assert!(done.status == 0 && done.stderr.contains("l: does not serve any more: "), "{done:?}");
-    room.run("baa-run", ["--live", "nonsense", "--", "true"]).failed_with(125, "cannot use target 'nonsense'");
+    room.run("baa-run", ["--live", "nonsense", "--", "true"])
+        .failed_with(125, "cannot use target 'nonsense'");
 }
 
-/// A process that cannot be killed does not keep the keeper: it writes down what went before, and ends with 1.
+/// A process that cannot be killed does not keep the keeper: it writes down what went before, and ends with
+/// 1.
 #[test]
 fn a_stop_that_does_not_end_is_ended() {
     let room = Room::new();
@@ -124,11 +163,23 @@ fn a_stop_that_does_not_end_is_ended() {
     // A helper that the system lets become root: then its keeper, who is nobody, may not signal it.
     std::fs::copy("/usr/bin/perl", room.path("root-perl")).unwrap();
     for (path, mode) in [("root-perl", 0o4755), ("", 0o777)] {
-        std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
     }
     let work = "$< = 0; $( = 0; die 'no setuid here' if $< != 0; $SIG{TERM} = 'IGNORE'; open(my $f, '>', 'up'); print $f $$; close $f; sleep 1000";
     let mut command = room.command("baa-run");
-    let words = ["--label", "u", "--stop-timeout", "100ms", "--shutdown-timeout", "100ms", "--", "./root-perl", "-e", work];
+    let words = [
+        "--label",
+        "u",
+        "--stop-timeout",
+        "100ms",
+        "--shutdown-timeout",
+        "100ms",
+        "--",
+        "./root-perl",
+        "-e",
+        work,
+    ];
     std::os::unix::process::CommandExt::uid(&mut command, 65534);
     std::os::unix::process::CommandExt::gid(&mut command, 65534);
     let path = room.path("as-nobody");
@@ -150,14 +201,19 @@ fn a_stop_that_does_not_end_is_ended() {
     let left = alive(u64::try_from(pid).unwrap());
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
     let said = read(&room, "said");
-    assert!(left && child.wait().unwrap().code() == Some(1) && said.contains("the stop is not over within 5"), "{said}");
+    assert!(
+        left && child.wait().unwrap().code() == Some(1) && said.contains("the stop is not over within 5"),
+        "{said}"
+    );
     assert_eq!(said.matches("killing it").count(), 1, "{said}");
-    let bundle = said.lines().find_map(|line| line.strip_prefix("baa-run: wrote '")?.strip_suffix('\'')).unwrap();
+    let bundle =
+        said.lines().find_map(|line| line.strip_prefix("baa-run: wrote '")?.strip_suffix('\'')).unwrap();
     let bundle: Value = serde_json::from_slice(&std::fs::read(bundle).unwrap()).unwrap();
     assert_eq!(bundle["reason"], "run.stop_shutdown_timeout");
 }
 
-/// As the first process of a container every signal that can be meant for the command reaches it, real-time ones too.
+/// As the first process of a container every signal that can be meant for the command reaches it, real-time
+/// ones too.
 #[test]
 fn a_first_process_passes_every_signal_on() {
     let room = Room::new();
@@ -165,8 +221,21 @@ fn a_first_process_passes_every_signal_on() {
     let mut command = std::process::Command::new("unshare");
     let life = "foreach my $name (qw(HUP QUIT USR1 USR2 ALRM CONT TSTP URG WINCH IO PWR VTALRM PROF XCPU XFSZ NUM37 RTMAX)) { $SIG{$name} = sub { open(my $f, '>>', 'heard'); print $f \"$_[0]\\n\"; close $f } } \
         open(my $f, '>', 'up'); close $f; $SIG{TERM} = sub { exit 5 }; select undef, undef, undef, 0.01 while 1";
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(bare.get_program()).args(["--restart", "never", "--", "perl", "-e", life]);
-    let child = command.current_dir(room.dir.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(bare.get_program()).args([
+        "--restart",
+        "never",
+        "--",
+        "perl",
+        "-e",
+        life,
+    ]);
+    let child = command
+        .current_dir(room.dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut child = Some(child);
     until("it runs", || room.path("up").exists() || child.as_mut().unwrap().try_wait().unwrap().is_some());
     if !room.path("up").exists() {
@@ -175,7 +244,8 @@ fn a_first_process_passes_every_signal_on() {
     }
     let child = child.take().unwrap();
     let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let first: i32 = std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let first: i32 =
+        std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap();
     for (number, name) in [
         (1, "HUP"),
         (3, "QUIT"),
@@ -195,9 +265,14 @@ fn a_first_process_passes_every_signal_on() {
         (37, "NUM37"),
         (64, "RTMAX"),
     ] {
-        let sent = std::process::Command::new("kill").args([format!("-{number}"), first.to_string()]).status().unwrap();
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{number}"), first.to_string()])
+            .status()
+            .unwrap();
         assert!(sent.success());
-        until(name, || read(&room, "heard").lines().any(|line| line == name || line.ends_with(&number.to_string())));
+        until(name, || {
+            read(&room, "heard").lines().any(|line| line == name || line.ends_with(&number.to_string()))
+        });
     }
     signal(u32::try_from(first).unwrap(), Signal::SIGTERM);
     assert_eq!(collect(child).status, 5);
@@ -206,16 +281,34 @@ fn a_first_process_passes_every_signal_on() {
 #[test]
 fn giving_up_may_ask_for_another_start() {
     let room = Room::new();
-    let done = room.run("baa-run", ["-q", "--throttle", "0", "--give-up", "2/1m", "--give-up-status", "75", "--", "/bin/sh", "-c", "exit 1"]);
+    let done = room.run(
+        "baa-run",
+        [
+            "-q",
+            "--throttle",
+            "0",
+            "--give-up",
+            "2/1m",
+            "--give-up-status",
+            "75",
+            "--",
+            "/bin/sh",
+            "-c",
+            "exit 1",
+        ],
+    );
     assert!(done.status == 75 && done.stderr.contains("giving up"), "{done:?}");
-    room.run("baa-run", ["--give-up-status", "0", "--give-up", "2/1m", "--", "true"]).failed_with(125, "0 is not in 1..=127");
+    room.run("baa-run", ["--give-up-status", "0", "--give-up", "2/1m", "--", "true"])
+        .failed_with(125, "0 is not in 1..=127");
 }
 
-/// Killed at any moment, a keeper leaves a lock that is free, a status that is whole, and nothing that runs beside the next life.
+/// Killed at any moment, a keeper leaves a lock that is free, a status that is whole, and nothing that runs
+/// beside the next life.
 #[test]
 fn a_keeper_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
-    // Two lives at once would find each other's mark. The shell makes it itself: a child of its own would outlive it.
+    // Two lives at once would find each other's mark. The shell makes it itself: a child of its own would
+    // outlive it.
     let life =
         script("set -C; true 2> /dev/null > busy || echo overlap >> trouble; trap 'rm busy; exit 0' TERM; true >| up;").replace("trap 'exit 0' TERM;", "");
     let mut seen = std::collections::BTreeSet::new();
@@ -255,7 +348,8 @@ fn a_keeper_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
         drop(asked.map(collect));
         match std::fs::read(room.path("run/jobs/x/status.json")) {
             Ok(bytes) => {
-                let status: Value = serde_json::from_slice(&bytes).unwrap_or_else(|cause| panic!("{cause}: {:?}", String::from_utf8_lossy(&bytes)));
+                let status: Value = serde_json::from_slice(&bytes)
+                    .unwrap_or_else(|cause| panic!("{cause}: {:?}", String::from_utf8_lossy(&bytes)));
                 seen.insert(status["state"].as_str().unwrap().to_owned());
             }
             Err(cause) => assert_eq!(cause.kind(), std::io::ErrorKind::NotFound),
@@ -268,7 +362,24 @@ fn a_keeper_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
         let _ = std::fs::remove_file(room.path("busy"));
         let _ = std::fs::remove_file(room.path("up"));
     }
-    let done = room.run("baa-run", ["-q", "--label", "x", "--lock", "lock", "--lock-wait", "0", "--restart", "never", "--", "/bin/sh", "-c", "exit 7"]);
+    let done = room.run(
+        "baa-run",
+        [
+            "-q",
+            "--label",
+            "x",
+            "--lock",
+            "lock",
+            "--lock-wait",
+            "0",
+            "--restart",
+            "never",
+            "--",
+            "/bin/sh",
+            "-c",
+            "exit 7",
+        ],
+    );
     assert_eq!(done.status, 7, "{done:?}");
     assert!(seen.len() >= 2, "{seen:?}");
 }

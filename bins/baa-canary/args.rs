@@ -10,10 +10,17 @@ use std::time::Duration;
 
 /// Record a death with its cause
 ///
-/// Watches a tmux server, a process or a job from outside. When it dies, one line with the cause is on the disk within milliseconds, and
-/// beside it a file with everything that was found. An end that was announced is not recorded.
+/// Watches a tmux server, a process or a job from outside. When it dies, one line with the cause is on the
+/// disk within milliseconds, and beside it a file with everything that was found. An end that was announced
+/// is not recorded.
 #[derive(Debug, Parser)]
-#[command(name = "baa-canary", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(
+    name = "baa-canary",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -21,7 +28,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Watch in the foreground: ends with 10 when a death was recorded, 0 when all were dismissed, 69 when a target is absent
+    /// Watch in the foreground: ends with 10 when a death was recorded, 0 when all were dismissed, 69 when a
+    /// target is absent
     Watch(Watch),
     /// Watch in the background: prints spawned, already, skipped or failed
     Arm(Watch),
@@ -60,7 +68,8 @@ pub struct Targets {
     #[arg(long, value_name = "LABEL")]
     pub label: Vec<String>,
 
-    /// What it is called in records [default: from the socket's, file's or unit's name]; alone, iapeer's socket of that name is meant
+    /// What it is called in records [default: from the socket's, file's or unit's name]; alone, iapeer's
+    /// socket of that name is meant
     #[arg(long, value_name = "ID")]
     pub identity: Option<String>,
 }
@@ -68,7 +77,8 @@ pub struct Targets {
 /// Where records are.
 #[derive(Debug, clap::Args)]
 pub struct Place {
-    /// Keep records here; empty is nowhere [default: logs/iapeer of the root, or canary in the state directory]
+    /// Keep records here; empty is nowhere [default: logs/iapeer of the root, or canary in the state
+    /// directory]
     #[arg(long, value_name = "DIR", value_parser = clap::value_parser!(OsString))]
     pub log_dir: Option<OsString>,
 
@@ -85,7 +95,8 @@ pub struct Watch {
     #[command(flatten)]
     pub targets: Targets,
 
-    /// Watch the targets of this file too, one a line: sock=PATH, pid=N, pidfile=PATH, unit=U or label=L, then perhaps identity=ID; - is stdin
+    /// Watch the targets of this file too, one a line: sock=PATH, pid=N, pidfile=PATH, unit=U or label=L,
+    /// then perhaps identity=ID; - is stdin
     #[arg(long, value_name = "FILE")]
     pub targets_from: Option<PathBuf>,
 
@@ -93,7 +104,8 @@ pub struct Watch {
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "2s")]
     pub grace: Duration,
 
-    /// Wait on the channels of several tmux servers too: a client of tmux for each [default: with one target only]
+    /// Wait on the channels of several tmux servers too: a client of tmux for each [default: with one target
+    /// only]
     #[arg(long, overrides_with = "no_channel")]
     pub channel: bool,
 
@@ -109,7 +121,8 @@ pub struct Watch {
     #[arg(long)]
     pub full_args: bool,
 
-    /// Run this shell command once after each record, with BAA_CANARY_* in its environment and the record as JSON on its stdin
+    /// Run this shell command once after each record, with BAA_CANARY_* in its environment and the record as
+    /// JSON on its stdin
     #[arg(long, value_name = "COMMAND")]
     pub exec: Option<String>,
 

@@ -35,7 +35,8 @@ fn run(args: Args) -> Result<Status> {
 }
 
 fn place(args: &PlaceArgs) -> Result<Place> {
-    order::place(args.log_dir.as_deref(), args.root.as_deref())?.ok_or_else(|| Error::new(Status::Usage, "--log-dir is empty"))
+    order::place(args.log_dir.as_deref(), args.root.as_deref())?
+        .ok_or_else(|| Error::new(Status::Usage, "--log-dir is empty"))
 }
 
 fn wanted(targets: &Targets, place: &PlaceArgs, file: Option<&Path>) -> Result<Vec<Wanted>> {
@@ -53,7 +54,8 @@ fn watch(args: &Watch) -> Result<Status> {
     }
     let announce = |state: State| say::last_answer(&state.line());
     let place = place(&args.place)?;
-    keep_watch(args, &place, announce).or_else(|error| announce(State::Failed(error.to_string())).map(|()| error.status))
+    keep_watch(args, &place, announce)
+        .or_else(|error| announce(State::Failed(error.to_string())).map(|()| error.status))
 }
 
 fn keep_watch(args: &Watch, place: &Place, armed: impl FnOnce(State) -> Result<()>) -> Result<Status> {
@@ -62,7 +64,8 @@ fn keep_watch(args: &Watch, place: &Place, armed: impl FnOnce(State) -> Result<(
     if args.place.common.dry_run {
         let plan = order::plan(&all, place)?;
         voice.note(&plan.0);
-        return if args.place.common.json { say::answer(&plan.1.to_string()) } else { Ok(()) }.map(|()| Status::Done);
+        return if args.place.common.json { say::answer(&plan.1.to_string()) } else { Ok(()) }
+            .map(|()| Status::Done);
     }
     for gap in gap::close(place)? {
         voice.warn(format!("gap: {gap}"));
@@ -89,7 +92,8 @@ fn keep_watch(args: &Watch, place: &Place, armed: impl FnOnce(State) -> Result<(
         voice.note(canary.words());
     }
     let json = args.place.common.json && !args.announce;
-    let outcome = canary.watch(&voice, |death| if json { say::answer(&death.json().to_string()) } else { Ok(()) })?;
+    let outcome =
+        canary.watch(&voice, |death| if json { say::answer(&death.json().to_string()) } else { Ok(()) })?;
     Ok(match outcome {
         Outcome { signal: Some(signal), .. } => Status::Signal(signal as u8),
         Outcome { deaths: 1.., .. } => Status::Died,
@@ -128,7 +132,11 @@ fn dismiss(args: &Dismiss) -> Result<Status> {
         if !common.dry_run {
             armed.dismiss()?;
         }
-        common.voice().note(format!("{} {}", if common.dry_run { "would dismiss" } else { "dismissed" }, armed.identity));
+        common.voice().note(format!(
+            "{} {}",
+            if common.dry_run { "would dismiss" } else { "dismissed" },
+            armed.identity
+        ));
     }
     if common.json {
         say::answer(&arming::json(&found).to_string())?;
@@ -145,7 +153,11 @@ fn status(args: &Chosen) -> Result<Status> {
     let found = choice(args).of(&place(&args.place)?);
     let none = found.is_empty() && !args.place.common.json;
     if none { say::answer("none") } else { show(&found, args.place.common.json) }?;
-    Ok(if found.iter().any(|armed| armed.condition() == Condition::Armed) { Status::Done } else { Status::Absent })
+    Ok(if found.iter().any(|armed| armed.condition() == Condition::Armed) {
+        Status::Done
+    } else {
+        Status::Absent
+    })
 }
 
 fn list(args: &PlaceArgs) -> Result<Status> {
@@ -157,7 +169,11 @@ fn snapshot(args: &Snapshot) -> Result<Status> {
     let aims = wanted(&args.targets, &args.place, None)?;
     let target = aims.first().map(|(aim, identity)| target::pin(aim, identity.as_deref())).transpose()?;
     let sections = forensics::snapshot(place(&args.place)?.directory(), target.as_ref(), args.full_args);
-    say::answer(&if args.place.common.json { forensics::json(&sections).to_string() } else { forensics::render(&sections).trim_end().to_owned() })?;
+    say::answer(&if args.place.common.json {
+        forensics::json(&sections).to_string()
+    } else {
+        forensics::render(&sections).trim_end().to_owned()
+    })?;
     Ok(Status::Done)
 }
 

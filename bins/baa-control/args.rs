@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 /// The control API that leases live in
 ///
-/// Serves leases and heartbeats to baa-lease and to conductors, from a store on this machine or from etcd, and a page that shows them.
+/// Serves leases and heartbeats to baa-lease and to conductors, from a store on this machine or from etcd,
+/// and a page that shows them.
 #[derive(Debug, Parser)]
 #[command(
     name = "baa-control",
@@ -35,7 +36,8 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4320")]
     pub listen: String,
 
-    /// The store: sqlite:PATH, a file on this machine, or etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
+    /// The store: sqlite:PATH, a file on this machine, or etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with
+    /// TLS [default: lease.db in the state directory]
     #[arg(long, value_name = "URL", env = "BAA_CONTROL_STORE", hide_env_values = true)]
     pub store: Option<String>,
 

@@ -40,13 +40,18 @@ fn serve(args: &Serve) -> Result<Status> {
 }
 
 fn address(text: &str) -> Result<SocketAddr> {
-    let usage = |why: String| Error::new(Status::Usage, format!("cannot listen on '{}': {why}", baa::words::error::brief(text)));
+    let usage = |why: String| {
+        Error::new(Status::Usage, format!("cannot listen on '{}': {why}", baa::words::error::brief(text)))
+    };
     // Port 0 is a free one, which we tell.
     let (text, any) = text.strip_suffix(":0").map_or((text, None), |host| (host, Some(0)));
     let (host, port) = baa::sys::http::host_and_port(text).map_err(usage)?;
     let port = port.or(any).ok_or_else(|| usage("the port is missing".to_owned()))?;
     let found = net::resolve(&host, Instant::now() + RESOLVING).map_err(|failure| usage(failure.text))?;
-    found.first().map(|address| SocketAddr::new(*address, port)).ok_or_else(|| usage("it has no address".to_owned()))
+    found
+        .first()
+        .map(|address| SocketAddr::new(*address, port))
+        .ok_or_else(|| usage("it has no address".to_owned()))
 }
 
 fn backup(args: &Backup) -> Result<Status> {

@@ -8,9 +8,16 @@ use std::time::Duration;
 
 /// A group in the order of its needs
 ///
-/// Starts daemons, oneshots and checks when what they need is ready, stops them in the reverse order, and starts again what fails.
+/// Starts daemons, oneshots and checks when what they need is ready, stops them in the reverse order, and
+/// starts again what fails.
 #[derive(Debug, Parser)]
-#[command(name = "baa-daemons", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(
+    name = "baa-daemons",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true
+)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -20,7 +27,8 @@ pub struct Args {
 pub enum Verb {
     /// Run the group until TERM, INT or stop: ends with 0, or 1 when something had to be killed
     Run(Run),
-    /// Run the group until all of it is ready or done, then stop it: ends with 124 after --timeout, each laggard named
+    /// Run the group until all of it is ready or done, then stop it: ends with 124 after --timeout, each
+    /// laggard named
     UntilSuccess(UntilSuccess),
     /// Check the file: ends with 65 or 78 when it is wrong
     Check(File),
@@ -34,7 +42,8 @@ pub enum Verb {
     Stop(Stop),
     /// Stop an entry and what needs it, and start them again
     Restart(One),
-    /// Have the file read again: what is new or changed is started, and what needs it; what is gone is stopped
+    /// Have the file read again: what is new or changed is started, and what needs it; what is gone is
+    /// stopped
     Reload(File),
     /// Print the end of what entries have said
     Logs(Logs),

@@ -50,7 +50,11 @@ fn check(args: &File) -> Result<Status> {
     if args.common.json {
         say::answer(&json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": plan.waves().len() }).to_string())?;
     } else {
-        args.common.voice().note(format!("{}: {entries} entries in {} waves", args.file.display(), plan.waves().len()));
+        args.common.voice().note(format!(
+            "{}: {entries} entries in {} waves",
+            args.file.display(),
+            plan.waves().len()
+        ));
     }
     Ok(Status::Done)
 }
@@ -58,10 +62,16 @@ fn check(args: &File) -> Result<Status> {
 fn graph(args: &Graph) -> Result<Status> {
     let plan = Plan::read(&args.file.file)?;
     let ids = |waves: Vec<Vec<usize>>| -> Vec<Vec<String>> {
-        waves.iter().map(|wave| wave.iter().map(|entry| plan.entries[*entry].rules.id.clone()).collect()).collect()
+        waves
+            .iter()
+            .map(|wave| wave.iter().map(|entry| plan.entries[*entry].rules.id.clone()).collect())
+            .collect()
     };
     let text = match (args.file.common.json, args.dot) {
-        (true, _) => json!({ "schema": "baa.daemons/1", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) }).to_string(),
+        (true, _) => {
+            json!({ "schema": "baa.daemons/1", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
+                .to_string()
+        }
         (false, true) => table::dot(&plan),
         (false, false) => table::waves(&plan),
     };
@@ -70,7 +80,9 @@ fn graph(args: &Graph) -> Result<Status> {
 }
 
 fn ready(status: &Value) -> bool {
-    status["entries"].as_array().is_some_and(|entries| entries.iter().all(|entry| entry["status"] == "success"))
+    status["entries"]
+        .as_array()
+        .is_some_and(|entries| entries.iter().all(|entry| entry["status"] == "success"))
 }
 
 fn status(args: &StatusArgs) -> Result<Status> {
@@ -79,7 +91,11 @@ fn status(args: &StatusArgs) -> Result<Status> {
         let status = place.ask("status", None)?;
         let text = if args.file.common.json { status.to_string() } else { table::table(&status) };
         // Home, and clear what is below: the table may have become shorter.
-        say::answer(&if args.watch && std::io::stdout().is_terminal() { format!("\x1b[H\x1b[J{text}") } else { text })?;
+        say::answer(&if args.watch && std::io::stdout().is_terminal() {
+            format!("\x1b[H\x1b[J{text}")
+        } else {
+            text
+        })?;
         if !args.watch {
             return Ok(if ready(&status) { Status::Done } else { Status::No });
         }
@@ -125,15 +141,26 @@ fn logs(args: &Logs) -> Result<Status> {
     let place = Place::of(&args.file.file)?;
     let missing = |cause: std::io::Error| Error::io("cannot read what was said", &cause);
     if args.events {
-        file::tail(&place.journal(), args.lines).map_err(missing)?.iter().try_for_each(|line| say::answer(line))?;
+        file::tail(&place.journal(), args.lines)
+            .map_err(missing)?
+            .iter()
+            .try_for_each(|line| say::answer(line))?;
         return Ok(Status::Done);
     }
     let plan = Plan::read(&args.file.file)?;
     let known = |id: &str| plan.entries.iter().any(|entry| entry.rules.id == id);
     if let Some(id) = args.id.as_deref().filter(|id| !known(id)) {
-        return Err(Error::new(Status::Absent, format!("there is no entry '{}'", baa::words::error::brief(id))));
+        return Err(Error::new(
+            Status::Absent,
+            format!("there is no entry '{}'", baa::words::error::brief(id)),
+        ));
     }
-    for id in plan.entries.iter().map(|entry| entry.rules.id.as_str()).filter(|id| args.id.as_deref().is_none_or(|wanted| wanted == *id)) {
+    for id in plan
+        .entries
+        .iter()
+        .map(|entry| entry.rules.id.as_str())
+        .filter(|id| args.id.as_deref().is_none_or(|wanted| wanted == *id))
+    {
         for line in file::tail(&place.log(id), args.lines).unwrap_or_default() {
             say::answer(&if args.id.is_some() { line } else { format!("{id} | {line}") })?;
         }

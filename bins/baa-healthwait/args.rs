@@ -16,8 +16,8 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "baa-healthwait", version, max_term_width = 100)]
 pub struct Args {
-    /// What to wait for: http://, https://, http+unix:///sock:/path, tcp://host:port or host:port, unix:///path,
-    /// exec:COMMAND, file:/path, pid:N, dns:name, launchd:LABEL, systemd:UNIT
+    /// What to wait for: http://, https://, http+unix:///sock:/path, tcp://host:port or host:port,
+    /// unix:///path, exec:COMMAND, file:/path, pid:N, dns:name, launchd:LABEL, systemd:UNIT
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<OsString>,
 
@@ -49,7 +49,8 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Time")]
     pub timeout: Option<Duration>,
 
-    /// Pause between probes [default: as short as is free: milliseconds for local targets, politely longer for others]
+    /// Pause between probes [default: as short as is free: milliseconds for local targets, politely longer
+    /// for others]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, conflicts_with = "delay", help_heading = "Time")]
     pub interval: Option<Duration>,
 
@@ -73,7 +74,8 @@ pub struct Args {
     #[arg(long, value_name = "PID", help_heading = "Who answers")]
     pub served_by: Option<Pid>,
 
-    /// An answer counts only from a process started after process PID, or after TIME (@SECONDS or 2026-01-31T12:00:00Z)
+    /// An answer counts only from a process started after process PID, or after TIME (@SECONDS or
+    /// 2026-01-31T12:00:00Z)
     #[arg(long, value_name = "PID|TIME", value_parser = Newer::parse, help_heading = "Who answers")]
     pub newer_than: Option<Newer>,
 

@@ -28,9 +28,16 @@ fn main() -> ExitCode {
 fn wait(args: Args) -> Result<Status> {
     let began = Instant::now();
     let options = http_options(&args)?;
-    let demand =
-        Demand { among: args.served_by.map(|pid| vec![pid]), newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?, ..Demand::default() };
-    let targets = args.targets.iter().map(|text| target::parse(text, &options, &demand)).collect::<Result<Vec<Target>>>()?;
+    let demand = Demand {
+        among: args.served_by.map(|pid| vec![pid]),
+        newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?,
+        ..Demand::default()
+    };
+    let targets = args
+        .targets
+        .iter()
+        .map(|text| target::parse(text, &options, &demand))
+        .collect::<Result<Vec<Target>>>()?;
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();
     if args.common.dry_run {
@@ -43,14 +50,17 @@ fn wait(args: Args) -> Result<Status> {
     let probes: Vec<Arc<dyn Probe>> = targets.into_iter().map(|target| target.probe).collect();
     let mut watched = args.watch_pid.clone();
     watched.extend(args.served_by);
-    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+        .map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut line = Live::new(!args.common.quiet && !args.common.json);
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
     let mut show = |wait: &Wait, now: Instant| {
         // The first moment decides most waits; a line that only flashes up tells nothing.
-        let due = shown.map_or(wait.elapsed(now) >= Duration::from_millis(100), |last| now - last >= Duration::from_millis(100));
+        let due = shown.map_or(wait.elapsed(now) >= Duration::from_millis(100), |last| {
+            now - last >= Duration::from_millis(100)
+        });
         if line.visible() && due {
             line.show(&report::live(wait, &names, now));
             shown = Some(now);
@@ -68,14 +78,19 @@ fn wait(args: Args) -> Result<Status> {
         voice.step(format!("ready after {}", span::show(wait.elapsed(now))));
     }
     match args.command.split_first() {
-        Some((program, arguments)) if ending == Ending::By(baa::act::wait::Verdict::Ready) => Err(become_command(program, arguments)),
+        Some((program, arguments)) if ending == Ending::By(baa::act::wait::Verdict::Ready) => {
+            Err(become_command(program, arguments))
+        }
         _ => Ok(report::status(&ending)),
     }
 }
 
 fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -> Error {
     let cause = Spec::new(program, arguments).exec();
-    Error::new(Status::of_failed_start(&cause), format!("cannot run '{}': {}", program.to_string_lossy(), baa::words::error::reason(&cause)))
+    Error::new(
+        Status::of_failed_start(&cause),
+        format!("cannot run '{}': {}", program.to_string_lossy(), baa::words::error::reason(&cause)),
+    )
 }
 
 fn rules(args: &Args, began: Instant) -> Rules {
@@ -100,7 +115,12 @@ fn http_options(args: &Args) -> Result<HttpOptions> {
     if !http::is_token(&args.method) {
         return Err(usage("a method is a token, like GET (RFC 9110, 9.1)".to_owned()));
     }
-    let mut headers = args.header.iter().map(|text| http::header(text)).collect::<std::result::Result<Vec<_>, String>>().map_err(usage)?;
+    let mut headers = args
+        .header
+        .iter()
+        .map(|text| http::header(text))
+        .collect::<std::result::Result<Vec<_>, String>>()
+        .map_err(usage)?;
     if let Some(token) = token(args)? {
         headers.push(http::header(&format!("Authorization: Bearer {token}")).map_err(usage)?);
     }
@@ -123,11 +143,14 @@ fn http_options(args: &Args) -> Result<HttpOptions> {
 /// The token, from the environment or a file; it is never printed.
 fn token(args: &Args) -> Result<Option<String>> {
     let text = match (&args.token_env, &args.token_file) {
-        (Some(name), _) => std::env::var(name).map_err(|_| Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set")))?,
+        (Some(name), _) => std::env::var(name).map_err(|_| {
+            Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set"))
+        })?,
         (None, Some(path)) => {
             let doing = format!("cannot read a token from '{}'", path.display());
             let bytes = file::read(path, 64 * 1024).map_err(|cause| Error::io(&doing, &cause))?;
-            String::from_utf8(bytes).map_err(|_| Error::new(Status::Malformed, format!("{doing}: it is not UTF-8")))?
+            String::from_utf8(bytes)
+                .map_err(|_| Error::new(Status::Malformed, format!("{doing}: it is not UTF-8")))?
         }
         (None, None) => return Ok(None),
     };

@@ -11,9 +11,17 @@ use std::time::Duration;
 
 /// One leader at a time
 ///
-/// Takes a lease, runs a command under it, and has ended the command before the lease can be another's, whatever becomes of itself.
+/// Takes a lease, runs a command under it, and has ended the command before the lease can be another's,
+/// whatever becomes of itself.
 #[derive(Debug, Parser)]
-#[command(name = "baa-lease", version, max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true, args_override_self = true)]
+#[command(
+    name = "baa-lease",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    arg_required_else_help = true,
+    args_override_self = true
+)]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -21,7 +29,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Run a command while leader: ends with its status, 75 when another leads, 76 when the lease was lost, 124 after --wait
+    /// Run a command while leader: ends with its status, 75 when another leads, 76 when the lease was lost,
+    /// 124 after --wait
     Hold(Box<Hold>),
     /// Run as a conductor: register, lead or stand by until told to stop; options without a verb mean this
     Start(Box<Start>),
@@ -49,8 +58,15 @@ pub enum Verb {
 /// Which lease, and where.
 #[derive(Debug, clap::Args)]
 pub struct Place {
-    /// The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
-    #[arg(long, visible_alias = "control-api-base", value_name = "URL", env = "BAA_CONTROL_API_BASE", hide_env_values = true)]
+    /// The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API;
+    /// etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
+    #[arg(
+        long,
+        visible_alias = "control-api-base",
+        value_name = "URL",
+        env = "BAA_CONTROL_API_BASE",
+        hide_env_values = true
+    )]
     pub store: Option<String>,
 
     /// The token of the control API; better in the environment or in a file, for arguments are seen by all

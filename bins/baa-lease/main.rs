@@ -21,7 +21,9 @@ use std::time::Duration;
 
 fn main() -> ExitCode {
     // As the seed does, options without a verb start a conductor.
-    let implied = |first: &str| (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start");
+    let implied = |first: &str| {
+        (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start")
+    };
     baa::program::run_with(implied, |args: Args| match &args.verb {
         Verb::Hold(args) => hold(args),
         Verb::Start(args) => start(args),
@@ -33,12 +35,23 @@ fn main() -> ExitCode {
         Verb::Heartbeat(args) => heartbeat(args),
         Verb::Config(args) => {
             let config = config(args, &access(&args.claim.place)?)?;
-            say::answer(&if args.claim.place.common.json { format!("{:#}", config.json()) } else { config.text() })?;
-            config.warnings().iter().for_each(|warning| args.claim.place.common.voice().note(format!("warning: {warning}")));
+            say::answer(&if args.claim.place.common.json {
+                format!("{:#}", config.json())
+            } else {
+                config.text()
+            })?;
+            config
+                .warnings()
+                .iter()
+                .for_each(|warning| args.claim.place.common.voice().note(format!("warning: {warning}")));
             Ok(Status::Done)
         }
         Verb::Checklist(args) => {
-            say::answer(&if args.json { format!("{:#}", conductor::checklist_json()) } else { conductor::checklist_text() })?;
+            say::answer(&if args.json {
+                format!("{:#}", conductor::checklist_json())
+            } else {
+                conductor::checklist_text()
+            })?;
             Ok(Status::Done)
         }
         Verb::Guard(args) => guard::guard(&args.command),
@@ -53,7 +66,8 @@ fn hold(args: &Hold) -> Result<Status> {
         voice.note(format!("would hold {} as {} and run {}", claim.lease, claim.holder, words.join(" ")));
         return Ok(Status::Done);
     }
-    let order = Order { claim, interval: renew_interval(&args.pace), wait: args.wait, command: &args.command };
+    let order =
+        Order { claim, interval: renew_interval(&args.pace), wait: args.wait, command: &args.command };
     hold::hold(open_warned(&args.claim.place)?.as_ref(), &order, &voice)
 }
 
@@ -65,9 +79,14 @@ fn start(args: &Start) -> Result<Status> {
         voice.note(format!("would start {} for {}", config.identity(), config.lease));
         return Ok(Status::Done);
     }
-    let hooks = Commands { leader: args.on_leader.clone(), standby: args.on_standby.clone(), degraded: args.on_degraded.clone() };
+    let hooks = Commands {
+        leader: args.on_leader.clone(),
+        standby: args.on_standby.clone(),
+        degraded: args.on_degraded.clone(),
+    };
     let (scheduler, warnings) = (args.scheduler.clone(), config.warnings());
-    let order = start::Order { config, anywhere: args.local_api_anywhere, scheduler, hooks, once: args.run_once };
+    let order =
+        start::Order { config, anywhere: args.local_api_anywhere, scheduler, hooks, once: args.run_once };
     let whole = place.common.json || args.run_once;
     let begun = |conductor: &Conductor| {
         say::answer(&if whole { format!("{:#}", conductor.snapshot()) } else { conductor.summary() })?;
@@ -101,12 +120,20 @@ fn told(args: &ClaimArgs, answer: &Answer, otherwise: Status) -> Result<Status> 
 
 fn acquire(args: &ClaimArgs) -> Result<Status> {
     let claim = claim(args, String::new())?;
-    if only_said(args, "acquire") { Ok(Status::Done) } else { told(args, &open_warned(&args.place)?.acquire(&claim)?, Status::Busy) }
+    if only_said(args, "acquire") {
+        Ok(Status::Done)
+    } else {
+        told(args, &open_warned(&args.place)?.acquire(&claim)?, Status::Busy)
+    }
 }
 
 fn renew(args: &Termed) -> Result<Status> {
     let claim = claim(&args.claim, String::new())?;
-    if only_said(&args.claim, "renew") { Ok(Status::Done) } else { told(&args.claim, &open_warned(&args.claim.place)?.renew(&claim, args.term)?, Status::Lost) }
+    if only_said(&args.claim, "renew") {
+        Ok(Status::Done)
+    } else {
+        told(&args.claim, &open_warned(&args.claim.place)?.renew(&claim, args.term)?, Status::Lost)
+    }
 }
 
 fn release(args: &Termed) -> Result<Status> {

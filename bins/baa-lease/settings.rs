@@ -31,7 +31,8 @@ pub fn access(place: &Place) -> Result<Access> {
 }
 
 fn token(place: &Place, token: Option<&str>) -> Token {
-    let asked = text(place.store.as_ref()).is_some_and(|url| url.starts_with("http://") || url.starts_with("https://"));
+    let asked = text(place.store.as_ref())
+        .is_some_and(|url| url.starts_with("http://") || url.starts_with("https://"));
     match token {
         _ if !asked => Token::NotNeeded,
         None => Token::Missing,
@@ -71,7 +72,8 @@ fn preferred(args: &ClaimArgs) -> Option<bool> {
 pub fn config(args: &Conductor, keys: &Access) -> Result<Config> {
     let Claim { holder, host, ttl, lease, .. } = claim(&args.claim, String::new())?;
     let (place, role) = (&args.claim.place, args.claim.who.role);
-    let url = text(place.store.as_ref()).unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
+    let url =
+        text(place.store.as_ref()).unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
     let paths = Paths {
         logs: text(args.logs_dir.as_ref()),
         runs: text(args.runs_dir.as_ref()),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 /// Remove a peer of iapeer, completely
 ///
-/// Takes the peer's record out of the registry under its lock, and with it everything that is kept under its name in state/lifecycle, so
-/// that a namesake inherits nothing. Never removes the peer's folder or logs. What was cut off is finished by running it again.
+/// Takes the peer's record out of the registry under its lock, and with it everything that is kept under its
+/// name in state/lifecycle, so that a namesake inherits nothing. Never removes the peer's folder or logs.
+/// What was cut off is finished by running it again.
 #[derive(Debug, Parser)]
 #[command(name = "baa-peer-remove", version, max_term_width = 100)]
 pub struct Args {
@@ -17,7 +18,8 @@ pub struct Args {
     #[arg(required = true, value_name = "PEER")]
     pub peers: Vec<String>,
 
-    /// Also remove what lives, is being waked, has a foreign launchd job, or stands in a registry of a newer version
+    /// Also remove what lives, is being waked, has a foreign launchd job, or stands in a registry of a newer
+    /// version
     #[arg(long)]
     pub force: bool,
 

@@ -14,7 +14,11 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // As iapeer: 0, 1 and 2, and the finer reason in the JSON.
-    baa::program::run(|args: Args| run(&args).map_err(|error| if error.status == Status::Usage { error } else { Error::new(Status::No, error.to_string()) }))
+    baa::program::run(|args: Args| {
+        run(&args).map_err(|error| {
+            if error.status == Status::Usage { error } else { Error::new(Status::No, error.to_string()) }
+        })
+    })
 }
 
 fn run(args: &Args) -> Result<Status> {

@@ -44,11 +44,19 @@ fn order(args: &Args) -> Result<Order> {
         return Err(usage("--group is for --manager baa"));
     }
     let daemon = args.scope.map(|scope| scope == Scope::Daemon);
-    let place = Place { kind, daemon, domain: args.domain.clone(), install_dir: install_dir(args)?, group: args.group.clone() };
+    let place = Place {
+        kind,
+        daemon,
+        domain: args.domain.clone(),
+        install_dir: install_dir(args)?,
+        group: args.group.clone(),
+    };
     let aim = match (&args.label, args.all_services) {
         (Some(label), _) => Aim::Label(label.clone()),
         (None, true) => Aim::All { prefix: args.label_prefix.clone() },
-        (None, false) if args.service.is_empty() => Aim::Services { prefix: args.label_prefix.clone(), names: vec!["conductor".to_owned()] },
+        (None, false) if args.service.is_empty() => {
+            Aim::Services { prefix: args.label_prefix.clone(), names: vec!["conductor".to_owned()] }
+        }
         (None, false) => Aim::Services { prefix: args.label_prefix.clone(), names: args.service.clone() },
     };
     if args.plist.is_some() && (args.all_services || args.service.len() > 1) {
@@ -57,7 +65,12 @@ fn order(args: &Args) -> Result<Order> {
     if args.health_url.is_some() && (args.all_services || args.service.len() > 1) {
         return Err(usage("--health-url is for one service"));
     }
-    let health = Health { url: args.health_url.clone(), variable: args.health_env.clone(), path: args.health_path.clone(), none: args.no_health };
+    let health = Health {
+        url: args.health_url.clone(),
+        variable: args.health_env.clone(),
+        path: args.health_path.clone(),
+        none: args.no_health,
+    };
     let settings = Settings {
         attempts: args.attempts,
         delay: args.delay,
@@ -79,7 +92,11 @@ fn install_dir(args: &Args) -> Result<PathBuf> {
     if args.scope == Some(Scope::Daemon) {
         return Ok(PathBuf::from("/Library/LaunchDaemons"));
     }
-    let home = args.home_dir.clone().or_else(|| std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty()));
-    let home = home.ok_or_else(|| Error::new(Status::Usage, "HOME is not set; give --home-dir or --install-dir"))?;
+    let home = args
+        .home_dir
+        .clone()
+        .or_else(|| std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty()));
+    let home =
+        home.ok_or_else(|| Error::new(Status::Usage, "HOME is not set; give --home-dir or --install-dir"))?;
     Ok(home.join("Library/LaunchAgents"))
 }

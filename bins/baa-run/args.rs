@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// Keep one command or one job running
 ///
-/// Runs COMMAND, or the job of a launchd property list, in a session of its own; starts it again when it ends; stops it with TERM and,
-/// when that does not help, kills its whole tree.
+/// Runs COMMAND, or the job of a launchd property list, in a session of its own; starts it again when it
+/// ends; stops it with TERM and, when that does not help, kills its whole tree.
 #[derive(Debug, Parser)]
 #[command(
     name = "baa-run",
@@ -47,7 +47,8 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Failures")]
     pub throttle: Option<Duration>,
 
-    /// How long it may take to stop before it is killed; 0 is without end [default: 20s, or the job's ExitTimeOut]
+    /// How long it may take to stop before it is killed; 0 is without end [default: 20s, or the job's
+    /// ExitTimeOut]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Restarts and stops")]
     pub stop_timeout: Option<Duration>,
 
@@ -67,7 +68,8 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Failures")]
     pub healthy_after: Duration,
 
-    /// Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are counted too
+    /// Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are
+    /// counted too
     #[arg(long, value_name = "ENDS/SPAN", value_parser = ledger::parse, help_heading = "Failures")]
     pub give_up: Option<(usize, Duration)>,
 
@@ -75,15 +77,19 @@ pub struct Args {
     #[arg(long, value_name = "STATUS", default_value = "78", value_parser = clap::value_parser!(u8).range(1..=127), requires = "give_up", help_heading = "Failures")]
     pub give_up_status: u8,
 
-    /// Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each start
+    /// Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each
+    /// start
     #[arg(long, value_name = "[NAME=]ADDRESS")]
     pub listen: Vec<String>,
 
-    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:, exec:; with notify, when it says so as sd_notify does; with fd:N, when it writes a line to that descriptor
+    /// It is started when this target answers, from a process of its own: http://, tcp://, unix:, file:,
+    /// exec:; with notify, when it says so as sd_notify does; with fd:N, when it writes a line to that
+    /// descriptor
     #[arg(long, value_name = "TARGET", help_heading = "Health")]
     pub ready: Option<OsString>,
 
-    /// How long that may take: the first time the keeper ends with 69, later it is parked, idle until it is asked
+    /// How long that may take: the first time the keeper ends with 69, later it is parked, idle until it is
+    /// asked
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Health")]
     pub ready_timeout: Duration,
 
@@ -139,7 +145,8 @@ pub struct Args {
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Restarts and stops")]
     pub cooldown: Duration,
 
-    /// When a restart or an update is over, run this shell command; BAA_CHANGE, BAA_OUTCOME and BAA_WHY tell what came of it
+    /// When a restart or an update is over, run this shell command; BAA_CHANGE, BAA_OUTCOME and BAA_WHY tell
+    /// what came of it
     #[arg(long, value_name = "COMMAND", help_heading = "Restarts and stops")]
     pub on_restart: Option<String>,
 
@@ -147,11 +154,13 @@ pub struct Args {
     #[arg(long, value_name = "WHAT", help_heading = "Restarts and stops")]
     pub usr1: Option<User1>,
 
-    /// Who starts the keeper anew when it ends: then a restart that is meant by TERM is drained, and left to it
+    /// Who starts the keeper anew when it ends: then a restart that is meant by TERM is drained, and left to
+    /// it
     #[arg(long, value_name = "WHO", default_value = "auto", value_parser = ["auto", "none", "launchd", "systemd", "external"], help_heading = "Restarts and stops")]
     pub supervisor: String,
 
-    /// When a stop is not over by then, write a stability bundle and end with 1; never before --stop-timeout and 5s more
+    /// When a stop is not over by then, write a stability bundle and end with 1; never before --stop-timeout
+    /// and 5s more
     #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "25s", help_heading = "Restarts and stops")]
     pub shutdown_timeout: Duration,
 
@@ -220,14 +229,17 @@ pub enum Verb {
     Status,
     /// Start it unless it runs
     Start,
-    /// Finish what it has begun, stop it and start it: exits with 0 when the next life serves, 69 when it does not
+    /// Finish what it has begun, stop it and start it: exits with 0 when the next life serves, 69 when it
+    /// does not
     Restart,
-    /// Start its next life beside it, and stop it when that serves; ends with 69 when it does not, and the old one goes on
+    /// Start its next life beside it, and stop it when that serves; ends with 69 when it does not, and the
+    /// old one goes on
     Update,
     /// Stop it, and the keeper; returns when both are gone
     Stop,
     /// Finish what it has begun, then as stop
     Drain,
-    /// Write down that the TERM which comes within a minute, from a supervisor, means a restart: it is drained first
+    /// Write down that the TERM which comes within a minute, from a supervisor, means a restart: it is
+    /// drained first
     Intend,
 }

@@ -39,7 +39,8 @@ fn keep(args: &Args) -> Result<Status> {
         return Ok(Status::Done);
     }
     if args.detach {
-        let label = order.label.as_deref().ok_or_else(|| Error::new(Status::Usage, "--detach needs a --label"))?;
+        let label =
+            order.label.as_deref().ok_or_else(|| Error::new(Status::Usage, "--detach needs a --label"))?;
         detach::detach(label)?;
         return Ok(Status::Done);
     }
@@ -53,7 +54,9 @@ fn keep(args: &Args) -> Result<Status> {
 fn words(recipe: &Recipe) -> String {
     match recipe {
         Recipe::Command(words) => words.iter().map(quote).collect::<Vec<_>>().join(" "),
-        Recipe::Job(job) => format!("{}: {}", job.label, job.arguments.iter().map(quote).collect::<Vec<_>>().join(" ")),
+        Recipe::Job(job) => {
+            format!("{}: {}", job.label, job.arguments.iter().map(quote).collect::<Vec<_>>().join(" "))
+        }
     }
 }
 
@@ -77,5 +80,9 @@ fn ctl(asked: &Asked) -> Result<Status> {
     } else if tells {
         say::answer(&ask::words(&answer))?;
     }
-    Ok(if tells && answer.get("pid").is_none_or(serde_json::Value::is_null) { Status::No } else { Status::Done })
+    Ok(if tells && answer.get("pid").is_none_or(serde_json::Value::is_null) {
+        Status::No
+    } else {
+        Status::Done
+    })
 }

@@ -21,8 +21,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What `args` ask for. Unless the keeper runs elsewhere, its descriptors are taken here, before anything else is opened: their numbers are what the
-/// command is told.
+/// What `args` ask for. Unless the keeper runs elsewhere, its descriptors are taken here, before anything
+/// else is opened: their numbers are what the command is told.
 ///
 /// # Errors
 /// 2 for what cannot be meant; those of the job's file; 74, 77 for an address that cannot be listened on.
@@ -35,7 +35,8 @@ pub fn order(args: &Args) -> Result<Order> {
     }
     let job = match &args.job {
         Some(path) => {
-            let path = std::path::absolute(path).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
+            let path = std::path::absolute(path)
+                .map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
             let job = Job::read(&path)?;
             job.check(&job.label)?;
             Some(job)
@@ -44,7 +45,11 @@ pub fn order(args: &Args) -> Result<Order> {
     };
     let policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
     let label = args.label.clone().or(job.as_ref().map(|job| job.label.clone()));
-    let live = args.live.clone().map(|target| Live { target, interval: args.live_interval, failures: args.live_failures });
+    let live = args.live.clone().map(|target| Live {
+        target,
+        interval: args.live_interval,
+        failures: args.live_failures,
+    });
     live.iter().try_for_each(|live| readiness::check(&live.target))?;
     let user1 = match args.usr1 {
         Some(User1::Restart) => order::User1::Restart,
@@ -91,7 +96,9 @@ fn policy(args: &Args, job: Option<&Job>, drain: Option<&Drain>, ready: Option<&
         },
         start_at_once: job.is_none_or(lasts),
         throttle: args.throttle.unwrap_or_else(|| job.map_or(Duration::from_secs(1), |job| job.throttle)),
-        exit_timeout: args.stop_timeout.unwrap_or_else(|| job.map_or(Duration::from_secs(20), |job| job.exit_timeout)),
+        exit_timeout: args
+            .stop_timeout
+            .unwrap_or_else(|| job.map_or(Duration::from_secs(20), |job| job.exit_timeout)),
         backoff: args.backoff,
         healthy_after: args.healthy_after,
         drain: drain.map(|drain| drain.limit),
@@ -113,7 +120,10 @@ fn ready(args: &Args) -> Result<Option<Ready>> {
             let cannot = |why: String| usage(format!("cannot use '{}' for readiness: {why}", brief(number)));
             let number: i32 = number.parse().map_err(|_| cannot("no number of a descriptor".to_owned()))?;
             if number < 3 + i32::try_from(args.listen.len()).unwrap_or(0) {
-                return Err(cannot("0 to 2 are the standard ones, and from 3 on there are the sockets of --listen".to_owned()));
+                return Err(cannot(
+                    "0 to 2 are the standard ones, and from 3 on there are the sockets of --listen"
+                        .to_owned(),
+                ));
             }
             By::Line(Slot::take(number).map_err(|cause| cannot(baa::words::error::reason(&cause)))?)
         }
@@ -128,20 +138,31 @@ fn ready(args: &Args) -> Result<Option<Ready>> {
 
 fn drain(args: &Args) -> Result<Option<Drain>> {
     let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
-        (Some(name), ..) => Some(How::Signal(signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?)),
+        (Some(name), ..) => {
+            Some(How::Signal(signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?))
+        }
         (_, Some(command), _) => Some(How::Command(command.clone())),
         (.., Some(url)) => Some(drain::url(url)?),
         _ => None,
     };
-    Ok(how.map(|how| Drain { how, limit: args.drain_timeout, abort: args.drain_abort.clone(), notice: args.drain_notice }))
+    Ok(how.map(|how| Drain {
+        how,
+        limit: args.drain_timeout,
+        abort: args.drain_abort.clone(),
+        notice: args.drain_notice,
+    }))
 }
 
 fn listen(args: &Args) -> Result<Vec<(String, Arc<OwnedFd>)>> {
     let bound = args.listen.iter().zip(3..).map(|(text, number)| {
         let (name, address) = text.split_once('=').unwrap_or(("listen", text));
         let socket = net::listen(address).and_then(|socket| net::numbered(socket, number));
-        let socket = socket.map_err(|cause| Error::io(format!("cannot listen on {}", brief(address)), &cause))?;
-        if name.is_empty() || name.len() > 255 || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
+        let socket =
+            socket.map_err(|cause| Error::io(format!("cannot listen on {}", brief(address)), &cause))?;
+        if name.is_empty()
+            || name.len() > 255
+            || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
+        {
             return Err(usage(format!("'{}' cannot name a socket", brief(name))));
         }
         Ok((name.to_owned(), Arc::new(socket)))

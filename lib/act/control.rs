@@ -1,5 +1,6 @@
-//! baa-control: the control API that leases live in, on a machine of one's own. hyper speaks HTTP, tokio waits; what is asked of the store goes to
-//! threads of its own, so that nothing that waits for a disk holds up the others.
+//! baa-control: the control API that leases live in, on a machine of one's own. hyper speaks HTTP, tokio
+//! waits; what is asked of the store goes to threads of its own, so that nothing that waits for a disk holds
+//! up the others.
 
 pub mod api;
 pub mod desk;

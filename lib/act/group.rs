@@ -1,5 +1,5 @@
-//! baa-daemons: a group started and stopped in the order of its needs. What to do is decided by a machine that is fed with events; the loop around
-//! it has the processes, the probes and the clock.
+//! baa-daemons: a group started and stopped in the order of its needs. What to do is decided by a machine
+//! that is fed with events; the loop around it has the processes, the probes and the clock.
 
 pub mod ask;
 pub mod attend;

@@ -1,4 +1,5 @@
-//! Keeping one command or job running (baa-run): a state machine that is fed with the time and with what happened, and says what to do.
+//! Keeping one command or job running (baa-run): a state machine that is fed with the time and with what
+//! happened, and says what to do.
 
 pub mod ask;
 pub mod attend;
@@ -26,7 +27,8 @@ use crate::sys::clock;
 use crate::sys::process::Identity;
 use std::time::{Duration, Instant};
 
-/// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is not kept waiting.
+/// After a command died by itself, its leftovers get no longer than this to follow it, so that a restart is
+/// not kept waiting.
 const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Between two tries of what could not be started, and the first of the pauses that grow.
@@ -47,7 +49,8 @@ pub enum Event {
     Exited(Exit),
     /// Nothing of the command is left.
     Swept,
-    /// It shall stop, and the keeper with it. Asked a second time, a drain is cut short and the whole tree told; a third time, it is killed.
+    /// It shall stop, and the keeper with it. Asked a second time, a drain is cut short and the whole tree
+    /// told; a third time, it is killed.
     Stop,
     /// It shall finish what it has begun, for no longer than this, and then stop, and the keeper with it.
     Leave(Option<Duration>),
@@ -163,7 +166,19 @@ impl Keeper {
     /// A keeper that has not begun.
     pub fn new(policy: Policy) -> Keeper {
         let (runs, failures, stops, last_exit, last_start, change) = (0, 0, 0, None, None, None);
-        Keeper { policy, state: State::Idle, runs, last_exit, last_start, failures, served: false, never_came_up: false, parked: false, stops, change }
+        Keeper {
+            policy,
+            state: State::Idle,
+            runs,
+            last_exit,
+            last_start,
+            failures,
+            served: false,
+            never_came_up: false,
+            parked: false,
+            stops,
+            change,
+        }
     }
 
     /// What the command does.
@@ -188,7 +203,8 @@ impl Keeper {
 
     /// From now on it may take no longer than this to stop.
     pub fn stop_within(&mut self, limit: Duration) {
-        self.policy.exit_timeout = if self.policy.exit_timeout.is_zero() { limit } else { self.policy.exit_timeout.min(limit) };
+        self.policy.exit_timeout =
+            if self.policy.exit_timeout.is_zero() { limit } else { self.policy.exit_timeout.min(limit) };
     }
 
     /// How it ended last.
@@ -210,7 +226,9 @@ impl Keeper {
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
         let event = match (self.state, event) {
             (State::Running(_) | State::Draining(..), Event::Leave(_)) => event,
-            (State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish), Event::Leave(_)) => Event::Time,
+            (State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish), Event::Leave(_)) => {
+                Event::Time
+            }
             (_, Event::Leave(_)) => Event::Stop,
             _ => event,
         };
@@ -235,7 +253,10 @@ impl Keeper {
             (State::Idle | State::Waiting(_), Event::Stop) => self.finish(),
 
             (State::Starting, Event::Started(who)) => {
-                self.state = self.policy.ready.map_or(State::Running(who), |limit| State::Readying(who, clock::after(now, limit)));
+                self.state = self
+                    .policy
+                    .ready
+                    .map_or(State::Running(who), |limit| State::Readying(who, clock::after(now, limit)));
                 vec![]
             }
             (State::Readying(who, _), Event::Ready) => {
@@ -246,18 +267,25 @@ impl Keeper {
             (State::Readying(who, _), Event::Stop) => self.stop(now, who, Next::Finish),
             (State::Readying(who, _), Event::Restart) => self.stop(now, who, Next::Start),
             // One that never served and dies has not come up.
-            (State::Readying(..), Event::Exited(exit)) if !self.served => self.sweep(exit, Some(now + self.sweep_limit()), Next::Park),
+            (State::Readying(..), Event::Exited(exit)) if !self.served => {
+                self.sweep(exit, Some(now + self.sweep_limit()), Next::Park)
+            }
             (State::Starting, Event::NotStarted) => {
                 let exit = Exit::Code(127);
                 self.last_exit = Some(exit);
-                // Not without a pause, whatever the throttle says: it would take all of a core, and fill a disk with words.
+                // Not without a pause, whatever the throttle says: it would take all of a core, and fill a
+                // disk with words.
                 self.decide(now, exit, SHORTEST)
             }
 
-            (State::Running(_) | State::Readying(..), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit)),
+            (State::Running(_) | State::Readying(..), Event::Exited(exit)) => {
+                self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit))
+            }
             (State::Running(who), Event::Stop) => self.stop(now, who, Next::Finish),
             (State::Running(who), Event::Restart) => self.drain(now, who, self.policy.drain, Next::Start),
-            (State::Running(who), Event::Leave(limit)) => self.drain(now, who, shorter(self.policy.drain, limit), Next::Finish),
+            (State::Running(who), Event::Leave(limit)) => {
+                self.drain(now, who, shorter(self.policy.drain, limit), Next::Finish)
+            }
             (State::Running(who), Event::Hung) => self.stop(now, who, Next::Hung),
             // A stop never waits for a drain, and a second restart has had enough of it.
             (State::Draining(who, ..), Event::Stop) => {
@@ -271,8 +299,12 @@ impl Keeper {
             }
             (State::Draining(who, _, Next::Start), Event::Restart) => self.stop(now, who, Next::Start),
             (State::Draining(who, _, next), Event::Drained) => self.stop(now, who, next),
-            (State::Draining(who, Some(until), next), Event::Time) if now >= until => self.stop(now, who, next),
-            (State::Draining(_, _, next), Event::Exited(exit)) => self.sweep(exit, Some(now + self.sweep_limit()), next),
+            (State::Draining(who, Some(until), next), Event::Time) if now >= until => {
+                self.stop(now, who, next)
+            }
+            (State::Draining(_, _, next), Event::Exited(exit)) => {
+                self.sweep(exit, Some(now + self.sweep_limit()), next)
+            }
             (State::Starting, Event::GiveUp) => self.finish(),
             (State::Sweeping(until, _), Event::GiveUp) => {
                 self.state = State::Sweeping(until, Next::Finish);
@@ -287,12 +319,17 @@ impl Keeper {
                 vec![]
             }
             // A restart that is asked for during a stop for good comes too late.
-            (State::Stopping(_, Some(until), _) | State::Sweeping(Some(until), _), Event::Time) if now >= until => {
+            (State::Stopping(_, Some(until), _) | State::Sweeping(Some(until), _), Event::Time)
+                if now >= until =>
+            {
                 self.put_off(now);
                 vec![Do::Kill]
             }
 
-            (State::Sweeping(until, Next::Decide(_) | Next::Park | Next::Hung), Event::Restart | Event::Start) => {
+            (
+                State::Sweeping(until, Next::Decide(_) | Next::Park | Next::Hung),
+                Event::Restart | Event::Start,
+            ) => {
                 self.state = State::Sweeping(until, Next::Start);
                 vec![]
             }
@@ -301,7 +338,9 @@ impl Keeper {
                 Next::Start => self.start(now),
                 Next::Decide(exit) => self.decide(now, exit, Duration::ZERO),
                 // As if it had crashed, however it ended.
-                Next::Hung => self.decide(now, Exit::Signal(crate::sys::signal::Signal::SIGABRT as i32), Duration::ZERO),
+                Next::Hung => {
+                    self.decide(now, Exit::Signal(crate::sys::signal::Signal::SIGABRT as i32), Duration::ZERO)
+                }
                 Next::Park if self.served => {
                     (self.state, self.parked) = (State::Idle, true);
                     vec![]
@@ -362,7 +401,11 @@ impl Keeper {
     }
 
     fn sweep_limit(&self) -> Duration {
-        if self.policy.exit_timeout.is_zero() { SWEEP_LIMIT } else { self.policy.exit_timeout.min(SWEEP_LIMIT) }
+        if self.policy.exit_timeout.is_zero() {
+            SWEEP_LIMIT
+        } else {
+            self.policy.exit_timeout.min(SWEEP_LIMIT)
+        }
     }
 
     /// A kill that did not reach everything is repeated.
@@ -404,7 +447,8 @@ impl Keeper {
         vec![]
     }
 
-    /// What is added after failures in a row: nothing after the first, then the throttle (`SHORTEST` at least), twice as much each time.
+    /// What is added after failures in a row: nothing after the first, then the throttle (`SHORTEST` at
+    /// least), twice as much each time.
     fn pause(&self) -> Duration {
         if self.policy.backoff.is_zero() || self.failures < 2 {
             return Duration::ZERO;
@@ -421,7 +465,9 @@ impl Keeper {
 
 /// The shorter of a drain's own limit, zero without end, and another one; `None` where there is no drain.
 fn shorter(own: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    own.map(|own| if own.is_zero() { other.unwrap_or(own) } else { other.map_or(own, |other| own.min(other)) })
+    own.map(
+        |own| if own.is_zero() { other.unwrap_or(own) } else { other.map_or(own, |other| own.min(other)) },
+    )
 }
 
 /// A limit, where there is one; zero is without end.
@@ -497,7 +543,11 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_are_met_with_longer_pauses_and_health_with_the_shortest() {
-        let mut keeper = Keeper::new(Policy { throttle: Duration::from_secs(1), backoff: Duration::from_secs(5), ..policy(Restart::Always) });
+        let mut keeper = Keeper::new(Policy {
+            throttle: Duration::from_secs(1),
+            backoff: Duration::from_secs(5),
+            ..policy(Restart::Always)
+        });
         let mut now = Instant::now();
         keeper.handle(now, Event::Begin);
         let mut pauses = Vec::new();
@@ -527,9 +577,14 @@ mod tests {
             assert_eq!(keeper.handle(now, Event::Time), []);
             (keeper, now)
         };
-        for (late, event) in [(0, Event::Drained), (0, Event::Restart), (300, Event::Time), (0, Event::Stop)] {
+        for (late, event) in [(0, Event::Drained), (0, Event::Restart), (300, Event::Time), (0, Event::Stop)]
+        {
             let (mut keeper, now) = draining();
-            assert_eq!(keeper.handle(now + Duration::from_secs(late), event), [Do::Terminate(who(7))], "{event:?}");
+            assert_eq!(
+                keeper.handle(now + Duration::from_secs(late), event),
+                [Do::Terminate(who(7))],
+                "{event:?}"
+            );
         }
         let (mut keeper, now) = draining();
         assert_eq!(keeper.handle(now, Event::Exited(Exit::Code(0))), [Do::TerminateRest]);
@@ -563,7 +618,10 @@ mod tests {
         assert_eq!(keeper.handle(t0, Event::Stop), [Do::Terminate(who(7))]);
         assert_eq!(keeper.handle(t0 + Duration::from_secs(4), Event::Time), []);
         assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Time), [Do::Kill]);
-        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Exited(Exit::Signal(9))), [Do::TerminateRest]);
+        assert_eq!(
+            keeper.handle(t0 + Duration::from_secs(5), Event::Exited(Exit::Signal(9))),
+            [Do::TerminateRest]
+        );
         assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Swept), [Do::Finish]);
     }
 
@@ -594,11 +652,19 @@ mod tests {
     #[test]
     fn one_that_leaves_drains_and_ends() {
         let (now, seconds) = (Instant::now(), Duration::from_secs);
-        for (drain, given, takes) in [(Some(300), Some(15), Some(15)), (Some(300), None, Some(300)), (Some(0), Some(15), Some(15)), (Some(0), None, None)] {
+        for (drain, given, takes) in [
+            (Some(300), Some(15), Some(15)),
+            (Some(300), None, Some(300)),
+            (Some(0), Some(15), Some(15)),
+            (Some(0), None, None),
+        ] {
             let mut keeper = Keeper::new(Policy { drain: drain.map(seconds), ..policy(Restart::Always) });
             keeper.handle(now, Event::Begin);
             keeper.handle(now, Event::Started(who(7)));
-            assert_eq!(keeper.handle(now, Event::Leave(given.map(seconds))), [Do::Drain(who(7), takes.map(seconds))]);
+            assert_eq!(
+                keeper.handle(now, Event::Leave(given.map(seconds))),
+                [Do::Drain(who(7), takes.map(seconds))]
+            );
             assert_eq!(keeper.handle(now, Event::Leave(None)), []);
             assert_eq!(keeper.handle(now, Event::Drained), [Do::Terminate(who(7))]);
             assert_eq!(keeper.handle(now, Event::Leave(None)), []);
@@ -621,21 +687,28 @@ mod tests {
     /// One that has ceased to serve is stopped and started again as after a failure, however well it ends.
     #[test]
     fn one_that_hangs_is_a_failure() {
-        for (restart, again) in [(Restart::Always, true), (Restart::OnFailure, true), (Restart::Never, false)] {
+        for (restart, again) in [(Restart::Always, true), (Restart::OnFailure, true), (Restart::Never, false)]
+        {
             let (mut keeper, now) = (keeper(restart.clone()), Instant::now());
             let later = now + Duration::from_secs(60);
             keeper.handle(now, Event::Begin);
             keeper.handle(now, Event::Started(who(7)));
             assert_eq!(keeper.handle(later, Event::Hung), [Do::Terminate(who(7))]);
             keeper.handle(later, Event::Exited(Exit::Code(0)));
-            assert_eq!(keeper.handle(later, Event::Swept), [if again { Do::Start } else { Do::Finish }], "{restart:?}");
+            assert_eq!(
+                keeper.handle(later, Event::Swept),
+                [if again { Do::Start } else { Do::Finish }],
+                "{restart:?}"
+            );
             assert_eq!(keeper.last_exit(), Some(Exit::Code(0)));
         }
     }
 
     #[test]
     fn keep_alive_is_read_as_launchd_reads_it() {
-        let when = |successful_exit, crashed| Restart::Job(KeepAlive::When { successful_exit, crashed, paths: vec![] });
+        let when = |successful_exit, crashed| {
+            Restart::Job(KeepAlive::When { successful_exit, crashed, paths: vec![] })
+        };
         for (restart, exit, runs) in [
             (Restart::Job(KeepAlive::Always(true)), Exit::Code(0), true),
             (Restart::Job(KeepAlive::Always(false)), Exit::Code(1), false),
@@ -656,7 +729,8 @@ mod tests {
         }
     }
 
-    /// A hundred thousand random events: never two instances but in an update, never a start after the end, and a stop always ends it.
+    /// A hundred thousand random events: never two instances but in an update, never a start after the end,
+    /// and a stop always ends it.
     #[test]
     fn never_runs_twice_and_every_stop_ends() {
         let mut roll = crate::words::dice::Dice::of(12345);
@@ -665,7 +739,12 @@ mod tests {
             let restart = if next(2) == 0 { Restart::Always } else { Restart::Job(KeepAlive::Always(false)) };
             let drain = (next(2) == 0).then(|| Duration::from_secs(next(3)));
             let ready = (next(2) == 0).then(|| Duration::from_secs(next(5)));
-            let mut keeper = Keeper::new(Policy { drain, ready, backoff: Duration::from_secs(next(2) * 5), ..policy(restart) });
+            let mut keeper = Keeper::new(Policy {
+                drain,
+                ready,
+                backoff: Duration::from_secs(next(2) * 5),
+                ..policy(restart)
+            });
             let mut now = Instant::now();
             let (mut alive, mut pid, mut rest, mut ended) = (Vec::new(), 0, false, false);
             let mut queue = vec![Event::Begin];
@@ -698,11 +777,19 @@ mod tests {
                             assert!(todo == Do::StartNext || alive.is_empty() && !rest, "two instances");
                             pid += 1;
                             if next(5) == 0 {
-                                queue.push(if todo == Do::Start { Event::NotStarted } else { Event::NextNotStarted });
+                                queue.push(if todo == Do::Start {
+                                    Event::NotStarted
+                                } else {
+                                    Event::NextNotStarted
+                                });
                                 continue;
                             }
                             alive.push(pid);
-                            queue.push(if todo == Do::Start { Event::Started(who(pid)) } else { Event::NextStarted(who(pid)) });
+                            queue.push(if todo == Do::Start {
+                                Event::Started(who(pid))
+                            } else {
+                                Event::NextStarted(who(pid))
+                            });
                         }
                         Do::Kill => {
                             rest = false;
@@ -723,7 +810,12 @@ mod tests {
                     }
                 }
                 // Between the order to start the next life and its start there is nothing else.
-                assert!(updates || alive.len() <= 1 || queue.iter().any(|event| matches!(event, Event::Exited(_) | Event::NextExited(_))), "{alive:?}");
+                assert!(
+                    updates
+                        || alive.len() <= 1
+                        || queue.iter().any(|event| matches!(event, Event::Exited(_) | Event::NextExited(_))),
+                    "{alive:?}"
+                );
                 if let Some(change) = keeper.change() {
                     assert!(change.over() || keeper.state() != State::Finished);
                 }
@@ -749,7 +841,9 @@ mod tests {
     /// A process is known as the next life while there are two.
     fn died(keeper: &Keeper, pid: i32, exit: Exit) -> Event {
         match keeper.state() {
-            State::Updating(_, Some(next), _) | State::Replacing(_, next, ..) if next == who(pid) => Event::NextExited(exit),
+            State::Updating(_, Some(next), _) | State::Replacing(_, next, ..) if next == who(pid) => {
+                Event::NextExited(exit)
+            }
             _ => Event::Exited(exit),
         }
     }

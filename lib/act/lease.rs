@@ -1,4 +1,5 @@
-//! baa-lease: one leader at a time. A holder believes in its lease for less long than the store does, and its command is dead before that.
+//! baa-lease: one leader at a time. A holder believes in its lease for less long than the store does, and its
+//! command is dead before that.
 
 pub mod conductor;
 pub mod deadline;

@@ -1,4 +1,5 @@
-//! baa-peer-remove: a peer of iapeer is removed under its registry's lock, completely, and again from wherever an attempt was cut off.
+//! baa-peer-remove: a peer of iapeer is removed under its registry's lock, completely, and again from
+//! wherever an attempt was cut off.
 
 pub mod agent;
 pub mod live;

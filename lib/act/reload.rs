@@ -1,7 +1,9 @@
-//! Reloading a service (baa-reload): taken down, brought back, and proven to answer from a new process; never left unregistered.
+//! Reloading a service (baa-reload): taken down, brought back, and proven to answer from a new process; never
+//! left unregistered.
 //!
-//! The order of things follows what launchd does in the field: bootout returns on acceptance, the label stays until the process is gone,
-//! and a bootstrap before that fails with 5 and leaves the job unloaded (openclaw#112731, headroom#1289, local-operator#1231).
+//! The order of things follows what launchd does in the field: bootout returns on acceptance, the label stays
+//! until the process is gone, and a bootstrap before that fails with 5 and leaves the job unloaded
+//! (openclaw#112731, headroom#1289, local-operator#1231).
 
 mod bring;
 pub mod diagnosis;
@@ -38,7 +40,8 @@ pub struct Request<'a> {
     pub last_good: Option<PathBuf>,
     /// Whether the job starts by itself when it is brought up.
     pub starts_itself: bool,
-    /// Makes the question whether it is healthy, given whose answer counts; none to be content with a new process.
+    /// Makes the question whether it is healthy, given whose answer counts; none to be content with a new
+    /// process.
     pub health: Option<&'a dyn Fn(Demand) -> Box<dyn Probe>>,
     /// How many attempts each round of health checks has, and the pause after each.
     pub attempts: u32,
@@ -152,8 +155,15 @@ struct Halt {
     reason: String,
 }
 
-/// Reloads the service. `interrupted` tells of a signal; it is obeyed as soon as the job is registered, and not before.
-pub fn reload(request: &Request<'_>, service: &dyn Service, clock: &dyn Clock, voice: &Voice, interrupted: &dyn Fn() -> Option<Signal>) -> Report {
+/// Reloads the service. `interrupted` tells of a signal; it is obeyed as soon as the job is registered, and
+/// not before.
+pub fn reload(
+    request: &Request<'_>,
+    service: &dyn Service,
+    clock: &dyn Clock,
+    voice: &Voice,
+    interrupted: &dyn Fn() -> Option<Signal>,
+) -> Report {
     let report = Report {
         outcome: Outcome::Refused,
         status: Status::Internal,
@@ -169,17 +179,33 @@ pub fn reload(request: &Request<'_>, service: &dyn Service, clock: &dyn Clock, v
         healthy_after: None,
         elapsed: Duration::ZERO,
     };
-    let mut reload = Reload { request, service, clock, voice, interrupted, began: clock.now(), was_registered: false, old: None, old_life: None, report };
+    let mut reload = Reload {
+        request,
+        service,
+        clock,
+        voice,
+        interrupted,
+        began: clock.now(),
+        was_registered: false,
+        old: None,
+        old_life: None,
+        report,
+    };
     let end = reload.run();
     let mut report = reload.report;
     match end {
         Ok(outcome) => (report.outcome, report.status) = (outcome, Status::Done),
-        Err(halt) => (report.outcome, report.status, report.reason) = (halt.outcome, halt.status, Some(halt.reason)),
+        Err(halt) => {
+            (report.outcome, report.status, report.reason) = (halt.outcome, halt.status, Some(halt.reason))
+        }
     }
     if report.outcome != Outcome::Refused {
         report.state = service.inspect().unwrap_or(report.state);
     }
-    report.new = report.new.or(report.state.as_ref().and_then(|state| state.pid)).filter(|pid| Some(*pid) != report.old);
+    report.new = report
+        .new
+        .or(report.state.as_ref().and_then(|state| state.pid))
+        .filter(|pid| Some(*pid) != report.old);
     report.elapsed = clock.now() - reload.began;
     report
 }
@@ -215,7 +241,9 @@ impl Reload<'_> {
         let until = self.clock.now() + MARGIN;
         loop {
             match self.service.inspect() {
-                Err(trouble) if trouble.class == Class::Retry && self.clock.now() < until => self.pause(Duration::from_millis(100)),
+                Err(trouble) if trouble.class == Class::Retry && self.clock.now() < until => {
+                    self.pause(Duration::from_millis(100))
+                }
                 outcome => return outcome,
             }
         }
@@ -237,9 +265,11 @@ impl Reload<'_> {
 
     fn obey_signal(&self) -> Result<(), Halt> {
         match (self.interrupted)() {
-            Some(signal) => {
-                Err(Halt { outcome: Outcome::Interrupted, status: ended_by(signal), reason: format!("ended by {}; the job is registered", signal.as_str()) })
-            }
+            Some(signal) => Err(Halt {
+                outcome: Outcome::Interrupted,
+                status: ended_by(signal),
+                reason: format!("ended by {}; the job is registered", signal.as_str()),
+            }),
             None => Ok(()),
         }
     }

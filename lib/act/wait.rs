@@ -1,4 +1,5 @@
-//! Waiting until targets answer (baa-healthwait): a state machine that is fed with the time and with what probes saw, and says what to do next.
+//! Waiting until targets answer (baa-healthwait): a state machine that is fed with the time and with what
+//! probes saw, and says what to do next.
 
 pub mod patient;
 pub mod report;
@@ -92,8 +93,8 @@ pub struct Due {
     pub index: usize,
     /// The end of the probe.
     pub deadline: Instant,
-    /// While the target is plainly down, the probe may be repeated after this pause until then, and told of once: most of what
-    /// polling a free port costs is telling of it.
+    /// While the target is plainly down, the probe may be repeated after this pause until then, and told of
+    /// once: most of what polling a free port costs is telling of it.
     pub again: Option<(Duration, Instant)>,
 }
 
@@ -135,16 +136,26 @@ impl Wait {
             let exhausted = attempts.is_some_and(|limit| target.attempts >= limit);
             if !target.in_flight && target.ready_after.is_none() && !exhausted && target.next <= now {
                 target.in_flight = true;
-                let down = target.timeline.last().is_some_and(|last| last.what != "up") && target.last.as_ref().is_some_and(|last| last.class.is_down());
-                let again = (repeats && target.cost == Cost::Local && down).then(|| (target.pause, end.min(now + REPEAT)));
+                let down = target.timeline.last().is_some_and(|last| last.what != "up")
+                    && target.last.as_ref().is_some_and(|last| last.class.is_down());
+                let again = (repeats && target.cost == Cost::Local && down)
+                    .then(|| (target.pause, end.min(now + REPEAT)));
                 due.push(Due { index, deadline: end, again });
             }
         }
         due
     }
 
-    /// Takes what the last of `count` probes of target `index` saw, those before it having been down; `spent` is the processor time of one.
-    pub fn observe(&mut self, now: Instant, index: usize, count: u32, seen: Result<Answer, Failure>, spent: Duration) {
+    /// Takes what the last of `count` probes of target `index` saw, those before it having been down; `spent`
+    /// is the processor time of one.
+    pub fn observe(
+        &mut self,
+        now: Instant,
+        index: usize,
+        count: u32,
+        seen: Result<Answer, Failure>,
+        spent: Duration,
+    ) {
         let Some(target) = self.targets.get_mut(index) else { return };
         target.in_flight = false;
         target.attempts += count;
@@ -188,7 +199,10 @@ impl Wait {
         match seen {
             Ok(answer) => target.answer = Some(answer),
             // The last probe is cut short by the deadline; what failed before tells more.
-            Err(failure) if failure.class == Class::Timeout && target.last.is_some() && self.rules.deadline.is_some_and(|deadline| now >= deadline) => {}
+            Err(failure)
+                if failure.class == Class::Timeout
+                    && target.last.is_some()
+                    && self.rules.deadline.is_some_and(|deadline| now >= deadline) => {}
             Err(failure) => target.last = Some(failure),
         }
     }
@@ -202,7 +216,8 @@ impl Wait {
         if self.rules.deadline.is_some_and(|deadline| now >= deadline) {
             return Some(Verdict::TooLate);
         }
-        // After the last attempt its pause is waited out too, as the script did that counted attempts; here it would help nobody.
+        // After the last attempt its pause is waited out too, as the script did that counted attempts; here
+        // it would help nobody.
         let limit = self.rules.attempts?;
         let lost = |target: &Progress| !ready(target) && !target.in_flight && target.attempts >= limit;
         let over = if self.rules.any { self.targets.iter().all(lost) } else { self.targets.iter().any(lost) };
@@ -212,8 +227,11 @@ impl Wait {
     /// When there is something to do again, if nothing is observed before.
     pub fn wake(&self) -> Option<Instant> {
         let attempts = self.rules.attempts;
-        let idle =
-            self.targets.iter().filter(|target| !target.in_flight && target.ready_after.is_none() && attempts.is_none_or(|limit| target.attempts < limit));
+        let idle = self.targets.iter().filter(|target| {
+            !target.in_flight
+                && target.ready_after.is_none()
+                && attempts.is_none_or(|limit| target.attempts < limit)
+        });
         idle.map(|target| target.next).chain(self.rules.deadline).min()
     }
 
@@ -245,8 +263,13 @@ mod tests {
         }
     }
 
-    /// Answers every due probe by `world(index, millis)` until the wait is over; returns the verdict and when it came.
-    fn play(rules: Rules, count: usize, world: &dyn Fn(usize, u64) -> Result<Answer, Failure>) -> (Verdict, u64, Wait) {
+    /// Answers every due probe by `world(index, millis)` until the wait is over; returns the verdict and when
+    /// it came.
+    fn play(
+        rules: Rules,
+        count: usize,
+        world: &dyn Fn(usize, u64) -> Result<Answer, Failure>,
+    ) -> (Verdict, u64, Wait) {
         let began = Instant::now();
         let mut now = began;
         let mut wait = Wait::new(rules, &vec![Cost::Local; count], now);
@@ -281,7 +304,8 @@ mod tests {
 
     #[test]
     fn one_lucky_probe_is_not_enough_when_a_row_is_asked_for() {
-        let flaps = |_, at: u64| if (at / 200).is_multiple_of(2) || at >= 3000 { up() } else { down(Class::Status) };
+        let flaps =
+            |_, at: u64| if (at / 200).is_multiple_of(2) || at >= 3000 { up() } else { down(Class::Status) };
         let (verdict, at, _) = play(Rules { successes: 3, ..rules() }, 1, &flaps);
         assert_eq!((verdict, at), (Verdict::Ready, 3000));
         let (verdict, at, _) = play(Rules { stable_for: Duration::from_millis(250), ..rules() }, 1, &flaps);
@@ -315,7 +339,8 @@ mod tests {
 
     #[test]
     fn the_timeline_is_bounded() {
-        let flaps = |_, at: u64| if (at / 100).is_multiple_of(2) { down(Class::Refused) } else { down(Class::Reset) };
+        let flaps =
+            |_, at: u64| if (at / 100).is_multiple_of(2) { down(Class::Refused) } else { down(Class::Reset) };
         let (_, _, wait) = play(Rules { attempts: Some(1000), ..rules() }, 1, &flaps);
         assert_eq!(wait.targets()[0].timeline.len(), TIMELINE_LIMIT);
     }

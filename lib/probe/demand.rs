@@ -1,4 +1,5 @@
-//! Which processes' answers count: no other wait tool tells the answer of an old process from that of the new one.
+//! Which processes' answers count: no other wait tool tells the answer of an old process from that of the new
+//! one.
 
 use crate::probe::Answer;
 use crate::sys::net::Link;
@@ -36,17 +37,25 @@ impl Demand {
             Some(roots) => {
                 let tree: Vec<Pid> = Table::read().trees(roots).iter().map(|one| one.pid).collect();
                 if self.exclusive && owner::shared(link, &tree) {
-                    return Err(Failure::new(Class::UnknownProcess, "answered on a socket that others hold too, and hung up before it could be told who did"));
+                    return Err(Failure::new(
+                        Class::UnknownProcess,
+                        "answered on a socket that others hold too, and hung up before it could be told who did",
+                    ));
                 }
                 match owner::of(link, &tree) {
                     Answerer::Among(pid) => Some(pid),
-                    Answerer::Another(pid) => return Err(wrong(pid, &format!("not process {} or a child of it", list(roots)))),
+                    Answerer::Another(pid) => {
+                        return Err(wrong(pid, &format!("not process {} or a child of it", list(roots))));
+                    }
                     Answerer::Unknown => None,
                 }
             }
         };
         let Some(pid) = pid else {
-            return Err(Failure::new(Class::UnknownProcess, "cannot tell which process answered (another machine, or not permitted to look)"));
+            return Err(Failure::new(
+                Class::UnknownProcess,
+                "cannot tell which process answered (another machine, or not permitted to look)",
+            ));
         };
         self.judge_age(pid)?;
         Ok(Answer { pid: Some(pid), http_status: None })

@@ -26,13 +26,16 @@ impl Exec {
 impl Probe for Exec {
     fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
         let spec = Spec::new("/bin/sh", [OsString::from("-c"), self.command.clone()]);
-        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &self.cancelled).map_err(|cause| Failure::io("cannot run /bin/sh", &cause))?;
+        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
+            .map_err(|cause| Failure::io("cannot run /bin/sh", &cause))?;
         let said = brief(if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr });
         let with = |text: String| if said.is_empty() { text } else { format!("{text}: {said}") };
         match finished.exit {
             Some(Exit::Code(0)) => Ok(Answer::default()),
             // A command that cannot be run says nothing about the target, least of all that it is down.
-            Some(Exit::Code(code @ (126 | 127))) => Err(Failure::new(Class::Other, with(format!("the command cannot be run ({code})")))),
+            Some(Exit::Code(code @ (126 | 127))) => {
+                Err(Failure::new(Class::Other, with(format!("the command cannot be run ({code})"))))
+            }
             Some(exit @ Exit::Code(_)) => Err(Failure::new(Class::Down, with(format!("the command {exit}")))),
             Some(exit) => Err(Failure::new(Class::Other, with(format!("the command was {exit}")))),
             None => Err(Failure::timeout("running the command")),

@@ -26,9 +26,15 @@ impl Statuses {
     /// Says what is wrong.
     pub fn parse(text: &str) -> Result<Statuses, String> {
         let wrong = || format!("'{text}' is not an HTTP status; write 200, 2xx or 200-399");
-        let number = |text: &str| text.parse::<u16>().ok().filter(|number| text.len() == 3 && (100..=599).contains(number)).ok_or_else(wrong);
+        let number = |text: &str| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|number| text.len() == 3 && (100..=599).contains(number))
+                .ok_or_else(wrong)
+        };
         if let Some(class) = text.strip_suffix("xx") {
-            let class = class.parse::<u16>().ok().filter(|class| (1..=5).contains(class)).ok_or_else(wrong)?;
+            let class =
+                class.parse::<u16>().ok().filter(|class| (1..=5).contains(class)).ok_or_else(wrong)?;
             return Ok(Statuses { first: class * 100, last: class * 100 + 99 });
         }
         let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -101,7 +107,8 @@ impl Http {
             return Err(refuse(Class::Body, format!("the body does not contain '{}'", brief(missing))));
         }
         if !self.json.is_empty() {
-            let body = serde_json::from_slice(&answer.body).map_err(|_| refuse(Class::Body, "the body is not JSON".to_owned()))?;
+            let body = serde_json::from_slice(&answer.body)
+                .map_err(|_| refuse(Class::Body, "the body is not JSON".to_owned()))?;
             for wanted in &self.json {
                 wanted.check(&body).map_err(|why| refuse(Class::Body, why))?;
             }
@@ -141,7 +148,8 @@ mod tests {
 
     #[test]
     fn compares_json_values_as_text_or_as_json() {
-        let body = serde_json::json!({"ready": true, "name": "true", "n": 1, "a/b": [null, "x=y"], "": "empty key"});
+        let body =
+            serde_json::json!({"ready": true, "name": "true", "n": 1, "a/b": [null, "x=y"], "": "empty key"});
         for (text, good) in [
             ("/ready=true", true),
             ("/name=true", true),

@@ -45,11 +45,13 @@ pub trait Probe: Send + Sync {
     /// What asking costs.
     fn cost(&self) -> Cost;
 
-    /// Waits after an `ask` that found it down, until asking again may be of use: for `pause`, or longer where a cheaper sign of life is watched.
+    /// Waits after an `ask` that found it down, until asking again may be of use: for `pause`, or longer
+    /// where a cheaper sign of life is watched.
     fn doze(&self, pause: Duration) {
         std::thread::sleep(pause);
     }
 
-    /// Makes an `ask` that runs in another thread return within milliseconds, if what it has running would outlive this process.
+    /// Makes an `ask` that runs in another thread return within milliseconds, if what it has running would
+    /// outlive this process.
     fn cancel(&self) {}
 }

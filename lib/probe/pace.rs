@@ -1,5 +1,6 @@
-//! How long to pause before the next probe. No kernel event says "a listener appeared", so the reaction time is half the pause;
-//! a refused connection on loopback costs ~20 µs, so a pause of a few milliseconds costs less than 1 % of a core.
+//! How long to pause before the next probe. No kernel event says "a listener appeared", so the reaction time
+//! is half the pause; a refused connection on loopback costs ~20 µs, so a pause of a few milliseconds costs
+//! less than 1 % of a core.
 
 use crate::probe::Cost;
 use crate::sys::listening::Listening;
@@ -49,21 +50,27 @@ pub fn pause(moment: Moment, last: Option<&Failure>) -> Duration {
     }
 }
 
-/// Without a connection, the kernel's tables are asked three times in the pause that a connection would have; a connection is tried this often.
+/// Without a connection, the kernel's tables are asked three times in the pause that a connection would have;
+/// a connection is tried this often.
 const CONNECT: Duration = Duration::from_millis(100);
 
-/// Waits until somebody may listen at `endpoint`, if that is on this machine and the kernel can be asked; else for `pause`.
+/// Waits until somebody may listen at `endpoint`, if that is on this machine and the kernel can be asked;
+/// else for `pause`.
 pub fn doze(endpoint: &Endpoint, pause: Duration) {
     thread_local! {
         static WAY: Option<Listening> = Listening::open();
     }
     let addresses = match endpoint {
         // A literal or localhost: nobody is asked for the name.
-        Endpoint::Tcp(host, _) if net::is_local(host) => endpoint.addresses(Instant::now()).unwrap_or_default(),
+        Endpoint::Tcp(host, _) if net::is_local(host) => {
+            endpoint.addresses(Instant::now()).unwrap_or_default()
+        }
         _ => Vec::new(),
     };
     WAY.with(|way| match way {
-        Some(way) if !addresses.is_empty() => way.doze(&addresses, (pause / 3).max(Duration::from_millis(3)), CONNECT),
+        Some(way) if !addresses.is_empty() => {
+            way.doze(&addresses, (pause / 3).max(Duration::from_millis(3)), CONNECT)
+        }
         _ => std::thread::sleep(pause),
     });
 }
@@ -95,7 +102,10 @@ mod tests {
     fn polling_a_local_target_that_is_down_takes_at_most_a_hundredth_of_a_core() {
         let refused = Failure::new(Class::Refused, "");
         for (age, spent, millis) in [(0, 10, 2), (0, 40, 4), (0, 500, 9), (30, 500, 25), (100, 500, 50)] {
-            assert_eq!(pause(moment(Cost::Local, age, spent, 9), Some(&refused)), Duration::from_millis(millis));
+            assert_eq!(
+                pause(moment(Cost::Local, age, spent, 9), Some(&refused)),
+                Duration::from_millis(millis)
+            );
         }
     }
 

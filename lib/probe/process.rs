@@ -7,7 +7,8 @@ use crate::words::failure::{Class, Failure};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// Up while the process lives that first was seen under the pid; a zombie is dead, and so is one whose pid another has now.
+/// Up while the process lives that first was seen under the pid; a zombie is dead, and so is one whose pid
+/// another has now.
 pub struct Process {
     pid: Pid,
     demand: Demand,
@@ -28,7 +29,10 @@ impl Probe for Process {
                 self.demand.judge_age(self.pid)?;
                 Ok(Answer { pid: Some(self.pid), http_status: None })
             }
-            Some(_) => Err(Failure::new(Class::Missing, format!("process {} is gone; another has its pid", self.pid))),
+            Some(_) => Err(Failure::new(
+                Class::Missing,
+                format!("process {} is gone; another has its pid", self.pid),
+            )),
             None => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
         }
     }

@@ -25,8 +25,14 @@ impl Probe for Tcp {
             return first;
         }
         // ::1 and 127.0.0.1 may be two servers: each of them is asked.
-        let others = addresses.iter().filter(|address| !matches!(conn.link(), net::Link::Tcp(_, asked) if asked == *address));
-        others.filter_map(|address| net::connect(&[*address], deadline).ok()).map(|conn| self.demand.judge(conn.link())).find(Result::is_ok).unwrap_or(first)
+        let others = addresses
+            .iter()
+            .filter(|address| !matches!(conn.link(), net::Link::Tcp(_, asked) if asked == *address));
+        others
+            .filter_map(|address| net::connect(&[*address], deadline).ok())
+            .map(|conn| self.demand.judge(conn.link()))
+            .find(Result::is_ok)
+            .unwrap_or(first)
     }
 
     fn doze(&self, pause: Duration) {

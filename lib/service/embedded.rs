@@ -1,4 +1,5 @@
-//! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken to over a socket in it.
+//! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken
+//! to over a socket in it.
 
 use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
@@ -13,7 +14,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long `baa-run --detach` may take: it gives its keeper a minute, which may have to stop what a killed one left behind.
+/// How long `baa-run --detach` may take: it gives its keeper a minute, which may have to stop what a killed
+/// one left behind.
 const UP_LIMIT: Duration = Duration::from_secs(70);
 /// The longest path of a socket on every system that we run on (sockaddr_un of macOS, with its NUL).
 const SOCKET_PATH_LIMIT: usize = 103;
@@ -42,11 +44,16 @@ impl Place {
     pub fn make(&self) -> Result<()> {
         let doing = format!("cannot keep state in '{}'", self.directory.display());
         if self.control().as_os_str().len() > SOCKET_PATH_LIMIT {
-            return Err(Error::new(Status::BadConfig, format!("{doing}: the path is too long for a socket; set BAA_RUNTIME_DIR to a shorter one")));
+            return Err(Error::new(
+                Status::BadConfig,
+                format!("{doing}: the path is too long for a socket; set BAA_RUNTIME_DIR to a shorter one"),
+            ));
         }
         // In /tmp another user may have made the first directory, and could put his own in the place of ours.
         let base = file::runtime_dir();
-        file::own_dir(&base).and_then(|()| file::private_dir(&self.directory)).map_err(|cause| Error::io(doing, &cause))
+        file::own_dir(&base)
+            .and_then(|()| file::private_dir(&self.directory))
+            .map_err(|cause| Error::io(doing, &cause))
     }
 
     /// The file that the keeper holds locked.
@@ -82,7 +89,8 @@ impl Place {
     /// Sends one request and reads its answer.
     ///
     /// # Errors
-    /// `Unregistered` when no keeper runs, `Retry` when one comes up, goes down or does not answer; else what it answered.
+    /// `Unregistered` when no keeper runs, `Retry` when one comes up, goes down or does not answer; else what
+    /// it answered.
     pub fn ask(&self, request: &Value) -> std::result::Result<Value, Trouble> {
         self.ask_until(request, Instant::now() + CALL_LIMIT)
     }
@@ -92,18 +100,30 @@ impl Place {
         let mut conn = match net::connect_unix(&self.control(), deadline) {
             Ok(conn) => conn,
             Err(failure) if failure.class.is_down() && !self.held() => {
-                return Err(Trouble { class: Class::Unregistered, code: None, text: "no keeper runs".to_owned() });
+                return Err(Trouble {
+                    class: Class::Unregistered,
+                    code: None,
+                    text: "no keeper runs".to_owned(),
+                });
             }
             Err(failure) if failure.class == crate::words::failure::Class::NotPermitted => {
-                return Err(Trouble { class: Class::Final(Status::NotPermitted), code: None, text: failure.text });
+                return Err(Trouble {
+                    class: Class::Final(Status::NotPermitted),
+                    code: None,
+                    text: failure.text,
+                });
             }
             Err(failure) => return Err(retry(failure.text)),
         };
         let mut line = String::new();
-        let exchanged = writeln!(conn, "{request}").and_then(|()| BufReader::new(std::io::Read::take(conn, LINE_LIMIT)).read_line(&mut line));
+        let exchanged = writeln!(conn, "{request}")
+            .and_then(|()| BufReader::new(std::io::Read::take(conn, LINE_LIMIT)).read_line(&mut line));
         // A keeper that ends closes its connections; the next question finds it gone.
-        exchanged.map_err(|cause| retry(format!("the keeper does not answer: {}", crate::words::error::reason(&cause))))?;
-        let answer: Value = serde_json::from_str(&line).map_err(|_| retry("the keeper gave no answer".to_owned()))?;
+        exchanged.map_err(|cause| {
+            retry(format!("the keeper does not answer: {}", crate::words::error::reason(&cause)))
+        })?;
+        let answer: Value =
+            serde_json::from_str(&line).map_err(|_| retry("the keeper gave no answer".to_owned()))?;
         match answer.get("error").and_then(Value::as_str) {
             Some(error) => Err(retry(brief(error))),
             None => Ok(answer),
@@ -158,17 +178,28 @@ impl Service for Embedded {
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
-        let mut spec = Spec::new(keeper_program(), [std::ffi::OsStr::new("--detach"), "--job".as_ref(), source.as_os_str()]);
+        let mut spec = Spec::new(
+            keeper_program(),
+            [std::ffi::OsStr::new("--detach"), "--job".as_ref(), source.as_os_str()],
+        );
         // The job must not stand in the directory that somebody happened to reload it from.
         spec.dir = Some(PathBuf::from("/"));
         let finished = run_tool("baa-run", spec, Instant::now() + UP_LIMIT)?;
         let Some(exit) = finished.exit else {
-            return Err(Trouble { class: Class::Retry, code: None, text: "baa-run did not come up in time".to_owned() });
+            return Err(Trouble {
+                class: Class::Retry,
+                code: None,
+                text: "baa-run did not come up in time".to_owned(),
+            });
         };
-        let finals = [Status::Usage, Status::Malformed, Status::NoInput, Status::NotPermitted, Status::BadConfig];
+        let finals =
+            [Status::Usage, Status::Malformed, Status::NoInput, Status::NotPermitted, Status::BadConfig];
         let class = match exit {
             Exit::Code(0) => return Ok(()),
-            Exit::Code(code) => finals.iter().find(|status| i32::from(status.code()) == code).map_or(Class::Retry, |status| Class::Final(*status)),
+            Exit::Code(code) => finals
+                .iter()
+                .find(|status| i32::from(status.code()) == code)
+                .map_or(Class::Retry, |status| Class::Final(*status)),
             Exit::Signal(_) => Class::Retry,
         };
         let code = if let Exit::Code(code) = exit { Some(code) } else { None };
@@ -190,7 +221,11 @@ impl Service for Embedded {
     }
 
     fn repair(&self, source: &Path, registered: bool) -> String {
-        if registered { format!("baa-run ctl restart {}", quote(&self.label)) } else { format!("baa-run --detach --job {}", quote(source)) }
+        if registered {
+            format!("baa-run ctl restart {}", quote(&self.label))
+        } else {
+            format!("baa-run --detach --job {}", quote(source))
+        }
     }
 }
 
@@ -207,7 +242,11 @@ fn state(answer: &Value) -> State {
             _ => Phase::Stopped,
         },
         word: word.to_owned(),
-        pid: answer.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new),
+        pid: answer
+            .get("pid")
+            .and_then(Value::as_i64)
+            .and_then(|pid| i32::try_from(pid).ok())
+            .and_then(Pid::new),
         others: Vec::new(),
         runs: answer.get("runs").and_then(Value::as_u64),
         last_exit: text("last_exit").map(str::to_owned),

@@ -27,11 +27,15 @@ impl Place {
     /// # Errors
     /// 66, 77 where the path leads nowhere.
     pub fn of(path: &Path) -> Result<Place> {
-        let whole = path.canonicalize().map_err(|cause| Error::io(format!("cannot find {}", path.display()), &cause))?;
+        let whole = path
+            .canonicalize()
+            .map_err(|cause| Error::io(format!("cannot find {}", path.display()), &cause))?;
         let mut hash = DefaultHasher::new();
         whole.hash(&mut hash);
-        let stem: String =
-            whole.file_stem().map(|stem| stem.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).take(16).collect()).unwrap_or_default();
+        let stem: String = whole
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).take(16).collect())
+            .unwrap_or_default();
         Ok(Place { name: format!("{stem}-{:016x}", hash.finish()) })
     }
 
@@ -40,8 +44,12 @@ impl Place {
     /// # Errors
     /// 74, 77.
     pub fn make(&self) -> Result<()> {
-        let cannot = |cause: std::io::Error| Error::io(format!("cannot keep state in '{}'", self.directory().display()), &cause);
-        file::own_dir(&file::runtime_dir()).and_then(|()| file::private_dir(&self.directory())).map_err(cannot)?;
+        let cannot = |cause: std::io::Error| {
+            Error::io(format!("cannot keep state in '{}'", self.directory().display()), &cause)
+        };
+        file::own_dir(&file::runtime_dir())
+            .and_then(|()| file::private_dir(&self.directory()))
+            .map_err(cannot)?;
         file::own_dir(&file::state_dir()).and_then(|()| file::private_dir(&self.logs())).map_err(cannot)
     }
 
@@ -87,7 +95,8 @@ impl Place {
         let question = json!({ "verb": verb, "id": id }).to_string();
         let said = lines::ask(&self.control(), &question, ANSWER, patience);
         let said = said.map_err(|_| Error::new(Status::Unavailable, "the group does not run"))?;
-        let answer: Value = serde_json::from_str(&said).map_err(|_| Error::new(Status::Malformed, "the group's answer is no JSON"))?;
+        let answer: Value = serde_json::from_str(&said)
+            .map_err(|_| Error::new(Status::Malformed, "the group's answer is no JSON"))?;
         match answer.get("error").and_then(Value::as_str) {
             Some(why) => Err(Error::new(refusal(answer["status"].as_u64()), why)),
             None => Ok(answer),
@@ -133,7 +142,8 @@ impl Grouped {
 }
 
 fn trouble(error: Error) -> Trouble {
-    let class = if error.status == Status::Unavailable { Class::Unregistered } else { Class::Final(error.status) };
+    let class =
+        if error.status == Status::Unavailable { Class::Unregistered } else { Class::Final(error.status) };
     Trouble { class, code: None, text: error.to_string() }
 }
 
@@ -158,7 +168,10 @@ impl Service for Grouped {
     fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match self.place.ask_within("status", None, patience) {
-            Ok(answer) => Ok(answer["entries"].as_array().and_then(|entries| entries.iter().find(|entry| entry["id"] == self.id)).map(state)),
+            Ok(answer) => Ok(answer["entries"]
+                .as_array()
+                .and_then(|entries| entries.iter().find(|entry| entry["id"] == self.id))
+                .map(state)),
             Err(error) if error.status == Status::Unavailable => Ok(None),
             Err(error) => Err(trouble(error)),
         }
@@ -169,7 +182,11 @@ impl Service for Grouped {
     }
 
     fn bring_up(&self, _source: &Path) -> std::result::Result<(), Trouble> {
-        Err(Trouble { class: Class::Final(Status::Unavailable), code: None, text: format!("{} is no entry of a group that runs", self.id) })
+        Err(Trouble {
+            class: Class::Final(Status::Unavailable),
+            code: None,
+            text: format!("{} is no entry of a group that runs", self.id),
+        })
     }
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
@@ -181,11 +198,16 @@ impl Service for Grouped {
     }
 
     fn repair(&self, _source: &Path, registered: bool) -> String {
-        if registered { format!("baa-daemons restart {} {}", quote(&self.file), quote(&self.id)) } else { format!("baa-daemons run {}", quote(&self.file)) }
+        if registered {
+            format!("baa-daemons restart {} {}", quote(&self.file), quote(&self.id))
+        } else {
+            format!("baa-daemons run {}", quote(&self.file))
+        }
     }
 }
 
-/// An entry, as the group tells of it (act/group). One that is not ready is not there yet: its process is no proof of anything.
+/// An entry, as the group tells of it (act/group). One that is not ready is not there yet: its process is no
+/// proof of anything.
 fn state(entry: &Value) -> State {
     let word = entry["status"].as_str().unwrap_or("unknown");
     let ready = word == "success";

@@ -15,7 +15,8 @@ pub fn home_root() -> Option<PathBuf> {
     Some(home.or_else(|| Some(user::own().ok()??.home))?.join(".iapeer"))
 }
 
-/// The directories that a peer's tmux socket may be in: $IAPEER_SOCK_DIR alone; else `socks` of a named root; else /tmp.
+/// The directories that a peer's tmux socket may be in: $IAPEER_SOCK_DIR alone; else `socks` of a named root;
+/// else /tmp.
 pub fn socket_dir(root: Option<&Path>) -> PathBuf {
     let directory = std::env::var_os("IAPEER_SOCK_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
     directory.or_else(|| root.map(|root| root.join("socks"))).unwrap_or_else(|| PathBuf::from("/tmp"))
@@ -42,7 +43,9 @@ pub fn is_runtime(name: &str) -> bool {
 }
 
 fn is_name(name: &str, rest: impl Fn(u8) -> bool) -> bool {
-    name.len() <= 32 && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase()) && name.bytes().all(rest)
+    name.len() <= 32
+        && name.bytes().next().is_some_and(|first| first.is_ascii_lowercase())
+        && name.bytes().all(rest)
 }
 
 /// The runtime of an identity of the peer `personality`: an identity is split at its first dash.

@@ -1,7 +1,9 @@
-//! What is meant by the TERM that a keeper gets next: a restart, not a stop. A supervisor sends the same signal for both, so whoever restarts
-//! through one writes his intent down first; without it the work in flight would be cut off.
+//! What is meant by the TERM that a keeper gets next: a restart, not a stop. A supervisor sends the same
+//! signal for both, so whoever restarts through one writes his intent down first; without it the work in
+//! flight would be cut off.
 //!
-//! Bound to one process and good for a minute and one reading, as the seed's (facts 2.2): one that is left over must not turn a stop into a restart.
+//! Bound to one process and good for a minute and one reading, as the seed's (facts 2.2): one that is left
+//! over must not turn a stop into a restart.
 
 use crate::service::embedded::Place;
 use crate::sys::file;
@@ -26,7 +28,8 @@ pub struct Intent {
     pub reason: Option<String>,
 }
 
-/// A reason as it is kept: without control characters, and not too long. Four bytes each at most, so it fits into an intent.
+/// A reason as it is kept: without control characters, and not too long. Four bytes each at most, so it fits
+/// into an intent.
 pub fn reason(text: &str) -> String {
     let plain = |letter: &char| !letter.is_control() && *letter != '"' && *letter != '\\';
     text.chars().filter(plain).take(REASON_LIMIT).collect()
@@ -39,17 +42,24 @@ pub fn reason(text: &str) -> String {
 pub fn write(place: &Place, keeper: Pid, why: Option<&str>) -> Result<()> {
     let intent = json!({ "kind": KIND, "pid": keeper.number(), "created_ms": millis(SystemTime::now()), "reason": why.map(reason) });
     let path = place.intent();
-    file::replace(&path, format!("{intent}\n").as_bytes(), 0o600).map_err(|cause| Error::io(format!("cannot write '{}'", path.display()), &cause))
+    file::replace(&path, format!("{intent}\n").as_bytes(), 0o600)
+        .map_err(|cause| Error::io(format!("cannot write '{}'", path.display()), &cause))
 }
 
-/// Tells the keeper that runs as `pid`, if a keeper does, that the TERM which it gets next means a restart. Its place, where it was told.
+/// Tells the keeper that runs as `pid`, if a keeper does, that the TERM which it gets next means a restart.
+/// Its place, where it was told.
 pub fn announce(pid: Pid, why: &str) -> Option<Place> {
-    let labels = std::fs::read_dir(Place::all()).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let labels = std::fs::read_dir(Place::all())
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     let keeper = |place: &Place| -> Option<i64> {
         let words = file::read(&place.lock(), SIZE_LIMIT).ok()?;
         serde_json::from_slice::<Value>(&words).ok()?["pid"].as_i64()
     };
-    let place = labels.map(|label| Place::of(&label)).find(|place| keeper(place) == Some(i64::from(pid.number())) && place.held())?;
+    let place = labels
+        .map(|label| Place::of(&label))
+        .find(|place| keeper(place) == Some(i64::from(pid.number())) && place.held())?;
     write(&place, pid, Some(why)).ok()?;
     Some(place)
 }
@@ -76,7 +86,8 @@ fn take_at(path: &Path, own: Pid, now: SystemTime) -> Option<Intent> {
     let intent: Value = serde_json::from_slice(&bytes.ok()?).ok()?;
     let age = millis(now).checked_sub(intent["created_ms"].as_u64()?)?;
     let meant = ours && intent["kind"] == KIND && intent["pid"].as_i64() == Some(i64::from(own.number()));
-    (meant && u128::from(age) <= GOOD_FOR.as_millis()).then(|| Intent { reason: intent["reason"].as_str().map(reason) })
+    (meant && u128::from(age) <= GOOD_FOR.as_millis())
+        .then(|| Intent { reason: intent["reason"].as_str().map(reason) })
 }
 
 fn millis(time: SystemTime) -> u64 {
@@ -94,11 +105,18 @@ mod tests {
         let path = dir.path().join("intent.json");
         let (own, now) = (Pid::own(), SystemTime::now());
         let write = |pid: i32, created: u64, more: &str| {
-            std::fs::write(&path, format!("{{\"kind\":\"baa-restart\",\"pid\":{pid},\"created_ms\":{created}{more}}}")).unwrap();
+            std::fs::write(
+                &path,
+                format!("{{\"kind\":\"baa-restart\",\"pid\":{pid},\"created_ms\":{created}{more}}}"),
+            )
+            .unwrap();
             take_at(&path, own, now)
         };
         let (pid, fresh) = (own.number(), millis(now));
-        assert_eq!(write(pid, fresh, ",\"reason\":\"new\\u0007 config\""), Some(Intent { reason: Some("new config".to_owned()) }));
+        assert_eq!(
+            write(pid, fresh, ",\"reason\":\"new\\u0007 config\""),
+            Some(Intent { reason: Some("new config".to_owned()) })
+        );
         assert_eq!(write(pid, fresh - 60_000, ""), Some(Intent { reason: None }));
         // Too old, from the future, another's, too large, no intent at all.
         assert_eq!(write(pid, fresh - 60_001, ""), None);
@@ -106,10 +124,12 @@ mod tests {
         assert_eq!(write(pid + 1, fresh, ""), None);
         assert_eq!(write(pid, fresh, &format!(",\"x\":\"{}\"", "x".repeat(1024))), None);
         assert_eq!(write(pid, fresh, "garbage"), None);
-        // Each was removed by the reading; a link, a directory and a file with two names stay and mean nothing.
+        // Each was removed by the reading; a link, a directory and a file with two names stay and mean
+        // nothing.
         assert!(!path.exists() && take_at(&path, own, now).is_none());
         let other = dir.path().join("other");
-        std::fs::write(&other, format!("{{\"kind\":\"baa-restart\",\"pid\":{pid},\"created_ms\":{fresh}}}")).unwrap();
+        std::fs::write(&other, format!("{{\"kind\":\"baa-restart\",\"pid\":{pid},\"created_ms\":{fresh}}}"))
+            .unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
         assert!(take_at(&path, own, now).is_none() && path.is_symlink());
         std::fs::remove_file(&path).unwrap();

@@ -86,7 +86,9 @@ fn doing(path: &Path) -> String {
 fn dictionary(path: &Path) -> Result<(Dictionary, Vec<u8>)> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("{}: {why}", doing(path)));
     let bytes = file::read(path, SIZE_LIMIT).map_err(|cause| match cause.kind() {
-        std::io::ErrorKind::FileTooLarge | std::io::ErrorKind::InvalidInput | std::io::ErrorKind::IsADirectory => malformed(cause.to_string()),
+        std::io::ErrorKind::FileTooLarge
+        | std::io::ErrorKind::InvalidInput
+        | std::io::ErrorKind::IsADirectory => malformed(cause.to_string()),
         _ => Error::io(doing(path), &cause),
     })?;
     match parse(&bytes).map_err(malformed)? {
@@ -107,20 +109,28 @@ impl Job {
     /// Reads the job in the file at `path`: XML, binary or old-style.
     ///
     /// # Errors
-    /// 66 a missing file, 74 and 77 one that cannot be read, 65 one that is no property list, 78 one that is no job.
+    /// 66 a missing file, 74 and 77 one that cannot be read, 65 one that is no property list, 78 one that is
+    /// no job.
     pub fn read(path: &Path) -> Result<Job> {
         let (keys, bytes) = dictionary(path)?;
-        from_keys(&Keys(&keys), path, bytes).map_err(|why| Error::new(Status::BadConfig, format!("{}: {why}", doing(path))))
+        from_keys(&Keys(&keys), path, bytes)
+            .map_err(|why| Error::new(Status::BadConfig, format!("{}: {why}", doing(path))))
     }
 
-    /// Checks what a manager would fail on only after the old process is gone: the label, the program, the directories.
+    /// Checks what a manager would fail on only after the old process is gone: the label, the program, the
+    /// directories.
     ///
     /// # Errors
     /// 78, 66 or 77, with the reason.
     pub fn check(&self, label: &str) -> Result<()> {
-        let bad = |status: Status, why: String| Error::new(status, format!("cannot use job '{}': {why}", self.path.display()));
+        let bad = |status: Status, why: String| {
+            Error::new(status, format!("cannot use job '{}': {why}", self.path.display()))
+        };
         if self.label != label {
-            return Err(bad(Status::BadConfig, format!("its Label is '{}', not '{label}'", crate::words::error::brief(&self.label))));
+            return Err(bad(
+                Status::BadConfig,
+                format!("its Label is '{}', not '{label}'", crate::words::error::brief(&self.label)),
+            ));
         }
         if let Some(name) = &self.user
             && user::named(name).ok().flatten().is_none()
@@ -130,22 +140,33 @@ impl Job {
         if let Some(directory) = &self.directory
             && !directory.is_dir()
         {
-            return Err(bad(Status::NoInput, format!("WorkingDirectory '{}' is not a directory", directory.display())));
+            return Err(bad(
+                Status::NoInput,
+                format!("WorkingDirectory '{}' is not a directory", directory.display()),
+            ));
         }
         let program = self.find_program().ok_or_else(|| {
             let path = Path::new(&self.program);
             match std::fs::metadata(path) {
-                Ok(found) if self.program.contains('/') && found.is_dir() => bad(Status::BadConfig, format!("program '{}' is a directory", self.program)),
-                Ok(_) if self.program.contains('/') => bad(Status::NotPermitted, format!("program '{}' is not executable", self.program)),
+                Ok(found) if self.program.contains('/') && found.is_dir() => {
+                    bad(Status::BadConfig, format!("program '{}' is a directory", self.program))
+                }
+                Ok(_) if self.program.contains('/') => {
+                    bad(Status::NotPermitted, format!("program '{}' is not executable", self.program))
+                }
                 _ => bad(Status::NoInput, format!("program '{}' does not exist", self.program)),
             }
         })?;
         if !file::executable(&program) {
-            return Err(bad(Status::NotPermitted, format!("program '{}' is not executable", program.display())));
+            return Err(bad(
+                Status::NotPermitted,
+                format!("program '{}' is not executable", program.display()),
+            ));
         }
         for (key, log) in [("StandardOutPath", &self.stdout), ("StandardErrorPath", &self.stderr)] {
             if let Some(log) = log {
-                check_log(log).map_err(|(status, why)| bad(status, format!("{key} '{}': {why}", log.display())))?;
+                check_log(log)
+                    .map_err(|(status, why)| bad(status, format!("{key} '{}': {why}", log.display())))?;
             }
         }
         Ok(())
@@ -164,7 +185,8 @@ impl Job {
     }
 }
 
-/// launchd opens the logs before the program starts; when it cannot, the job ends with 78, EX_CONFIG of xpcproxy, and no word.
+/// launchd opens the logs before the program starts; when it cannot, the job ends with 78, EX_CONFIG of
+/// xpcproxy, and no word.
 fn check_log(log: &Path) -> std::result::Result<(), (Status, String)> {
     let parent = log.parent().filter(|parent| !parent.as_os_str().is_empty());
     let Some(parent) = parent else { return Err((Status::BadConfig, "not an absolute path".to_owned())) };
@@ -174,13 +196,15 @@ fn check_log(log: &Path) -> std::result::Result<(), (Status, String)> {
     match std::fs::metadata(log) {
         Ok(found) if found.is_dir() => Err((Status::BadConfig, "is a directory".to_owned())),
         Ok(_) if !file::writable(log) => Err((Status::NotPermitted, "is not writable".to_owned())),
-        Err(_) if !file::writable(parent) => Err((Status::NotPermitted, "its directory is not writable".to_owned())),
+        Err(_) if !file::writable(parent) => {
+            Err((Status::NotPermitted, "its directory is not writable".to_owned()))
+        }
         _ => Ok(()),
     }
 }
 
-/// Builds the value only after its events were counted: a deep file would overflow the stack when it is dropped,
-/// and a small binary one can name the same objects again and again until it fills the memory.
+/// Builds the value only after its events were counted: a deep file would overflow the stack when it is
+/// dropped, and a small binary one can name the same objects again and again until it fills the memory.
 fn parse(bytes: &[u8]) -> std::result::Result<Value, String> {
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
@@ -188,7 +212,9 @@ fn parse(bytes: &[u8]) -> std::result::Result<Value, String> {
     let mut events: Vec<Event<'static>> = Vec::new();
     let mut depth = 0usize;
     for event in Reader::new(Cursor::new(bytes)) {
-        let event = event.map_err(|cause| format!("not a property list: {}", crate::words::error::brief(&cause.to_string())))?;
+        let event = event.map_err(|cause| {
+            format!("not a property list: {}", crate::words::error::brief(&cause.to_string()))
+        })?;
         match event {
             Event::StartArray(_) | Event::StartDictionary(_) => depth += 1,
             Event::EndCollection => depth = depth.saturating_sub(1),
@@ -205,7 +231,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<Value, String> {
         Event::StartDictionary(_) => Event::StartDictionary(None),
         other => other,
     });
-    Value::from_events(sized.map(Ok)).map_err(|cause| format!("not a property list: {}", crate::words::error::brief(&cause.to_string())))
+    Value::from_events(sized.map(Ok))
+        .map_err(|cause| format!("not a property list: {}", crate::words::error::brief(&cause.to_string())))
 }
 
 /// The keys of a dictionary, taken with their types.
@@ -238,7 +265,9 @@ impl Keys<'_> {
     }
 
     fn seconds(&self, key: &str) -> Taken<Duration> {
-        let seconds = self.take(key, "a number of seconds", |value| value.as_signed_integer().and_then(|number| u64::try_from(number).ok()))?;
+        let seconds = self.take(key, "a number of seconds", |value| {
+            value.as_signed_integer().and_then(|number| u64::try_from(number).ok())
+        })?;
         Ok(seconds.map(|seconds| Duration::from_secs(seconds).min(crate::words::span::LONGEST)))
     }
 }
@@ -247,7 +276,11 @@ fn from_keys(keys: &Keys<'_>, path: &Path, bytes: Vec<u8>) -> std::result::Resul
     let label = keys.text("Label")?.ok_or("it has no Label")?;
     crate::service::check_label(&label)?;
     let strings = |value: &Value| {
-        value.as_array()?.iter().map(|one| one.as_string().filter(|text| !text.contains('\0')).map(str::to_owned)).collect::<Option<Vec<String>>>()
+        value
+            .as_array()?
+            .iter()
+            .map(|one| one.as_string().filter(|text| !text.contains('\0')).map(str::to_owned))
+            .collect::<Option<Vec<String>>>()
     };
     let mut arguments = keys.take("ProgramArguments", "an array of strings", strings)?.unwrap_or_default();
     let program = match (keys.text("Program")?, arguments.first()) {
@@ -261,21 +294,39 @@ fn from_keys(keys: &Keys<'_>, path: &Path, bytes: Vec<u8>) -> std::result::Resul
     if arguments.is_empty() {
         arguments.push(program.clone());
     }
-    let pairs =
-        |value: &Value| value.as_dictionary()?.iter().map(|(key, value)| Some((key.clone(), value.as_string()?.to_owned()))).collect::<Option<Vec<_>>>();
-    let environment = keys.take("EnvironmentVariables", "a dictionary of strings", pairs)?.unwrap_or_default();
-    if environment.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
+    let pairs = |value: &Value| {
+        value
+            .as_dictionary()?
+            .iter()
+            .map(|(key, value)| Some((key.clone(), value.as_string()?.to_owned())))
+            .collect::<Option<Vec<_>>>()
+    };
+    let environment =
+        keys.take("EnvironmentVariables", "a dictionary of strings", pairs)?.unwrap_or_default();
+    if environment
+        .iter()
+        .any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0'))
+    {
         return Err("EnvironmentVariables holds a name or a value that no environment can hold".to_owned());
     }
     let (keep_alive, mut unsupported) = keep_alive(keys)?;
-    for key in ["Sockets", "MachServices", "StartInterval", "StartCalendarInterval", "WatchPaths", "QueueDirectories", "inetdCompatibility"] {
+    for key in [
+        "Sockets",
+        "MachServices",
+        "StartInterval",
+        "StartCalendarInterval",
+        "WatchPaths",
+        "QueueDirectories",
+        "inetdCompatibility",
+    ] {
         if keys.0.contains_key(key) {
             unsupported.push(key.to_owned());
         }
     }
     let umask = match keys.0.get("Umask") {
         None => None,
-        // launchd.plist(5): an integer is decimal; a string is read in C's notation, so a leading 0 makes it octal.
+        // launchd.plist(5): an integer is decimal; a string is read in C's notation, so a leading 0 makes it
+        // octal.
         Some(value) => Some(
             value
                 .as_unsigned_integer()
@@ -321,9 +372,15 @@ fn keep_alive(keys: &Keys<'_>) -> std::result::Result<(KeepAlive, Vec<String>), 
     };
     let inner = Keys(when);
     let paths = inner.take("PathState", "a dictionary of booleans", |value| {
-        value.as_dictionary()?.iter().map(|(path, wanted)| Some((PathBuf::from(path), wanted.as_boolean()?))).collect::<Option<Vec<_>>>()
+        value
+            .as_dictionary()?
+            .iter()
+            .map(|(path, wanted)| Some((PathBuf::from(path), wanted.as_boolean()?)))
+            .collect::<Option<Vec<_>>>()
     })?;
-    for key in when.keys().filter(|key| !matches!(key.as_str(), "SuccessfulExit" | "Crashed" | "PathState" | "AfterInitialDemand")) {
+    for key in when.keys().filter(|key| {
+        !matches!(key.as_str(), "SuccessfulExit" | "Crashed" | "PathState" | "AfterInitialDemand")
+    }) {
         unsupported.push(format!("KeepAlive:{key}"));
     }
     let wrap = |why: String| format!("KeepAlive: {why}");
@@ -344,7 +401,13 @@ mod tests {
     fn job(body: &str) -> Result<Job> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("job.plist");
-        std::fs::write(&path, format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?><plist version=\"1.0\"><dict>{body}</dict></plist>")).unwrap();
+        std::fs::write(
+            &path,
+            format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?><plist version=\"1.0\"><dict>{body}</dict></plist>"
+            ),
+        )
+        .unwrap();
         Job::read(&path)
     }
 
@@ -358,7 +421,10 @@ mod tests {
         ))
         .unwrap();
         assert_eq!((job.label.as_str(), job.program.as_str(), job.arguments.len()), ("a.b", "/bin/sh", 2));
-        assert_eq!(job.keep_alive, KeepAlive::When { successful_exit: Some(false), crashed: None, paths: vec![] });
+        assert_eq!(
+            job.keep_alive,
+            KeepAlive::When { successful_exit: Some(false), crashed: None, paths: vec![] }
+        );
         assert_eq!((job.umask, job.exit_timeout, job.throttle), (Some(0o77), Duration::ZERO, THROTTLE));
         assert_eq!((job.variable("A"), &job.stdout), (Some("b"), &None));
         assert_eq!(job.unsupported, ["KeepAlive:NetworkState"]);
@@ -370,8 +436,14 @@ mod tests {
             ("<key>Label</key><string>a</string>", "it has neither Program nor ProgramArguments"),
             ("<key>Program</key><string>/bin/sh</string>", "it has no Label"),
             ("<key>Label</key><string>../a</string>", "'../a' is not a label"),
-            (&format!("{GOOD}<key>ThrottleInterval</key><string>x</string>"), "ThrottleInterval is not a number of seconds"),
-            (&format!("{GOOD}<key>ExitTimeOut</key><integer>-1</integer>"), "ExitTimeOut is not a number of seconds"),
+            (
+                &format!("{GOOD}<key>ThrottleInterval</key><string>x</string>"),
+                "ThrottleInterval is not a number of seconds",
+            ),
+            (
+                &format!("{GOOD}<key>ExitTimeOut</key><integer>-1</integer>"),
+                "ExitTimeOut is not a number of seconds",
+            ),
             (&format!("{GOOD}<key>Umask</key><string>9</string>"), "Umask is not a umask"),
         ] {
             let error = job(body).unwrap_err();

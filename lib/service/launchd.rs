@@ -1,6 +1,7 @@
 //! launchd, through launchctl(1): every call bounded in time, every code classified, `print` read with care.
 //!
-//! Never run on a Mac by its makers: built from public reports of what launchctl does, and tested against a model of it.
+//! Never run on a Mac by its makers: built from public reports of what launchctl does, and tested against a
+//! model of it.
 
 pub mod code;
 mod print;
@@ -52,13 +53,28 @@ impl Launchd {
         self.call_until(verb, arguments, Instant::now() + CALL_LIMIT)
     }
 
-    fn call_until(&self, verb: Verb, arguments: &[&str], deadline: Instant) -> std::result::Result<String, Trouble> {
+    fn call_until(
+        &self,
+        verb: Verb,
+        arguments: &[&str],
+        deadline: Instant,
+    ) -> std::result::Result<String, Trouble> {
         let finished = run_tool("launchctl", Spec::new("launchctl", arguments), deadline)?;
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
-            Some(Exit::Code(code)) => Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout))),
-            Some(exit) => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} was {exit}", verb.name()) }),
-            None => Err(Trouble { class: Class::Retry, code: None, text: format!("launchctl {} did not return in time", verb.name()) }),
+            Some(Exit::Code(code)) => {
+                Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout)))
+            }
+            Some(exit) => Err(Trouble {
+                class: Class::Retry,
+                code: None,
+                text: format!("launchctl {} was {exit}", verb.name()),
+            }),
+            None => Err(Trouble {
+                class: Class::Retry,
+                code: None,
+                text: format!("launchctl {} did not return in time", verb.name()),
+            }),
         }
     }
 
@@ -97,8 +113,17 @@ impl Service for Launchd {
 
     fn prepare(&self) -> Result<()> {
         // A LaunchDaemon of the same label owns its port and its files; an agent beside it would fight it.
-        if self.domain != "system" && Launchd::new("system", &self.label).inspect().is_ok_and(|state| state.is_some()) {
-            return Err(Error::new(Status::BadConfig, format!("cannot reload {}: system/{} is loaded too; use --scope daemon", self.target(), self.label)));
+        if self.domain != "system"
+            && Launchd::new("system", &self.label).inspect().is_ok_and(|state| state.is_some())
+        {
+            return Err(Error::new(
+                Status::BadConfig,
+                format!(
+                    "cannot reload {}: system/{} is loaded too; use --scope daemon",
+                    self.target(),
+                    self.label
+                ),
+            ));
         }
         Ok(())
     }
@@ -123,13 +148,20 @@ impl Service for Launchd {
         let printed = self.call(Verb::Print, &["print", &target]).ok()?;
         let seen = print::read(&printed, &target)?;
         // `Killed: 9`, `78: EX_CONFIG`, `0`; `(never exited)` is none.
-        let last = |key: &str, part: fn(&str) -> &str| seen.text(key).and_then(|text| part(text).trim().parse::<i32>().ok());
+        let last = |key: &str, part: fn(&str) -> &str| {
+            seen.text(key).and_then(|text| part(text).trim().parse::<i32>().ok())
+        };
         let code = last("last exit code", |text| text.split(':').next().unwrap_or(text)).map(Exit::Code);
-        let signal = last("last terminating signal", |text| text.rsplit(':').next().unwrap_or(text)).map(Exit::Signal);
+        let signal =
+            last("last terminating signal", |text| text.rsplit(':').next().unwrap_or(text)).map(Exit::Signal);
         // Both may stand there from different runs, and then neither is known to be this one's.
         let exit = if code.is_some() && signal.is_some() { None } else { signal.or(code) };
         // A job that runs again under the same pid has told nothing yet.
-        let words = format!("{}, last exit {}", seen.text("state").unwrap_or("unknown"), exit.map_or("unknown".to_owned(), |exit| exit.to_string()));
+        let words = format!(
+            "{}, last exit {}",
+            seen.text("state").unwrap_or("unknown"),
+            exit.map_or("unknown".to_owned(), |exit| exit.to_string())
+        );
         (seen.number("pid") != Some(i64::from(pid.number()))).then_some(Ended { exit, stopped: false, words })
     }
 
@@ -138,7 +170,8 @@ impl Service for Launchd {
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
-        // `disable` survives bootout and reboot, and a disabled label gives 5 or 119: enable it every time. Its own failure shows in the next call.
+        // `disable` survives bootout and reboot, and a disabled label gives 5 or 119: enable it every time.
+        // Its own failure shows in the next call.
         let _ = self.call(Verb::Enable, &["enable", &self.target()]);
         self.call(Verb::Bootstrap, &["bootstrap", &self.domain, &source.to_string_lossy()]).map(drop)
     }
@@ -152,7 +185,8 @@ impl Service for Launchd {
     }
 
     fn holds_us(&self, state: &State) -> bool {
-        // launchd sweeps the process group of a job; a process that moved away still has the name in its environment.
+        // launchd sweeps the process group of a job; a process that moved away still has the name in its
+        // environment.
         let named = std::env::var_os("XPC_SERVICE_NAME").is_some_and(|name| name == self.label.as_str());
         named || descends_from(state)
     }
@@ -163,7 +197,11 @@ impl Service for Launchd {
 
     fn repair(&self, source: &Path, registered: bool) -> String {
         let [_, enable, bootstrap, kickstart] = self.commands(source);
-        if registered { format!("launchctl kickstart -k {}", quote(self.target())) } else { format!("{enable}; {bootstrap} && {kickstart}") }
+        if registered {
+            format!("launchctl kickstart -k {}", quote(self.target()))
+        } else {
+            format!("{enable}; {bootstrap} && {kickstart}")
+        }
     }
 }
 
@@ -177,12 +215,16 @@ fn descends_from(state: &State) -> bool {
 /// # Errors
 /// 77 with the reason.
 pub fn check_file(path: &Path) -> Result<()> {
-    let found = std::fs::metadata(path).map_err(|cause| Error::io(format!("cannot use job '{}'", path.display()), &cause))?;
+    let found = std::fs::metadata(path)
+        .map_err(|cause| Error::io(format!("cannot use job '{}'", path.display()), &cause))?;
     let owner = found.uid() == 0 || found.uid() == crate::sys::user::own_uid();
     if !owner || found.mode() & 0o022 != 0 {
         return Err(Error::new(
             Status::NotPermitted,
-            format!("cannot use job '{}': launchd refuses a file that another user owns or that group or others can write", path.display()),
+            format!(
+                "cannot use job '{}': launchd refuses a file that another user owns or that group or others can write",
+                path.display()
+            ),
         ));
     }
     Ok(())
@@ -198,7 +240,8 @@ fn state(seen: &print::Seen) -> State {
         ("spawn scheduled", None) => Phase::Waiting,
         _ => Phase::Stopped,
     };
-    let seconds = |key: &str| seen.number(key).and_then(|number| u64::try_from(number).ok()).map(Duration::from_secs);
+    let seconds =
+        |key: &str| seen.number(key).and_then(|number| u64::try_from(number).ok()).map(Duration::from_secs);
     State {
         phase,
         word,
@@ -209,7 +252,9 @@ fn state(seen: &print::Seen) -> State {
         exit_timeout: seconds("exit timeout"),
         throttle: seconds("minimum runtime"),
         source: seen.text("path").filter(|path| path.starts_with('/')).map(PathBuf::from),
-        completed: phase == Phase::Stopped && seen.number("runs").is_some_and(|runs| runs > 0) && seen.number("last exit code") == Some(0),
+        completed: phase == Phase::Stopped
+            && seen.number("runs").is_some_and(|runs| runs > 0)
+            && seen.number("last exit code") == Some(0),
         life: None,
     }
 }

@@ -1,4 +1,5 @@
-//! Service managers, all with the same verbs: launchd, systemd, and the embedded keeper (baa-run) where there is neither.
+//! Service managers, all with the same verbs: launchd, systemd, and the embedded keeper (baa-run) where there
+//! is neither.
 
 pub mod embedded;
 pub mod group;
@@ -162,7 +163,8 @@ pub trait Service {
     /// `Unregistered` when it must be brought up first.
     fn kick(&self, how: Kick) -> Result<(), Trouble>;
 
-    /// How the process `pid`, which is dead and was the job's main one, ended; `None` where the manager does not know or tell.
+    /// How the process `pid`, which is dead and was the job's main one, ended; `None` where the manager does
+    /// not know or tell.
     fn ending(&self, _pid: Pid) -> Option<Ended> {
         None
     }
@@ -186,11 +188,15 @@ pub trait Service {
         let Some(main) = state.pid else { return false };
         let table = crate::sys::process::Table::read();
         let own = Pid::own();
-        let session = table.entries().iter().find(|entry| entry.identity.pid == own).map_or(0, |entry| entry.session);
-        std::iter::once(main).chain(state.others.iter().copied()).any(|pid| table.descends(own, pid) || session == pid.number())
+        let session =
+            table.entries().iter().find(|entry| entry.identity.pid == own).map_or(0, |entry| entry.session);
+        std::iter::once(main)
+            .chain(state.others.iter().copied())
+            .any(|pid| table.descends(own, pid) || session == pid.number())
     }
 
-    /// Words before a command that move it out of the job that we run in; none where a session of its own is enough.
+    /// Words before a command that move it out of the job that we run in; none where a session of its own is
+    /// enough.
     fn escape(&self) -> Vec<String> {
         Vec::new()
     }
@@ -210,8 +216,8 @@ pub trait Service {
     fn repair(&self, source: &Path, registered: bool) -> String;
 }
 
-/// How long a call of a manager's tool may take. `kickstart -k` may take as long as the exit timeout, and blocks for minutes while a spawn
-/// is scheduled (KiroCrew#1698).
+/// How long a call of a manager's tool may take. `kickstart -k` may take as long as the exit timeout, and
+/// blocks for minutes while a spawn is scheduled (KiroCrew#1698).
 const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// How much of a tool's output is read.
 const OUTPUT_LIMIT: usize = 256 * 1024;
@@ -222,8 +228,13 @@ const OUTPUT_LIMIT: usize = 256 * 1024;
 /// `Final` when it cannot be started at all.
 fn run_tool(name: &str, spec: Spec, deadline: Instant) -> Result<Finished, Trouble> {
     child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
-        let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
-        Trouble { class: Class::Final(status), code: None, text: format!("cannot run {name}: {}", crate::words::error::reason(&cause)) }
+        let status =
+            if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+        Trouble {
+            class: Class::Final(status),
+            code: None,
+            text: format!("cannot run {name}: {}", crate::words::error::reason(&cause)),
+        }
     })
 }
 
@@ -231,7 +242,11 @@ fn run_tool(name: &str, spec: Spec, deadline: Instant) -> Result<Finished, Troub
 pub fn quote(text: impl AsRef<std::ffi::OsStr>) -> String {
     let text = text.as_ref().to_string_lossy();
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// Whether `label` can name a job: launchd's own rule, and no way out of a directory.
@@ -240,8 +255,16 @@ pub fn quote(text: impl AsRef<std::ffi::OsStr>) -> String {
 /// Says what is wrong with it.
 pub fn check_label(label: &str) -> Result<(), String> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
-    if label.is_empty() || label.len() > 200 || !label.bytes().all(good) || label.contains("..") || label.starts_with(['.', '-']) {
-        return Err(format!("'{}' is not a label: letters, digits, '.', '_' and '-'", crate::words::error::brief(label)));
+    if label.is_empty()
+        || label.len() > 200
+        || !label.bytes().all(good)
+        || label.contains("..")
+        || label.starts_with(['.', '-'])
+    {
+        return Err(format!(
+            "'{}' is not a label: letters, digits, '.', '_' and '-'",
+            crate::words::error::brief(label)
+        ));
     }
     Ok(())
 }

@@ -28,7 +28,8 @@ impl Recipe {
     pub fn spec(&self) -> Result<Spec> {
         match self {
             Recipe::Command(words) => {
-                let (program, arguments) = words.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
+                let (program, arguments) =
+                    words.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
                 Ok(Spec::new(program, arguments))
             }
             Recipe::Job(job) => of_job(job),
@@ -48,10 +49,16 @@ impl Recipe {
 }
 
 fn of_job(job: &Job) -> Result<Spec> {
-    let cannot = |status: Status, why: String| Error::new(status, format!("cannot start {}: {why}", job.label));
-    let found = |who: std::io::Result<Option<Credentials>>| who.map_err(|cause| Error::io("cannot read the user database", &cause));
+    let cannot =
+        |status: Status, why: String| Error::new(status, format!("cannot start {}: {why}", job.label));
+    let found = |who: std::io::Result<Option<Credentials>>| {
+        who.map_err(|cause| Error::io("cannot read the user database", &cause))
+    };
     let other = match &job.user {
-        Some(name) => Some(found(user::named(name))?.ok_or_else(|| cannot(Status::BadConfig, format!("no user '{name}'")))?),
+        Some(name) => Some(
+            found(user::named(name))?
+                .ok_or_else(|| cannot(Status::BadConfig, format!("no user '{name}'")))?,
+        ),
         None => None,
     };
     let mut who = match &other {
@@ -60,15 +67,21 @@ fn of_job(job: &Job) -> Result<Spec> {
     };
     let mut becomes = other.filter(|other| other.uid != user::own_uid());
     if let Some(name) = &job.group {
-        let gid = user::group(name).ok().flatten().ok_or_else(|| cannot(Status::BadConfig, format!("no group '{name}'")))?;
+        let gid = user::group(name)
+            .ok()
+            .flatten()
+            .ok_or_else(|| cannot(Status::BadConfig, format!("no group '{name}'")))?;
         becomes = becomes.or_else(|| who.clone().filter(|_| user::own_uid() == 0));
         for one in [&mut becomes, &mut who].into_iter().flatten() {
             one.gid = gid;
         }
     }
-    let program = job.find_program().ok_or_else(|| cannot(Status::NotFound, format!("program '{}' does not exist", job.program)))?;
+    let program = job
+        .find_program()
+        .ok_or_else(|| cannot(Status::NotFound, format!("program '{}' does not exist", job.program)))?;
     let input = match &job.stdin {
-        Some(path) => File::open(path).map_err(|cause| Error::io(format!("cannot open StandardInPath '{}'", path.display()), &cause))?,
+        Some(path) => File::open(path)
+            .map_err(|cause| Error::io(format!("cannot open StandardInPath '{}'", path.display()), &cause))?,
         None => File::open("/dev/null").map_err(|cause| Error::io("cannot open /dev/null", &cause))?,
     };
     Ok(Spec {
@@ -81,29 +94,38 @@ fn of_job(job: &Job) -> Result<Spec> {
         dir: Some(job.directory.clone().unwrap_or_else(|| PathBuf::from("/"))),
         umask: job.umask,
         user: becomes,
-        stdio: [Some(Stdio::from(input)), Some(log(job.stdout.as_deref())?), Some(log(job.stderr.as_deref())?)],
+        stdio: [
+            Some(Stdio::from(input)),
+            Some(log(job.stdout.as_deref())?),
+            Some(log(job.stderr.as_deref())?),
+        ],
         ends_with_us: None,
         nest: None,
         keep: Vec::new(),
     })
 }
 
-/// launchd's environment and not that of whoever reloaded the job, so that what runs today also runs after a boot.
+/// launchd's environment and not that of whoever reloaded the job, so that what runs today also runs after a
+/// boot.
 fn environment(job: &Job, who: Option<&Credentials>) -> Vec<(OsString, OsString)> {
-    let mut all: Vec<(OsString, OsString)> = vec![("PATH".into(), DEFAULT_PATH.into()), ("XPC_SERVICE_NAME".into(), job.label.clone().into())];
+    let mut all: Vec<(OsString, OsString)> =
+        vec![("PATH".into(), DEFAULT_PATH.into()), ("XPC_SERVICE_NAME".into(), job.label.clone().into())];
     if let Some(who) = who {
         all.push(("HOME".into(), who.home.clone().into()));
         all.push(("SHELL".into(), who.shell.clone().into()));
         all.push(("USER".into(), who.name.clone().into()));
         all.push(("LOGNAME".into(), who.name.clone().into()));
     }
-    all.extend(["TMPDIR", "LANG"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))));
+    all.extend(
+        ["TMPDIR", "LANG"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))),
+    );
     all.extend(job.environment.iter().map(|(name, value)| (name.into(), value.into())));
     all
 }
 
 fn log(path: Option<&Path>) -> Result<Stdio> {
     let Some(path) = path else { return Ok(Stdio::null()) };
-    let file = file::open_log(path).map_err(|cause| Error::io(format!("cannot open log '{}'", path.display()), &cause))?;
+    let file = file::open_log(path)
+        .map_err(|cause| Error::io(format!("cannot open log '{}'", path.display()), &cause))?;
     Ok(file.map_or_else(Stdio::null, Stdio::from))
 }

@@ -1,4 +1,5 @@
-//! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own, so nothing is lost between stop and start.
+//! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own,
+//! so nothing is lost between stop and start.
 
 use crate::service::{CALL_LIMIT, Class, Ended, Kick, Phase, Service, State, Trouble, quote, run_tool};
 use crate::sys::child::{Exit, Finished, Spec};
@@ -19,14 +20,20 @@ pub struct Systemd {
 }
 
 impl Systemd {
-    /// The unit `name` (`.service` is added where there is no suffix) of the system's manager or of the user's.
+    /// The unit `name` (`.service` is added where there is no suffix) of the system's manager or of the
+    /// user's.
     pub fn new(name: &str, system: bool) -> Systemd {
         const SUFFIXES: [&str; 5] = [".service", ".socket", ".timer", ".target", ".path"];
-        let unit = if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) { name.to_owned() } else { format!("{name}.service") };
+        let unit = if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+            name.to_owned()
+        } else {
+            format!("{name}.service")
+        };
         Systemd { unit, system }
     }
 
-    /// From the target of a probe: `UNIT` in the own manager (root: the system's), or `user/UNIT`, `system/UNIT`.
+    /// From the target of a probe: `UNIT` in the own manager (root: the system's), or `user/UNIT`,
+    /// `system/UNIT`.
     ///
     /// # Errors
     /// 2 for what is neither.
@@ -45,7 +52,8 @@ impl Systemd {
         crate::sys::user::own_uid() == 0
     }
 
-    /// The unit that has started this very process. Variables are inherited by whatever a service starts, so one must name us (systemd.exec(5)).
+    /// The unit that has started this very process. Variables are inherited by whatever a service starts, so
+    /// one must name us (systemd.exec(5)).
     pub fn ours() -> Option<Systemd> {
         let variable = |name: &str| std::env::var(name).ok();
         Systemd::of(Pid::own(), &variable, std::fs::read_to_string("/proc/self/cgroup").ok()?.as_str())
@@ -54,14 +62,17 @@ impl Systemd {
     /// The same for a process of which its pid, its variables and /proc/PID/cgroup are known.
     pub fn of(own: Pid, variable: &dyn Fn(&str) -> Option<String>, cgroup: &str) -> Option<Systemd> {
         let named = variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == own.to_string());
-        let unit = cgroup.lines().rev().find_map(|line| line.rsplit('/').find(|part| part.ends_with(".service")))?;
+        let unit =
+            cgroup.lines().rev().find_map(|line| line.rsplit('/').find(|part| part.ends_with(".service")))?;
         // A manager of a user tells its pid, the system's does not.
         named.then(|| Systemd::new(unit, variable("MANAGERPID").is_none()))
     }
 
-    /// Whether the unit's control group is given away (Delegate=), as far as the manager tells. A user's manager leaves no mark on the group.
+    /// Whether the unit's control group is given away (Delegate=), as far as the manager tells. A user's
+    /// manager leaves no mark on the group.
     pub fn delegates(&self) -> bool {
-        self.call(&["show", "--property=Delegate", "--value", "--", &self.unit]).is_ok_and(|said| said.trim() == "yes")
+        self.call(&["show", "--property=Delegate", "--value", "--", &self.unit])
+            .is_ok_and(|said| said.trim() == "yes")
     }
 
     /// Whether this machine was booted by systemd (sd_booted(3)).
@@ -73,7 +84,10 @@ impl Systemd {
     pub fn variable(&self, name: &str) -> Option<String> {
         let shown = self.call(&["show", "--property=Environment", "--", &self.unit]).ok()?;
         let line = shown.lines().find_map(|line| line.strip_prefix("Environment="))?;
-        words(line).into_iter().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+        words(line)
+            .into_iter()
+            .rev()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     }
 
     fn arguments<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
@@ -92,13 +106,22 @@ impl Systemd {
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(exit) => Err(classify(verb, exit, &finished)),
-            None => Err(Trouble { class: Class::Retry, code: None, text: format!("systemctl {verb} did not return in time") }),
+            None => Err(Trouble {
+                class: Class::Retry,
+                code: None,
+                text: format!("systemctl {verb} did not return in time"),
+            }),
         }
     }
 
     fn show(&self, deadline: Instant) -> std::result::Result<HashMap<String, String>, Trouble> {
-        let shown = self.call_until(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit], deadline)?;
-        Ok(shown.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+        let shown =
+            self.call_until(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit], deadline)?;
+        Ok(shown
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect())
     }
 
     fn command(&self, verb: &str) -> String {
@@ -107,9 +130,11 @@ impl Systemd {
     }
 }
 
-/// How `pid` ended, out of the unit's properties (org.freedesktop.systemd1(5)), if that was its last main process.
+/// How `pid` ended, out of the unit's properties (org.freedesktop.systemd1(5)), if that was its last main
+/// process.
 ///
-/// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by itself leaves it after.
+/// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by
+/// itself leaves it after.
 fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<Ended> {
     let text = |key: &str| seen.get(key).map_or("", String::as_str);
     let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
@@ -124,11 +149,17 @@ fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<Ended> {
         _ => None,
     };
     let (left, exited) = (number("ActiveExitTimestampMonotonic"), number("ExecMainExitTimestampMonotonic"));
-    let stopped = (left > 0 && exited > 0 && left < exited) || matches!(text("Result"), "watchdog" | "timeout");
-    Some(Ended { exit, stopped, words: format!("{} ({}), result {}", text("ActiveState"), text("SubState"), text("Result")) })
+    let stopped =
+        (left > 0 && exited > 0 && left < exited) || matches!(text("Result"), "watchdog" | "timeout");
+    Some(Ended {
+        exit,
+        stopped,
+        words: format!("{} ({}), result {}", text("ActiveState"), text("SubState"), text("Result")),
+    })
 }
 
-/// systemctl's statuses: 1 generic, 4 no such unit, 5 not installed (systemctl(1), EXIT STATUS); the text tells the rest.
+/// systemctl's statuses: 1 generic, 4 no such unit, 5 not installed (systemctl(1), EXIT STATUS); the text
+/// tells the rest.
 fn classify(verb: &str, exit: Exit, finished: &Finished) -> Trouble {
     const TEXTS: &[(&str, Class)] = &[
         ("not found", Class::Unregistered),
@@ -144,10 +175,19 @@ fn classify(verb: &str, exit: Exit, finished: &Finished) -> Trouble {
         ("transaction is destructive", Class::Retry),
     ];
     let lower = finished.stderr.to_ascii_lowercase();
-    let class = TEXTS.iter().find(|(phrase, _)| lower.contains(phrase)).map_or(Class::Retry, |(_, class)| *class);
+    let class =
+        TEXTS.iter().find(|(phrase, _)| lower.contains(phrase)).map_or(Class::Retry, |(_, class)| *class);
     let code = if let Exit::Code(code) = exit { Some(code) } else { None };
     let said = brief(&finished.stderr);
-    Trouble { class, code, text: if said.is_empty() { format!("systemctl {verb} {exit}") } else { format!("systemctl {verb}: {said}") } }
+    Trouble {
+        class,
+        code,
+        text: if said.is_empty() {
+            format!("systemctl {verb} {exit}")
+        } else {
+            format!("systemctl {verb}: {said}")
+        },
+    }
 }
 
 impl Service for Systemd {
@@ -164,15 +204,23 @@ impl Service for Systemd {
     }
 
     fn prepare(&self) -> Result<()> {
-        let refuse = |status: Status, why: String| Error::new(status, format!("cannot reload {}: {why}", self.target()));
-        let trouble = |trouble: Trouble| refuse(if let Class::Final(status) = trouble.class { status } else { Status::Unavailable }, trouble.text);
+        let refuse = |status: Status, why: String| {
+            Error::new(status, format!("cannot reload {}: {why}", self.target()))
+        };
+        let trouble = |trouble: Trouble| {
+            refuse(
+                if let Class::Final(status) = trouble.class { status } else { Status::Unavailable },
+                trouble.text,
+            )
+        };
         let mut seen = self.show(Instant::now() + CALL_LIMIT).map_err(trouble)?;
         if seen.get("NeedDaemonReload").is_some_and(|need| need == "yes") {
             self.call(&["daemon-reload"]).map_err(trouble)?;
             seen = self.show(Instant::now() + CALL_LIMIT).map_err(trouble)?;
         }
-        let detail =
-            seen.get("LoadError").map_or(String::new(), |error| brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"'))));
+        let detail = seen.get("LoadError").map_or(String::new(), |error| {
+            brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"')))
+        });
         match seen.get("LoadState").map_or("", String::as_str) {
             "loaded" => {}
             "not-found" => return Err(refuse(Status::NoInput, "there is no such unit".to_owned())),
@@ -180,14 +228,22 @@ impl Service for Systemd {
             other => {
                 return Err(refuse(
                     Status::BadConfig,
-                    format!("systemd cannot use the unit file ({other}{}{detail})", if detail.is_empty() { "" } else { ": " }),
+                    format!(
+                        "systemd cannot use the unit file ({other}{}{detail})",
+                        if detail.is_empty() { "" } else { ": " }
+                    ),
                 ));
             }
         }
         // systemd starts a missing program only to fail with 203 once the old process is gone.
-        let program = seen.get("ExecStart").and_then(|start| start.split_once("path=")).and_then(|(_, rest)| rest.split(" ;").next());
+        let program = seen
+            .get("ExecStart")
+            .and_then(|start| start.split_once("path="))
+            .and_then(|(_, rest)| rest.split(" ;").next());
         match program {
-            Some(program) if !Path::new(program).exists() => Err(refuse(Status::NoInput, format!("program '{}' does not exist", brief(program)))),
+            Some(program) if !Path::new(program).exists() => {
+                Err(refuse(Status::NoInput, format!("program '{}' does not exist", brief(program))))
+            }
             Some(program) if !crate::sys::file::executable(Path::new(program)) => {
                 Err(refuse(Status::NotPermitted, format!("program '{}' is not executable", brief(program))))
             }
@@ -219,12 +275,17 @@ impl Service for Systemd {
             pid: text("MainPID").parse().ok(),
             others: cgroup(text("ControlGroup")),
             runs: text("NRestarts").parse().ok(),
-            last_exit: (text("Result") != "success" || text("ExecMainCode") != "0").then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
+            last_exit: (text("Result") != "success" || text("ExecMainCode") != "0")
+                .then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
             exit_timeout: timespan(text("TimeoutStopUSec")),
             throttle: timespan(text("RestartUSec")),
             source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
-            // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed is kept, as failed.
-            completed: text("MainPID") == "0" && text("Result") == "success" && text("Job").is_empty() && matches!(phase, Phase::Stopped | Phase::Running),
+            // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed
+            // is kept, as failed.
+            completed: text("MainPID") == "0"
+                && text("Result") == "success"
+                && text("Job").is_empty()
+                && matches!(phase, Phase::Stopped | Phase::Running),
             life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
         }))
     }
@@ -264,7 +325,11 @@ impl Service for Systemd {
 
     fn plan(&self, _: &Path) -> Vec<String> {
         let user = if self.system { "" } else { " --user" };
-        vec![format!("systemctl{user} daemon-reload"), self.command("reset-failed"), self.command("restart --no-block --job-mode=replace")]
+        vec![
+            format!("systemctl{user} daemon-reload"),
+            self.command("reset-failed"),
+            self.command("restart --no-block --job-mode=replace"),
+        ]
     }
 
     fn repair(&self, _: &Path, _: bool) -> String {
@@ -279,14 +344,19 @@ fn cgroup(path: &str) -> Vec<Pid> {
     }
     // Pure v2, then the v2 tree of a hybrid machine.
     let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
-    let Some(top) = roots.iter().map(|root| PathBuf::from(format!("{root}{path}"))).find(|dir| dir.is_dir()) else { return Vec::new() };
+    let Some(top) = roots.iter().map(|root| PathBuf::from(format!("{root}{path}"))).find(|dir| dir.is_dir())
+    else {
+        return Vec::new();
+    };
     let mut pids = Vec::new();
     let mut open = vec![top];
     while let Some(dir) = open.pop() {
         let listed = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
         pids.extend(listed.lines().filter_map(|line| line.parse::<Pid>().ok()));
         let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        open.extend(below.filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()));
+        open.extend(
+            below.filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()),
+        );
     }
     pids
 }

@@ -46,7 +46,15 @@ impl Default for HttpOptions {
     fn default() -> HttpOptions {
         let method = "GET".to_owned();
         let statuses = vec![Statuses::SUCCESS];
-        HttpOptions { method, headers: Vec::new(), statuses, contains: Vec::new(), json: Vec::new(), redirects: true, trust: Trust::default() }
+        HttpOptions {
+            method,
+            headers: Vec::new(),
+            statuses,
+            contains: Vec::new(),
+            json: Vec::new(),
+            redirects: true,
+            trust: Trust::default(),
+        }
     }
 }
 
@@ -71,7 +79,11 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Tar
     let rest = |scheme: &str| text.as_bytes().strip_prefix(scheme.as_bytes());
     let path = |bytes: &[u8]| {
         let path = PathBuf::from(OsString::from_vec(bytes.to_vec()));
-        if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) { Err(wrong("it names no path".to_owned())) } else { Ok(path) }
+        if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) {
+            Err(wrong("it names no path".to_owned()))
+        } else {
+            Ok(path)
+        }
     };
     let (probe, tells_process): (Arc<dyn Probe>, bool) = if let Some(command) = rest("exec:") {
         if command.is_empty() {
@@ -105,7 +117,9 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Tar
         (Arc::new(Tcp { host, port, demand: demand.clone() }), true)
     };
     if !demand.is_any() && !tells_process {
-        return Err(wrong("it cannot tell which process answers, which --served-by and --newer-than ask for".to_owned()));
+        return Err(wrong(
+            "it cannot tell which process answers, which --served-by and --newer-than ask for".to_owned(),
+        ));
     }
     Ok(Target { name: safe, probe })
 }
@@ -153,7 +167,11 @@ impl Newer {
     /// # Errors
     /// Says what is wrong.
     pub fn parse(text: &str) -> std::result::Result<Newer, String> {
-        let wrong = || format!("'{text}' is neither a pid, nor @SECONDS since 1970, nor a time like 2026-01-31T12:00:00Z");
+        let wrong = || {
+            format!(
+                "'{text}' is neither a pid, nor @SECONDS since 1970, nor a time like 2026-01-31T12:00:00Z"
+            )
+        };
         if let Some(seconds) = text.strip_prefix('@') {
             let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
             let span = std::time::Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
@@ -175,10 +193,14 @@ impl Newer {
                 Some(who) => Ok(who.start),
                 None => Err(Error::new(
                     Status::Unavailable,
-                    format!("cannot tell what is newer than process {pid}: it is not alive; give a time instead (@SECONDS)"),
+                    format!(
+                        "cannot tell what is newer than process {pid}: it is not alive; give a time instead (@SECONDS)"
+                    ),
                 )),
             },
-            Newer::Time(time) => Start::at(*time).ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot")),
+            Newer::Time(time) => {
+                Start::at(*time).ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
+            }
         }
     }
 }

@@ -21,13 +21,15 @@ pub enum Unserved {
     Foreign(String),
 }
 
-/// The tmux server that listens on a socket. Nothing is sent: the kernel tells who called listen(2) (unix(7), SO_PEERCRED).
+/// The tmux server that listens on a socket. Nothing is sent: the kernel tells who called listen(2) (unix(7),
+/// SO_PEERCRED).
 ///
 /// # Errors
 /// When there is none.
 pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
     let down = |why: &str| Unserved::Down(why.to_owned());
-    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT).map_err(|failure| down(failure.text.rsplit(": ").next().unwrap_or("no answer")))?;
+    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT)
+        .map_err(|failure| down(failure.text.rsplit(": ").next().unwrap_or("no answer")))?;
     let Link::Unix(Some(pid)) = *conn.link() else { return Err(down("nobody tells who listens there")) };
     let uid = conn.peer_uid().map_err(|cause| Unserved::Down(reason(&cause)))?;
     if uid != user::own_uid() && user::own_uid() != 0 {
@@ -35,14 +37,22 @@ pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
     }
     let name = process::name(pid).unwrap_or_default();
     if !is_tmux(pid, &name) {
-        return Err(Unserved::Foreign(format!("process {pid} listens there, and that is '{}', no tmux server", brief(&name))));
+        return Err(Unserved::Foreign(format!(
+            "process {pid} listens there, and that is '{}', no tmux server",
+            brief(&name)
+        )));
     }
     Ok(pid)
 }
 
-/// tmux names its server `tmux: server` (setproctitle), on macOS `tmux`; a renamed program is known by its file.
+/// tmux names its server `tmux: server` (setproctitle), on macOS `tmux`; a renamed program is known by its
+/// file.
 fn is_tmux(pid: Pid, name: &str) -> bool {
-    let file = || process::program(pid).and_then(|path| path.canonicalize().ok()).and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let file = || {
+        process::program(pid)
+            .and_then(|path| path.canonicalize().ok())
+            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+    };
     name.starts_with("tmux") || file().is_some_and(|file| file.starts_with("tmux"))
 }
 
@@ -55,11 +65,14 @@ pub fn sessions(path: &Path) -> Option<Vec<String>> {
     (finished.exit == Some(Exit::Code(0))).then(|| finished.stdout.lines().map(str::to_owned).collect())
 }
 
-/// A client of the server at `path`, to which a command is to be added: the server's own program where it can be had, for the protocol between
-/// the two belongs to one version.
+/// A client of the server at `path`, to which a command is to be added: the server's own program where it can
+/// be had, for the protocol between the two belongs to one version.
 pub fn client(server: Pid, path: &Path) -> Spec {
     let program = process::program(server).map_or_else(|| "tmux".into(), Into::into);
-    let mut spec = Spec::new::<&std::ffi::OsStr>(std::ffi::OsString::as_os_str(&program), ["-S".as_ref(), path.as_os_str()]);
+    let mut spec = Spec::new::<&std::ffi::OsStr>(
+        std::ffi::OsString::as_os_str(&program),
+        ["-S".as_ref(), path.as_os_str()],
+    );
     spec.arg0 = Some("tmux".into());
     spec
 }

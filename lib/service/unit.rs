@@ -20,14 +20,27 @@ impl<S: Service> Unit<S> {
 impl<S: Service + Send + Sync> Probe for Unit<S> {
     fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
         match self.service.inspect_until(deadline) {
-            Ok(Some(state)) if state.phase == Phase::Running => Ok(Answer { pid: state.pid, http_status: None }),
-            Ok(Some(state)) if state.phase == Phase::Stopping => {
-                Err(Failure::new(failure::Class::Other, format!("{} is {}", self.service.target(), state.word)))
+            Ok(Some(state)) if state.phase == Phase::Running => {
+                Ok(Answer { pid: state.pid, http_status: None })
             }
-            Ok(Some(state)) => Err(Failure::new(failure::Class::Down, format!("{} is {}", self.service.target(), state.word))),
-            Ok(None) => Err(Failure::new(failure::Class::Missing, format!("{} is not known to {}", self.service.target(), self.service.manager()))),
+            Ok(Some(state)) if state.phase == Phase::Stopping => Err(Failure::new(
+                failure::Class::Other,
+                format!("{} is {}", self.service.target(), state.word),
+            )),
+            Ok(Some(state)) => Err(Failure::new(
+                failure::Class::Down,
+                format!("{} is {}", self.service.target(), state.word),
+            )),
+            Ok(None) => Err(Failure::new(
+                failure::Class::Missing,
+                format!("{} is not known to {}", self.service.target(), self.service.manager()),
+            )),
             Err(trouble) => {
-                let class = if trouble.class == Class::Retry { failure::Class::Timeout } else { failure::Class::Other };
+                let class = if trouble.class == Class::Retry {
+                    failure::Class::Timeout
+                } else {
+                    failure::Class::Other
+                };
                 Err(Failure::new(class, trouble.text))
             }
         }

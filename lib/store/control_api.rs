@@ -1,8 +1,10 @@
-//! A store behind the control API of the conductor: `POST /v1/leader/acquire`, envelope or bare object, in its own words (seed 002).
+//! A store behind the control API of the conductor: `POST /v1/leader/acquire`, envelope or bare object, in
+//! its own words (seed 002).
 //!
-//! Beyond the seed's words, `lease_name`, `instance`, `term` and `wait_ms` are sent where they say something, for a server that knows them (baa-control
-//! does). To another a holder is its name, whoever bears it, there is one lease, and what takes and what renews is one request: a grant under another
-//! term than ours means that ours has run out in between.
+//! Beyond the seed's words, `lease_name`, `instance`, `term` and `wait_ms` are sent where they say something,
+//! for a server that knows them (baa-control does). To another a holder is its name, whoever bears it, there
+//! is one lease, and what takes and what renews is one request: a grant under another term than ours means
+//! that ours has run out in between.
 
 use crate::store::{Answer, Claim, Controller, Moment, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
@@ -46,7 +48,8 @@ impl ControlApi {
         Url::parse(&base).map_err(usage)?;
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         if let Some(token) = &token {
-            http::header(&format!("Authorization: Bearer {token}")).map_err(|_| usage("the shared token holds a control character".to_owned()))?;
+            http::header(&format!("Authorization: Bearer {token}"))
+                .map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
         Ok(ControlApi { base, token, trust, highest: RefCell::default(), waits: Cell::new(None) })
     }
@@ -62,11 +65,26 @@ impl ControlApi {
     }
 
     fn ask(&self, method: &str, path: &str, body: Vec<u8>, limit: Duration) -> Result<Value> {
-        let url = Url::parse(&format!("{}{path}", self.base)).map_err(|why| Error::new(Status::Usage, why))?;
-        let mut headers = vec![("Accept".to_owned(), "application/json".to_owned()), ("Content-Type".to_owned(), "application/json".to_owned())];
-        headers.extend(self.token.as_ref().map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
-        let request = Request { url, method: method.to_owned(), headers, body, redirects: false, want_body: true, trust: self.trust.clone() };
-        let unreachable = |failure: Failure| Error::new(Status::Unavailable, format!("Control API {path}: {}", self.clean(&failure.text)));
+        let url =
+            Url::parse(&format!("{}{path}", self.base)).map_err(|why| Error::new(Status::Usage, why))?;
+        let mut headers = vec![
+            ("Accept".to_owned(), "application/json".to_owned()),
+            ("Content-Type".to_owned(), "application/json".to_owned()),
+        ];
+        headers
+            .extend(self.token.as_ref().map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
+        let request = Request {
+            url,
+            method: method.to_owned(),
+            headers,
+            body,
+            redirects: false,
+            want_body: true,
+            trust: self.trust.clone(),
+        };
+        let unreachable = |failure: Failure| {
+            Error::new(Status::Unavailable, format!("Control API {path}: {}", self.clean(&failure.text)))
+        };
         let answer = http::ask(&request, Instant::now() + limit, &Ok).map_err(unreachable)?;
         let status = answer.status;
         let refused = |detail: String| {
@@ -78,19 +96,32 @@ impl ControlApi {
             Error::new(status_word, format!("Control API {status} {path}: {detail}"))
         };
         let raw = String::from_utf8_lossy(&answer.body);
-        let Ok(value) = (if raw.trim().is_empty() { Ok(Value::Null) } else { serde_json::from_str::<Value>(&raw) }) else {
+        let Ok(value) =
+            (if raw.trim().is_empty() { Ok(Value::Null) } else { serde_json::from_str::<Value>(&raw) })
+        else {
             let said = format!("Control API returned invalid JSON for {path}");
-            return Err(if (200..300).contains(&status) { Error::new(Status::Malformed, said) } else { refused(said) });
+            return Err(if (200..300).contains(&status) {
+                Error::new(Status::Malformed, said)
+            } else {
+                refused(said)
+            });
         };
         let failed = value.get("ok") == Some(&Value::Bool(false));
         let words = |key: &str| value.get(key).and_then(Value::as_str);
-        let envelope = words("error").zip(words("message")).filter(|_| failed).map(|(error, message)| self.clean(&format!("{error}: {message}")));
+        let envelope = words("error")
+            .zip(words("message"))
+            .filter(|_| failed)
+            .map(|(error, message)| self.clean(&format!("{error}: {message}")));
         match envelope {
-            Some(said) if (200..300).contains(&status) => Err(Error::new(Status::Unavailable, format!("Control API {path}: {said}"))),
+            Some(said) if (200..300).contains(&status) => {
+                Err(Error::new(Status::Unavailable, format!("Control API {path}: {said}")))
+            }
             Some(said) => Err(refused(said)),
             None if !(200..300).contains(&status) => Err(refused(self.clean(&raw))),
             None => match value {
-                Value::Object(mut all) if all.get("ok") == Some(&Value::Bool(true)) && all.contains_key("data") => {
+                Value::Object(mut all)
+                    if all.get("ok") == Some(&Value::Bool(true)) && all.contains_key("data") =>
+                {
                     Ok(all.remove("data").unwrap_or(Value::Null))
                 }
                 value => Ok(value),
@@ -138,12 +169,20 @@ impl ControlApi {
             return Err(malformed(format!("went back from term {highest} to {}: refused", record.term)));
         }
         self.highest.borrow_mut().insert(claim.lease.clone(), record.term);
-        let lease = first(&said["lease"], ["leaseName", "lease_name"]).and_then(Value::as_str).unwrap_or(&claim.lease);
+        let lease = first(&said["lease"], ["leaseName", "lease_name"])
+            .and_then(Value::as_str)
+            .unwrap_or(&claim.lease);
         if lease != claim.lease {
-            return Err(malformed(format!("answers for the lease {} instead of {}", self.clean(lease), claim.lease)));
+            return Err(malformed(format!(
+                "answers for the lease {} instead of {}",
+                self.clean(lease),
+                claim.lease
+            )));
         }
         let holder = record.holder.clone().unwrap_or_default();
-        let leads = first(&said, ["isLeader", "is_leader"]).and_then(Value::as_bool).unwrap_or(holder == claim.holder);
+        let leads = first(&said, ["isLeader", "is_leader"])
+            .and_then(Value::as_bool)
+            .unwrap_or(holder == claim.holder);
         if leads && holder != claim.holder {
             return Err(malformed(format!("says that {} leads and that we do", self.clean(&holder))));
         }
@@ -151,14 +190,20 @@ impl ControlApi {
             self.waits.set(Some(asked.elapsed() >= claim.wait / 2));
         }
         if leads {
-            return Ok(Answer::Ours { renewed: said.get("operation").and_then(Value::as_str) == Some("renew"), record });
+            return Ok(Answer::Ours {
+                renewed: said.get("operation").and_then(Value::as_str) == Some("renew"),
+                record,
+            });
         }
         Ok(Answer::Held(record))
     }
 
-    /// The lease that an answer tells of. The server's clock tells us nothing: how long it lasts is known where it says `left_ms`.
+    /// The lease that an answer tells of. The server's clock tells us nothing: how long it lasts is known
+    /// where it says `left_ms`.
     fn record(&self, said: &Value, ttl: Duration) -> Result<Option<Record>> {
-        let holder = first(said, ["holderId", "holder_id"]).and_then(Value::as_str).filter(|holder| !holder.trim().is_empty());
+        let holder = first(said, ["holderId", "holder_id"])
+            .and_then(Value::as_str)
+            .filter(|holder| !holder.trim().is_empty());
         let term = said.get("term").and_then(Value::as_u64);
         let ends = first(said, ["leaseExpiresAt", "lease_expires_at"]).and_then(Value::as_f64);
         let (Some(holder), Some(term), Some(_)) = (holder, term, ends) else { return Ok(None) };
@@ -219,7 +264,9 @@ impl Store for ControlApi {
             return Ok(Some(record));
         }
         let term = said.get("term").and_then(Value::as_u64);
-        let term = term.ok_or_else(|| Error::new(Status::Malformed, format!("Control API {LEADER} response is missing the term")))?;
+        let term = term.ok_or_else(|| {
+            Error::new(Status::Malformed, format!("Control API {LEADER} response is missing the term"))
+        })?;
         Ok((term > 0).then(|| Record { term, far: true, ..Record::default() }))
     }
 

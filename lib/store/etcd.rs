@@ -1,10 +1,14 @@
-//! A store in etcd, through its v3 JSON gateway: for more than one machine. Time is etcd's: a key lives as long as the lease it is tied to.
+//! A store in etcd, through its v3 JSON gateway: for more than one machine. Time is etcd's: a key lives as
+//! long as the lease it is tied to.
 //!
-//! Under `PREFIX/leases/NAME/` stand `holder`, tied to an etcd lease, and `term`, which stays. Both change in one transaction, and only where
-//! they are as they were read. An etcd lease lasts at least as long as it was asked for, longer after an election (facts, job 4), so that a holder
-//! who counts from before its request ends before the key does. Several hosts are asked in turn, beginning with the last one that answered.
+//! Under `PREFIX/leases/NAME/` stand `holder`, tied to an etcd lease, and `term`, which stays. Both change in
+//! one transaction, and only where they are as they were read. An etcd lease lasts at least as long as it was
+//! asked for, longer after an election (facts, job 4), so that a holder who counts from before its request
+//! ends before the key does. Several hosts are asked in turn, beginning with the last one that answered.
 
-use crate::store::{Answer, Change, Claim, Controller, Ledger, Moment, Record, Store, answer_limit, granted, unix_now};
+use crate::store::{
+    Answer, Change, Claim, Controller, Ledger, Moment, Record, Store, answer_limit, granted, unix_now,
+};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -52,7 +56,8 @@ struct Held {
 }
 
 impl Etcd {
-    /// The one at `etcd://[USER@]HOST[:PORT][,HOST…]/PREFIX`, or `etcds://` for TLS; `password` is the user's.
+    /// The one at `etcd://[USER@]HOST[:PORT][,HOST…]/PREFIX`, or `etcds://` for TLS; `password` is the
+    /// user's.
     ///
     /// # Errors
     /// 2 for what is no such URL.
@@ -60,9 +65,13 @@ impl Etcd {
         let usage = |why: String| Error::new(Status::Usage, why);
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let (user, hosts) = authority.rsplit_once('@').map_or((None, authority), |(user, hosts)| (Some(user), hosts));
+        let (user, hosts) =
+            authority.rsplit_once('@').map_or((None, authority), |(user, hosts)| (Some(user), hosts));
         if user.is_some_and(|user| user.contains(':')) {
-            return Err(usage("a password does not belong in a URL; use BAA_ETCD_PASSWORD or --etcd-password-file".to_owned()));
+            return Err(usage(
+                "a password does not belong in a URL; use BAA_ETCD_PASSWORD or --etcd-password-file"
+                    .to_owned(),
+            ));
         }
         let scheme = if scheme == "etcds" { "https" } else { "http" };
         let hosts: Vec<String> = hosts
@@ -77,22 +86,42 @@ impl Etcd {
             .map_err(|why| usage(format!("'{}' is no store: {why}", brief(url))))?;
         let login = match (user, password) {
             (Some(user), Some(password)) => Some((user.to_owned(), password.trim().to_owned())),
-            (Some(_), None) => return Err(usage("a user of etcd needs a password: BAA_ETCD_PASSWORD or --etcd-password-file".to_owned())),
+            (Some(_), None) => {
+                return Err(usage(
+                    "a user of etcd needs a password: BAA_ETCD_PASSWORD or --etcd-password-file".to_owned(),
+                ));
+            }
             (None, _) => None,
         };
-        let prefix = if prefix.trim_matches('/').is_empty() { "baa".to_owned() } else { prefix.trim_matches('/').to_owned() };
+        let prefix = if prefix.trim_matches('/').is_empty() {
+            "baa".to_owned()
+        } else {
+            prefix.trim_matches('/').to_owned()
+        };
         Ok(Etcd { hosts, prefix, login, trust, good: AtomicUsize::new(0), token: Mutex::new(None) })
     }
 
     fn request(&self, host: &str, path: &str, body: &Value, token: Option<String>) -> Result<Request> {
         let url = Url::parse(&format!("{host}/v3/{path}")).map_err(|why| Error::new(Status::Usage, why))?;
-        let mut headers = vec![("Accept".to_owned(), "application/json".to_owned()), ("Content-Type".to_owned(), "application/json".to_owned())];
+        let mut headers = vec![
+            ("Accept".to_owned(), "application/json".to_owned()),
+            ("Content-Type".to_owned(), "application/json".to_owned()),
+        ];
         headers.extend(token.map(|token| ("Authorization".to_owned(), token)));
         let body = body.to_string().into_bytes();
-        Ok(Request { url, method: "POST".to_owned(), headers, body, redirects: false, want_body: true, trust: self.trust.clone() })
+        Ok(Request {
+            url,
+            method: "POST".to_owned(),
+            headers,
+            body,
+            redirects: false,
+            want_body: true,
+            trust: self.trust.clone(),
+        })
     }
 
-    /// Asks one host after the other, each for its share of the time that is left. A host that is cut off takes no more than that.
+    /// Asks one host after the other, each for its share of the time that is left. A host that is cut off
+    /// takes no more than that.
     fn ask(&self, path: &str, body: &Value, token: Option<&String>, deadline: Instant) -> Result<Value> {
         let first = self.good.load(Ordering::Relaxed);
         let mut last = Error::new(Status::Unavailable, "etcd: no time left");
@@ -110,14 +139,27 @@ impl Etcd {
                             self.good.store(number, Ordering::Relaxed);
                             return Ok(value);
                         }
-                        (200, None) => return Err(Error::new(Status::Malformed, format!("etcd {host} returned invalid JSON for /v3/{path}"))),
+                        (200, None) => {
+                            return Err(Error::new(
+                                Status::Malformed,
+                                format!("etcd {host} returned invalid JSON for /v3/{path}"),
+                            ));
+                        }
                         // No leader, or none that it can reach: another host may know one.
-                        (status @ (408 | 500..), value) => last = refused(host, path, status, value.as_ref(), Status::Unavailable),
-                        (status @ (401 | 403), value) => return Err(refused(host, path, status, value.as_ref(), Status::NotPermitted)),
-                        (status, value) => return Err(refused(host, path, status, value.as_ref(), Status::BadConfig)),
+                        (status @ (408 | 500..), value) => {
+                            last = refused(host, path, status, value.as_ref(), Status::Unavailable)
+                        }
+                        (status @ (401 | 403), value) => {
+                            return Err(refused(host, path, status, value.as_ref(), Status::NotPermitted));
+                        }
+                        (status, value) => {
+                            return Err(refused(host, path, status, value.as_ref(), Status::BadConfig));
+                        }
                     }
                 }
-                Err(failure) => last = Error::new(Status::Unavailable, format!("etcd {host}: {}", brief(&failure.text))),
+                Err(failure) => {
+                    last = Error::new(Status::Unavailable, format!("etcd {host}: {}", brief(&failure.text)))
+                }
             }
         }
         Err(last)
@@ -126,21 +168,43 @@ impl Etcd {
     fn post(&self, path: &str, body: &Value, deadline: Instant) -> Result<Value> {
         let Some((user, password)) = &self.login else {
             let said = self.ask(path, body, None, deadline);
-            return said
-                .map_err(|error| if error.to_string().contains("user name is empty") { Error::new(Status::NotPermitted, error.to_string()) } else { error });
+            return said.map_err(|error| {
+                if error.to_string().contains("user name is empty") {
+                    Error::new(Status::NotPermitted, error.to_string())
+                } else {
+                    error
+                }
+            });
         };
         let mut token = self.token.lock().map_err(|_| Error::bug("a thread has panicked"))?.clone();
         for _ in 0..2 {
             if token.is_none() {
-                let said = self.ask("auth/authenticate", &json!({ "name": user, "password": password }), None, deadline);
+                let said = self.ask(
+                    "auth/authenticate",
+                    &json!({ "name": user, "password": password }),
+                    None,
+                    deadline,
+                );
                 // A wrong password is an invalid argument to etcd.
-                let said = said.map_err(|error| if error.status == Status::BadConfig { Error::new(Status::NotPermitted, error.to_string()) } else { error })?;
+                let said = said.map_err(|error| {
+                    if error.status == Status::BadConfig {
+                        Error::new(Status::NotPermitted, error.to_string())
+                    } else {
+                        error
+                    }
+                })?;
                 token = said["token"].as_str().map(str::to_owned);
                 self.token.lock().map_err(|_| Error::bug("a thread has panicked"))?.clone_from(&token);
             }
             match self.ask(path, body, token.as_ref(), deadline) {
-                // A token lasts five minutes (etcd's --auth-token-ttl); after that another is asked for, once.
-                Err(error) if error.status == Status::NotPermitted && error.to_string().contains(&format!("code {UNAUTHENTICATED}")) => token = None,
+                // A token lasts five minutes (etcd's --auth-token-ttl); after that another is asked for,
+                // once.
+                Err(error)
+                    if error.status == Status::NotPermitted
+                        && error.to_string().contains(&format!("code {UNAUTHENTICATED}")) =>
+                {
+                    token = None
+                }
                 answer => return answer,
             }
         }
@@ -175,7 +239,11 @@ impl Etcd {
         let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
         let said = self.post("lease/grant", &json!({ "TTL": seconds }), deadline)?;
         let id = text(&said["ID"]);
-        if id == "0" { Err(Error::new(Status::Malformed, "etcd gave a lease without a number")) } else { Ok(id) }
+        if id == "0" {
+            Err(Error::new(Status::Malformed, "etcd gave a lease without a number"))
+        } else {
+            Ok(id)
+        }
     }
 
     /// Gives up an etcd lease; what fails of it ends by itself.
@@ -183,10 +251,13 @@ impl Etcd {
         let _ = self.post("lease/revoke", &json!({ "ID": lease }), deadline);
     }
 
-    /// How much longer an etcd lease lasts at most: it is told in whole seconds, rounded down, and -1 is an end.
+    /// How much longer an etcd lease lasts at most: it is told in whole seconds, rounded down, and -1 is an
+    /// end.
     fn left(&self, lease: &str, deadline: Instant) -> Result<Duration> {
         let said = self.post("lease/timetolive", &json!({ "ID": lease }), deadline)?;
-        Ok(text(&said["TTL"]).parse::<u64>().map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds + 1)))
+        Ok(text(&said["TTL"])
+            .parse::<u64>()
+            .map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds + 1)))
     }
 
     /// What another has, with its end as seen from here.
@@ -198,7 +269,11 @@ impl Etcd {
     /// Writes `puts` where the holder's and the term's keys still have these revisions; whether they had.
     fn swap(&self, lease: &str, holder: &str, term: &str, puts: &[Value], deadline: Instant) -> Result<bool> {
         let compare = |name: &str, revision: &str| json!({ "key": encode(&self.key(&format!("leases/{lease}/{name}"))), "target": "MOD", "result": "EQUAL", "mod_revision": revision });
-        let said = self.post("kv/txn", &json!({ "compare": [compare("holder", holder), compare("term", term)], "success": puts }), deadline)?;
+        let said = self.post(
+            "kv/txn",
+            &json!({ "compare": [compare("holder", holder), compare("term", term)], "success": puts }),
+            deadline,
+        )?;
         Ok(said["succeeded"] == true)
     }
 
@@ -209,7 +284,11 @@ impl Etcd {
     fn put_change(&self, claim: &Claim, term: u64, holder: Option<&str>) -> Vec<Value> {
         let key = |term: u64| format!("changes/{}/{term:020}", claim.lease);
         let value = json!({ "lease": claim.lease, "term": term, "holder": holder, "host": claim.host, "at": unix_now() });
-        let mut puts = vec![self.put(&format!("{}{}", key(term), if holder.is_some() { "a" } else { "r" }), &value, "0")];
+        let mut puts = vec![self.put(
+            &format!("{}{}", key(term), if holder.is_some() { "a" } else { "r" }),
+            &value,
+            "0",
+        )];
         if let Some(old) = term.checked_sub(CHANGES) {
             puts.push(json!({ "requestDeleteRange": { "key": encode(&self.key(&key(0))), "range_end": encode(&self.key(&key(old))) } }));
         }
@@ -218,7 +297,8 @@ impl Etcd {
 
     /// Goes on with what is the claimant's; `None` where it has ended meanwhile.
     fn go_on(&self, claim: &Claim, seen: &Seen, held: &Held, deadline: Instant) -> Result<Option<Record>> {
-        let record = Record { far: true, ..granted(Some(&held.record), claim, held.record.term, &Moment::now()?) };
+        let record =
+            Record { far: true, ..granted(Some(&held.record), claim, held.record.term, &Moment::now()?) };
         let as_it_was = Record { expires: held.record.expires.clone(), ..record.clone() };
         if as_it_was == held.record {
             return Ok(self.keep_alive(&held.lease, deadline)?.then_some(record));
@@ -235,7 +315,11 @@ impl Etcd {
         let (mut from, to) = (self.key(&format!("{directory}/")), self.key(&format!("{directory}0")));
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let said = self.post("kv/range", &json!({ "key": encode(&from), "range_end": encode(&to), "limit": PAGE }), deadline)?;
+            let said = self.post(
+                "kv/range",
+                &json!({ "key": encode(&from), "range_end": encode(&to), "limit": PAGE }),
+                deadline,
+            )?;
             let found = said["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
             found.iter().try_for_each(&mut *each)?;
             match found.last().filter(|_| said["more"] == true) {
@@ -247,7 +331,9 @@ impl Etcd {
 }
 
 fn refused(host: &str, path: &str, status: u16, value: Option<&Value>, word: Status) -> Error {
-    let said = value.and_then(|value| value["message"].as_str().or(value["error"].as_str())).unwrap_or("no reason given");
+    let said = value
+        .and_then(|value| value["message"].as_str().or(value["error"].as_str()))
+        .unwrap_or("no reason given");
     let code = value.and_then(|value| value["code"].as_u64()).unwrap_or(0);
     Error::new(word, format!("etcd {host} /v3/{path}: {status}, code {code}: {}", brief(said)))
 }
@@ -266,7 +352,11 @@ fn decode(value: &Value) -> Value {
 
 /// A number of 64 bits is a string in JSON (protobuf's mapping); what is not there is 0.
 fn text(value: &Value) -> String {
-    value.as_str().map(str::to_owned).or_else(|| value.as_i64().map(|number| number.to_string())).unwrap_or_else(|| "0".to_owned())
+    value
+        .as_str()
+        .map(str::to_owned)
+        .or_else(|| value.as_i64().map(|number| number.to_string()))
+        .unwrap_or_else(|| "0".to_owned())
 }
 
 fn value_of(record: &Record) -> Value {
@@ -324,7 +414,11 @@ impl Store for Etcd {
                     let lease = self.grant(claim.ttl, deadline)?;
                     let mut puts = vec![
                         self.put(&format!("leases/{}/holder", claim.lease), &value_of(&record), &lease),
-                        self.put(&format!("leases/{}/term", claim.lease), &json!({ "term": term, "host": claim.host }), "0"),
+                        self.put(
+                            &format!("leases/{}/term", claim.lease),
+                            &json!({ "term": term, "host": claim.host }),
+                            "0",
+                        ),
                     ];
                     puts.extend(self.put_change(claim, term, Some(&claim.holder)));
                     if self.swap(&claim.lease, "0", &seen.term_revision, &puts, deadline)? {
@@ -347,7 +441,9 @@ impl Store for Etcd {
         }
         match seen.holder.take() {
             Some(held) => Ok(Answer::Held(self.others(held, deadline)?)),
-            None if seen.term == 0 => Err(Error::new(Status::Lost, "the store does not know the lease any more")),
+            None if seen.term == 0 => {
+                Err(Error::new(Status::Lost, "the store does not know the lease any more"))
+            }
             None => Ok(Answer::Held(nobody(&seen))),
         }
     }
@@ -355,8 +451,14 @@ impl Store for Etcd {
     fn release(&self, claim: &Claim, term: u64) -> Result<bool> {
         let deadline = Instant::now() + answer_limit(claim.ttl);
         let seen = self.look(&claim.lease, deadline)?;
-        let Some(held) = seen.holder.as_ref().filter(|held| held.record.is_of(claim) && held.record.term == term) else { return Ok(false) };
-        let mut puts = vec![json!({ "requestDeleteRange": { "key": encode(&self.key(&format!("leases/{}/holder", claim.lease))) } })];
+        let Some(held) =
+            seen.holder.as_ref().filter(|held| held.record.is_of(claim) && held.record.term == term)
+        else {
+            return Ok(false);
+        };
+        let mut puts = vec![
+            json!({ "requestDeleteRange": { "key": encode(&self.key(&format!("leases/{}/holder", claim.lease))) } }),
+        ];
         puts.extend(self.put_change(claim, term, None));
         let swapped = self.swap(&claim.lease, &held.revision, &seen.term_revision, &puts, deadline)?;
         self.revoke(&held.lease, deadline);
@@ -389,10 +491,16 @@ impl Ledger for Etcd {
         let prefix = self.key("leases/");
         self.list("leases", &mut |pair| {
             let key = String::from_utf8_lossy(&decoded(&pair["key"])).into_owned();
-            names.extend(key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/term")).map(str::to_owned));
+            names.extend(
+                key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/term")).map(str::to_owned),
+            );
             Ok(())
         })?;
-        names.into_iter().map(|name| Ok(self.read(&name)?.map(|record| (name, record)))).filter_map(Result::transpose).collect()
+        names
+            .into_iter()
+            .map(|name| Ok(self.read(&name)?.map(|record| (name, record))))
+            .filter_map(Result::transpose)
+            .collect()
     }
 
     fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
@@ -447,8 +555,14 @@ mod tests {
         let etcd = Etcd::new("etcds://root@a", Some("secret\n".to_owned()), Trust::default()).unwrap();
         assert_eq!((etcd.hosts[0].as_str(), etcd.prefix.as_str()), ("https://a:2379", "baa"));
         assert_eq!(etcd.login, Some(("root".to_owned(), "secret".to_owned())));
-        for bad in ["etcd://", "etcd://a,,b/x", "etcd://u:p@a/x", "etcd://u@a/x", "etcd://a b/x", "etcd://a:99999/x"] {
-            assert_eq!(Etcd::new(bad, None, Trust::default()).map(|_| ()).unwrap_err().status, Status::Usage, "{bad}");
+        for bad in
+            ["etcd://", "etcd://a,,b/x", "etcd://u:p@a/x", "etcd://u@a/x", "etcd://a b/x", "etcd://a:99999/x"]
+        {
+            assert_eq!(
+                Etcd::new(bad, None, Trust::default()).map(|_| ()).unwrap_err().status,
+                Status::Usage,
+                "{bad}"
+            );
         }
     }
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, SystemTime};
 /// The largest file with a secret in it.
 const SECRET: u64 = 64 * 1024;
 
-/// A moment on one machine: the boot, and the time since it, suspend included. All processes of a machine read the same clock.
+/// A moment on one machine: the boot, and the time since it, suspend included. All processes of a machine
+/// read the same clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// The boot's name.
@@ -50,8 +51,8 @@ pub struct Claim {
     pub host: String,
     /// Which of several processes of one holder this is. Empty: any of them may go on with what another has.
     ///
-    /// One that has asked to give up must not claim again: a release that comes late would free what was taken anew under the same term
-    /// (found by act/lease/simulation).
+    /// One that has asked to give up must not claim again: a release that comes late would free what was
+    /// taken anew under the same term (found by act/lease/simulation).
     pub instance: String,
     /// For how long.
     pub ttl: Duration,
@@ -59,7 +60,8 @@ pub struct Claim {
     pub preferred: bool,
     /// What the holder wants to be kept with the lease.
     pub metadata: Option<String>,
-    /// How long the store may wait for a lease that another has before it answers. The lease counts from before that.
+    /// How long the store may wait for a lease that another has before it answers. The lease counts from
+    /// before that.
     pub wait: Duration,
     /// Whether the holder may be on another machine, and so outlive a boot of ours.
     pub far: bool,
@@ -140,7 +142,8 @@ pub struct Change {
 
 /// A store of leases.
 pub trait Store: Send {
-    /// Whether two processes of one holder are surely told apart. Where they are not, each must have a name of its own.
+    /// Whether two processes of one holder are surely told apart. Where they are not, each must have a name
+    /// of its own.
     fn tells_instances(&self) -> bool {
         true
     }
@@ -243,7 +246,8 @@ fn tell<S: Store + ?Sized>(store: &S, ask: &Ask) -> Result<Told> {
     }
 }
 
-/// How long one answer of a store over the network is waited for; less for a short lease, so that there is time for another.
+/// How long one answer of a store over the network is waited for; less for a short lease, so that there is
+/// time for another.
 fn answer_limit(ttl: Duration) -> Duration {
     Duration::from_secs(5).min(ttl / 4)
 }
@@ -260,11 +264,16 @@ pub struct Access {
 }
 
 impl Access {
-    /// With a token, the password of `password_file` or else of BAA_ETCD_PASSWORD, and trust in the certificates of `ca_file` alone.
+    /// With a token, the password of `password_file` or else of BAA_ETCD_PASSWORD, and trust in the
+    /// certificates of `ca_file` alone.
     ///
     /// # Errors
     /// Files that cannot be read: 66, 74, 77; 65 without a certificate.
-    pub fn new(token: Option<String>, password_file: Option<&Path>, ca_file: Option<&Path>) -> Result<Access> {
+    pub fn new(
+        token: Option<String>,
+        password_file: Option<&Path>,
+        ca_file: Option<&Path>,
+    ) -> Result<Access> {
         let password = match password_file {
             Some(path) => Some(secret("password", path)?),
             None => std::env::var("BAA_ETCD_PASSWORD").ok(),
@@ -278,7 +287,8 @@ impl Access {
 /// # Errors
 /// A file that cannot be read: 66, 74, 77.
 pub fn secret(what: &str, path: &Path) -> Result<String> {
-    let bytes = file::read(path, SECRET).map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
+    let bytes = file::read(path, SECRET)
+        .map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
@@ -313,7 +323,15 @@ pub fn open_ledger(url: Option<&str>, access: &Access) -> Result<Box<dyn Ledger>
 /// 2 for what is no such name.
 pub fn file_of(url: &str) -> Result<PathBuf> {
     let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()).map(PathBuf::from);
-    path.ok_or_else(|| Error::new(Status::Usage, format!("'{}' is no store here; write sqlite:PATH, etcd://HOST/PREFIX or http://HOST", brief(url))))
+    path.ok_or_else(|| {
+        Error::new(
+            Status::Usage,
+            format!(
+                "'{}' is no store here; write sqlite:PATH, etcd://HOST/PREFIX or http://HOST",
+                brief(url)
+            ),
+        )
+    })
 }
 
 /// The store where none is named.
@@ -340,7 +358,8 @@ pub fn unix_now() -> u64 {
 }
 
 impl Record {
-    /// How long it lasts from `now`: zero when it is released, has run out, or was given before this boot to somebody of this machine.
+    /// How long it lasts from `now`: zero when it is released, has run out, or was given before this boot to
+    /// somebody of this machine.
     pub fn left(&self, now: &Moment) -> Duration {
         match &self.holder {
             None => Duration::ZERO,
@@ -355,8 +374,8 @@ impl Record {
         }
     }
 
-    /// What it becomes when it is first seen after a boot: what was given to another machine lasts once more from `now`, for its holder may live,
-    /// and nobody knows how long we were away.
+    /// What it becomes when it is first seen after a boot: what was given to another machine lasts once more
+    /// from `now`, for its holder may live, and nobody knows how long we were away.
     #[must_use]
     pub fn carried_over(self, now: &Moment) -> Record {
         let outlives = self.far && self.holder.is_some() && self.expires.boot != now.boot;
@@ -369,7 +388,8 @@ impl Record {
     }
 
     fn is_of(&self, claim: &Claim) -> bool {
-        self.holder.as_ref() == Some(&claim.holder) && (self.instance == claim.instance || claim.instance.is_empty())
+        self.holder.as_ref() == Some(&claim.holder)
+            && (self.instance == claim.instance || claim.instance.is_empty())
     }
 }
 
@@ -384,7 +404,8 @@ pub enum Decision {
 
 /// The record of a lease that is `claim`'s from `now` on, where `found` was.
 fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Record {
-    let before = || found.and_then(|record| record.preferred.clone()).filter(|preferred| *preferred != claim.holder);
+    let before =
+        || found.and_then(|record| record.preferred.clone()).filter(|preferred| *preferred != claim.holder);
     Record {
         holder: Some(claim.holder.clone()),
         host: claim.host.clone(),
@@ -398,22 +419,26 @@ fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Re
     }
 }
 
-/// Decides on a claim. A lease that has run out is a new term even for the one who had it: what was done under the old one may have been
-/// refused already.
+/// Decides on a claim. A lease that has run out is a new term even for the one who had it: what was done
+/// under the old one may have been refused already.
 pub fn decide_acquire(found: Option<&Record>, claim: &Claim, now: &Moment) -> Decision {
     match found {
         Some(record) if !record.left(now).is_zero() => match record.is_of(claim) {
             true => Decision::Write(granted(Some(record), claim, record.term, now), true),
             false => Decision::Refuse,
         },
-        found => Decision::Write(granted(found, claim, found.map_or(0, |record| record.term) + 1, now), false),
+        found => {
+            Decision::Write(granted(found, claim, found.map_or(0, |record| record.term) + 1, now), false)
+        }
     }
 }
 
 /// Decides on a renewal under `term`.
 pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Decision {
     match found {
-        Some(record) if record.term == term && record.is_of(claim) && !record.left(now).is_zero() => Decision::Write(granted(found, claim, term, now), true),
+        Some(record) if record.term == term && record.is_of(claim) && !record.left(now).is_zero() => {
+            Decision::Write(granted(found, claim, term, now), true)
+        }
         _ => Decision::Refuse,
     }
 }
@@ -421,7 +446,9 @@ pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &Mome
 /// Decides on a release: the term stays, so that the next one is higher.
 pub fn decide_release(found: Option<&Record>, claim: &Claim, term: u64) -> Decision {
     match found {
-        Some(record) if record.term == term && record.is_of(claim) => Decision::Write(Record { holder: None, instance: String::new(), ..record.clone() }, true),
+        Some(record) if record.term == term && record.is_of(claim) => {
+            Decision::Write(Record { holder: None, instance: String::new(), ..record.clone() }, true)
+        }
         _ => Decision::Refuse,
     }
 }
@@ -464,8 +491,13 @@ mod tests {
         assert_eq!((again.term, renewed), (2, false));
         assert_eq!(decide_renew(Some(&first), &claim("a", "1"), 1, &at(1000)), Decision::Refuse);
         assert_eq!(decide_renew(Some(&second), &claim("a", "1"), 1, &at(1001)), Decision::Refuse);
-        let Decision::Write(released, _) = decide_release(Some(&second), &claim("b", "1"), 2) else { panic!() };
-        assert_eq!((released.holder.as_ref(), released.term, released.left(&at(1001))), (None, 2, Duration::ZERO));
+        let Decision::Write(released, _) = decide_release(Some(&second), &claim("b", "1"), 2) else {
+            panic!()
+        };
+        assert_eq!(
+            (released.holder.as_ref(), released.term, released.left(&at(1001))),
+            (None, 2, Duration::ZERO)
+        );
         assert_eq!(taken(Some(&released), &claim("a", "1"), &at(1001)).unwrap().0.term, 3);
         assert_eq!(decide_release(Some(&released), &claim("b", "1"), 2), Decision::Refuse);
     }

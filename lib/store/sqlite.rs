@@ -1,12 +1,17 @@
-//! A store in a file of this machine, for all of its processes: SQLite, each change on the disk before it is acknowledged.
+//! A store in a file of this machine, for all of its processes: SQLite, each change on the disk before it is
+//! acknowledged.
 //!
 //! Time is the kernel's, which all processes of a machine share; a file on a network is no store.
 
-use crate::store::{self, Answer, Ask, Change, Claim, Controller, Decision, Ledger, Moment, Record, Store, Told};
+use crate::store::{
+    self, Answer, Ask, Change, Claim, Controller, Decision, Ledger, Moment, Record, Store, Told,
+};
 use crate::sys::file;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
+};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -75,17 +80,22 @@ impl Sqlite {
     /// Opens the store at `path`, made 0600 where it is missing.
     ///
     /// # Errors
-    /// 65 for a file that is no database of ours, or of a newer version; 77 and 74 for one that cannot be written.
+    /// 65 for a file that is no database of ours, or of a newer version; 77 and 74 for one that cannot be
+    /// written.
     pub fn open(path: &Path) -> Result<Sqlite> {
-        let cannot = |cause: &std::io::Error| Error::io(format!("cannot open the store {}", path.display()), cause);
+        let cannot =
+            |cause: &std::io::Error| Error::io(format!("cannot open the store {}", path.display()), cause);
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             file::own_dir(directory).map_err(|cause| cannot(&cause))?;
         }
-        // Made by us, so that it is nobody else's to read. One that is there must not even be opened: closing any descriptor of it would
-        // free all locks that this process has on it (fcntl(2)), and another process would take the store's log away under us.
+        // Made by us, so that it is nobody else's to read. One that is there must not even be opened: closing
+        // any descriptor of it would free all locks that this process has on it (fcntl(2)), and another
+        // process would take the store's log away under us.
         file::make(path).map_err(|cause| cannot(&cause))?;
         let found = identity(path).map_err(|cause| cannot(&cause))?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| told(path, &error))?;
         let store = Sqlite { connection, path: path.to_owned(), identity: found };
         store.prepare()?;
@@ -95,25 +105,40 @@ impl Sqlite {
     fn prepare(&self) -> Result<()> {
         let told = |error: rusqlite::Error| told(&self.path, &error);
         self.connection.busy_timeout(BUSY).map_err(told)?;
-        let version: i64 = self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
+        let version: i64 =
+            self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
         if version > VERSION {
-            return Err(Error::new(Status::Malformed, format!("cannot use the store {}: it has version {version}, newer than {VERSION}", self.path.display())));
+            return Err(Error::new(
+                Status::Malformed,
+                format!(
+                    "cannot use the store {}: it has version {version}, newer than {VERSION}",
+                    self.path.display()
+                ),
+            ));
         }
         // FULL: what was acknowledged is on the disk, also in the write-ahead log.
-        self.connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").map_err(told)?;
+        self.connection
+            .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+            .map_err(told)?;
         if version < VERSION {
             let transaction = self.begin()?;
             // Another process may have made them while we waited.
-            let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
+            let version: i64 =
+                transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
             let done = usize::try_from(version).unwrap_or(0);
-            transaction.execute_batch(&format!("{} PRAGMA user_version = {VERSION};", STEPS[done.min(STEPS.len())..].concat())).map_err(told)?;
+            transaction
+                .execute_batch(&format!(
+                    "{} PRAGMA user_version = {VERSION};",
+                    STEPS[done.min(STEPS.len())..].concat()
+                ))
+                .map_err(told)?;
             transaction.commit().map_err(told)?;
         }
         Ok(())
     }
 
-    /// Copies the store to `to`, a new file, as it is at one moment. The copy's terms are raised by `RAISED` and its leases are nobody's:
-    /// when it is put back, what was given since is not given again.
+    /// Copies the store to `to`, a new file, as it is at one moment. The copy's terms are raised by `RAISED`
+    /// and its leases are nobody's: when it is put back, what was given since is not given again.
     ///
     /// # Errors
     /// 65 to 77 as for `open`; 75 where `to` is there.
@@ -127,9 +152,12 @@ impl Sqlite {
         // Made by us, so that it is nobody else's to read.
         file::replace(&staged, b"", 0o600).map_err(cannot)?;
         let written = (|| {
-            self.connection.execute("VACUUM INTO ?1", [staged.to_string_lossy()]).map_err(|error| self::told(&self.path, &error))?;
+            self.connection
+                .execute("VACUUM INTO ?1", [staged.to_string_lossy()])
+                .map_err(|error| self::told(&self.path, &error))?;
             let copy = Connection::open(&staged).map_err(told)?;
-            copy.execute("UPDATE leases SET term = term + ?1, holder = NULL, instance = ''", [RAISED]).map_err(told)?;
+            copy.execute("UPDATE leases SET term = term + ?1, holder = NULL, instance = ''", [RAISED])
+                .map_err(told)?;
             copy.close().map_err(|(_, error)| told(error))?;
             std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(cannot)?;
             // Never over another file.
@@ -140,11 +168,19 @@ impl Sqlite {
     }
 
     fn begin(&self) -> Result<Transaction<'_>> {
-        // Whoever opens a store that was put in the place of ours sees another truth; then ours is no truth any more.
+        // Whoever opens a store that was put in the place of ours sees another truth; then ours is no truth
+        // any more.
         if identity(&self.path).ok() != Some(self.identity) {
-            return Err(Error::new(Status::Io, format!("cannot use the store {}: it was replaced or removed while it was open", self.path.display())));
+            return Err(Error::new(
+                Status::Io,
+                format!(
+                    "cannot use the store {}: it was replaced or removed while it was open",
+                    self.path.display()
+                ),
+            ));
         }
-        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate).map_err(|error| told(&self.path, &error))
+        Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)
+            .map_err(|error| told(&self.path, &error))
     }
 
     /// Reads, decides and writes, within `transaction`, at `now`.
@@ -161,10 +197,27 @@ impl Sqlite {
         match &decision {
             Decision::Write(record, _) => {
                 write(transaction, lease, record)?;
-                if found.as_ref().is_none_or(|found| found.term != record.term || found.holder != record.holder) {
-                    let row = params![lease, whole(record.term), record.holder, record.host, whole(store::unix_now())];
-                    transaction.prepare_cached("INSERT INTO changes (lease, term, holder, host, at) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
-                    transaction.prepare_cached("DELETE FROM changes WHERE number <= (SELECT max(number) FROM changes) - ?1")?.execute([CHANGES])?;
+                if found
+                    .as_ref()
+                    .is_none_or(|found| found.term != record.term || found.holder != record.holder)
+                {
+                    let row = params![
+                        lease,
+                        whole(record.term),
+                        record.holder,
+                        record.host,
+                        whole(store::unix_now())
+                    ];
+                    transaction
+                        .prepare_cached(
+                            "INSERT INTO changes (lease, term, holder, host, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                        )?
+                        .execute(row)?;
+                    transaction
+                        .prepare_cached(
+                            "DELETE FROM changes WHERE number <= (SELECT max(number) FROM changes) - ?1",
+                        )?
+                        .execute([CHANGES])?;
                 }
             }
             Decision::Refuse => {
@@ -178,16 +231,39 @@ impl Sqlite {
 
     fn one(&self, transaction: &Transaction<'_>, now: &Moment, ask: &Ask) -> rusqlite::Result<Result<Told>> {
         Ok(match ask {
-            Ask::Acquire(claim) => answer(self.change(transaction, now, &claim.lease, |found| store::decide_acquire(found, claim, now))?),
-            Ask::Renew(claim, term) => answer(self.change(transaction, now, &claim.lease, |found| store::decide_renew(found, claim, *term, now))?),
+            Ask::Acquire(claim) => {
+                answer(self.change(transaction, now, &claim.lease, |found| {
+                    store::decide_acquire(found, claim, now)
+                })?)
+            }
+            Ask::Renew(claim, term) => answer(self.change(transaction, now, &claim.lease, |found| {
+                store::decide_renew(found, claim, *term, now)
+            })?),
             Ask::Release(claim, term) => {
-                let (decision, _) = self.change(transaction, now, &claim.lease, |found| store::decide_release(found, claim, *term))?;
+                let (decision, _) = self.change(transaction, now, &claim.lease, |found| {
+                    store::decide_release(found, claim, *term)
+                })?;
                 Ok(Told::Released(decision != Decision::Refuse))
             }
             Ask::Heartbeat(controller) => {
-                let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
-                let row = params![id, host, role, whole(*priority), status, version, whole(*heartbeat_at), whole(*started_at), whole(store::unix_now())];
-                transaction.prepare_cached("INSERT OR REPLACE INTO controllers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(row)?;
+                let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
+                    controller;
+                let row = params![
+                    id,
+                    host,
+                    role,
+                    whole(*priority),
+                    status,
+                    version,
+                    whole(*heartbeat_at),
+                    whole(*started_at),
+                    whole(store::unix_now())
+                ];
+                transaction
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO controllers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    )?
+                    .execute(row)?;
                 Ok(Told::Noted)
             }
         })
@@ -198,7 +274,11 @@ impl Sqlite {
         let transaction = self.begin()?;
         // The time is read once the file is ours: what waiting for it took is part of it.
         let now = Moment::now()?;
-        let said = asks.iter().map(|ask| self.one(&transaction, &now, ask)).collect::<rusqlite::Result<Vec<_>>>().map_err(told)?;
+        let said = asks
+            .iter()
+            .map(|ask| self.one(&transaction, &now, ask))
+            .collect::<rusqlite::Result<Vec<_>>>()
+            .map_err(told)?;
         transaction.commit().map_err(told)?;
         Ok(said)
     }
@@ -208,7 +288,10 @@ impl Sqlite {
     }
 
     fn rows<T>(&self, query: &str, row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>> {
-        let rows = self.connection.prepare_cached(query).and_then(|mut statement| statement.query_map([], row)?.collect());
+        let rows = self
+            .connection
+            .prepare_cached(query)
+            .and_then(|mut statement| statement.query_map([], row)?.collect());
         rows.map_err(|error| told(&self.path, &error))
     }
 }
@@ -222,12 +305,18 @@ fn answer((decision, found): (Decision, Option<Record>)) -> Result<Told> {
     match (decision, found) {
         (Decision::Write(record, renewed), _) => Ok(Told::Answer(Answer::Ours { record, renewed })),
         (Decision::Refuse, Some(record)) => Ok(Told::Answer(Answer::Held(record))),
-        (Decision::Refuse, None) => Err(Error::new(Status::Lost, "the store does not know the lease any more")),
+        (Decision::Refuse, None) => {
+            Err(Error::new(Status::Lost, "the store does not know the lease any more"))
+        }
     }
 }
 
 fn of_a_claim(told: Told) -> Result<Answer> {
-    if let Told::Answer(answer) = told { Ok(answer) } else { Err(Error::bug("the store answered another question")) }
+    if let Told::Answer(answer) = told {
+        Ok(answer)
+    } else {
+        Err(Error::bug("the store answered another question"))
+    }
 }
 
 impl Store for Sqlite {
@@ -258,7 +347,9 @@ impl Store for Sqlite {
 
 impl Ledger for Sqlite {
     fn leases(&self) -> Result<Vec<(String, Record)>> {
-        self.rows(&format!("SELECT {COLUMNS}, name FROM leases ORDER BY name"), |row| Ok((row.get(10)?, record(row)?)))
+        self.rows(&format!("SELECT {COLUMNS}, name FROM leases ORDER BY name"), |row| {
+            Ok((row.get(10)?, record(row)?))
+        })
     }
 
     fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
@@ -280,10 +371,19 @@ impl Ledger for Sqlite {
     }
 
     fn changes(&self, count: usize) -> Result<Vec<Change>> {
-        self.rows(&format!("SELECT lease, term, holder, host, at FROM changes ORDER BY number DESC LIMIT {count}"), |row| {
-            let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-            Ok(Change { lease: row.get(0)?, term: number(1)?, holder: row.get(2)?, host: row.get(3)?, at: number(4)? })
-        })
+        self.rows(
+            &format!("SELECT lease, term, holder, host, at FROM changes ORDER BY number DESC LIMIT {count}"),
+            |row| {
+                let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+                Ok(Change {
+                    lease: row.get(0)?,
+                    term: number(1)?,
+                    holder: row.get(2)?,
+                    host: row.get(3)?,
+                    at: number(4)?,
+                })
+            },
+        )
     }
 
     fn batch(&self) -> usize {
@@ -317,7 +417,10 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
 }
 
 fn find(connection: &Connection, lease: &str) -> rusqlite::Result<Option<Record>> {
-    connection.prepare_cached(&format!("SELECT {COLUMNS} FROM leases WHERE name = ?1"))?.query_row([lease], record).optional()
+    connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM leases WHERE name = ?1"))?
+        .query_row([lease], record)
+        .optional()
 }
 
 fn write(transaction: &Transaction<'_>, lease: &str, record: &Record) -> rusqlite::Result<()> {
@@ -334,7 +437,9 @@ fn write(transaction: &Transaction<'_>, lease: &str, record: &Record) -> rusqlit
         record.metadata,
         record.far
     ];
-    let names = format!("INSERT OR REPLACE INTO leases (name, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)");
+    let names = format!(
+        "INSERT OR REPLACE INTO leases (name, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+    );
     transaction.prepare_cached(&names)?.execute(row).map(drop)
 }
 
@@ -350,7 +455,13 @@ fn told(path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Status::Unavailable,
         _ => Status::Io,
     };
-    Error::new(status, format!("{what}: {}", crate::words::error::lower_first(&crate::words::error::brief(&error.to_string()))))
+    Error::new(
+        status,
+        format!(
+            "{what}: {}",
+            crate::words::error::lower_first(&crate::words::error::brief(&error.to_string()))
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -398,7 +509,8 @@ mod tests {
         assert_eq!(sorted, (1..=granted.len() as u64).collect::<Vec<_>>());
     }
 
-    /// A second connection of this process must not free the locks of the first: another process, the last one to close, would remove the log.
+    /// A second connection of this process must not free the locks of the first: another process, the last
+    /// one to close, would remove the log.
     #[test]
     fn two_connections_of_a_process_keep_its_locks() {
         let dir = tempfile::tempdir().unwrap();
@@ -406,11 +518,15 @@ mod tests {
         let (one, _two) = (Sqlite::open(&path).unwrap(), Sqlite::open(&path).unwrap());
         one.acquire(&claim("a", 600_000)).unwrap();
         // As another process does: it opens, writes and closes.
-        let other =
-            std::process::Command::new("/proc/self/exe").args(["store::sqlite::tests::another_process", "--exact", "--ignored"]).env("STORE", &path).output();
+        let other = std::process::Command::new("/proc/self/exe")
+            .args(["store::sqlite::tests::another_process", "--exact", "--ignored"])
+            .env("STORE", &path)
+            .output();
         assert!(other.unwrap().status.success());
         assert!(one.renew(&claim("a", 600_000), 1).is_ok_and(|answer| matches!(answer, Answer::Ours { .. })));
-        assert!(matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a")));
+        assert!(
+            matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a"))
+        );
         assert!(dir.path().join("store-wal").exists());
     }
 
@@ -432,10 +548,13 @@ mod tests {
         }
         assert!(store.renew(&claim("a", 600_000), 1).is_err());
         assert!(matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Ours { .. }));
-        assert!(store.renew(&claim("a", 600_000), 1).unwrap_err().to_string().contains("replaced or removed"));
+        assert!(
+            store.renew(&claim("a", 600_000), 1).unwrap_err().to_string().contains("replaced or removed")
+        );
     }
 
-    /// What a holder elsewhere was given before a reboot lasts once more from when it is first asked for, and then runs out.
+    /// What a holder elsewhere was given before a reboot lasts once more from when it is first asked for, and
+    /// then runs out.
     #[test]
     fn a_reboot_ends_no_lease_of_another_machine() {
         let dir = tempfile::tempdir().unwrap();
@@ -444,8 +563,13 @@ mod tests {
         store.acquire(&far("a", 50)).unwrap();
         store.acquire(&Claim { lease: "near".to_owned(), ..claim("a", 600_000) }).unwrap();
         store.connection.execute_batch("UPDATE leases SET boot = 'before'").unwrap();
-        assert!(matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a")));
-        assert!(matches!(store.acquire(&Claim { lease: "near".to_owned(), ..claim("b", 1) }).unwrap(), Answer::Ours { .. }));
+        assert!(
+            matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a"))
+        );
+        assert!(matches!(
+            store.acquire(&Claim { lease: "near".to_owned(), ..claim("b", 1) }).unwrap(),
+            Answer::Ours { .. }
+        ));
         let end = std::time::Instant::now() + Duration::from_secs(60);
         while !matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Ours { .. }) {
             assert!(std::time::Instant::now() < end);
@@ -459,10 +583,15 @@ mod tests {
         let path = dir.path().join("store");
         let old = Connection::open(&path).unwrap();
         old.execute_batch(STEPS[0]).unwrap();
-        old.execute_batch("INSERT INTO leases VALUES ('l', NULL, 'h', '', 7, 1000, 'b', 0); PRAGMA user_version = 1").unwrap();
+        old.execute_batch(
+            "INSERT INTO leases VALUES ('l', NULL, 'h', '', 7, 1000, 'b', 0); PRAGMA user_version = 1",
+        )
+        .unwrap();
         drop(old);
         let store = Sqlite::open(&path).unwrap();
-        assert!(matches!(store.acquire(&claim("a", 1000)).unwrap(), Answer::Ours { record, .. } if record.term == 8));
+        assert!(
+            matches!(store.acquire(&claim("a", 1000)).unwrap(), Answer::Ours { record, .. } if record.term == 8)
+        );
         assert_eq!(store.changes(9).unwrap().len(), 1);
     }
 
@@ -475,8 +604,16 @@ mod tests {
         store.back_up(&copy).unwrap();
         assert_eq!(store.back_up(&copy).unwrap_err().status, Status::Busy);
         let copy = Sqlite::open(&copy).unwrap();
-        assert!(matches!(copy.acquire(&claim("b", 1000)).unwrap(), Answer::Ours { record, renewed: false } if record.term == 1_000_002));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("part")).count(), 0);
+        assert!(
+            matches!(copy.acquire(&claim("b", 1000)).unwrap(), Answer::Ours { record, renewed: false } if record.term == 1_000_002)
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path())
+                .unwrap()
+                .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().contains("part"))
+                .count(),
+            0
+        );
     }
 
     #[test]

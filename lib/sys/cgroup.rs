@@ -31,15 +31,28 @@ impl Group {
 
     /// What was counted so far; `None` once the group is removed.
     pub fn kills(&self) -> Option<Kills> {
-        // Version 2 counts those of groups below in memory.events, ours alone in memory.events.local; version 1 since Linux 4.13.
-        let text = std::fs::read_to_string(self.directory.join(if self.unified { "memory.events.local" } else { "memory.oom_control" })).ok()?;
-        let count = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok());
+        // Version 2 counts those of groups below in memory.events, ours alone in memory.events.local; version
+        // 1 since Linux 4.13.
+        let text = std::fs::read_to_string(self.directory.join(if self.unified {
+            "memory.events.local"
+        } else {
+            "memory.oom_control"
+        }))
+        .ok()?;
+        let count = |key: &str| {
+            text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+        };
         Some(Kills { single: count("oom_kill")?, whole: count("oom_group_kill").unwrap_or(0) })
     }
 
     /// The counters as the kernel writes them, for people.
     pub fn text(&self) -> Option<String> {
-        std::fs::read_to_string(self.directory.join(if self.unified { "memory.events" } else { "memory.oom_control" })).ok()
+        std::fs::read_to_string(self.directory.join(if self.unified {
+            "memory.events"
+        } else {
+            "memory.oom_control"
+        }))
+        .ok()
     }
 }
 
@@ -50,8 +63,8 @@ pub fn unified(pid: Pid) -> Option<PathBuf> {
     find(&membership, &mounts).into_iter().find(|group| group.unified).map(|group| group.directory)
 }
 
-/// The directories that /proc/PID/cgroup (cgroups(7)) and /proc/self/mountinfo (proc_pid_mountinfo(5)) point to: version 1 first, which
-/// has the controller where it is mounted at all.
+/// The directories that /proc/PID/cgroup (cgroups(7)) and /proc/self/mountinfo (proc_pid_mountinfo(5)) point
+/// to: version 1 first, which has the controller where it is mounted at all.
 fn find(membership: &str, mounts: &str) -> Vec<Group> {
     let path_of = |controllers: &dyn Fn(&str) -> bool| {
         membership.lines().find_map(|line| {
@@ -68,16 +81,25 @@ fn find(membership: &str, mounts: &str) -> Vec<Group> {
             let (root, point) = (left.next()?, left.next()?);
             // One whose root is outside of our namespace shows others' groups (cgroup_namespaces(7)).
             let inside = !root.starts_with("/..");
-            (inside && found == kind && (option.is_empty() || options.split(',').any(|one| one == option))).then_some((root, point))
+            (inside && found == kind && (option.is_empty() || options.split(',').any(|one| one == option)))
+                .then_some((root, point))
         })
     };
     let group = |path: Option<&str>, mount: Option<(&str, &str)>, unified: bool| {
         let ((root, point), path) = (mount?, path?);
         // Where only a part of the tree is mounted, paths are told from its root.
         let below = path.strip_prefix(root.trim_end_matches('/')).unwrap_or(path);
-        Some(Group { path: path.to_owned(), directory: PathBuf::from(format!("{point}/{}", below.trim_start_matches('/'))), unified })
+        Some(Group {
+            path: path.to_owned(),
+            directory: PathBuf::from(format!("{point}/{}", below.trim_start_matches('/'))),
+            unified,
+        })
     };
-    let first = group(path_of(&|names| names.split(',').any(|name| name == "memory")), mount_of("cgroup", "memory"), false);
+    let first = group(
+        path_of(&|names| names.split(',').any(|name| name == "memory")),
+        mount_of("cgroup", "memory"),
+        false,
+    );
     let second = group(path_of(&str::is_empty), mount_of("cgroup2", ""), true);
     first.into_iter().chain(second).collect()
 }
@@ -90,7 +112,8 @@ mod tests {
     fn the_directory_of_a_group_is_found_in_both_versions() {
         let mounts = "30 23 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n31 23 0:27 /part /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n32 23 0:2 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
         let found = find("4:memory:/part/a\n3:cpu:/\n0::/b\n", mounts);
-        let directories: Vec<_> = found.iter().map(|group| (group.directory.to_str().unwrap(), group.unified)).collect();
+        let directories: Vec<_> =
+            found.iter().map(|group| (group.directory.to_str().unwrap(), group.unified)).collect();
         assert_eq!(directories, [("/sys/fs/cgroup/memory/a", false), ("/sys/fs/cgroup/unified/b", true)]);
         assert!(find("garbage\n", mounts).is_empty() && find("0::/b\n", "").is_empty());
         let outside = format!("29 23 0:26 /.. /outside rw - cgroup2 cgroup2 rw\n{mounts}");

@@ -33,12 +33,27 @@ pub enum Exit {
 impl Exit {
     /// From the status word of wait(2).
     pub fn from_wait_status(word: i32) -> Exit {
-        if libc::WIFSIGNALED(word) { Exit::Signal(libc::WTERMSIG(word)) } else { Exit::Code(libc::WEXITSTATUS(word)) }
+        if libc::WIFSIGNALED(word) {
+            Exit::Signal(libc::WTERMSIG(word))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(word))
+        }
     }
 
     /// Whether a signal ended it that launchd.plist(5) means by "typically associated with a crash".
     pub fn is_crash(self) -> bool {
-        matches!(self, Exit::Signal(libc::SIGILL | libc::SIGTRAP | libc::SIGABRT | libc::SIGBUS | libc::SIGFPE | libc::SIGSEGV | libc::SIGSYS))
+        matches!(
+            self,
+            Exit::Signal(
+                libc::SIGILL
+                    | libc::SIGTRAP
+                    | libc::SIGABRT
+                    | libc::SIGBUS
+                    | libc::SIGFPE
+                    | libc::SIGSEGV
+                    | libc::SIGSYS
+            )
+        )
     }
 
     /// Whether it exited with 0.
@@ -104,10 +119,15 @@ pub fn inherited(number: i32) -> io::Result<std::os::fd::OwnedFd> {
 impl Spec {
     /// A command with arguments.
     pub fn new<I: AsRef<OsStr>>(program: impl Into<OsString>, args: impl IntoIterator<Item = I>) -> Spec {
-        Spec { program: program.into(), args: args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(), ..Spec::default() }
+        Spec {
+            program: program.into(),
+            args: args.into_iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            ..Spec::default()
+        }
     }
 
-    /// Starts it in a session of its own, so that it outlives our terminal and no signal to our group reaches it.
+    /// Starts it in a session of its own, so that it outlives our terminal and no signal to our group reaches
+    /// it.
     ///
     /// # Errors
     /// Those of fork(2) and execve(2): NotFound and PermissionDenied for 127 and 126.
@@ -128,7 +148,8 @@ impl Spec {
         }
         if let Some(door) = &nest {
             let number = door.as_raw_fd();
-            // SAFETY: write(2) of a live byte, "0" for the writer itself (cgroups(7)), is async-signal-safe; the descriptor outlives the spawn.
+            // SAFETY: write(2) of a live byte, "0" for the writer itself (cgroups(7)), is async-signal-safe;
+            // the descriptor outlives the spawn.
             unsafe {
                 command.pre_exec(move || {
                     // Outside of it is no worse than where there is none.
@@ -137,7 +158,8 @@ impl Spec {
                 });
             }
         }
-        // SAFETY: setsid(2) is async-signal-safe and allocates nothing. EPERM means that a session is ours already.
+        // SAFETY: setsid(2) is async-signal-safe and allocates nothing. EPERM means that a session is ours
+        // already.
         unsafe {
             command.pre_exec(|| match nix::unistd::setsid() {
                 Ok(_) | Err(nix::errno::Errno::EPERM) => Ok(()),
@@ -152,12 +174,19 @@ impl Spec {
                 command.pre_exec(move || {
                     nix::sys::prctl::set_pdeathsig(Some(signal))?;
                     // We may have been killed before it could be told so; then nobody would ever end it.
-                    if nix::unistd::getppid() == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+                    if nix::unistd::getppid() == parent {
+                        Ok(())
+                    } else {
+                        Err(io::Error::from_raw_os_error(libc::ESRCH))
+                    }
                 });
             }
         }
         let mut child = command.spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::new).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+        let pid = i32::try_from(child.id())
+            .ok()
+            .and_then(Pid::new)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
         // A child that is dead already keeps its pid until we reap it, so start 0 can meet no other process.
         let identity = Identity::of(pid).unwrap_or(Identity { pid, start: Start(0) });
         Ok(Started { identity, stdout: child.stdout.take(), stderr: child.stderr.take() })
@@ -201,8 +230,9 @@ impl Spec {
             None => None,
         };
         if umask.is_some() || dir.is_some() || user.is_some() {
-            // SAFETY: between fork and exec only umask(2), chdir(2) and `become_user` run, see there. The directory is
-            // entered as the new user, as launchd does, so that a user cannot be put where he may not go.
+            // SAFETY: between fork and exec only umask(2), chdir(2) and `become_user` run, see there. The
+            // directory is entered as the new user, as launchd does, so that a user cannot be put where he
+            // may not go.
             unsafe {
                 command.pre_exec(move || {
                     if let Some(mask) = umask {
@@ -242,9 +272,9 @@ pub struct Finished {
     pub stderr: String,
 }
 
-/// Runs a command to its end or to `deadline`, keeping at most `limit` bytes of each output. At the deadline, or soon after `cancelled`
-/// is set, its whole tree is killed.
-/// Its end is not put off by grandchildren that hold its output open.
+/// Runs a command to its end or to `deadline`, keeping at most `limit` bytes of each output. At the deadline,
+/// or soon after `cancelled` is set, its whole tree is killed. Its end is not put off by grandchildren that
+/// hold its output open.
 ///
 /// # Errors
 /// Those of starting it: NotFound, PermissionDenied.
@@ -283,7 +313,11 @@ pub fn run(mut spec: Spec, deadline: Instant, limit: usize, cancelled: &AtomicBo
         // Without a descriptor for the death we must look ourselves; and `cancelled` wakes nobody.
         let pause = if fds.is_empty() { 2 } else { 10 };
         let until = deadline.min(now + Duration::from_millis(pause));
-        fds.extend([&out, &err].into_iter().filter_map(|one| one.pipe.as_ref().map(|pipe| (pipe.as_fd(), For::Reading))));
+        fds.extend(
+            [&out, &err]
+                .into_iter()
+                .filter_map(|one| one.pipe.as_ref().map(|pipe| (pipe.as_fd(), For::Reading))),
+        );
         poll::wait(&fds, Some(until))?;
     };
     Ok(Finished { exit, stdout: out.text(), stderr: err.text() })
@@ -292,7 +326,8 @@ pub fn run(mut spec: Spec, deadline: Instant, limit: usize, cancelled: &AtomicBo
 trait Pipe: Read + AsFd {}
 impl<T: Read + AsFd> Pipe for T {}
 
-/// One output of a command: read without blocking, kept up to a limit, drained beyond it so that the writer never blocks.
+/// One output of a command: read without blocking, kept up to a limit, drained beyond it so that the writer
+/// never blocks.
 struct Capture {
     pipe: Option<Box<dyn Pipe>>,
     kept: Vec<u8>,
@@ -302,7 +337,8 @@ struct Capture {
 impl Capture {
     fn new(pipe: Option<Box<dyn Pipe>>, limit: usize) -> Capture {
         if let Some(pipe) = &pipe {
-            let _ = nix::fcntl::fcntl(pipe.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+            let _ =
+                nix::fcntl::fcntl(pipe.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
         }
         Capture { pipe, kept: Vec::new(), limit }
     }
@@ -330,7 +366,8 @@ impl Capture {
     }
 }
 
-/// Children that a thread waits for by itself, and what `reap` has found of them: whoever reaps all must not take them away.
+/// Children that a thread waits for by itself, and what `reap` has found of them: whoever reaps all must not
+/// take them away.
 static CLAIMED: Mutex<BTreeMap<i32, Option<Exit>>> = Mutex::new(BTreeMap::new());
 
 fn claimed() -> MutexGuard<'static, BTreeMap<i32, Option<Exit>>> {
@@ -369,7 +406,8 @@ pub fn wait(pid: Pid) -> Option<Exit> {
     }
 }
 
-/// Every child of ours that is dead by now, but for those of `run` in other threads: its pid and how it ended.
+/// Every child of ours that is dead by now, but for those of `run` in other threads: its pid and how it
+/// ended.
 pub fn reap() -> Vec<(Pid, Exit)> {
     let mut dead = Vec::new();
     // Held throughout: a child is claimed before it can be found here.
@@ -387,8 +425,8 @@ pub fn reap() -> Vec<(Pid, Exit)> {
     dead
 }
 
-/// Whether we surely have no child at all, dead or alive (Linux; never sure elsewhere). Of one that adopts orphans nothing is left then, wherever
-/// it went; asked without a look at all processes of the machine.
+/// Whether we surely have no child at all, dead or alive (Linux; never sure elsewhere). Of one that adopts
+/// orphans nothing is left then, wherever it went; asked without a look at all processes of the machine.
 pub fn childless() -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -407,7 +445,8 @@ fn ended(status: WaitStatus) -> Option<(Pid, Exit)> {
     }
 }
 
-/// Makes this process the one that inherits its orphaned descendants (PR_SET_CHILD_SUBREAPER, Linux). Says whether the system can.
+/// Makes this process the one that inherits its orphaned descendants (PR_SET_CHILD_SUBREAPER, Linux). Says
+/// whether the system can.
 pub fn adopt_orphans() -> bool {
     #[cfg(target_os = "linux")]
     return nix::sys::prctl::set_child_subreaper(true).is_ok();

@@ -1,5 +1,5 @@
-//! A directory that is entered once, by descriptor: what is removed in it is removed there, whatever its path leads to by then, and links are
-//! removed and never followed (openat(2), unlinkat(2)).
+//! A directory that is entered once, by descriptor: what is removed in it is removed there, whatever its path
+//! leads to by then, and links are removed and never followed (openat(2), unlinkat(2)).
 
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
@@ -53,7 +53,11 @@ impl Directory {
         match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(found) => {
                 let seconds = Duration::from_secs(u64::try_from(found.st_mtime).unwrap_or(0));
-                Ok(Some(SystemTime::UNIX_EPOCH + seconds + Duration::from_nanos(u64::try_from(found.st_mtime_nsec).unwrap_or(0))))
+                Ok(Some(
+                    SystemTime::UNIX_EPOCH
+                        + seconds
+                        + Duration::from_nanos(u64::try_from(found.st_mtime_nsec).unwrap_or(0)),
+                ))
             }
             Err(nix::errno::Errno::ENOENT) => Ok(None),
             Err(errno) => Err(errno.into()),

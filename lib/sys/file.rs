@@ -21,8 +21,8 @@ impl Lock {
         Lock::open(path, true)
     }
 
-    /// The same, and a moment's patience: whoever asks whether a lock is held takes it for an instant, and a child that a killed holder had
-    /// just forked has it until it becomes another program, or dies.
+    /// The same, and a moment's patience: whoever asks whether a lock is held takes it for an instant, and a
+    /// child that a killed holder had just forked has it until it becomes another program, or dies.
     ///
     /// # Errors
     /// As `take`.
@@ -30,7 +30,9 @@ impl Lock {
         let until = std::time::Instant::now() + SOON;
         loop {
             match Lock::take(path)? {
-                None if std::time::Instant::now() < until => std::thread::sleep(std::time::Duration::from_millis(10)),
+                None if std::time::Instant::now() < until => {
+                    std::thread::sleep(std::time::Duration::from_millis(10))
+                }
                 outcome => return Ok(outcome),
             }
         }
@@ -46,9 +48,17 @@ impl Lock {
 
     fn open(path: &Path, create: bool) -> io::Result<Option<Lock>> {
         loop {
-            let file = OpenOptions::new().create(create).truncate(false).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+            let file = OpenOptions::new()
+                .create(create)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(path)?;
             match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
-                // Whoever had it may have removed the file between our open and our lock; then nobody else would see ours.
+                // Whoever had it may have removed the file between our open and our lock; then nobody else
+                // would see ours.
                 Ok(lock) if !same_file(&lock.metadata()?, path) => {}
                 Ok(lock) => return Ok(Some(Lock(lock))),
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
@@ -99,7 +109,8 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Writes `bytes` beside `path` and syncs. Root leaves the file to the owner of the one that is to be replaced.
+    /// Writes `bytes` beside `path` and syncs. Root leaves the file to the owner of the one that is to be
+    /// replaced.
     ///
     /// # Errors
     /// Those of the calls; nothing is left behind then.
@@ -146,7 +157,10 @@ impl Drop for Staged {
 pub fn sweep_staged(path: &Path) {
     let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
     for entry in fs::read_dir(parent(path)).into_iter().flatten().flatten() {
-        let writer = entry.file_name().to_str().and_then(|name| name.strip_prefix(&prefix)?.parse::<crate::sys::process::Pid>().ok());
+        let writer = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.strip_prefix(&prefix)?.parse::<crate::sys::process::Pid>().ok());
         if writer.is_some_and(|pid| crate::sys::process::Identity::of(pid).is_none()) {
             let _ = fs::remove_file(entry.path());
         }
@@ -157,8 +171,8 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory synced.
-/// A reader sees the old file or the new one.
+/// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory
+/// synced. A reader sees the old file or the new one.
 ///
 /// # Errors
 /// Those of the calls; the old file is untouched then and nothing is left behind.
@@ -166,7 +180,8 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Staged::write(path, bytes, mode)?.commit()
 }
 
-/// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or that others may enter.
+/// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or
+/// that others may enter.
 ///
 /// # Errors
 /// Those of mkdir(2); PermissionDenied for a directory that is not private.
@@ -175,7 +190,10 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     let ours = found.uid() == crate::sys::user::own_uid();
     if !found.is_dir() || !ours || found.mode() & 0o077 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a private directory of ours (0700)"));
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "not a private directory of ours (0700)",
+        ));
     }
     Ok(())
 }
@@ -197,7 +215,8 @@ pub fn own_dir(path: &Path) -> io::Result<()> {
 /// Reads all of `path`, a regular file of at most `limit` bytes. Never blocks on a FIFO.
 ///
 /// # Errors
-/// Those of open(2) and read(2); `InvalidInput` for what is no regular file, `FileTooLarge` for one over the limit.
+/// Those of open(2) and read(2); `InvalidInput` for what is no regular file, `FileTooLarge` for one over the
+/// limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = open_regular(path)?;
     let mut bytes = Vec::new();
@@ -250,12 +269,18 @@ pub fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a log to append to, made 0600 where it is missing; `None` for a FIFO that nobody reads, which would block.
+/// Opens a log to append to, made 0600 where it is missing; `None` for a FIFO that nobody reads, which would
+/// block.
 ///
 /// # Errors
 /// Those of open(2).
 pub fn open_log(path: &Path) -> io::Result<Option<File>> {
-    let open = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let open = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
     let file = match open {
         Err(cause) if cause.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
         open => open?,
@@ -265,14 +290,20 @@ pub fn open_log(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// Appends `line` and a newline to the log at `path`, made 0600 where it is missing, in one write, and returns when it is on the disk.
-/// A line that another writer left unfinished is ended first.
+/// Appends `line` and a newline to the log at `path`, made 0600 where it is missing, in one write, and
+/// returns when it is on the disk. A line that another writer left unfinished is ended first.
 ///
 /// # Errors
 /// Those of open(2), write(2) and fsync(2); `StorageFull` also when only a part could be written.
 pub fn append_durably(path: &Path, line: &str) -> io::Result<()> {
     let missing = !path.exists();
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
     let mut last = [b'\n'];
     let length = file.metadata()?.len();
     if length > 0 {
@@ -299,7 +330,8 @@ pub fn writable(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
 }
 
-/// Where state that outlives a boot is kept: `$XDG_STATE_HOME/baa`, or `~/.local/state/baa`, or for root `/var/lib/baa`.
+/// Where state that outlives a boot is kept: `$XDG_STATE_HOME/baa`, or `~/.local/state/baa`, or for root
+/// `/var/lib/baa`.
 pub fn state_dir() -> PathBuf {
     let home = || std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     match std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
@@ -309,7 +341,8 @@ pub fn state_dir() -> PathBuf {
     }
 }
 
-/// Where state of this boot is kept: `$BAA_RUNTIME_DIR`, or `$XDG_RUNTIME_DIR/baa`, or for root `/run/baa` (`/var/run/baa` on macOS), or `/tmp/baa-UID`.
+/// Where state of this boot is kept: `$BAA_RUNTIME_DIR`, or `$XDG_RUNTIME_DIR/baa`, or for root `/run/baa`
+/// (`/var/run/baa` on macOS), or `/tmp/baa-UID`.
 pub fn runtime_dir() -> PathBuf {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let root = if cfg!(target_os = "macos") { "/var/run/baa" } else { "/run/baa" };

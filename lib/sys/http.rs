@@ -1,6 +1,7 @@
 //! One HTTP/1.1 request with a hard deadline and a bounded answer, over TCP, TLS or a unix socket.
 //!
-//! A general client hides the connection; here it is evidence (who answered?), so the exchange is ours, parsed by httparse, encrypted by rustls.
+//! A general client hides the connection; here it is evidence (who answered?), so the exchange is ours,
+//! parsed by httparse, encrypted by rustls.
 
 pub mod serve;
 mod tls;
@@ -76,14 +77,20 @@ pub fn header(text: &str) -> Result<(String, String), String> {
 
 /// Whether `text` can be a method or the name of a header.
 pub fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Asks until `deadline`. Of the addresses of `localhost` each is asked until `accept` takes an answer; for others the first that connects decides.
+/// Asks until `deadline`. Of the addresses of `localhost` each is asked until `accept` takes an answer; for
+/// others the first that connects decides.
 ///
 /// # Errors
 /// The last failure, of the connection, of the protocol or of `accept`.
-pub fn ask<T>(request: &Request, deadline: Instant, accept: &dyn Fn(Answer) -> Result<T, Failure>) -> Result<T, Failure> {
+pub fn ask<T>(
+    request: &Request,
+    deadline: Instant,
+    accept: &dyn Fn(Answer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let addresses = request.url.endpoint().addresses(deadline)?;
     let first = match follow(request, &addresses, deadline) {
         Ok(answer) => {
@@ -115,7 +122,9 @@ fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Res
         let (answer, location) = exchange(request, &url, &addresses, trusted, deadline)?;
         match location {
             Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
-                url = url.join(&location).map_err(|why| Failure::new(Class::Protocol, format!("redirected to a bad place: {why}")))?;
+                url = url.join(&location).map_err(|why| {
+                    Failure::new(Class::Protocol, format!("redirected to a bad place: {why}"))
+                })?;
                 addresses = url.endpoint().addresses(deadline)?;
             }
             _ => return Ok(answer),
@@ -125,7 +134,13 @@ fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Res
 }
 
 /// One request and one answer. Header fields and the login go only to the origin that they were given for.
-fn exchange(request: &Request, url: &Url, addresses: &[SocketAddr], trusted: bool, deadline: Instant) -> Result<(Answer, Option<String>), Failure> {
+fn exchange(
+    request: &Request,
+    url: &Url,
+    addresses: &[SocketAddr],
+    trusted: bool,
+    deadline: Instant,
+) -> Result<(Answer, Option<String>), Failure> {
     let endpoint = url.endpoint();
     let mut conn = endpoint.connect(addresses, deadline)?;
     let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header());
@@ -158,8 +173,15 @@ fn exchange(request: &Request, url: &Url, addresses: &[SocketAddr], trusted: boo
     Ok((Answer { status: head.status, body, conn }, head.location))
 }
 
-fn converse<S: Read + Write>(stream: &mut S, text: &str, request: &Request) -> Result<(Head, Vec<u8>), Failure> {
-    let sent = stream.write_all(text.as_bytes()).and_then(|()| stream.write_all(&request.body)).and_then(|()| stream.flush());
+fn converse<S: Read + Write>(
+    stream: &mut S,
+    text: &str,
+    request: &Request,
+) -> Result<(Head, Vec<u8>), Failure> {
+    let sent = stream
+        .write_all(text.as_bytes())
+        .and_then(|()| stream.write_all(&request.body))
+        .and_then(|()| stream.flush());
     sent.map_err(|cause| failed("sending the request", &cause))?;
     let mut input = Input { stream, buffer: Vec::new(), at: 0 };
     let head = loop {
@@ -179,7 +201,10 @@ fn failed(doing: &str, cause: &std::io::Error) -> Failure {
         return Failure::timeout(doing);
     }
     if let Some(inner) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Failure::new(Class::Tls, format!("tls: {}", crate::words::error::lower_first(&inner.to_string())));
+        return Failure::new(
+            Class::Tls,
+            format!("tls: {}", crate::words::error::lower_first(&inner.to_string())),
+        );
     }
     Failure::io(doing, cause)
 }
@@ -210,17 +235,25 @@ impl<S: Read> Input<'_, S> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; 128];
             let mut response = httparse::Response::new(&mut fields);
-            let parsed = response.parse(&self.buffer[self.at..]).map_err(|cause| Failure::new(Class::Protocol, format!("the answer is not HTTP: {cause}")))?;
+            let parsed = response
+                .parse(&self.buffer[self.at..])
+                .map_err(|cause| Failure::new(Class::Protocol, format!("the answer is not HTTP: {cause}")))?;
             if let httparse::Status::Complete(length) = parsed {
                 self.at += length;
                 return read_head(&response);
             }
             if self.buffer.len() - self.at > HEAD_LIMIT {
-                return Err(Failure::new(Class::Protocol, format!("the head of the answer is larger than {HEAD_LIMIT} bytes")));
+                return Err(Failure::new(
+                    Class::Protocol,
+                    format!("the head of the answer is larger than {HEAD_LIMIT} bytes"),
+                ));
             }
             if !self.more()? {
-                let what =
-                    if self.buffer.len() == self.at { "closed the connection without an answer" } else { "closed the connection in the head of its answer" };
+                let what = if self.buffer.len() == self.at {
+                    "closed the connection without an answer"
+                } else {
+                    "closed the connection in the head of its answer"
+                };
                 return Err(Failure::new(Class::Reset, what));
             }
         }
@@ -242,14 +275,19 @@ impl<S: Read> Input<'_, S> {
         Ok(body)
     }
 
-    /// Moves `size` bytes into `body`, up to `BODY_LIMIT`; an early end is a failure where the size was promised.
+    /// Moves `size` bytes into `body`, up to `BODY_LIMIT`; an early end is a failure where the size was
+    /// promised.
     fn take(&mut self, size: u64, body: &mut Vec<u8>, promised: bool) -> Result<(), Failure> {
         let mut left = usize::try_from(size).unwrap_or(usize::MAX).min(BODY_LIMIT - body.len());
         while left > 0 {
             if self.at == self.buffer.len() {
                 (self.at, self.buffer) = (0, Vec::new());
                 if !self.more()? {
-                    return if promised { Err(Failure::new(Class::Reset, "closed the connection in the body of its answer")) } else { Ok(()) };
+                    return if promised {
+                        Err(Failure::new(Class::Reset, "closed the connection in the body of its answer"))
+                    } else {
+                        Ok(())
+                    };
                 }
             }
             let count = left.min(self.buffer.len() - self.at);
@@ -286,16 +324,24 @@ impl<S: Read> Input<'_, S> {
 
 fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
     let field = |name: &str| {
-        response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
+        response
+            .headers
+            .iter()
+            .find(|field| field.name.eq_ignore_ascii_case(name))
+            .map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
     };
     let length = match field("content-length") {
-        Some(text) => Some(text.parse().map_err(|_| Failure::new(Class::Protocol, "the length of the answer is not a number"))?),
+        Some(text) => Some(
+            text.parse()
+                .map_err(|_| Failure::new(Class::Protocol, "the length of the answer is not a number"))?,
+        ),
         None => None,
     };
     Ok(Head {
         status: response.code.unwrap_or(0),
         length,
-        chunked: field("transfer-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
+        chunked: field("transfer-encoding")
+            .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
         location: field("location"),
     })
 }

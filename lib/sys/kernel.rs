@@ -17,11 +17,15 @@ pub fn suspended() -> Option<Duration> {
     let (all, awake) = (nix::time::ClockId::CLOCK_BOOTTIME, nix::time::ClockId::CLOCK_MONOTONIC);
     // mach_continuous_time and mach_absolute_time under their POSIX names (clock_gettime(3)).
     #[cfg(target_os = "macos")]
-    let (all, awake) = (nix::time::ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW), nix::time::ClockId::from_raw(libc::CLOCK_UPTIME_RAW));
+    let (all, awake) = (
+        nix::time::ClockId::from_raw(libc::CLOCK_MONOTONIC_RAW),
+        nix::time::ClockId::from_raw(libc::CLOCK_UPTIME_RAW),
+    );
     let read = |clock| nix::time::clock_gettime(clock).ok().map(Duration::from);
     // Read in this order the difference is never too small; the moment between the two is no suspend.
     let awake = read(awake)?;
-    Some(read(all)?.saturating_sub(awake)).map(|span| if span < Duration::from_millis(50) { Duration::ZERO } else { span })
+    Some(read(all)?.saturating_sub(awake))
+        .map(|span| if span < Duration::from_millis(50) { Duration::ZERO } else { span })
 }
 
 /// How long ago the machine was booted.
@@ -39,8 +43,8 @@ pub fn out_of_memory_kills() -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
-/// The share of time in the last ten seconds in which some task, and all tasks, waited for memory, in hundredths of a percent
-/// (Linux 4.20, PSI).
+/// The share of time in the last ten seconds in which some task, and all tasks, waited for memory, in
+/// hundredths of a percent (Linux 4.20, PSI).
 pub fn memory_pressure() -> Option<(u16, u16)> {
     let text = std::fs::read_to_string("/proc/pressure/memory").ok()?;
     let share = |line: &str| line.split("avg10=").nth(1)?.split(' ').next()?.parse::<f64>().ok();
@@ -67,7 +71,8 @@ impl Log {
     pub fn from_now() -> std::io::Result<Log> {
         use std::io::Seek;
         use std::os::unix::fs::OpenOptionsExt;
-        let mut file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+        let mut file =
+            std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
         file.seek(std::io::SeekFrom::End(0))?;
         Ok(Log(file))
     }
@@ -90,7 +95,8 @@ impl Log {
                         found.pop_front();
                     }
                 }
-                // Records were overwritten before we read them; the next read goes on with the oldest that is left.
+                // Records were overwritten before we read them; the next read goes on with the oldest that is
+                // left.
                 Err(cause) if cause.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(_) => break,
             }
@@ -106,7 +112,15 @@ mod macos {
         let mut buffer = [0u8; 128];
         let mut size = buffer.len();
         // SAFETY: the name is NUL-terminated, and the buffer holds `size` bytes.
-        let outcome = unsafe { libc::sysctlbyname(name.as_ptr(), buffer.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0) };
+        let outcome = unsafe {
+            libc::sysctlbyname(
+                name.as_ptr(),
+                buffer.as_mut_ptr().cast(),
+                &raw mut size,
+                std::ptr::null_mut(),
+                0,
+            )
+        };
         let bytes = buffer.get(..size).filter(|_| outcome == 0)?;
         Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
     }

@@ -34,7 +34,8 @@ struct Client {
 }
 
 impl Lines {
-    /// Listens on `path`; whoever calls holds the lock of the place, so a socket that is there is a dead one's.
+    /// Listens on `path`; whoever calls holds the lock of the place, so a socket that is there is a dead
+    /// one's.
     ///
     /// # Errors
     /// Those of bind(2).
@@ -66,7 +67,8 @@ impl Lines {
     /// Reads what clients ask, a line each, and answers each with the line that `reply` gives.
     pub fn serve(&mut self, reply: &mut dyn FnMut(&[u8]) -> String) {
         while let Ok((stream, _)) = self.listener.accept() {
-            let permitted = net::peer_uid(stream.as_fd()).is_ok_and(|uid| uid == 0 || uid == crate::sys::user::own_uid());
+            let permitted =
+                net::peer_uid(stream.as_fd()).is_ok_and(|uid| uid == 0 || uid == crate::sys::user::own_uid());
             if permitted && self.clients.len() < CLIENTS && stream.set_nonblocking(true).is_ok() {
                 self.clients.push(Client { stream, line: Vec::new(), until: Instant::now() + CLIENT_LIMIT });
             }
@@ -76,8 +78,12 @@ impl Lines {
             Read1::Over => false,
             Read1::Line => {
                 let answer = reply(&client.line);
-                // Most answers are far smaller than a socket's buffer; a client that does not read, or went away, does not matter.
-                let _ = client.stream.set_nonblocking(false).and_then(|()| client.stream.set_write_timeout(Some(WRITE_LIMIT)));
+                // Most answers are far smaller than a socket's buffer; a client that does not read, or went
+                // away, does not matter.
+                let _ = client
+                    .stream
+                    .set_nonblocking(false)
+                    .and_then(|()| client.stream.set_write_timeout(Some(WRITE_LIMIT)));
                 let _ = writeln!(client.stream, "{answer}");
                 false
             }
@@ -123,7 +129,8 @@ impl Client {
 /// Asks whoever listens on `path` a line; its answer, at most `limit` bytes.
 ///
 /// # Errors
-/// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; InvalidData for an answer that is too long or cut.
+/// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; InvalidData for an
+/// answer that is too long or cut.
 pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(timeout))?;

@@ -1,5 +1,6 @@
-//! Does somebody listen on a port of this machine? A question to the kernel's tables (sock_diag(7)), a fifth of the price of a connection
-//! that is refused, and nobody's accept queue is touched. Only a hint: a real probe decides.
+//! Does somebody listen on a port of this machine? A question to the kernel's tables (sock_diag(7)), a fifth
+//! of the price of a connection that is refused, and nobody's accept queue is touched. Only a hint: a real
+//! probe decides.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,7 +36,8 @@ mod system {
     use std::net::{IpAddr, SocketAddr};
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-    /// SOCK_DIAG_BY_FAMILY of <linux/sock_diag.h>; NLMSG_ERROR of <linux/netlink.h>; TCP_LISTEN of <net/tcp_states.h>.
+    /// SOCK_DIAG_BY_FAMILY of <linux/sock_diag.h>; NLMSG_ERROR of <linux/netlink.h>; TCP_LISTEN of
+    /// <net/tcp_states.h>.
     const BY_FAMILY: u16 = 20;
     const ERROR: u16 = 2;
     const LISTEN: u8 = 10;
@@ -47,7 +49,9 @@ mod system {
     impl Asker {
         pub(super) fn open() -> Option<Asker> {
             // SAFETY: socket(2) takes three integers.
-            let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG) };
+            let fd = unsafe {
+                libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+            };
             // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
             (fd >= 0).then(|| Asker(unsafe { OwnedFd::from_raw_fd(fd) }))
         }
@@ -60,7 +64,8 @@ mod system {
             let answer = &answer[..length];
             let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
             match kind {
-                ERROR => (i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?) == -libc::ENOENT).then_some(false),
+                ERROR => (i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?) == -libc::ENOENT)
+                    .then_some(false),
                 // `struct inet_diag_msg`: family, state, …
                 BY_FAMILY => Some(*answer.get(17)? == LISTEN),
                 _ => None,
@@ -122,9 +127,16 @@ mod tests {
             eprintln!("SKIPPED tells_a_listener_from_none_in_both_families: no sock_diag here");
             return;
         };
-        for (bind, ask) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "127.0.0.1"), ("[::1]:0", "[::1]"), ("[::]:0", "[::1]")] {
+        for (bind, ask) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("0.0.0.0:0", "127.0.0.1"),
+            ("[::]:0", "127.0.0.1"),
+            ("[::1]:0", "[::1]"),
+            ("[::]:0", "[::1]"),
+        ] {
             let Ok(listener) = TcpListener::bind(bind) else { continue };
-            let address: SocketAddr = format!("{ask}:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+            let address: SocketAddr =
+                format!("{ask}:{}", listener.local_addr().unwrap().port()).parse().unwrap();
             assert_eq!(way.0.listens(address), Some(true), "{bind} {ask}");
             drop(listener);
             assert_eq!(way.0.listens(address), Some(false), "{bind} {ask}");

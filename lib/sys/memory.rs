@@ -1,13 +1,15 @@
 //! Our own memory, for programs that wait for weeks.
 
-/// Gives back what only the start needed: the pages of code and constants that were touched once, freed memory, and the part of the stack that was
-/// used and left. What is needed again is mapped again from the page cache. Does nothing where the system has no way. To be called last before a
-/// long wait, for all that is touched afterwards is there again; `poll::wait_long` does so within the wait itself.
+/// Gives back what only the start needed: the pages of code and constants that were touched once, freed
+/// memory, and the part of the stack that was used and left. What is needed again is mapped again from the
+/// page cache. Does nothing where the system has no way. To be called last before a long wait, for all that
+/// is touched afterwards is there again; `poll::wait_long` does so within the wait itself.
 pub fn shrink() {
     spare().give_back();
 }
 
-/// What can be given back. First all is looked for, which needs code and memory; then it is given back, which needs next to none.
+/// What can be given back. First all is looked for, which needs code and memory; then it is given back, which
+/// needs next to none.
 pub struct Spare {
     #[cfg(target_os = "linux")]
     ranges: linux::Ranges,
@@ -31,11 +33,13 @@ impl Spare {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    /// How many mappings of code and constants are given back; a static program has two, and each library two more.
+    /// How many mappings of code and constants are given back; a static program has two, and each library two
+    /// more.
     const RANGES: usize = 32;
     const PAGE: usize = 4096;
 
-    /// Where the stack was used and is not any more, and mappings of code and constants: addresses and lengths. Those of length 0 are none.
+    /// Where the stack was used and is not any more, and mappings of code and constants: addresses and
+    /// lengths. Those of length 0 are none.
     pub(super) struct Ranges {
         stack: (usize, usize),
         constants: [(usize, usize); RANGES],
@@ -49,9 +53,14 @@ mod linux {
             libc::malloc_trim(0);
         }
         let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else { return found };
-        found.constants.iter_mut().zip(maps.lines().filter_map(constant)).for_each(|(place, range)| *place = range);
+        found
+            .constants
+            .iter_mut()
+            .zip(maps.lines().filter_map(constant))
+            .for_each(|(place, range)| *place = range);
         let here = 0u8;
-        found.stack = maps.lines().find_map(|line| unused(line, &raw const here as usize)).unwrap_or_default();
+        found.stack =
+            maps.lines().find_map(|line| unused(line, &raw const here as usize)).unwrap_or_default();
         found
     }
 
@@ -60,18 +69,21 @@ mod linux {
         let here = 0u8;
         // Whoever calls from further down than where the stack was looked at keeps it.
         if length > 0 && start + length + PAGE <= &raw const here as usize {
-            // SAFETY: these pages are those of the stack that lie well below the frame that runs (far more than the red zone, and than madvise
-            // and its callers take), and the stack grows downwards: nothing lives there, and zeroes are as good.
+            // SAFETY: these pages are those of the stack that lie well below the frame that runs (far more
+            // than the red zone, and than madvise and its callers take), and the stack grows downwards:
+            // nothing lives there, and zeroes are as good.
             unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }
         for (start, length) in ranges.constants.iter().copied().take_while(|(_, length)| *length > 0) {
-            // SAFETY: the mapping is a private one of a file and was never writable, so its pages hold what the file holds, and are
-            // read again from there when they are touched (madvise(2), MADV_DONTNEED).
+            // SAFETY: the mapping is a private one of a file and was never writable, so its pages hold what
+            // the file holds, and are read again from there when they are touched (madvise(2),
+            // MADV_DONTNEED).
             unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }
     }
 
-    /// Of a line that tells of the main thread's stack, the part below `here` that is not in use; only where `here` is in it.
+    /// Of a line that tells of the main thread's stack, the part below `here` that is not in use; only where
+    /// `here` is in it.
     fn unused(line: &str, here: usize) -> Option<(usize, usize)> {
         let range = line.ends_with("[stack]").then(|| line.split_ascii_whitespace().next())??;
         let (start, end) = range.split_once('-')?;
@@ -80,8 +92,9 @@ mod linux {
         ((start..end).contains(&here) && until > start).then(|| (start, until - start))
     }
 
-    /// The address and length of a line of proc_pid_maps(5), if it is code, or the constants at the head of a file. Constants further on
-    /// may have been relocated before they were sealed, and then are no longer the file's.
+    /// The address and length of a line of proc_pid_maps(5), if it is code, or the constants at the head of a
+    /// file. Constants further on may have been relocated before they were sealed, and then are no longer the
+    /// file's.
     fn constant(line: &str) -> Option<(usize, usize)> {
         let mut fields = line.split_ascii_whitespace();
         let (range, mode, offset) = (fields.next()?, fields.next()?, fields.next()?);
@@ -99,7 +112,10 @@ mod linux {
             let kept = |line: &str| super::constant(line).is_none();
             assert_eq!(super::constant("1000-3000 r-xp 00001000 fe:00 5 /bin/x"), Some((0x1000, 0x2000)));
             assert_eq!(super::constant("1000-3000 r--p 00000000 fe:00 5 /bin/x"), Some((0x1000, 0x2000)));
-            assert!(kept("1000-3000 r--p 00004000 fe:00 5 /bin/x") && kept("1000-3000 rw-p 00000000 fe:00 5 /bin/x"));
+            assert!(
+                kept("1000-3000 r--p 00004000 fe:00 5 /bin/x")
+                    && kept("1000-3000 rw-p 00000000 fe:00 5 /bin/x")
+            );
             assert!(kept("1000-3000 r-xp 00000000 00:00 0 [vdso]") && kept("") && kept("zz r-xp"));
             super::super::shrink();
         }

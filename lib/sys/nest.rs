@@ -1,5 +1,6 @@
-//! A control group for one process and all that comes of it (cgroups(7), version 2): nobody leaves it by himself, not by a session of his own, not
-//! by an empty environment; and all of it can be killed at once. Where the system lets us make one.
+//! A control group for one process and all that comes of it (cgroups(7), version 2): nobody leaves it by
+//! himself, not by a session of his own, not by an empty environment; and all of it can be killed at once.
+//! Where the system lets us make one.
 
 use crate::sys::cgroup;
 use crate::sys::process::{Identity, Pid};
@@ -21,12 +22,14 @@ pub struct Nest {
 }
 
 impl Ground {
-    /// Below our own group, if it is one of version 2 that we may write to, and is ours: under systemd it must be delegated to us
-    /// (Delegate= of systemd.resource-control(5)), for it is systemd's otherwise. Where it is not marked as such, `given` is asked.
+    /// Below our own group, if it is one of version 2 that we may write to, and is ours: under systemd it
+    /// must be delegated to us (Delegate= of systemd.resource-control(5)), for it is systemd's otherwise.
+    /// Where it is not marked as such, `given` is asked.
     pub fn ours(given: impl FnOnce() -> bool) -> Option<Ground> {
         let directory = cgroup::unified(Pid::own())?;
         let systemd = Path::new("/run/systemd/system").is_dir();
-        (crate::sys::file::writable(&directory) && (!systemd || delegated(&directory) || given())).then_some(Ground(directory))
+        (crate::sys::file::writable(&directory) && (!systemd || delegated(&directory) || given()))
+            .then_some(Ground(directory))
     }
 
     /// A new group named `name`.
@@ -53,7 +56,9 @@ impl Ground {
                 // Those who are dying keep it for a moment.
                 for _ in 0..100 {
                     match std::fs::remove_dir(entry.path()) {
-                        Err(cause) if cause.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                        Err(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
+                            std::thread::sleep(std::time::Duration::from_millis(1))
+                        }
                         _ => break,
                     }
                 }
@@ -100,7 +105,9 @@ fn delegated(directory: &Path) -> bool {
         [c"user.delegate", c"trusted.delegate"].into_iter().any(|name| {
             let mut value = [0u8; 8];
             // SAFETY: both names end with NUL, and at most the length of the buffer is written.
-            let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+            let length = unsafe {
+                libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+            };
             length == 1 && value[0] == b'1'
         })
     }

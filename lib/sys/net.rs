@@ -1,4 +1,5 @@
-//! Connections with a hard deadline: names resolved aside, addresses raced, every read and write bounded in time.
+//! Connections with a hard deadline: names resolved aside, addresses raced, every read and write bounded in
+//! time.
 
 use crate::sys::poll::{self, For};
 use crate::words::failure::{Class, Failure};
@@ -15,15 +16,22 @@ use std::time::{Duration, Instant};
 /// Between two addresses of a remote name (RFC 8305 says 250 ms). Loopback addresses are raced at once.
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// A socket that listens on `address`: `HOST:PORT`, or `unix:PATH`, where a socket that nobody listens on gives way.
+/// A socket that listens on `address`: `HOST:PORT`, or `unix:PATH`, where a socket that nobody listens on
+/// gives way.
 ///
 /// # Errors
 /// Says what is wrong with the address, or those of bind(2).
 pub fn listen(address: &str) -> io::Result<OwnedFd> {
     if let Some(path) = address.strip_prefix("unix:") {
         let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-        let stale = || std::os::unix::net::UnixStream::connect(path).is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
-        if std::fs::symlink_metadata(path).is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type())) && stale() {
+        let stale = || {
+            std::os::unix::net::UnixStream::connect(path)
+                .is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if std::fs::symlink_metadata(path)
+            .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()))
+            && stale()
+        {
             std::fs::remove_file(path)?;
         }
         return Ok(std::os::unix::net::UnixListener::bind(path)?.into());
@@ -48,7 +56,9 @@ pub fn numbered(fd: OwnedFd, number: i32) -> io::Result<OwnedFd> {
 /// Makes `number` another name of `fd`, which children do not inherit by themselves; what it named is closed.
 pub(super) fn duplicate(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     // SAFETY: dup2(2) and fcntl(2) with integers.
-    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0
+        || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0
+    {
         return Err(io::Error::last_os_error());
     }
     Ok(())
@@ -87,7 +97,8 @@ impl Conn {
 
     fn ready(&self, what: For) -> io::Result<()> {
         // A peer that drips keeps the socket ready, so the deadline is looked at before the socket.
-        if Instant::now() >= self.deadline || !poll::wait(&[(self.fd.as_fd(), what)], Some(self.deadline))?[0] {
+        if Instant::now() >= self.deadline || !poll::wait(&[(self.fd.as_fd(), what)], Some(self.deadline))?[0]
+        {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -141,7 +152,8 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The addresses of `host`: a literal as it is, `localhost` as ::1 and 127.0.0.1 without asking anybody, a name from the system's resolver.
+/// The addresses of `host`: a literal as it is, `localhost` as ::1 and 127.0.0.1 without asking anybody, a
+/// name from the system's resolver.
 ///
 /// # Errors
 /// `missing` for a name that does not exist, `dns` for a resolver that cannot say, `timeout` at the deadline.
@@ -152,7 +164,8 @@ pub fn resolve(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
     if is_localhost(host) {
         return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
     }
-    let name = CString::new(host).map_err(|_| Failure::new(Class::Missing, format!("'{host}' is not a name")))?;
+    let name =
+        CString::new(host).map_err(|_| Failure::new(Class::Missing, format!("'{host}' is not a name")))?;
     pending(name, deadline).unwrap_or_else(|| Err(Failure::timeout(&format!("resolving {host}"))))
 }
 
@@ -160,7 +173,8 @@ type Found = Result<Vec<IpAddr>, Failure>;
 type Slot = Arc<(Mutex<Option<Found>>, Condvar)>;
 
 /// getaddrinfo(3) cannot be told when to stop, so it runs in a thread that is left behind at the deadline;
-/// the next attempt waits for the same thread, so that a dead resolver costs one thread and not one per attempt.
+/// the next attempt waits for the same thread, so that a dead resolver costs one thread and not one per
+/// attempt.
 fn pending(name: CString, deadline: Instant) -> Option<Found> {
     static RUNNING: Mutex<Option<HashMap<CString, Slot>>> = Mutex::new(None);
     let lock = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,11 +227,15 @@ fn getaddrinfo(name: &CString) -> Found {
         let class = if code == libc::EAI_NONAME { Class::Missing } else { Class::Dns };
         // SAFETY: gai_strerror(3) returns a static string.
         let text = unsafe { std::ffi::CStr::from_ptr(libc::gai_strerror(code)) }.to_string_lossy();
-        return Err(Failure::new(class, format!("cannot resolve {shown}: {}", crate::words::error::lower_first(&text))));
+        return Err(Failure::new(
+            class,
+            format!("cannot resolve {shown}: {}", crate::words::error::lower_first(&text)),
+        ));
     }
     let mut found = Vec::new();
     let mut at = list;
-    // SAFETY: the list is valid until freeaddrinfo(3); each ai_addr has ai_addrlen bytes, which from_raw checks against its family.
+    // SAFETY: the list is valid until freeaddrinfo(3); each ai_addr has ai_addrlen bytes, which from_raw
+    // checks against its family.
     unsafe {
         while let Some(one) = at.as_ref() {
             if let Some(address) = SockaddrStorage::from_raw(one.ai_addr, Some(one.ai_addrlen)) {
@@ -232,10 +250,12 @@ fn getaddrinfo(name: &CString) -> Found {
     Ok(found)
 }
 
-/// Connects to the first of `addresses` that accepts; all loopback addresses are tried at once, others 250 ms apart.
+/// Connects to the first of `addresses` that accepts; all loopback addresses are tried at once, others 250 ms
+/// apart.
 ///
 /// # Errors
-/// The best failure: a refusal counts only if every address refused or has no such network here; else the more telling one.
+/// The best failure: a refusal counts only if every address refused or has no such network here; else the
+/// more telling one.
 pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
     let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
@@ -261,7 +281,8 @@ pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Fail
         }
         let until = if waiting.len() > 0 { deadline.min(next_start) } else { deadline };
         let fds: Vec<_> = trying.iter().map(|(fd, _)| (fd.as_fd(), For::Writing)).collect();
-        let ready = poll::wait(&fds, Some(until)).map_err(|cause| Failure::io("cannot wait for a connection", &cause))?;
+        let ready = poll::wait(&fds, Some(until))
+            .map_err(|cause| Failure::io("cannot wait for a connection", &cause))?;
         let mut still = Vec::new();
         for ((fd, address), ready) in trying.into_iter().zip(ready) {
             if !ready {
@@ -281,12 +302,17 @@ pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Fail
 }
 
 fn telling(mut failures: Vec<Failure>) -> Failure {
-    // Hosts without IPv6 answer EADDRNOTAVAIL for ::1; that must not hide the refusal of 127.0.0.1 (wait-port#93).
+    // Hosts without IPv6 answer EADDRNOTAVAIL for ::1; that must not hide the refusal of 127.0.0.1
+    // (wait-port#93).
     if failures.iter().any(|one| one.class != Class::Unreachable) {
         failures.retain(|one| one.class != Class::Unreachable);
     }
     let at = failures.iter().position(|one| !one.class.is_down()).unwrap_or(0);
-    if failures.is_empty() { Failure::new(Class::Missing, "the name has no address") } else { failures.swap_remove(at) }
+    if failures.is_empty() {
+        Failure::new(Class::Missing, "the name has no address")
+    } else {
+        failures.swap_remove(at)
+    }
 }
 
 /// Starts a connection; true when it stands at once.
@@ -308,7 +334,12 @@ fn start(family: AddressFamily, address: &dyn SockaddrLike) -> io::Result<(Owned
 
 #[cfg(target_os = "linux")]
 fn socket(family: AddressFamily) -> io::Result<OwnedFd> {
-    Ok(nix::sys::socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)
+    Ok(nix::sys::socket::socket(
+        family,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -327,7 +358,8 @@ fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn
     }
     let ends = stream.local_addr().and_then(|local| Ok((local, stream.peer_addr()?)));
     let (local, peer) = ends.map_err(|cause| Failure::io(&doing, &cause))?;
-    // Polling a free port of the ephemeral range may meet itself: a simultaneous open (RFC 9293, 3.5). Nobody listens there.
+    // Polling a free port of the ephemeral range may meet itself: a simultaneous open (RFC 9293, 3.5). Nobody
+    // listens there.
     if local == peer {
         return Err(Failure::io(&doing, &io::Error::from_raw_os_error(libc::ECONNREFUSED)));
     }
@@ -348,7 +380,9 @@ pub fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
                 let link = Link::Unix(peer_pid(&fd));
                 return Ok(Conn { fd, link, deadline });
             }
-            Err(cause) if cause.raw_os_error() == Some(libc::EAGAIN) && Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            Err(cause) if cause.raw_os_error() == Some(libc::EAGAIN) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
             Err(cause) => return Err(Failure::io(&doing, &cause)),
         }
     }
@@ -390,7 +424,9 @@ impl Endpoint {
     /// As `resolve`.
     pub fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
         match self {
-            Endpoint::Tcp(host, port) => Ok(resolve(host, deadline)?.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect()),
+            Endpoint::Tcp(host, port) => {
+                Ok(resolve(host, deadline)?.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
+            }
             Endpoint::Unix(_) => Ok(Vec::new()),
         }
     }

@@ -26,8 +26,9 @@ pub enum Answerer {
 
 /// Who is at the other end of `link`: one of `candidates`, or another?
 ///
-/// The accepted connection decides where it still stands. After it is gone, every socket that listens on the address must be held
-/// by a candidate: with SO_REUSEPORT an old and a new process may listen side by side, and then nobody can tell who answered.
+/// The accepted connection decides where it still stands. After it is gone, every socket that listens on the
+/// address must be held by a candidate: with SO_REUSEPORT an old and a new process may listen side by side,
+/// and then nobody can tell who answered.
 pub fn of(link: &Link, candidates: &[Pid]) -> Answerer {
     match link {
         Link::Unix(None) => Answerer::Unknown,
@@ -37,8 +38,9 @@ pub fn of(link: &Link, candidates: &[Pid]) -> Answerer {
     }
 }
 
-/// Whether nothing is left of the connection but a listening socket that others than `candidates` and ourselves hold too: it may have been
-/// inherited, and then nobody can tell who answered. (Linux; never seen elsewhere.)
+/// Whether nothing is left of the connection but a listening socket that others than `candidates` and
+/// ourselves hold too: it may have been inherited, and then nobody can tell who answered. (Linux; never seen
+/// elsewhere.)
 pub fn shared(link: &Link, candidates: &[Pid]) -> bool {
     match link {
         Link::Unix(_) => false,
@@ -54,8 +56,11 @@ pub fn any(link: &Link) -> Option<Pid> {
     }
 }
 
-/// Whether a socket that listens on `at` takes connections to `peer`: the same port, the same address or a wildcard of its family.
+/// Whether a socket that listens on `at` takes connections to `peer`: the same port, the same address or a
+/// wildcard of its family.
 fn listens_for(at: SocketAddr, peer: SocketAddr) -> bool {
     let plain = |ip: IpAddr| ip.to_canonical();
-    at.port() == peer.port() && (plain(at.ip()) == plain(peer.ip()) || (at.ip().is_unspecified() && (at.is_ipv6() || peer.is_ipv4())))
+    at.port() == peer.port()
+        && (plain(at.ip()) == plain(peer.ip())
+            || (at.ip().is_unspecified() && (at.is_ipv6() || peer.is_ipv4())))
 }

@@ -15,8 +15,8 @@ pub enum For {
     Writing,
 }
 
-/// Waits until one of `fds` is ready or `until` comes; `None` waits for ever. Says which are ready: none at the deadline.
-/// A signal restarts the wait.
+/// Waits until one of `fds` is ready or `until` comes; `None` waits for ever. Says which are ready: none at
+/// the deadline. A signal restarts the wait.
 ///
 /// # Errors
 /// Those of poll(2), but for EINTR.
@@ -24,8 +24,8 @@ pub fn wait(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>) -> io::Result
     wait_with(fds, until, None)
 }
 
-/// The same for a wait that will be long: memory that only what went before has needed is given back first (`memory::shrink`), and what the wait
-/// itself needs is small.
+/// The same for a wait that will be long: memory that only what went before has needed is given back first
+/// (`memory::shrink`), and what the wait itself needs is small.
 ///
 /// # Errors
 /// As `wait`.
@@ -33,9 +33,17 @@ pub fn wait_long(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>) -> io::R
     wait_with(fds, until, Some(memory::spare()))
 }
 
-fn wait_with(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>, mut spare: Option<memory::Spare>) -> io::Result<Vec<bool>> {
-    let mut set: Vec<PollFd<'_>> =
-        fds.iter().map(|(fd, what)| PollFd::new(*fd, if *what == For::Reading { PollFlags::POLLIN } else { PollFlags::POLLOUT })).collect();
+fn wait_with(
+    fds: &[(BorrowedFd<'_>, For)],
+    until: Option<Instant>,
+    mut spare: Option<memory::Spare>,
+) -> io::Result<Vec<bool>> {
+    let mut set: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|(fd, what)| {
+            PollFd::new(*fd, if *what == For::Reading { PollFlags::POLLIN } else { PollFlags::POLLOUT })
+        })
+        .collect();
     loop {
         let timeout = timeout(until);
         if let Some(spare) = spare.take() {
@@ -45,7 +53,12 @@ fn wait_with(fds: &[(BorrowedFd<'_>, For)], until: Option<Instant>, mut spare: O
             Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
             Ok(0) if until.is_none_or(|until| Instant::now() < until) => {}
-            Ok(_) => return Ok(set.iter().map(|one| one.revents().is_some_and(|events| !events.is_empty())).collect()),
+            Ok(_) => {
+                return Ok(set
+                    .iter()
+                    .map(|one| one.revents().is_some_and(|events| !events.is_empty()))
+                    .collect());
+            }
         }
     }
 }

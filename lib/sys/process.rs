@@ -1,4 +1,5 @@
-//! Processes: identity is pid and start time, so a reused pid is never taken for the process that had it before; and a watch for death.
+//! Processes: identity is pid and start time, so a reused pid is never taken for the process that had it
+//! before; and a watch for death.
 
 use crate::sys::child::Exit;
 use crate::sys::poll;
@@ -131,7 +132,12 @@ impl Table {
     pub fn trees(&self, roots: &[Pid]) -> Vec<Identity> {
         let mut found: Vec<Identity> = Vec::new();
         let mut seen: std::collections::HashSet<i32> = roots.iter().map(|pid| pid.number()).collect();
-        found.extend(self.0.iter().filter(|entry| !entry.zombie && seen.contains(&entry.identity.pid.number())).map(|entry| entry.identity));
+        found.extend(
+            self.0
+                .iter()
+                .filter(|entry| !entry.zombie && seen.contains(&entry.identity.pid.number()))
+                .map(|entry| entry.identity),
+        );
         loop {
             let before = seen.len();
             for entry in &self.0 {
@@ -182,7 +188,8 @@ impl Watch {
     /// Watches the process that has `pid` now; `None` when it is dead already.
     ///
     /// # Errors
-    /// Those of the system's watch. One that the kernel does not offer (before Linux 5.3, or a sandbox) falls back to asking.
+    /// Those of the system's watch. One that the kernel does not offer (before Linux 5.3, or a sandbox) falls
+    /// back to asking.
     pub fn new(pid: Pid) -> io::Result<Option<Watch>> {
         let Some(identity) = Identity::of(pid) else { return Ok(None) };
         Watch::over(identity)
@@ -235,8 +242,8 @@ impl Watch {
         true
     }
 
-    /// How it ended, where the system tells one who is not its parent: Linux, while it is a zombie of ours, and since 6.15 once it was
-    /// reaped. Never a guess.
+    /// How it ended, where the system tells one who is not its parent: Linux, while it is a zombie of ours,
+    /// and since 6.15 once it was reaped. Never a guess.
     pub fn ending(&self) -> Option<Ending> {
         system::ending(self.identity, self.fd()?)
     }
@@ -276,17 +283,31 @@ impl Vitals {
     }
 }
 
-/// Processes of ours in whose environment `name` is `value` (Linux; none elsewhere): what a dead parent has left, wherever it went.
+/// Processes of ours in whose environment `name` is `value` (Linux; none elsewhere): what a dead parent has
+/// left, wherever it went.
 pub fn marked(name: &str, value: &str) -> Vec<Identity> {
     let bears = |identity: &Identity| variable(identity.pid, name).is_some_and(|found| found == value);
     let table = if cfg!(target_os = "linux") { Table::read() } else { return Vec::new() };
-    table.entries().iter().filter(|entry| !entry.zombie && entry.identity.pid != Pid::own()).map(|entry| entry.identity).filter(bears).collect()
+    table
+        .entries()
+        .iter()
+        .filter(|entry| !entry.zombie && entry.identity.pid != Pid::own())
+        .map(|entry| entry.identity)
+        .filter(bears)
+        .collect()
 }
 
-/// The value of a variable in the environment that a process was started with (Linux; `None` elsewhere, and where we may not look).
+/// The value of a variable in the environment that a process was started with (Linux; `None` elsewhere, and
+/// where we may not look).
 pub fn variable(pid: Pid, name: &str) -> Option<String> {
-    let environment = if cfg!(target_os = "linux") { std::fs::read(format!("/proc/{pid}/environ")).ok()? } else { return None };
-    let value = environment.split(|byte| *byte == 0).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    let environment = if cfg!(target_os = "linux") {
+        std::fs::read(format!("/proc/{pid}/environ")).ok()?
+    } else {
+        return None;
+    };
+    let value = environment
+        .split(|byte| *byte == 0)
+        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
@@ -295,7 +316,8 @@ pub fn arguments(pid: Pid) -> Option<Vec<OsString>> {
     system::arguments(pid)
 }
 
-/// The program that a process runs, where we may look. On Linux it can be run even when its file was replaced.
+/// The program that a process runs, where we may look. On Linux it can be run even when its file was
+/// replaced.
 pub fn program(pid: Pid) -> Option<PathBuf> {
     system::program(pid)
 }

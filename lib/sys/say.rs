@@ -1,4 +1,5 @@
-//! What a program says: answers on stdout, words for people on stderr, colour only on a terminal (anstream; NO_COLOR).
+//! What a program says: answers on stdout, words for people on stderr, colour only on a terminal (anstream;
+//! NO_COLOR).
 
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -69,11 +70,13 @@ pub fn error(text: &str) {
     line(&program(), "\x1b[31m", text);
 }
 
-/// stderr may be closed or full; there is no one left to tell then, so the outcome of the write is not looked at.
+/// stderr may be closed or full; there is no one left to tell then, so the outcome of the write is not looked
+/// at.
 fn line(program: &str, style: &str, text: &str) {
     let reset = if style.is_empty() { "" } else { "\x1b[0m" };
     // One line, whatever a name or a file holds, and no control of the terminal.
-    let text: String = text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let text: String =
+        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
     let _ = anstream::stderr().write_all(format!("{program}: {style}{text}{reset}\n").as_bytes());
 }
 
@@ -92,17 +95,24 @@ pub fn answer(text: &str) -> Result<()> {
         return Err(Error::new(Status::Io, "cannot write the answer: stdout is closed"));
     }
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    written.map_err(|cause| Error::new(Status::Io, format!("cannot write the answer: {}", crate::words::error::reason(&cause))))
+    let written =
+        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    written.map_err(|cause| {
+        Error::new(Status::Io, format!("cannot write the answer: {}", crate::words::error::reason(&cause)))
+    })
 }
 
-/// Writes the last answer of a program that lives on: stdout is closed after it, so that whoever reads it sees its end.
+/// Writes the last answer of a program that lives on: stdout is closed after it, so that whoever reads it
+/// sees its end.
 ///
 /// # Errors
 /// As `answer`.
 pub fn last_answer(text: &str) -> Result<()> {
     answer(text)?;
-    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").map_err(|cause| Error::io("cannot open /dev/null", &cause))?;
+    let null = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/null")
+        .map_err(|cause| Error::io("cannot open /dev/null", &cause))?;
     nix::unistd::dup2_stdout(&null).map_err(|errno| Error::io("cannot close stdout", &errno.into()))?;
     // Nor is the directory kept that we happened to be started in.
     std::env::set_current_dir("/").map_err(|cause| Error::io("cannot leave the directory", &cause))
@@ -110,7 +120,8 @@ pub fn last_answer(text: &str) -> Result<()> {
 
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Run by the loader before Rust's own start, which puts /dev/null in the place of a closed stdout: afterwards nobody could tell.
+/// Run by the loader before Rust's own start, which puts /dev/null in the place of a closed stdout:
+/// afterwards nobody could tell.
 #[used]
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
@@ -185,5 +196,9 @@ fn size() -> (usize, usize) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the request fills a winsize, and that is what the pointer points to.
     let outcome = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    if outcome == 0 && size.ws_col > 0 && size.ws_row > 0 { (usize::from(size.ws_col), usize::from(size.ws_row)) } else { (80, 24) }
+    if outcome == 0 && size.ws_col > 0 && size.ws_row > 0 {
+        (usize::from(size.ws_col), usize::from(size.ws_row))
+    } else {
+        (80, 24)
+    }
 }

@@ -32,8 +32,8 @@ impl Signals {
         Ok(Signals { reader, writer })
     }
 
-    /// Catches, from now on, every signal that is meant for a command that we stand for: those that no fault of our own raises, that can be caught,
-    /// and that do not stop a program which writes to its terminal.
+    /// Catches, from now on, every signal that is meant for a command that we stand for: those that no fault
+    /// of our own raises, that can be caught, and that do not stop a program which writes to its terminal.
     ///
     /// # Errors
     /// Those of sigaction(2).
@@ -163,7 +163,8 @@ pub fn name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
-/// Gives SIGPIPE its default action back, for a command that is about to be exec'd: Rust ignores it in its own programs.
+/// Gives SIGPIPE its default action back, for a command that is about to be exec'd: Rust ignores it in its
+/// own programs.
 pub fn restore_sigpipe() {
     let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: the default action runs no code of ours.

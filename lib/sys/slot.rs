@@ -1,4 +1,5 @@
-//! A descriptor number that is kept for one use, so that each child finds its own thing under the same number.
+//! A descriptor number that is kept for one use, so that each child finds its own thing under the same
+//! number.
 
 use super::net;
 use std::fs::File;
@@ -6,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-/// The number; what is under it changes from child to child. Our own children inherit it only where they are given `shared`.
+/// The number; what is under it changes from child to child. Our own children inherit it only where they are
+/// given `shared`.
 #[derive(Clone, Debug)]
 pub struct Slot {
     place: Arc<OwnedFd>,

@@ -49,13 +49,20 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
 }
 
 fn credentials(user: nix::unistd::User) -> Credentials {
-    Credentials { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir, shell: user.shell }
+    Credentials {
+        name: user.name,
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        home: user.dir,
+        shell: user.shell,
+    }
 }
 
 /// Becomes `who` for good: groups first, then the group, then the user. For the child between fork and exec.
 pub(crate) fn become_user(who: &Credentials, login: &CString) -> io::Result<()> {
-    // SAFETY: the name is NUL-terminated and outlives the calls; the integers are plain ids. initgroups(3) may allocate,
-    // which is safe after a fork of the single-threaded keeper, the only program that changes users.
+    // SAFETY: the name is NUL-terminated and outlives the calls; the integers are plain ids. initgroups(3)
+    // may allocate, which is safe after a fork of the single-threaded keeper, the only program that changes
+    // users.
     let outcome = unsafe {
         match libc::initgroups(login.as_ptr(), who.gid as _) {
             0 => match libc::setgid(who.gid) {

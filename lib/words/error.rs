@@ -1,4 +1,5 @@
-//! One failure, made where the intent is known: `cannot lock /run/x: held by pid 42`, and the status it ends the program with.
+//! One failure, made where the intent is known: `cannot lock /run/x: held by pid 42`, and the status it ends
+//! the program with.
 
 use crate::words::exit::Status;
 use std::fmt;
@@ -61,12 +62,15 @@ pub fn reason(cause: &io::Error) -> String {
 pub fn lower_first(text: &str) -> String {
     let mut letters = text.chars();
     match (letters.next(), letters.clone().next()) {
-        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => first.to_lowercase().chain(letters).collect(),
+        (Some(first), Some(second)) if second.is_lowercase() || second == ' ' => {
+            first.to_lowercase().chain(letters).collect()
+        }
         _ => text.to_owned(),
     }
 }
 
-/// Foreign text made fit for one line: its first line, control characters dropped, at most 200 characters and an ellipsis.
+/// Foreign text made fit for one line: its first line, control characters dropped, at most 200 characters and
+/// an ellipsis.
 pub fn brief(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
     let mut clean: String = line.chars().filter(|letter| !letter.is_control()).take(201).collect();
@@ -92,7 +96,10 @@ mod tests {
     #[test]
     fn a_cause_is_told_in_the_systems_own_words() {
         let missing = io::Error::from_raw_os_error(2);
-        assert_eq!(Error::io("cannot read 'x'", &missing).to_string(), "cannot read 'x': no such file or directory");
+        assert_eq!(
+            Error::io("cannot read 'x'", &missing).to_string(),
+            "cannot read 'x': no such file or directory"
+        );
         assert_eq!(Error::io("cannot read 'x'", &missing).status, Status::NoInput);
     }
 }

@@ -1,6 +1,8 @@
-//! The only table of exit statuses. `program::main` turns a `Status` into an `ExitCode`; nothing else makes a number.
+//! The only table of exit statuses. `program::main` turns a `Status` into an `ExitCode`; nothing else makes a
+//! number.
 //!
-//! The numbers follow sysexits(3) from 64 to 78 and timeout(1) from 124 on. Changing one is a breaking change.
+//! The numbers follow sysexits(3) from 64 to 78 and timeout(1) from 124 on. Changing one is a breaking
+//! change.
 
 /// How a program ended, as its callers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,8 @@ pub enum Status {
     Signal(u8),
 }
 
-/// The table: every status that a program of the toolkit chooses by itself, with its meaning. baa(7) and the README print it.
+/// The table: every status that a program of the toolkit chooses by itself, with its meaning. baa(7) and the
+/// README print it.
 pub const TABLE: [(Status, &str); 18] = [
     (Status::Done, "done, or the answer is yes"),
     (Status::No, "the answer is no"),

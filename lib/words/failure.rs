@@ -96,8 +96,12 @@ impl Failure {
             Kind::NotFound | Kind::NotADirectory => Class::Missing,
             // A full backlog of a unix socket gives EAGAIN: somebody listens and is busy (unix(7)).
             Kind::TimedOut | Kind::WouldBlock => Class::Timeout,
-            Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable => Class::Unreachable,
-            Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted | Kind::UnexpectedEof => Class::Reset,
+            Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::NetworkDown | Kind::AddrNotAvailable => {
+                Class::Unreachable
+            }
+            Kind::ConnectionReset | Kind::BrokenPipe | Kind::ConnectionAborted | Kind::UnexpectedEof => {
+                Class::Reset
+            }
             Kind::PermissionDenied => Class::NotPermitted,
             _ => Class::Other,
         };

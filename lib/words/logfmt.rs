@@ -1,14 +1,15 @@
 //! One line of `key=value` words, as log readers split them.
 
-/// Appends `key=value`. A value is quoted where it is empty or holds white space, `"` or `=`, as iapeer's logs do; control characters
-/// cannot break the line.
+/// Appends `key=value`. A value is quoted where it is empty or holds white space, `"` or `=`, as iapeer's
+/// logs do; control characters cannot break the line.
 pub fn field(line: &mut String, key: &str, value: &str) {
     if !line.is_empty() {
         line.push(' ');
     }
     line.push_str(key);
     line.push('=');
-    let quoted = value.is_empty() || value.contains(|letter: char| letter.is_whitespace() || letter == '"' || letter == '=');
+    let quoted = value.is_empty()
+        || value.contains(|letter: char| letter.is_whitespace() || letter == '"' || letter == '=');
     if quoted {
         line.push('"');
     }
@@ -31,7 +32,8 @@ mod tests {
     #[test]
     fn a_value_is_quoted_where_a_reader_would_split_it() {
         let mut line = String::new();
-        for (key, value) in [("a", "b"), ("c", ""), ("d", "e f"), ("g", "h=\"\\"), ("i", "\\"), ("j", "k\nl")] {
+        for (key, value) in [("a", "b"), ("c", ""), ("d", "e f"), ("g", "h=\"\\"), ("i", "\\"), ("j", "k\nl")]
+        {
             field(&mut line, key, value);
         }
         assert_eq!(line, "a=b c=\"\" d=\"e f\" g=\"h=\\\"\\\\\" i=\\ j=\"k\u{fffd}l\"");

@@ -1,4 +1,5 @@
-//! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans and moments of time.
+//! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans and moments
+//! of time.
 
 #[cfg(test)]
 pub(crate) mod dice;

@@ -18,9 +18,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let mut total = Duration::ZERO;
     let mut last_unit = u64::MAX;
     while !rest.is_empty() {
-        let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
+        let digits =
+            rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
-        let letters = tail.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(tail.len());
+        let letters =
+            tail.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         let millis: u64 = match unit {
             "ms" => 1,
@@ -73,23 +75,52 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, millis) in
-            [("500ms", 500), ("2s", 2000), ("1m30s", 90_000), ("2", 2000), ("0.5", 500), ("0", 0), ("1.5s", 1500), ("1h", 3_600_000), ("1d", 86_400_000)]
-        {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("2s", 2000),
+            ("1m30s", 90_000),
+            ("2", 2000),
+            ("0.5", 500),
+            ("0", 0),
+            ("1.5s", 1500),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
     }
 
     #[test]
     fn refuses_what_is_no_span() {
-        for text in ["", " ", "x", "1x", "-1", "1s2m", "1s1s", "5 s", "1m30", ".", "1.", ".5", "1.2.3", "1e3", "99999999999999999999d", "inf", "nan", "ms"] {
+        for text in [
+            "",
+            " ",
+            "x",
+            "1x",
+            "-1",
+            "1s2m",
+            "1s1s",
+            "5 s",
+            "1m30",
+            ".",
+            "1.",
+            ".5",
+            "1.2.3",
+            "1e3",
+            "99999999999999999999d",
+            "inf",
+            "nan",
+            "ms",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn shows_the_shortest_form() {
-        for (millis, text) in [(0, "0s"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (123_000, "2m03s"), (3_660_000, "1h01m")] {
+        for (millis, text) in
+            [(0, "0s"), (12, "12ms"), (1000, "1s"), (1500, "1.5s"), (123_000, "2m03s"), (3_660_000, "1h01m")]
+        {
             assert_eq!(show(Duration::from_millis(millis)), text);
         }
     }

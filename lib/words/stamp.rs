@@ -1,4 +1,5 @@
-//! Moments in words: RFC 3339, in UTC. A clock may be anywhere; what cannot be written so is written as the nearest that can.
+//! Moments in words: RFC 3339, in UTC. A clock may be anywhere; what cannot be written so is written as the
+//! nearest that can.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,7 +32,10 @@ mod tests {
     #[test]
     fn a_clock_may_be_anywhere() {
         assert_eq!(seconds(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
-        assert_eq!(millis(SystemTime::UNIX_EPOCH + LAST + Duration::from_secs(1)), "9999-12-31T23:59:59.000Z");
+        assert_eq!(
+            millis(SystemTime::UNIX_EPOCH + LAST + Duration::from_secs(1)),
+            "9999-12-31T23:59:59.000Z"
+        );
         assert_eq!(parse("1970-01-01T00:00:01Z"), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
         assert_eq!(parse("yesterday"), None);
     }

@@ -14,11 +14,19 @@ impl Bench {
         let run = self.programs.join("baa-run");
         let plain = self.figure(60, Path::new("/bin/true"), &[]).unwrap();
         let kept = self.figure(60, &run, &["-q", "--restart", "never", "--", "/bin/true"]).unwrap();
-        println!("{:<56} {:>8.2} ms   over exec, median of 60", "start and end of /bin/true", kept.median - plain.median);
+        println!(
+            "{:<56} {:>8.2} ms   over exec, median of 60",
+            "start and end of /bin/true",
+            kept.median - plain.median
+        );
         // The script says its pid and goes on under it; a throttle would be measured otherwise.
         let script = "echo $$ > pid; exec sleep 1000";
         std::fs::write(room.path().join("run"), format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(room.path().join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::set_permissions(
+            room.path().join("run"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let config = "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n[program:x]\ncommand=./run\nautorestart=true\nstartsecs=0\n";
         std::fs::write(room.path().join("supervisord.conf"), config).unwrap();
         let keepers: [(&str, &str, Vec<&str>); 5] = [
@@ -29,13 +37,23 @@ impl Bench {
             ("supervisord", "supervisord", vec!["-n", "-c", "supervisord.conf"]),
         ];
         let floor = self.floor(room.path());
-        println!("{:<56} {floor:>8.2} ms   the script alone, to its first word: what no keeper can be under", "start of /bin/sh");
+        println!(
+            "{:<56} {floor:>8.2} ms   the script alone, to its first word: what no keeper can be under",
+            "start of /bin/sh"
+        );
         let mut ours = 0.0;
         for (name, program, arguments) in keepers {
             let _ = std::fs::remove_file(room.path().join("pid"));
-            let child = Command::new(program).args(&arguments).current_dir(room.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let child = Command::new(program)
+                .args(&arguments)
+                .current_dir(room.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
             let Ok(child) = child else {
-                println!("{name:<56} (is missing; on Debian: apt-get install runit s6 daemontools supervisor)");
+                println!(
+                    "{name:<56} (is missing; on Debian: apt-get install runit s6 daemontools supervisor)"
+                );
                 continue;
             };
             let mut keeper = Keeper(child);
@@ -43,7 +61,11 @@ impl Bench {
             let mut times: Vec<f64> = (0..if name == "baa-run" { ROUNDS } else { 4 })
                 .map(|_| {
                     let began = Instant::now();
-                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+                    nix::sys::signal::kill(
+                        nix::unistd::Pid::from_raw(pid),
+                        nix::sys::signal::Signal::SIGKILL,
+                    )
+                    .unwrap();
                     pid = self.pid(room.path(), pid);
                     let took = began.elapsed().as_secs_f64() * 1000.0;
                     // What has only just started is not what is measured next.
@@ -54,7 +76,8 @@ impl Bench {
             times.sort_by(f64::total_cmp);
             // What a start has touched is given back in a moment.
             std::thread::sleep(Duration::from_millis(500));
-            let (median, rss, pss) = (times[times.len() / 2], memory(keeper.0.id(), "Rss:"), memory(keeper.0.id(), "Pss:"));
+            let (median, rss, pss) =
+                (times[times.len() / 2], memory(keeper.0.id(), "Rss:"), memory(keeper.0.id(), "Pss:"));
             let ratio = if ours > 0.0 { format!("   × {:.0}", median / ours) } else { String::new() };
             println!("{name:<56} {median:>8.2} ms back after a kill   RSS {rss} KiB, PSS {pss} KiB{ratio}");
             if ours == 0.0 {
@@ -97,7 +120,9 @@ impl Bench {
     }
 
     fn group(&self, room: &Path) {
-        println!("## baa-daemons   (to reach: a chain of 100 in 1.5 s, a fan of 100 in 0.3 s, 100 KiB for each of 1,000)\n");
+        println!(
+            "## baa-daemons   (to reach: a chain of 100 in 1.5 s, a fan of 100 in 0.3 s, 100 KiB for each of 1,000)\n"
+        );
         let daemons = |arguments: &[&str]| {
             let mut command = Command::new(self.programs.join("baa-daemons"));
             command
@@ -114,13 +139,24 @@ impl Bench {
                 "[[daemon]]\nid = \"e{number}\"\nrequires = [{needs}]\ncommand = [\"/bin/sh\", \"-c\", \"touch e{number}.up; exec sleep 1000\"]\nready.probe = \"file:e{number}.up\"\n"
             )
         };
-        let chain: String =
-            (0..100).map(|number: usize| entry(number, &number.checked_sub(1).map(|before| format!("\"e{before}\"")).unwrap_or_default())).collect();
-        let fan: String = (0..=100).map(|number: usize| entry(number, if number > 0 { "\"e0\"" } else { "" })).collect();
-        for (name, text) in [("a chain of 100, ready one after the other, and stopped", chain), ("a fan of 100 behind one, ready, and stopped", fan)] {
+        let chain: String = (0..100)
+            .map(|number: usize| {
+                entry(
+                    number,
+                    &number.checked_sub(1).map(|before| format!("\"e{before}\"")).unwrap_or_default(),
+                )
+            })
+            .collect();
+        let fan: String =
+            (0..=100).map(|number: usize| entry(number, if number > 0 { "\"e0\"" } else { "" })).collect();
+        for (name, text) in [
+            ("a chain of 100, ready one after the other, and stopped", chain),
+            ("a fan of 100 behind one, ready, and stopped", fan),
+        ] {
             let mut times: Vec<f64> = (0..5)
                 .map(|_| {
-                    (0..=100).for_each(|number| drop(std::fs::remove_file(room.join(format!("e{number}.up")))));
+                    (0..=100)
+                        .for_each(|number| drop(std::fs::remove_file(room.join(format!("e{number}.up")))));
                     std::fs::write(room.join("g.toml"), &text).unwrap();
                     let began = Instant::now();
                     assert!(daemons(&["until-success", "g.toml"]).status().unwrap().success());
@@ -130,10 +166,16 @@ impl Bench {
             times.sort_by(f64::total_cmp);
             println!("{name:<56} {:>8.2} s", times[2]);
             if name.starts_with("a chain") {
-                println!("{:<56} {:>8.2} ms   median of 99", "from ready to the start of what needs it (to reach: 10)", self.links(room));
+                println!(
+                    "{:<56} {:>8.2} ms   median of 99",
+                    "from ready to the start of what needs it (to reach: 10)",
+                    self.links(room)
+                );
             }
         }
-        let many: String = (0..1000).map(|number| format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n")).collect();
+        let many: String = (0..1000)
+            .map(|number| format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n"))
+            .collect();
         std::fs::write(room.join("g.toml"), many).unwrap();
         let began = Instant::now();
         let mut group = Keeper(daemons(&["run", "g.toml"]).spawn().unwrap());
@@ -142,12 +184,17 @@ impl Bench {
         let each = memory(group.0.id(), "Rss:") as f64 / 1000.0;
         let began = Instant::now();
         group.stop();
-        println!("{:<56} {up:>8.2} s up, {:.2} s down, {each:.1} KiB for each", "1,000 entries", began.elapsed().as_secs_f64());
+        println!(
+            "{:<56} {up:>8.2} s up, {:.2} s down, {each:.1} KiB for each",
+            "1,000 entries",
+            began.elapsed().as_secs_f64()
+        );
         self.groups(room);
         println!();
     }
 
-    /// A hundred services without needs, kept by us and by others: until all have said a word, and the memory of all that keeps them.
+    /// A hundred services without needs, kept by us and by others: until all have said a word, and the memory
+    /// of all that keeps them.
     fn groups(&self, room: &Path) {
         const MANY: usize = 100;
         let scan = room.join("scan");
@@ -158,16 +205,22 @@ impl Bench {
             let directory = scan.join(number.to_string());
             std::fs::create_dir_all(&directory).unwrap();
             let run = directory.join("run");
-            std::fs::write(&run, format!("#!/bin/sh\ntouch {}; exec sleep 1000\n", up(number).display())).unwrap();
+            std::fs::write(&run, format!("#!/bin/sh\ntouch {}; exec sleep 1000\n", up(number).display()))
+                .unwrap();
             std::fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-            config += &format!("[program:{number}]\ncommand={}\nautorestart=true\nstartsecs=0\n", run.display());
+            config +=
+                &format!("[program:{number}]\ncommand={}\nautorestart=true\nstartsecs=0\n", run.display());
             plan += &format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"{}\"]\n", run.display());
         }
         std::fs::write(room.join("many.conf"), config).unwrap();
         std::fs::write(room.join("many.toml"), plan).unwrap();
         let scanned = scan.to_str().unwrap();
         let keepers: [(&str, String, Vec<&str>); 5] = [
-            ("100 entries: baa-daemons", self.programs.join("baa-daemons").to_string_lossy().into_owned(), vec!["run", "-q", "many.toml"]),
+            (
+                "100 entries: baa-daemons",
+                self.programs.join("baa-daemons").to_string_lossy().into_owned(),
+                vec!["run", "-q", "many.toml"],
+            ),
             ("100 entries: runsvdir", "runsvdir".to_owned(), vec![scanned]),
             ("100 entries: s6-svscan", "s6-svscan".to_owned(), vec![scanned]),
             ("100 entries: svscan of daemontools", "svscan".to_owned(), vec![scanned]),
@@ -178,7 +231,11 @@ impl Bench {
             (0..MANY).for_each(|number| drop(std::fs::remove_file(up(number))));
             let began = Instant::now();
             let mut command = Command::new(program);
-            command.args(&arguments).current_dir(room).env("XDG_STATE_HOME", room).env("BAA_RUNTIME_DIR", room.join("r"));
+            command
+                .args(&arguments)
+                .current_dir(room)
+                .env("XDG_STATE_HOME", room)
+                .env("BAA_RUNTIME_DIR", room.join("r"));
             let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
                 println!("{name:<56} (is missing)");
                 continue;
@@ -189,10 +246,19 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(500));
             let own = i32::try_from(keeper.0.id()).ok().and_then(baa::sys::process::Pid::new).unwrap();
             let tree = baa::sys::process::Table::read().trees(&[own]);
-            let keeps = |pid: &baa::sys::process::Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() != "sleep");
-            let all: u64 = tree.iter().map(|one| one.pid).filter(keeps).map(|pid| memory(u32::try_from(pid.number()).unwrap(), "Pss:")).sum();
+            let keeps = |pid: &baa::sys::process::Pid| {
+                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() != "sleep")
+            };
+            let all: u64 = tree
+                .iter()
+                .map(|one| one.pid)
+                .filter(keeps)
+                .map(|pid| memory(u32::try_from(pid.number()).unwrap(), "Pss:"))
+                .sum();
             let each = all as f64 / MANY as f64;
-            let ratio = ours.map_or_else(String::new, |(first, least): (f64, f64)| format!("   × {:.1}, × {:.1}", took / first, each / least));
+            let ratio = ours.map_or_else(String::new, |(first, least): (f64, f64)| {
+                format!("   × {:.1}, × {:.1}", took / first, each / least)
+            });
             println!("{name:<56} {took:>8.2} s up, {each:.1} KiB for each{ratio}");
             ours = ours.or(Some((took, each)));
             keeper.stop();
@@ -211,7 +277,11 @@ impl Bench {
             match line["ev"].as_str().unwrap() {
                 "begin" => times.clear(),
                 "state" if line["result"] == "success" => ready = Some(at),
-                "start" => times.extend(ready.take().map(|ready| at.duration_since(ready).unwrap_or_default().as_secs_f64() * 1000.0)),
+                "start" => times.extend(
+                    ready
+                        .take()
+                        .map(|ready| at.duration_since(ready).unwrap_or_default().as_secs_f64() * 1000.0),
+                ),
                 _ => {}
             }
         }

@@ -1,4 +1,5 @@
-//! Leases: taken, handed over, lost with their holder; beside etcdctl lock. And how many renewals one core of baa-control makes durable.
+//! Leases: taken, handed over, lost with their holder; beside etcdctl lock. And how many renewals one core of
+//! baa-control makes durable.
 
 use crate::{Bench, until};
 use std::io::{Read, Write};
@@ -20,7 +21,9 @@ impl Bench {
     pub(crate) fn lease(&self) {
         let room = tempfile::tempdir_in(".").unwrap();
         let path = room.path().canonicalize().unwrap();
-        println!("## baa-lease   (to reach: a free lease within 10 ms, handed over within 100 ms, failover within TTL + 1 s, 3 MiB)\n");
+        println!(
+            "## baa-lease   (to reach: a free lease within 10 ms, handed over within 100 ms, failover within TTL + 1 s, 3 MiB)\n"
+        );
         self.times(&path);
         self.beside_etcdctl(&path);
         self.load(&path);
@@ -28,7 +31,12 @@ impl Bench {
 
     fn baa(&self, room: &Path, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join(program));
-        command.args(arguments).env("XDG_STATE_HOME", room).current_dir(room).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(arguments)
+            .env("XDG_STATE_HOME", room)
+            .current_dir(room)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 
@@ -36,7 +44,12 @@ impl Bench {
         let mut free = Vec::new();
         for number in 0..60 {
             let began = Instant::now();
-            assert!(self.baa(room, "baa-lease", &["acquire", "--lease", &format!("l{number}")]).status().unwrap().success());
+            assert!(
+                self.baa(room, "baa-lease", &["acquire", "--lease", &format!("l{number}")])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
             free.push(ms(began.elapsed()));
         }
         show("acquire of a free lease, a process each, synced", &mut free);
@@ -48,7 +61,11 @@ impl Bench {
                 for kill in [false, true] {
                     let (lease, mark) = (format!("{name}{round}{kill}").replace(' ', "-"), room.join("mark"));
                     let hold = |node: &str, script: &str| {
-                        let mut command = self.baa(room, "baa-lease", &["hold", "--node-id", node, "--lease", &lease, "--lease-ttl-sec", "2"]);
+                        let mut command = self.baa(
+                            room,
+                            "baa-lease",
+                            &["hold", "--node-id", node, "--lease", &lease, "--lease-ttl-sec", "2"],
+                        );
                         if !url.is_empty() {
                             command.args(["--store", url]);
                         }
@@ -79,7 +96,11 @@ impl Bench {
             }
             show(&format!("{name}: from TERM of the leader to the next one's command"), &mut graceful);
             show(&format!("{name}: from KILL of the leader (TTL 2 s) to the next one's command"), &mut crash);
-            println!("{:<64} {:>8.2} MiB", format!("{name}: resident set of the holder"), *rss.iter().max().unwrap() as f64 / 1024.0);
+            println!(
+                "{:<64} {:>8.2} MiB",
+                format!("{name}: resident set of the holder"),
+                *rss.iter().max().unwrap() as f64 / 1024.0
+            );
         }
         println!();
     }
@@ -94,8 +115,18 @@ impl Bench {
         }
         let (client, peer) = (format!("http://127.0.0.1:{}", free()), format!("http://127.0.0.1:{}", free()));
         let mut etcd = Command::new("etcd");
-        etcd.args(["--data-dir", "etcd", "--listen-client-urls", &client, "--advertise-client-urls", &client, "--listen-peer-urls", &peer]);
-        etcd.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")]).current_dir(room);
+        etcd.args([
+            "--data-dir",
+            "etcd",
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+            "--listen-peer-urls",
+            &peer,
+        ]);
+        etcd.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
+            .current_dir(room);
         let _etcd = Running(etcd.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         let health = || {
             Command::new("etcdctl")
@@ -108,13 +139,32 @@ impl Bench {
         until(|| health().is_ok_and(|status| status.success()));
         let etcdctl = |lock: &str, script: &str| {
             let mut command = Command::new("etcdctl");
-            command.env("ETCDCTL_API", "3").args(["--endpoints", &client, "lock", "--ttl", "2", lock, "--", "/bin/sh", "-c", script]).current_dir(room);
+            command
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &client, "lock", "--ttl", "2", lock, "--", "/bin/sh", "-c", script])
+                .current_dir(room);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             command
         };
         let store = client.replace("http://", "etcd://");
         let ours = |lock: &str, script: &str| {
-            self.baa(room, "baa-lease", &["hold", "--lease", lock, "--lease-ttl-sec", "2", "--store", &store, "--", "/bin/sh", "-c", script])
+            self.baa(
+                room,
+                "baa-lease",
+                &[
+                    "hold",
+                    "--lease",
+                    lock,
+                    "--lease-ttl-sec",
+                    "2",
+                    "--store",
+                    &store,
+                    "--",
+                    "/bin/sh",
+                    "-c",
+                    script,
+                ],
+            )
         };
         let trials: [(&str, Trial); 4] = [
             ("the command's exit status is passed on", status),
@@ -136,13 +186,23 @@ impl Bench {
             }
         }
         let [first, second] = took.map(|mut times| median(&mut times));
-        println!("{:<64} {:>11.1} ms {:>11.1} ms   × {:.1}\n", "taken, `true` run, given up", first, second, second / first);
+        println!(
+            "{:<64} {:>11.1} ms {:>11.1} ms   × {:.1}\n",
+            "taken, `true` run, given up",
+            first,
+            second,
+            second / first
+        );
     }
 
     fn load(&self, room: &Path) {
-        println!("## baa-control on one core   (to reach: 2,000 durable renewals a second, p99 within 25 ms; 10,000 controllers)\n");
+        println!(
+            "## baa-control on one core   (to reach: 2,000 durable renewals a second, p99 within 25 ms; 10,000 controllers)\n"
+        );
         let control = Control::start(self, room, "loaded");
-        let renew = |client: usize, _: usize| format!(r#"{{"controller_id":"c{client}","host":"h","ttl_sec":30,"lease_name":"l{client}"}}"#);
+        let renew = |client: usize, _: usize| {
+            format!(r#"{{"controller_id":"c{client}","host":"h","ttl_sec":30,"lease_name":"l{client}"}}"#)
+        };
         let (mut times, took) = hammer(&control.address, "/v1/leader/acquire", LOAD, &renew);
         show_load("renewals", &mut times, took);
         let beat = |client: usize, turn: usize| {
@@ -154,18 +214,34 @@ impl Bench {
         let (mut times, took) = hammer(&control.address, "/v1/controllers/heartbeat", LOAD, &beat);
         show_load("heartbeats of 10,000 controllers", &mut times, took);
         let mut stream = TcpStream::connect(&control.address).unwrap();
-        stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", control.address).as_bytes()).unwrap();
+        stream
+            .write_all(
+                format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", control.address)
+                    .as_bytes(),
+            )
+            .unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap_or(0.0);
+        let value = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok()).unwrap_or(0.0)
+        };
         println!("{:<64} {:>8.0}", "controllers known", value("baa_control_controllers "));
-        println!("{:<64} {:>8.1}", "changes for each sync", value("baa_control_changes_total ") / value("baa_control_commits_total "));
+        println!(
+            "{:<64} {:>8.1}",
+            "changes for each sync",
+            value("baa_control_changes_total ") / value("baa_control_commits_total ")
+        );
         println!("{:<64} {:>8.1} MiB\n", "resident set", resident(control.child.id()) as f64 / 1024.0);
     }
 }
 
 /// All clients ask, one request after the other, for `span`; how long each took.
-fn hammer(address: &str, path: &str, span: Duration, body: &(dyn Fn(usize, usize) -> String + Sync)) -> (Vec<f64>, Duration) {
+fn hammer(
+    address: &str,
+    path: &str,
+    span: Duration,
+    body: &(dyn Fn(usize, usize) -> String + Sync),
+) -> (Vec<f64>, Duration) {
     let began = Instant::now();
     let times = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
@@ -207,7 +283,11 @@ fn hammer(address: &str, path: &str, span: Duration, body: &(dyn Fn(usize, usize
 fn show_load(what: &str, times: &mut [f64], took: Duration) {
     let rate = times.len() as f64 / took.as_secs_f64();
     let middle = median(times);
-    println!("{:<64} {rate:>8.0} /s   median {middle:.1} ms, p99 {:.1} ms", format!("{what}, {CLIENTS} clients"), times[times.len() * 99 / 100]);
+    println!(
+        "{:<64} {rate:>8.0} /s   median {middle:.1} ms, p99 {:.1} ms",
+        format!("{what}, {CLIENTS} clients"),
+        times[times.len() * 99 / 100]
+    );
 }
 
 /// A baa-control on one core, with a store of its own.
@@ -220,7 +300,12 @@ impl Control {
     fn start(bench: &Bench, room: &Path, store: &str) -> Control {
         let address = format!("127.0.0.1:{}", free());
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(bench.programs.join("baa-control")).args(["--listen", &address, "--store", &format!("sqlite:{store}")]);
+        command.args(["-c", "0"]).arg(bench.programs.join("baa-control")).args([
+            "--listen",
+            &address,
+            "--store",
+            &format!("sqlite:{store}"),
+        ]);
         let child = command.current_dir(room).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         until(|| TcpStream::connect(&address).is_ok());
         Control { child, address }
@@ -258,7 +343,10 @@ fn started(room: &Path, mut command: Command) -> (Child, PathBuf) {
 /// Within five seconds, a zombie being dead.
 fn dies(process: &Path) -> bool {
     let end = Instant::now() + Duration::from_secs(5);
-    let dead = || std::fs::read_to_string(process.join("stat")).map_or(true, |stat| stat.rsplit(") ").next().unwrap().starts_with('Z'));
+    let dead = || {
+        std::fs::read_to_string(process.join("stat"))
+            .map_or(true, |stat| stat.rsplit(") ").next().unwrap().starts_with('Z'))
+    };
     while !dead() && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -289,7 +377,10 @@ fn overlap(room: &Path, make: &dyn Fn(&str, &str) -> Command) -> bool {
     let (mut wrapper, command) = started(room, make("overlap", "echo $$ > pid; exec sleep 1000"));
     signal(&wrapper, libc::SIGSTOP);
     let look = format!("grep -q ') [RSD]' {0}/stat && exit 1; exit 0", command.display());
-    let alone = make("overlap", &format!("{look} 2> /dev/null || : > overlapped; exit 0")).status().unwrap().success();
+    let alone = make("overlap", &format!("{look} 2> /dev/null || : > overlapped; exit 0"))
+        .status()
+        .unwrap()
+        .success();
     let overlapped = std::fs::remove_file(room.join("overlapped")).is_ok();
     signal(&wrapper, libc::SIGCONT);
     dies(&command);
@@ -325,5 +416,8 @@ fn show(what: &str, times: &mut [f64]) {
 /// In KiB.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }

@@ -1,5 +1,12 @@
-//! `make bench`: figures beside those of peers, as ratios from one run. Peers that are not here are named; `tests/bench/peers` fetches them.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::zombie_processes)]
+//! `make bench`: figures beside those of peers, as ratios from one run. Peers that are not here are named;
+//! `tests/bench/peers` fetches them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::zombie_processes
+)]
 
 mod canary;
 mod keep;
@@ -22,15 +29,22 @@ fn main() {
     }
 }
 
-/// Runs a command so many times and prints median and p95 in ms and the largest resident set in KiB.
-/// A small process of its own: the resident set of whoever forks is counted too (getrusage(2) keeps the maximum over exec).
+/// Runs a command so many times and prints median and p95 in ms and the largest resident set in KiB. A small
+/// process of its own: the resident set of whoever forks is counted too (getrusage(2) keeps the maximum over
+/// exec).
 fn measure(runs: usize, command: &[&str]) {
     let mut times = Vec::new();
     let mut largest = 0;
     let mut status = 0;
     for _ in 0..runs {
         let began = Instant::now();
-        let child = Command::new(command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new(command[0])
+            .args(&command[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let usage = usage(child, &mut status);
         times.push(began.elapsed().as_secs_f64() * 1000.0);
         largest = largest.max(usage.ru_maxrss);
@@ -70,7 +84,10 @@ struct Tool {
 
 impl Bench {
     fn of(programs: &str) -> Bench {
-        Bench { programs: PathBuf::from(programs).canonicalize().unwrap(), peers: std::env::current_dir().unwrap().join("target/peers") }
+        Bench {
+            programs: PathBuf::from(programs).canonicalize().unwrap(),
+            peers: std::env::current_dir().unwrap().join("target/peers"),
+        }
     }
 
     fn run(&self) {
@@ -101,7 +118,12 @@ impl Bench {
     }
 
     fn figure(&self, runs: usize, program: &Path, arguments: &[&str]) -> Option<Figure> {
-        let out = Command::new(std::env::current_exe().unwrap()).args(["--measure", &runs.to_string()]).arg(program).args(arguments).output().unwrap();
+        let out = Command::new(std::env::current_exe().unwrap())
+            .args(["--measure", &runs.to_string()])
+            .arg(program)
+            .args(arguments)
+            .output()
+            .unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
         let words: Vec<&str> = text.split_whitespace().collect();
         (words.len() == 4 && words[3] == "0").then(|| Figure {
@@ -113,8 +135,14 @@ impl Bench {
 
     fn tools(&self, port: u16) -> Vec<Tool> {
         let peer = |name: &str| {
-            let beside = [self.peers.join("bin").join(name), self.peers.join("node_modules/.bin").join(name)].into_iter().find(|path| path.exists());
-            beside.or_else(|| std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|dir| dir.join(name)).find(|path| path.is_file()))
+            let beside = [self.peers.join("bin").join(name), self.peers.join("node_modules/.bin").join(name)]
+                .into_iter()
+                .find(|path| path.exists());
+            beside.or_else(|| {
+                std::env::split_paths(&std::env::var_os("PATH").unwrap())
+                    .map(|dir| dir.join(name))
+                    .find(|path| path.is_file())
+            })
         };
         let url = format!("http://127.0.0.1:{port}/");
         let tcp = format!("127.0.0.1:{port}");
@@ -126,10 +154,26 @@ impl Bench {
             (
                 "curl --retry",
                 "curl",
-                ["-sf", "-o", "/dev/null", "--retry", "60", "--retry-delay", "1", "--retry-connrefused", &url].map(str::to_owned).to_vec(),
+                [
+                    "-sf",
+                    "-o",
+                    "/dev/null",
+                    "--retry",
+                    "60",
+                    "--retry-delay",
+                    "1",
+                    "--retry-connrefused",
+                    &url,
+                ]
+                .map(str::to_owned)
+                .to_vec(),
             ),
             ("wait-for-it", "wait-for-it", ["-q", "-t", "60", &tcp].map(str::to_owned).to_vec()),
-            ("wait-service (Rust)", "wait-service", ["--tcp", &tcp, "--", "true"].map(str::to_owned).to_vec()),
+            (
+                "wait-service (Rust)",
+                "wait-service",
+                ["--tcp", &tcp, "--", "true"].map(str::to_owned).to_vec(),
+            ),
             ("wait-on (Node)", "wait-on", vec![format!("tcp:{tcp}")]),
             ("wait-port (Node)", "wait-port", vec![tcp]),
         ];
@@ -143,7 +187,9 @@ impl Bench {
     }
 
     fn start_up(&self) {
-        println!("## Immediate success: start to exit, and memory   (to reach: 3 ms, 2048 KiB; with TLS 4096 KiB)\n");
+        println!(
+            "## Immediate success: start to exit, and memory   (to reach: 3 ms, 2048 KiB; with TLS 4096 KiB)\n"
+        );
         let port = free_port();
         let _service = self.service(port, &[]);
         let mut base: Option<Figure> = None;
@@ -154,8 +200,13 @@ impl Bench {
                 println!("  {:42} failed", tool.name);
                 continue;
             };
-            let (time, memory) = base.as_ref().map_or((1.0, 1.0), |base| (figure.median / base.median, figure.kib as f64 / base.kib as f64));
-            println!("  {:42} {:8.2} ms median {:8.2} p95 {:7} KiB   time ×{time:<6.1} memory ×{memory:.1}", tool.name, figure.median, figure.p95, figure.kib);
+            let (time, memory) = base.as_ref().map_or((1.0, 1.0), |base| {
+                (figure.median / base.median, figure.kib as f64 / base.kib as f64)
+            });
+            println!(
+                "  {:42} {:8.2} ms median {:8.2} p95 {:7} KiB   time ×{time:<6.1} memory ×{memory:.1}",
+                tool.name, figure.median, figure.p95, figure.kib
+            );
             base.get_or_insert(figure);
         }
         self.tls();
@@ -182,10 +233,17 @@ impl Bench {
         for (name, program, arguments) in [
             ("baa-healthwait https, own CA", self.ours(), vec!["--cacert", &cert, &url]),
             ("baa-healthwait https, any certificate", self.ours(), vec!["--insecure", &url]),
-            ("curl https, own CA", PathBuf::from("curl"), vec!["-sf", "-o", "/dev/null", "--cacert", &cert, &url]),
+            (
+                "curl https, own CA",
+                PathBuf::from("curl"),
+                vec!["-sf", "-o", "/dev/null", "--cacert", &cert, &url],
+            ),
         ] {
             if let Some(figure) = self.figure(40, &program, &arguments) {
-                println!("  {name:42} {:8.2} ms median {:8.2} p95 {:7} KiB", figure.median, figure.p95, figure.kib);
+                println!(
+                    "  {name:42} {:8.2} ms median {:8.2} p95 {:7} KiB",
+                    figure.median, figure.p95, figure.kib
+                );
             }
         }
     }
@@ -197,7 +255,12 @@ impl Bench {
         for tool in self.tools(port) {
             let mut times: Vec<f64> = (0..9u64)
                 .map(|run| {
-                    let child = Command::new(&tool.program).args(&tool.arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+                    let child = Command::new(&tool.program)
+                        .args(&tool.arguments)
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null())
+                        .spawn()
+                        .unwrap();
                     std::thread::sleep(Duration::from_millis(900 + run * 137));
                     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
                     let began = Instant::now();
@@ -210,7 +273,10 @@ impl Bench {
                                 if let Ok((mut stream, _)) = listener.accept() {
                                     stream.set_nonblocking(false).unwrap();
                                     let _ = std::io::Read::read(&mut stream, &mut [0; 1024]);
-                                    let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                                    let _ = std::io::Write::write_all(
+                                        &mut stream,
+                                        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+                                    );
                                 }
                                 std::thread::sleep(Duration::from_micros(200));
                             }
@@ -230,7 +296,12 @@ impl Bench {
                 .collect();
             times.sort_by(f64::total_cmp);
             let median = times[times.len() / 2];
-            println!("  {:42} {median:8.2} ms median {:8.2} max   ×{:.1}", tool.name, times[times.len() - 1], median / *base.get_or_insert(median));
+            println!(
+                "  {:42} {median:8.2} ms median {:8.2} max   ×{:.1}",
+                tool.name,
+                times[times.len() - 1],
+                median / *base.get_or_insert(median)
+            );
         }
         println!();
     }
@@ -241,10 +312,20 @@ impl Bench {
         for seconds in [4, 20] {
             let began = Instant::now();
             let timeout = seconds.to_string();
-            let child = Command::new(self.ours()).args(["--timeout", &timeout, &format!("127.0.0.1:{port}")]).stderr(Stdio::null()).spawn().unwrap();
+            let child = Command::new(self.ours())
+                .args(["--timeout", &timeout, &format!("127.0.0.1:{port}")])
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
             let usage = usage(child, &mut 0);
-            let spent: f64 = [usage.ru_utime, usage.ru_stime].iter().map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6).sum();
-            println!("  over the first {seconds:2} s                        {:.2} %", spent / began.elapsed().as_secs_f64() * 100.0);
+            let spent: f64 = [usage.ru_utime, usage.ru_stime]
+                .iter()
+                .map(|time| time.tv_sec as f64 + time.tv_usec as f64 / 1e6)
+                .sum();
+            println!(
+                "  over the first {seconds:2} s                        {:.2} %",
+                spent / began.elapsed().as_secs_f64() * 100.0
+            );
         }
         println!();
     }
@@ -257,23 +338,38 @@ impl Bench {
         let full = TcpListener::bind("127.0.0.1:0").unwrap();
         let hole = full.local_addr().unwrap();
         nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
-        let _fillers: Vec<_> = (0..4).map(|_| std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(50))).collect();
+        let _fillers: Vec<_> =
+            (0..4).map(|_| std::net::TcpStream::connect_timeout(&hole, Duration::from_millis(50))).collect();
         for (name, arguments) in [
             ("mute server", vec![format!("http://127.0.0.1:{mute}/")]),
-            ("dripping body", vec![format!("http://127.0.0.1:{drip}/"), "--body-contains".to_owned(), "y".to_owned()]),
+            (
+                "dripping body",
+                vec![format!("http://127.0.0.1:{drip}/"), "--body-contains".to_owned(), "y".to_owned()],
+            ),
             ("black-holed SYN", vec![format!("tcp://{hole}")]),
             ("command that ignores TERM", vec!["exec:trap '' TERM; sleep 1000".to_owned()]),
         ] {
             let began = Instant::now();
-            let status = Command::new(self.ours()).args(["--timeout", "1s", "--probe-timeout", "0"]).args(&arguments).stderr(Stdio::null()).status().unwrap();
-            println!("  {name:42} {:+.1} ms (status {})", (began.elapsed().as_secs_f64() - 1.0) * 1000.0, status.code().unwrap_or(-1));
+            let status = Command::new(self.ours())
+                .args(["--timeout", "1s", "--probe-timeout", "0"])
+                .args(&arguments)
+                .stderr(Stdio::null())
+                .status()
+                .unwrap();
+            println!(
+                "  {name:42} {:+.1} ms (status {})",
+                (began.elapsed().as_secs_f64() - 1.0) * 1000.0,
+                status.code().unwrap_or(-1)
+            );
         }
         println!();
     }
 
     /// On the model of launchd: a service that drains for 200 ms and takes 100 ms to start.
     fn reload(&self) {
-        println!("## Reload, drain 200 ms + start 100 ms, on the model of launchd   (to reach: 50 ms added)\n");
+        println!(
+            "## Reload, drain 200 ms + start 100 ms, on the model of launchd   (to reach: 50 ms added)\n"
+        );
         const ROUNDS: u32 = 15;
         for (name, script) in [("baa-reload", false), ("the script's steps in sh, with curl", true)] {
             let model = Model::start(self);
@@ -285,7 +381,8 @@ impl Bench {
                 }
                 until(|| std::net::TcpStream::connect(("127.0.0.1", model.port)).is_ok());
                 let began = Instant::now();
-                let status = model.reload(self, script).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+                let status =
+                    model.reload(self, script).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
                 times.push(began.elapsed().as_secs_f64() * 1000.0);
                 if !status.success() {
                     std::thread::sleep(Duration::from_millis(400));
@@ -294,7 +391,10 @@ impl Bench {
             }
             times.sort_by(f64::total_cmp);
             let median = times[times.len() / 2];
-            println!("  {name:42} {median:8.1} ms median, {:+.1} ms over drain and start; left unloaded {stranded} of {ROUNDS}", median - 300.0);
+            println!(
+                "  {name:42} {median:8.1} ms median, {:+.1} ms over drain and start; left unloaded {stranded} of {ROUNDS}",
+                median - 300.0
+            );
         }
         println!();
     }
@@ -322,16 +422,24 @@ impl Model {
     fn start(bench: &Bench) -> Model {
         let room = tempfile::tempdir().unwrap();
         let launchctl = bench.programs.join("examples/launchctl");
-        let serve = Running(Command::new(&launchctl).arg("serve").env("LAUNCHD_MODEL", room.path()).spawn().unwrap());
+        let serve =
+            Running(Command::new(&launchctl).arg("serve").env("LAUNCHD_MODEL", room.path()).spawn().unwrap());
         until(|| std::os::unix::net::UnixStream::connect(room.path().join("socket")).is_ok());
         std::fs::create_dir(room.path().join("bin")).unwrap();
         std::os::unix::fs::symlink(&launchctl, room.path().join("bin/launchctl")).unwrap();
         let port = free_port();
-        let words: String =
-            [bench.programs.join("examples/service").to_str().unwrap(), "--listen", &format!("127.0.0.1:{port}"), "--drain", "200", "--start-delay", "100"]
-                .iter()
-                .map(|word| format!("<string>{word}</string>"))
-                .collect();
+        let words: String = [
+            bench.programs.join("examples/service").to_str().unwrap(),
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--drain",
+            "200",
+            "--start-delay",
+            "100",
+        ]
+        .iter()
+        .map(|word| format!("<string>{word}</string>"))
+        .collect();
         let plist = format!(
             "<plist version=\"1.0\"><dict><key>Label</key><string>{LABEL}</string><key>ProgramArguments</key><array>{words}</array><key>RunAtLoad</key><true/><key>KeepAlive</key><true/><key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict></dict></plist>"
         );
@@ -340,7 +448,14 @@ impl Model {
     }
 
     fn call(&self, words: &[&str]) -> bool {
-        Command::new(&self.launchctl).args(words).env("LAUNCHD_MODEL", self.room.path()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+        Command::new(&self.launchctl)
+            .args(words)
+            .env("LAUNCHD_MODEL", self.room.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
     }
 
     fn loaded(&self) -> bool {
@@ -348,15 +463,27 @@ impl Model {
     }
 
     fn bootstrap(&self) {
-        assert!(self.call(&["bootstrap", "gui/501", self.room.path().join(format!("{LABEL}.plist")).to_str().unwrap()]));
+        assert!(self.call(&[
+            "bootstrap",
+            "gui/501",
+            self.room.path().join(format!("{LABEL}.plist")).to_str().unwrap()
+        ]));
     }
 
     fn reload(&self, bench: &Bench, script: bool) -> Command {
-        let mut command = if script { Command::new("tests/bench/reload.sh") } else { Command::new(bench.programs.join("baa-reload")) };
-        if script {
-            command.args(["gui/501", LABEL, &format!("http://127.0.0.1:{}/healthz", self.port)]).arg(self.room.path());
+        let mut command = if script {
+            Command::new("tests/bench/reload.sh")
         } else {
-            command.args(["--manager", "launchd", "--domain", "gui/501", "--install-dir"]).arg(self.room.path());
+            Command::new(bench.programs.join("baa-reload"))
+        };
+        if script {
+            command
+                .args(["gui/501", LABEL, &format!("http://127.0.0.1:{}/healthz", self.port)])
+                .arg(self.room.path());
+        } else {
+            command
+                .args(["--manager", "launchd", "--domain", "gui/501", "--install-dir"])
+                .arg(self.room.path());
         }
         command.env("LAUNCHD_MODEL", self.room.path()).env("XDG_STATE_HOME", self.room.path().join("state"));
         command.env("PATH", format!("{}:/usr/bin:/bin", self.room.path().join("bin").display()));

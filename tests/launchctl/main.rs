@@ -1,15 +1,26 @@
-//! A model of launchd and launchctl(1) for the tests, built from public reports of what they do; it is not launchd, and says so.
+//! A model of launchd and launchctl(1) for the tests, built from public reports of what they do; it is not
+//! launchd, and says so.
 //!
-//! `launchctl serve` is the launchd of one directory (`LAUNCHD_MODEL`): it starts real processes, throttles them, TERMs and KILLs them.
-//! Every other verb is launchctl, which asks it. What it models, and the reports it follows:
-//! - bootout returns on acceptance; the label stays until the process is dead and a while longer; bootstrap meanwhile gives 5, 36 or 37,
+//! `launchctl serve` is the launchd of one directory (`LAUNCHD_MODEL`): it starts real processes, throttles
+//! them, TERMs and KILLs them. Every other verb is launchctl, which asks it. What it models, and the reports
+//! it follows:
+//! - bootout returns on acceptance; the label stays until the process is dead and a while longer; bootstrap
+//! meanwhile gives 5, 36 or 37,
 //!   kickstart 37 (openclaw#112731, headroom#1289, osquery#5698);
 //! - an exit timeout after which the main process is KILLed; `state = SIGTERMed` until then;
-//! - bootstrap accepted and the job not started, until a plain kickstart (trusty-tools#2498); kickstart -k blocks while a spawn is
+//! - bootstrap accepted and the job not started, until a plain kickstart (trusty-tools#2498); kickstart -k
+//! blocks while a spawn is
 //!   scheduled (KiroCrew#1698); -k in the first moment kills the job that is starting (openclaw#41952);
 //! - disabled labels give 119 or 5; a domain that is not there gives 125 or 112; an unknown label 113;
 //! - `print` with nested blocks that repeat `state`, `pid`, `runs`, and an environment with values.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::exit,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -132,7 +143,15 @@ impl Launchd {
             domain_code: 0,
             hiccups: 0,
         };
-        Launchd { root, jobs: BTreeMap::new(), disabled: Vec::new(), faults, turn: 0, dice: 1, blocked: Vec::new() }
+        Launchd {
+            root,
+            jobs: BTreeMap::new(),
+            disabled: Vec::new(),
+            faults,
+            turn: 0,
+            dice: 1,
+            blocked: Vec::new(),
+        }
     }
 
     fn serve(mut self) {
@@ -162,7 +181,8 @@ impl Launchd {
         }
         let Ok(arguments) = serde_json::from_str::<Vec<String>>(&line) else { return };
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let mut log = std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("calls")).unwrap();
+        let mut log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("calls")).unwrap();
         let reply = self.call(&words);
         match reply {
             Some((exit, stdout, stderr)) => {
@@ -192,8 +212,11 @@ impl Launchd {
         }
         let verb = *words.first().unwrap_or(&"");
         if self.faults.domain_code != 0 && verb != "model" {
-            let message =
-                if verb == "print" && self.faults.domain_code == 125 { "Could not find domain for user gui: 501" } else { text(self.faults.domain_code) };
+            let message = if verb == "print" && self.faults.domain_code == 125 {
+                "Could not find domain for user gui: 501"
+            } else {
+                text(self.faults.domain_code)
+            };
             return Some(fail(verb, self.faults.domain_code, message));
         }
         if matches!(verb, "bootstrap" | "kickstart" | "bootout") && self.roll() < self.faults.hiccups {
@@ -263,16 +286,25 @@ impl Launchd {
             self.faults.refusals -= 1;
             return no(self.faults.refusal_code);
         }
-        let strings =
-            |key: &str| keys.get(key).and_then(plist::Value::as_array).map(|all| all.iter().map(|one| one.as_string().unwrap().to_owned()).collect::<Vec<_>>());
+        let strings = |key: &str| {
+            keys.get(key)
+                .and_then(plist::Value::as_array)
+                .map(|all| all.iter().map(|one| one.as_string().unwrap().to_owned()).collect::<Vec<_>>())
+        };
         let flag = |key: &str| keys.get(key).and_then(plist::Value::as_boolean).unwrap_or(false);
-        let seconds = |key: &str, default: u64| Duration::from_secs(keys.get(key).and_then(plist::Value::as_unsigned_integer).unwrap_or(default));
+        let seconds = |key: &str, default: u64| {
+            Duration::from_secs(keys.get(key).and_then(plist::Value::as_unsigned_integer).unwrap_or(default))
+        };
         let environment = keys.get("EnvironmentVariables").and_then(plist::Value::as_dictionary);
         let mut job = Job {
             path: path.to_owned(),
             arguments: strings("ProgramArguments").unwrap(),
             environment: environment
-                .map(|all| all.iter().map(|(key, value)| (key.clone(), value.as_string().unwrap().to_owned())).collect())
+                .map(|all| {
+                    all.iter()
+                        .map(|(key, value)| (key.clone(), value.as_string().unwrap().to_owned()))
+                        .collect()
+                })
                 .unwrap_or_default(),
             stdout: keys.get("StandardOutPath").and_then(plist::Value::as_string).map(str::to_owned),
             keep_alive: flag("KeepAlive"),
@@ -323,7 +355,11 @@ impl Launchd {
 
     fn kickstart(&mut self, target: &str, kill: bool) -> Option<Reply> {
         let Some(job) = self.jobs.get_mut(target) else {
-            return Some((113, String::new(), format!("Could not find service \"{target}\" in domain for user gui: 501\n")));
+            return Some((
+                113,
+                String::new(),
+                format!("Could not find service \"{target}\" in domain for user gui: 501\n"),
+            ));
         };
         if job.leaving.is_some() {
             return Some(fail("kickstart", 37, text(37)));
@@ -356,7 +392,10 @@ impl Launchd {
             return (
                 113,
                 String::new(),
-                format!("Bad request.\nCould not find service \"{}\" in domain for user gui: 501\n", target.rsplit('/').next().unwrap()),
+                format!(
+                    "Bad request.\nCould not find service \"{}\" in domain for user gui: 501\n",
+                    target.rsplit('/').next().unwrap()
+                ),
             );
         };
         let state = match (&job.child, job.leaving, job.spawn_at) {
@@ -397,7 +436,10 @@ impl Launchd {
             if let Some(child) = &mut job.child
                 && let Ok(Some(status)) = child.try_wait()
             {
-                job.last_exit = status.code().map_or_else(|| format!("(signal {})", status.signal().unwrap_or(0)), |code| code.to_string());
+                job.last_exit = status.code().map_or_else(
+                    || format!("(signal {})", status.signal().unwrap_or(0)),
+                    |code| code.to_string(),
+                );
                 job.child = None;
                 if job.leaving.is_some() {
                     job.gone_at = Some(now + linger);
@@ -405,7 +447,11 @@ impl Launchd {
                     job.spawn_at = Some(job.started.unwrap() + job.throttle);
                 }
             }
-            if job.child.is_some() && !job.killed && !job.exit_timeout.is_zero() && job.leaving.is_some_and(|until| now >= until) {
+            if job.child.is_some()
+                && !job.killed
+                && !job.exit_timeout.is_zero()
+                && job.leaving.is_some_and(|until| now >= until)
+            {
                 job.killed = true;
                 signal(job.pid, libc::SIGKILL);
             }
@@ -423,11 +469,16 @@ impl Launchd {
 impl Job {
     fn spawn(&mut self, target: &str) {
         let out = || match &self.stdout {
-            Some(path) => Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap()),
+            Some(path) => {
+                Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap())
+            }
             None => Stdio::null(),
         };
         let mut command = Command::new(&self.arguments[0]);
-        command.args(&self.arguments[1..]).envs(self.environment.clone()).env("XPC_SERVICE_NAME", target.rsplit('/').next().unwrap());
+        command
+            .args(&self.arguments[1..])
+            .envs(self.environment.clone())
+            .env("XPC_SERVICE_NAME", target.rsplit('/').next().unwrap());
         command.stdin(Stdio::null()).stdout(out()).stderr(out()).current_dir(Path::new("/")).process_group(0);
         let child = command.spawn().unwrap();
         self.pid = child.id();

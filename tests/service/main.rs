@@ -1,7 +1,16 @@
-//! A small real HTTP service for tests, the demo and the bench, with the faults that services have in the field.
+//! A small real HTTP service for tests, the demo and the bench, with the faults that services have in the
+//! field.
 //!
-//! It listens on `--listen`, or on the socket that it has inherited; answers `/healthz`, streams `/stream` for five seconds, and can start late, serve nothing in its first life, ignore TERM, drain, leave orphans.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::exit, clippy::print_stdout, clippy::print_stderr)]
+//! It listens on `--listen`, or on the socket that it has inherited; answers `/healthz`, streams `/stream`
+//! for five seconds, and can start late, serve nothing in its first life, ignore TERM, drain, leave orphans.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::exit,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -100,7 +109,12 @@ fn main() {
         return;
     }
     let listener = if serves { Some(bind(&listen)) } else { None };
-    tell(ready.as_deref(), &listener.as_ref().map_or("lame".to_owned(), |listener| listener.local_addr().unwrap().port().to_string()));
+    tell(
+        ready.as_deref(),
+        &listener
+            .as_ref()
+            .map_or("lame".to_owned(), |listener| listener.local_addr().unwrap().port().to_string()),
+    );
     while !STOP.load(Ordering::SeqCst) {
         if exit_after.is_some_and(|span| began.elapsed() >= span) {
             std::process::exit(3);
@@ -183,7 +197,8 @@ fn serve(mut stream: impl Stream, options: &Options) {
     }
     if let Some(path) = &options.count {
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
-        let _ = file.write_all(format!("{}\n", String::from_utf8_lossy(&request).replace("\r\n", "|")).as_bytes());
+        let _ = file
+            .write_all(format!("{}\n", String::from_utf8_lossy(&request).replace("\r\n", "|")).as_bytes());
     }
     if options.mute {
         std::thread::sleep(Duration::from_secs(3600));
@@ -198,7 +213,8 @@ fn serve(mut stream: impl Stream, options: &Options) {
         }
         return;
     }
-    let mut answer = format!("HTTP/1.1 {} Whatever\r\nContent-Length: {}\r\n", options.status, options.body.len());
+    let mut answer =
+        format!("HTTP/1.1 {} Whatever\r\nContent-Length: {}\r\n", options.status, options.body.len());
     for header in &options.headers {
         answer.push_str(&format!("{header}\r\n"));
     }

@@ -77,12 +77,18 @@ impl Control {
     }
 
     pub fn get(&self, path: &str, fields: &str) -> (u16, String, String) {
-        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}\r\n", self.address))
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{fields}\r\n",
+            self.address
+        ))
     }
 
     pub fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}", self.address, body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}",
+            self.address,
+            body.len()
+        );
         let (status, _, text) = self.raw(&format!("{head}\r\n\r\n{body}"));
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }

@@ -21,12 +21,20 @@ struct Node {
 }
 
 impl Etcd {
-    /// A cluster of `count` nodes, once it answers. With `tls` clients speak https, under this certificate and key.
+    /// A cluster of `count` nodes, once it answers. With `tls` clients speak https, under this certificate
+    /// and key.
     pub fn new(room: &Room, count: usize, tls: Option<(PathBuf, PathBuf)>) -> Etcd {
         let nodes: Vec<Node> = (0..count)
-            .map(|number| Node { name: format!("n{number}"), data: room.path(&format!("etcd{number}")), client: port(), peer: port(), child: None })
+            .map(|number| Node {
+                name: format!("n{number}"),
+                data: room.path(&format!("etcd{number}")),
+                client: port(),
+                peer: port(),
+                child: None,
+            })
             .collect();
-        let cluster: Vec<String> = nodes.iter().map(|node| format!("{}=http://127.0.0.1:{}", node.name, node.peer)).collect();
+        let cluster: Vec<String> =
+            nodes.iter().map(|node| format!("{}=http://127.0.0.1:{}", node.name, node.peer)).collect();
         let mut etcd = Etcd { nodes, cluster: cluster.join(","), tls };
         (0..count).for_each(|number| etcd.start(number));
         etcd.answers();
@@ -37,11 +45,28 @@ impl Etcd {
         let node = &mut self.nodes[number];
         let state = if node.data.exists() { "existing" } else { "new" };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let (client, peer) = (format!("{scheme}://127.0.0.1:{}", node.client), format!("http://127.0.0.1:{}", node.peer));
+        let (client, peer) =
+            (format!("{scheme}://127.0.0.1:{}", node.client), format!("http://127.0.0.1:{}", node.peer));
         let mut command = Command::new("etcd");
-        command.args(["--name", &node.name, "--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &self.cluster]);
-        command.args(["--initial-cluster-state", state, "--logger", "zap", "--log-level", "error", "--data-dir"]).arg(&node.data);
+        command.args([
+            "--name",
+            &node.name,
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+            "--initial-cluster",
+            &self.cluster,
+        ]);
+        command
+            .args(["--initial-cluster-state", state, "--logger", "zap", "--log-level", "error", "--data-dir"])
+            .arg(&node.data);
         if let Some((certificate, key)) = &self.tls {
             command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
         }
@@ -56,9 +81,18 @@ impl Etcd {
     }
 
     pub fn ctl(&self, arguments: &[&str]) -> bool {
-        let host = format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, self.nodes[0].client);
+        let host = format!(
+            "{}://127.0.0.1:{}",
+            if self.tls.is_some() { "https" } else { "http" },
+            self.nodes[0].client
+        );
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").args(["--endpoints", &host]).args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &host])
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         if let Some((certificate, _)) = &self.tls {
             command.arg("--cacert").arg(certificate);
         }
@@ -68,9 +102,17 @@ impl Etcd {
     fn answers(&self) {
         until("etcd answers", || {
             self.nodes.iter().filter(|node| node.child.is_some()).all(|node| {
-                let host = format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, node.client);
+                let host = format!(
+                    "{}://127.0.0.1:{}",
+                    if self.tls.is_some() { "https" } else { "http" },
+                    node.client
+                );
                 let mut command = Command::new("etcdctl");
-                command.env("ETCDCTL_API", "3").args(["--endpoints", &host, "endpoint", "health"]).stdout(Stdio::null()).stderr(Stdio::null());
+                command
+                    .env("ETCDCTL_API", "3")
+                    .args(["--endpoints", &host, "endpoint", "health"])
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
                 if let Some((certificate, _)) = &self.tls {
                     command.arg("--cacert").arg(certificate);
                 }

@@ -1,4 +1,5 @@
-//! A history of what clients asked of a lease and were told, and a checker for it: one holder for a term, and terms that only go up.
+//! A history of what clients asked of a lease and were told, and a checker for it: one holder for a term, and
+//! terms that only go up.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ pub enum Told {
     Refused { term: u64 },
 }
 
-/// One question, from when it was asked to when it was answered. One that was never answered is not in the history, for it may have come to anything.
+/// One question, from when it was asked to when it was answered. One that was never answered is not in the
+/// history, for it may have come to anything.
 #[derive(Clone, Debug)]
 pub struct Event {
     pub client: usize,
@@ -28,8 +30,8 @@ fn term(told: &Told) -> u64 {
     }
 }
 
-/// What cannot be: two holders of a term, a term that goes back, a lease held after it was given up, or two who hold leases at once, each of
-/// which was granted for `ttl`. `None` for a good history.
+/// What cannot be: two holders of a term, a term that goes back, a lease held after it was given up, or two
+/// who hold leases at once, each of which was granted for `ttl`. `None` for a good history.
 pub fn fault(history: &[Event], ttl: Duration) -> Option<String> {
     for (number, one) in history.iter().enumerate() {
         for other in &history[number + 1..] {
@@ -55,7 +57,9 @@ pub fn fault(history: &[Event], ttl: Duration) -> Option<String> {
                 (Told::GaveUp { term: a }, Told::Has { term: b }) if a == b => {
                     return Some(format!("held after it was given up: {first:?}, then {second:?}"));
                 }
-                (Told::Has { .. }, Told::Has { .. }) if first.client != second.client && second.answered < first.asked + ttl => {
+                (Told::Has { .. }, Told::Has { .. })
+                    if first.client != second.client && second.answered < first.asked + ttl =>
+                {
                     // Unless the first has given it up in between.
                     let gave = history.iter().any(|event| {
                         event.client == first.client
@@ -77,15 +81,24 @@ pub fn fault(history: &[Event], ttl: Duration) -> Option<String> {
 #[test]
 fn the_checker_knows_good_histories_from_bad() {
     let start = Instant::now();
-    let event =
-        |client, from: u64, to: u64, told| Event { client, asked: start + Duration::from_millis(from), answered: start + Duration::from_millis(to), told };
+    let event = |client, from: u64, to: u64, told| Event {
+        client,
+        asked: start + Duration::from_millis(from),
+        answered: start + Duration::from_millis(to),
+        told,
+    };
     let ttl = Duration::from_millis(100);
     let has = |term| Told::Has { term };
     let good: [&[Event]; 4] = [
         &[],
         &[event(0, 0, 5, has(1)), event(0, 50, 55, has(1)), event(1, 160, 165, has(2))],
         &[event(0, 0, 5, has(1)), event(0, 6, 9, Told::GaveUp { term: 1 }), event(1, 7, 12, has(2))],
-        &[event(0, 0, 5, has(1)), event(1, 1, 9, Told::Refused { term: 1 }), event(1, 101, 105, has(2)), event(0, 106, 109, Told::Refused { term: 2 })],
+        &[
+            event(0, 0, 5, has(1)),
+            event(1, 1, 9, Told::Refused { term: 1 }),
+            event(1, 101, 105, has(2)),
+            event(0, 106, 109, Told::Refused { term: 2 }),
+        ],
     ];
     for history in good {
         assert_eq!(fault(history, ttl), None);

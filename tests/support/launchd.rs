@@ -15,7 +15,12 @@ impl<'a> Launchd<'a> {
         let root = room.path("launchd");
         std::fs::create_dir_all(root.join("bin")).unwrap();
         std::os::unix::fs::symlink(example("launchctl"), root.join("bin/launchctl")).unwrap();
-        let child = Command::new(example("launchctl")).arg("serve").env("LAUNCHD_MODEL", &root).stdout(Stdio::null()).spawn().unwrap();
+        let child = Command::new(example("launchctl"))
+            .arg("serve")
+            .env("LAUNCHD_MODEL", &root)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         // The file is there before anybody listens.
         until("the model is ready", || std::os::unix::net::UnixStream::connect(root.join("socket")).is_ok());
         let launchd = Launchd { room, child };
@@ -53,7 +58,9 @@ impl<'a> Launchd<'a> {
     pub fn reload(&self, arguments: &[&str]) -> Command {
         let mut command = self.room.command("baa-reload");
         command.env("PATH", format!("{}:/usr/bin:/bin", self.room.text("launchd/bin")));
-        command.args(["--manager", "launchd", "--domain", DOMAIN, "--install-dir", &self.room.text("agents")]).args(arguments);
+        command
+            .args(["--manager", "launchd", "--domain", DOMAIN, "--install-dir", &self.room.text("agents")])
+            .args(arguments);
         command
     }
 

@@ -1,4 +1,5 @@
-//! A room for each test: a fresh directory, an environment of its own, real programs; everything in it ends with it.
+//! A room for each test: a fresh directory, an environment of its own, real programs; everything in it ends
+//! with it.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -66,8 +67,16 @@ impl Room {
     /// A program of the toolkit, in an environment of this room alone.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(binary(program));
-        command.env_clear().envs([("HOME", self.text("home")), ("XDG_STATE_HOME", self.text("state")), ("BAA_RUNTIME_DIR", self.text("run"))]);
-        command.env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("LAUNCHD_MODEL", self.path("launchd")).current_dir(self.dir.path()).stdin(Stdio::null());
+        command.env_clear().envs([
+            ("HOME", self.text("home")),
+            ("XDG_STATE_HOME", self.text("state")),
+            ("BAA_RUNTIME_DIR", self.text("run")),
+        ]);
+        command
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("LAUNCHD_MODEL", self.path("launchd"))
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
         command
     }
 
@@ -98,7 +107,10 @@ impl Room {
 
     /// A property list `agents/LABEL.plist` that runs `arguments`.
     pub fn plist(&self, label: &str, arguments: &[&str], more: &str) -> PathBuf {
-        let words: String = arguments.iter().map(|word| format!("<string>{}</string>", word.replace('&', "&amp;").replace('<', "&lt;"))).collect();
+        let words: String = arguments
+            .iter()
+            .map(|word| format!("<string>{}</string>", word.replace('&', "&amp;").replace('<', "&lt;")))
+            .collect();
         self.write(
             &format!("agents/{label}.plist"),
             &format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict><key>Label</key><string>{label}</string><key>ProgramArguments</key><array>{words}</array>{more}</dict></plist>\n"),
@@ -110,7 +122,8 @@ impl Room {
 pub const CONDUCTOR: &str = "so.makefile.baa-conductor";
 
 impl Room {
-    /// The conductor's property list: the test service on `port`, with `arguments`, `more` keys, and a secret.
+    /// The conductor's property list: the test service on `port`, with `arguments`, `more` keys, and a
+    /// secret.
     pub fn conductor(&self, port: u16, arguments: &[&str], more: &str) {
         let listen = format!("127.0.0.1:{port}");
         let service = example("service").to_string_lossy().into_owned();
@@ -123,9 +136,15 @@ impl Room {
         let logs = if more.contains("StandardOutPath") {
             String::new()
         } else {
-            format!("<key>StandardOutPath</key><string>{log}</string><key>StandardErrorPath</key><string>{log}</string>")
+            format!(
+                "<key>StandardOutPath</key><string>{log}</string><key>StandardErrorPath</key><string>{log}</string>"
+            )
         };
-        self.plist(CONDUCTOR, &words, &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{logs}{more}"));
+        self.plist(
+            CONDUCTOR,
+            &words,
+            &format!("<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>{environment}{logs}{more}"),
+        );
     }
 }
 
@@ -136,13 +155,24 @@ impl Drop for Room {
         for _ in 0..50 {
             let mut found = false;
             for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-                let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+                let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                    continue;
+                };
                 let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
                 let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let text = format!("{}{}", String::from_utf8_lossy(&environment), String::from_utf8_lossy(&arguments).replace('/', "=/").replace("==/", "=/"));
-                if pid != i32::try_from(std::process::id()).unwrap() && (text.contains(&mark) || String::from_utf8_lossy(&arguments).contains(&mark[1..])) {
+                let text = format!(
+                    "{}{}",
+                    String::from_utf8_lossy(&environment),
+                    String::from_utf8_lossy(&arguments).replace('/', "=/").replace("==/", "=/")
+                );
+                if pid != i32::try_from(std::process::id()).unwrap()
+                    && (text.contains(&mark) || String::from_utf8_lossy(&arguments).contains(&mark[1..]))
+                {
                     found = true;
-                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                    let _ = nix::sys::signal::kill(
+                        nix::unistd::Pid::from_raw(pid),
+                        nix::sys::signal::Signal::SIGKILL,
+                    );
                 }
             }
             if !found {
@@ -211,7 +241,11 @@ pub fn collect(child: Child) -> Done {
     }
     let output = waiter.join().unwrap();
     let status = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
-    Done { status, stdout: String::from_utf8_lossy(&output.stdout).into_owned(), stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    Done {
+        status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
 }
 
 /// Waits for a condition, never for a time.

@@ -20,7 +20,22 @@ impl Tmux {
         let mut server = Tmux { sock, pid: 0 };
         let mark = format!("HOME={}", room.text("home"));
         let started = Command::new("env")
-            .args(["-i", "PATH=/usr/bin:/bin", &mark, "tmux", "-S", &server.sock, "-f", "/dev/null", "new-session", "-d", "-s", session, "sleep", "1000"])
+            .args([
+                "-i",
+                "PATH=/usr/bin:/bin",
+                &mark,
+                "tmux",
+                "-S",
+                &server.sock,
+                "-f",
+                "/dev/null",
+                "new-session",
+                "-d",
+                "-s",
+                session,
+                "sleep",
+                "1000",
+            ])
             .stdin(Stdio::null())
             .status();
         assert!(started.unwrap().success(), "tmux is missing; on Debian: apt-get install tmux");
@@ -30,7 +45,12 @@ impl Tmux {
 
     /// Runs a command of tmux; what it printed.
     pub fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-S", &self.sock]).args(arguments).stdin(Stdio::null()).output().unwrap();
+        let output = Command::new("tmux")
+            .args(["-S", &self.sock])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -39,11 +59,15 @@ impl Tmux {
         let mut found = 0;
         until("a client waits", || {
             for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-                let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+                let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                    continue;
+                };
                 let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 let text = String::from_utf8_lossy(&words);
                 // In its event loop it has said all that it has to say.
-                let waits = || std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default().contains("poll");
+                let waits = || {
+                    std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default().contains("poll")
+                };
                 if text.contains(&format!("{}\0wait-for", self.sock)) && waits() {
                     found = pid;
                 }
@@ -58,6 +82,10 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        let _ = Command::new("tmux").args(["-S", &self.sock, "kill-server"]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+        let _ = Command::new("tmux")
+            .args(["-S", &self.sock, "kill-server"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
 }

@@ -1,4 +1,5 @@
-//! A canary in the background: this program again, in a session of its own, that says one word once it has armed.
+//! A canary in the background: this program again, in a session of its own, that says one word once it has
+//! armed.
 
 use crate::act::canary::record::Place;
 use crate::sys::child::Spec;
@@ -68,7 +69,8 @@ impl State {
     }
 }
 
-/// Starts a canary with `arguments`, those of `watch`, and waits for its word. What it says later goes to a log of its own.
+/// Starts a canary with `arguments`, those of `watch`, and waits for its word. What it says later goes to a
+/// log of its own.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -88,7 +90,10 @@ pub fn arm(place: &Place, arguments: Vec<OsString>) -> Result<State> {
     let mut buffer = [0u8; 512];
     while !said.contains('\n') && said.len() < 4096 {
         if !poll::wait(&[(output.as_fd(), For::Reading)], Some(until)).map_err(cannot)?[0] {
-            return Err(Error::new(Status::TooLate, format!("the canary has said nothing for {}", crate::words::span::show(LIMIT))));
+            return Err(Error::new(
+                Status::TooLate,
+                format!("the canary has said nothing for {}", crate::words::span::show(LIMIT)),
+            ));
         }
         match output.read(&mut buffer).map_err(cannot)? {
             0 => break,

@@ -1,7 +1,9 @@
-//! What is armed: one locked file for each watched process, in the directory of its log, so that two roots never meet.
+//! What is armed: one locked file for each watched process, in the directory of its log, so that two roots
+//! never meet.
 //!
-//! The kernel's lock decides which of many canaries watches; it is keyed by boot, pid and start time, which only one process ever has.
-//! What the file says is for `status`, `list`, `dismiss`, and for whoever comes after a canary that was killed.
+//! The kernel's lock decides which of many canaries watches; it is keyed by boot, pid and start time, which
+//! only one process ever has. What the file says is for `status`, `list`, `dismiss`, and for whoever comes
+//! after a canary that was killed.
 
 use crate::act::canary::record::Place;
 use crate::act::canary::target::Target;
@@ -58,7 +60,8 @@ impl Arming {
             "armed_at": crate::words::stamp::seconds(SystemTime::now()),
         })
         .to_string();
-        let written = self.lock.inform(&format!("{text}\n{}", " ".repeat(RESERVE.saturating_sub(text.len() + 1))));
+        let written =
+            self.lock.inform(&format!("{text}\n{}", " ".repeat(RESERVE.saturating_sub(text.len() + 1))));
         written.map_err(|cause| {
             self.end();
             Error::io(format!("cannot arm at {}", self.path.display()), &cause)
@@ -70,7 +73,8 @@ impl Arming {
         marker(&self.path).exists()
     }
 
-    /// Ends it: there is nothing to watch any more. The file's blocks are free afterwards, though we hold it open.
+    /// Ends it: there is nothing to watch any more. The file's blocks are free afterwards, though we hold it
+    /// open.
     pub fn end(&self) {
         let _ = self.lock.inform("");
         let _ = std::fs::remove_file(&self.path);
@@ -164,7 +168,14 @@ impl Armed {
     /// Its line for people.
     pub fn text(&self) -> String {
         let socket = self.socket.as_ref().map_or(String::new(), |path| format!(" {}", path.display()));
-        format!("{}: process {}{socket}, {}, since {} by canary {}", self.identity, self.who.pid, self.condition().word(), self.since, self.canary.pid)
+        format!(
+            "{}: process {}{socket}, {}, since {} by canary {}",
+            self.identity,
+            self.who.pid,
+            self.condition().word(),
+            self.since,
+            self.canary.pid
+        )
     }
 
     /// Its JSON, for `list` and `status`.
@@ -188,24 +199,32 @@ impl Armed {
         same.then(|| Arming { path: self.path.clone(), lock })
     }
 
-    /// Says that the coming end is meant, and waits until the canary has heard it. Nothing is recorded afterwards, whatever comes first.
+    /// Says that the coming end is meant, and waits until the canary has heard it. Nothing is recorded
+    /// afterwards, whatever comes first.
     ///
     /// # Errors
-    /// When it cannot be said; 124 when the canary does not answer, which still finds the word when the death comes.
+    /// When it cannot be said; 124 when the canary does not answer, which still finds the word when the death
+    /// comes.
     pub fn dismiss(&self) -> Result<()> {
         let cannot = |cause| Error::io(format!("cannot dismiss {}", self.identity), &cause);
         if let Some(left) = self.inherit() {
             left.end();
             return Ok(());
         }
-        let made = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(marker(&self.path));
+        let made =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(marker(&self.path));
         made.map_err(cannot)?;
         child::signal(self.canary, Signal::SIGUSR1);
         let watch = Watch::over(self.canary).map_err(cannot)?;
         let until = Instant::now() + ANSWER_LIMIT;
-        while self.path.exists() && watch.as_ref().is_some_and(|watch| !watch.wait(Instant::now() + Duration::from_millis(1))) {
+        while self.path.exists()
+            && watch.as_ref().is_some_and(|watch| !watch.wait(Instant::now() + Duration::from_millis(1)))
+        {
             if Instant::now() >= until {
-                return Err(Error::new(crate::words::exit::Status::TooLate, format!("cannot dismiss {}: its canary does not answer", self.identity)));
+                return Err(Error::new(
+                    crate::words::exit::Status::TooLate,
+                    format!("cannot dismiss {}: its canary does not answer", self.identity),
+                ));
             }
         }
         // A canary that died instead leaves its files to us.
@@ -225,7 +244,9 @@ pub fn json(found: &[Armed]) -> Value {
 /// All armings of a place, by identity.
 pub fn all(place: &Place) -> Vec<Armed> {
     let names = std::fs::read_dir(place.armings()).into_iter().flatten().flatten();
-    let paths = names.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let paths = names
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"));
     let mut found: Vec<Armed> = paths.filter_map(|path| Armed::read(&path)).collect();
     found.sort_by(|one, other| (&one.identity, one.who.pid).cmp(&(&other.identity, other.who.pid)));
     found

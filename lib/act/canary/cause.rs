@@ -129,12 +129,23 @@ pub fn judge(who: Pid, seen: &Evidence) -> Verdict {
             (_, Some(sent)) => Some(sent.signal),
             _ => None,
         };
-        Verdict { cause, signal: signal.filter(|_| cause != Cause::Reboot), sender: sender.clone(), evidence: std::mem::take(&mut evidence) }
+        Verdict {
+            cause,
+            signal: signal.filter(|_| cause != Cause::Reboot),
+            sender: sender.clone(),
+            evidence: std::mem::take(&mut evidence),
+        }
     };
     decide(who, seen, exit, fatal, verdict)
 }
 
-fn decide(who: Pid, seen: &Evidence, exit: Option<Exit>, fatal: Option<&Sent>, mut verdict: impl FnMut(Cause, Option<String>) -> Verdict) -> Verdict {
+fn decide(
+    who: Pid,
+    seen: &Evidence,
+    exit: Option<Exit>,
+    fatal: Option<&Sent>,
+    mut verdict: impl FnMut(Cause, Option<String>) -> Verdict,
+) -> Verdict {
     if seen.rebooted {
         return verdict(Cause::Reboot, None);
     }
@@ -142,28 +153,40 @@ fn decide(who: Pid, seen: &Evidence, exit: Option<Exit>, fatal: Option<&Sent>, m
         if let Some(line) = killed_for_memory(who, seen) {
             return verdict(Cause::OutOfMemory, Some(line));
         }
-        // cgroup.kill sends to each thread group leader with no information about the sender (send_sig in kernel/cgroup): code 0, not
-        // to the group. kill(2) sends to the group, tgkill(2) has a code of its own.
+        // cgroup.kill sends to each thread group leader with no information about the sender (send_sig in
+        // kernel/cgroup): code 0, not to the group. kill(2) sends to the group, tgkill(2) has a code of its
+        // own.
         if let Some(sent) = fatal.filter(|sent| sent.signal == KILL && sent.code == SI_USER && !sent.group) {
             return verdict(Cause::CgroupKill, Some(trace_words(sent, who)));
         }
     }
     let stopped = seen.ended.as_ref().filter(|ended| ended.stopped);
-    let by_manager = fatal.filter(|sent| TERMINAL.contains(&sent.signal) && sent.code <= SI_USER && MANAGERS.contains(&sent.sender_name.as_str()));
+    let by_manager = fatal.filter(|sent| {
+        TERMINAL.contains(&sent.signal)
+            && sent.code <= SI_USER
+            && MANAGERS.contains(&sent.sender_name.as_str())
+    });
     let by_other = fatal.filter(|sent| sent.code <= SI_USER && sent.sender != who.number());
     match exit {
         Some(Exit::Code(_)) | Some(Exit::Signal(_)) if stopped.is_some() => {
             verdict(Cause::UnitStopped, stopped.map(|ended| format!("manager: {}", ended.words)))
         }
-        _ if by_manager.is_some() => verdict(Cause::UnitStopped, by_manager.map(|sent| trace_words(sent, who))),
-        // A fault that somebody else sent is a signal; a fault of its own is a crash, also by abort(3), which sends to itself.
+        _ if by_manager.is_some() => {
+            verdict(Cause::UnitStopped, by_manager.map(|sent| trace_words(sent, who)))
+        }
+        // A fault that somebody else sent is a signal; a fault of its own is a crash, also by abort(3), which
+        // sends to itself.
         Some(exit @ Exit::Signal(_)) if exit.is_crash() && by_other.is_none() => verdict(Cause::Crash, None),
         Some(Exit::Signal(_)) => verdict(Cause::Signal, by_other.map(|sent| trace_words(sent, who))),
         // tmux kill-server makes the server send SIGTERM to itself (cmd-kill-server.c).
-        Some(Exit::Code(0)) if seen.tmux.is_some() && fatal.is_some_and(|sent| sent.sender == who.number()) => {
+        Some(Exit::Code(0))
+            if seen.tmux.is_some() && fatal.is_some_and(|sent| sent.sender == who.number()) =>
+        {
             verdict(Cause::KillServer, fatal.map(|sent| trace_words(sent, who)))
         }
-        Some(Exit::Code(_)) if by_other.is_some() => verdict(Cause::Signal, by_other.map(|sent| trace_words(sent, who))),
+        Some(Exit::Code(_)) if by_other.is_some() => {
+            verdict(Cause::Signal, by_other.map(|sent| trace_words(sent, who)))
+        }
         Some(Exit::Code(0)) => verdict(Cause::CleanExit, None),
         Some(Exit::Code(_)) => verdict(Cause::ErrorExit, None),
         None if !seen.suspended.is_zero() => verdict(Cause::Suspend, None),
@@ -171,17 +194,21 @@ fn decide(who: Pid, seen: &Evidence, exit: Option<Exit>, fatal: Option<&Sent>, m
     }
 }
 
-/// How long after a signal an exit is still taken for the answer to it. HUP means "read your configuration" to many.
+/// How long after a signal an exit is still taken for the answer to it. HUP means "read your configuration"
+/// to many.
 fn answers_within(signal: i32) -> Duration {
     if signal == HUP { Duration::from_secs(2) } else { Duration::from_secs(30) }
 }
 
-/// The signal that ended it, out of those that were sent: the last one of the number it died of, or for an exit the last terminal one.
+/// The signal that ended it, out of those that were sent: the last one of the number it died of, or for an
+/// exit the last terminal one.
 fn fatal(who: Pid, exit: Option<Exit>, seen: &Evidence) -> Option<&Sent> {
     let mut sent = seen.sent.iter().flatten().filter(|sent| sent.receiver == who);
     match exit {
         Some(Exit::Signal(number)) => sent.rfind(|sent| sent.signal == number),
-        _ => sent.rfind(|sent| TERMINAL.contains(&sent.signal) && seen.at.saturating_sub(sent.at) <= answers_within(sent.signal)),
+        _ => sent.rfind(|sent| {
+            TERMINAL.contains(&sent.signal) && seen.at.saturating_sub(sent.at) <= answers_within(sent.signal)
+        }),
     }
 }
 
@@ -195,13 +222,16 @@ fn killed_for_memory(who: Pid, seen: &Evidence) -> Option<String> {
     }
     let group = seen.group.unwrap_or_default();
     let counted = (group.single > 0 || group.whole > 0) && seen.machine.is_some_and(|kills| kills > 0);
-    // Its kernel log names every victim; where that is readable and does not name this one, the counters mean another process.
-    let others_only = seen.kernel.as_ref().is_some_and(|lines| lines.iter().any(|line| victim(line).is_some()));
+    // Its kernel log names every victim; where that is readable and does not name this one, the counters mean
+    // another process.
+    let others_only =
+        seen.kernel.as_ref().is_some_and(|lines| lines.iter().any(|line| victim(line).is_some()));
     // Where the exit is not known to be a KILL, a count is no proof.
     (counted && !others_only && seen.ending.is_some()).then(|| counted_words(group))
 }
 
-/// `Memory cgroup out of memory: Killed process 42 (name) …` and `Out of memory: Killed process 42 (name) …` (mm/oom_kill.c).
+/// `Memory cgroup out of memory: Killed process 42 (name) …` and `Out of memory: Killed process 42 (name) …`
+/// (mm/oom_kill.c).
 fn victim(line: &str) -> Option<i32> {
     let rest = line.split_once("Killed process ")?.1;
     rest[..rest.find(|letter: char| !letter.is_ascii_digit())?].parse().ok()
@@ -212,7 +242,11 @@ fn names_victim(line: &str, who: Pid) -> bool {
 }
 
 fn named(sent: &Sent, who: Pid) -> String {
-    if sent.sender == who.number() { "self".to_owned() } else { format!("{}[{}]", sent.sender_name, sent.sender) }
+    if sent.sender == who.number() {
+        "self".to_owned()
+    } else {
+        format!("{}[{}]", sent.sender_name, sent.sender)
+    }
 }
 
 fn counted_words(group: Kills) -> String {
@@ -233,24 +267,35 @@ fn trace_words(sent: &Sent, who: Pid) -> String {
 fn words(who: Pid, seen: &Evidence) -> Vec<String> {
     let mut lines = Vec::new();
     match seen.ending {
-        Some(ending) => lines.push(format!("kernel: process {who} {}{}", ending.exit, if ending.core { ", core dumped" } else { "" })),
+        Some(ending) => lines.push(format!(
+            "kernel: process {who} {}{}",
+            ending.exit,
+            if ending.core { ", core dumped" } else { "" }
+        )),
         None => lines.push(format!("kernel: how process {who} ended is not told to us")),
     }
     if let Some(ended) = &seen.ended {
         lines.push(format!("manager: {}", ended.words));
     }
-    lines.extend(seen.sent.iter().flatten().filter(|sent| sent.receiver == who).map(|sent| trace_words(sent, who)));
+    lines.extend(
+        seen.sent.iter().flatten().filter(|sent| sent.receiver == who).map(|sent| trace_words(sent, who)),
+    );
     lines.extend(seen.kernel.iter().flatten().map(|line| format!("kernel: {line}")));
     if let Some(group) = seen.group.filter(|group| *group != Kills::default()) {
         lines.push(counted_words(group));
     }
     match seen.tmux {
-        Some(Parting::Told) => lines.push("tmux: the server was told to end, by kill-server or SIGTERM".to_owned()),
+        Some(Parting::Told) => {
+            lines.push("tmux: the server was told to end, by kill-server or SIGTERM".to_owned())
+        }
         Some(Parting::Sessionless) => lines.push("tmux: the last session was closed".to_owned()),
         None => {}
     }
     if !seen.suspended.is_zero() {
-        lines.push(format!("the machine was suspended for {} just before", crate::words::span::show(seen.suspended)));
+        lines.push(format!(
+            "the machine was suspended for {} just before",
+            crate::words::span::show(seen.suspended)
+        ));
     }
     if seen.rebooted {
         lines.push("armed under another boot of the machine".to_owned());
@@ -271,7 +316,15 @@ mod tests {
     }
 
     fn sent(signal: i32, code: i32, group: bool, sender: i32, name: &str) -> Option<Vec<Sent>> {
-        Some(vec![Sent { signal, code, group, sender, sender_name: name.to_owned(), receiver: who(), at: Duration::from_secs(100) }])
+        Some(vec![Sent {
+            signal,
+            code,
+            group,
+            sender,
+            sender_name: name.to_owned(),
+            receiver: who(),
+            at: Duration::from_secs(100),
+        }])
     }
 
     #[track_caller]
@@ -294,8 +347,14 @@ mod tests {
 
     #[test]
     fn the_kernel_must_name_this_very_victim() {
-        let line = |pid: i32| Some(vec![format!("Memory cgroup out of memory: Killed process {pid} (x) total-vm:1kB")]);
-        let counted = Evidence { group: Some(Kills { single: 1, whole: 0 }), machine: Some(1), ..exited(Exit::Signal(9)) };
+        let line = |pid: i32| {
+            Some(vec![format!("Memory cgroup out of memory: Killed process {pid} (x) total-vm:1kB")])
+        };
+        let counted = Evidence {
+            group: Some(Kills { single: 1, whole: 0 }),
+            machine: Some(1),
+            ..exited(Exit::Signal(9))
+        };
         is(&Evidence { kernel: line(42), ..exited(Exit::Signal(9)) }, Cause::OutOfMemory);
         is(&Evidence { kernel: line(42), ..Evidence::default() }, Cause::OutOfMemory);
         is(&Evidence { kernel: line(421), ..exited(Exit::Signal(9)) }, Cause::Signal);
@@ -313,19 +372,33 @@ mod tests {
         assert_eq!(is(&kill, Cause::Signal).sender.as_deref(), Some("bash[7]"));
         is(&Evidence { sent: sent(9, 0, false, 7, "bash"), ..exited(Exit::Signal(9)) }, Cause::CgroupKill);
         is(&Evidence { sent: sent(15, 0, true, 1, "systemd"), ..exited(Exit::Code(0)) }, Cause::UnitStopped);
-        let handled = is(&Evidence { sent: sent(15, 0, true, 7, "kill"), ..exited(Exit::Code(0)) }, Cause::Signal);
-        is(&Evidence { sent: sent(15, 0, true, 7, "kill"), at: Duration::from_secs(200), ..exited(Exit::Code(0)) }, Cause::CleanExit);
+        let handled =
+            is(&Evidence { sent: sent(15, 0, true, 7, "kill"), ..exited(Exit::Code(0)) }, Cause::Signal);
+        is(
+            &Evidence {
+                sent: sent(15, 0, true, 7, "kill"),
+                at: Duration::from_secs(200),
+                ..exited(Exit::Code(0))
+            },
+            Cause::CleanExit,
+        );
         assert_eq!((handled.signal, handled.sender.as_deref()), (Some(15), Some("kill[7]")));
         is(&Evidence { sent: sent(11, 0, true, 7, "kill"), ..exited(Exit::Signal(11)) }, Cause::Signal);
         is(&Evidence { sent: sent(6, -6, false, 42, "x"), ..exited(Exit::Signal(6)) }, Cause::Crash);
-        assert_eq!(is(&Evidence { sent: sent(11, 1, false, 42, "x"), ..exited(Exit::Signal(11)) }, Cause::Crash).sender, None);
+        assert_eq!(
+            is(&Evidence { sent: sent(11, 1, false, 42, "x"), ..exited(Exit::Signal(11)) }, Cause::Crash)
+                .sender,
+            None
+        );
         let own = Evidence { sent: sent(15, 0, true, 42, "tmux: server"), ..exited(Exit::Code(0)) };
         is(&Evidence { tmux: Some(Parting::Told), ..own }, Cause::KillServer);
     }
 
     #[test]
     fn a_manager_that_stops_it_is_believed() {
-        let ended = |stopped| Some(Ended { exit: None, stopped, words: "inactive (dead), result success".to_owned() });
+        let ended = |stopped| {
+            Some(Ended { exit: None, stopped, words: "inactive (dead), result success".to_owned() })
+        };
         is(&Evidence { ended: ended(true), ..exited(Exit::Signal(15)) }, Cause::UnitStopped);
         is(&Evidence { ended: ended(false), ..exited(Exit::Signal(15)) }, Cause::Signal);
     }

@@ -1,8 +1,10 @@
-//! The channel of the older tools: `tmux wait-for -S iap-canary-IDENTITY` before a server is ended says that the end is meant.
+//! The channel of the older tools: `tmux wait-for -S iap-canary-IDENTITY` before a server is ended says that
+//! the end is meant.
 //!
-//! The waiter is the server's own program: the protocol between client and server is tmux's own, and a wrong word in it ends the server.
-//! Its exit status is no evidence: 0 after the signal, but also after kill-server, SIGTERM or the last session. What tells them apart is a
-//! second command in the same queue: after the signal there are sessions to list; when the server ends there are none (facts C2; tmux 3.3a).
+//! The waiter is the server's own program: the protocol between client and server is tmux's own, and a wrong
+//! word in it ends the server. Its exit status is no evidence: 0 after the signal, but also after
+//! kill-server, SIGTERM or the last session. What tells them apart is a second command in the same queue:
+//! after the signal there are sessions to list; when the server ends there are none (facts C2; tmux 3.3a).
 
 use crate::act::canary::cause::Parting;
 use crate::service::tmux;
@@ -40,10 +42,12 @@ pub enum Word {
 }
 
 impl Channel {
-    /// Waits on the channel of `identity` in the server `who` at `socket`; `None` where no client can be started.
+    /// Waits on the channel of `identity` in the server `who` at `socket`; `None` where no client can be
+    /// started.
     pub fn open(who: Pid, socket: &Path, identity: &str) -> Option<Channel> {
         let channel = format!("iap-canary-{identity}");
-        let words = ["wait-for", &channel, ";", "list-sessions", "-F", SIGNALLED, ";", "has-session", "-t", NOWHERE];
+        let words =
+            ["wait-for", &channel, ";", "list-sessions", "-F", SIGNALLED, ";", "has-session", "-t", NOWHERE];
         let mut spec = tmux::client(who, socket);
         spec.args.extend(words.iter().map(Into::into));
         let (output, input) = std::io::pipe().ok()?;
@@ -73,7 +77,8 @@ impl Channel {
         Some(match exit {
             // Its two outputs come in any order.
             _ if self.heard.contains(SIGNALLED) => Word::Signalled,
-            // Told to go, a client ends with 0; where the server ends for want of sessions, with the status of the last command.
+            // Told to go, a client ends with 0; where the server ends for want of sessions, with the status
+            // of the last command.
             Some(Exit::Code(0)) if self.heard.contains(NONE_LEFT) => Word::Parting(Parting::Told),
             Some(Exit::Code(1)) if self.heard.contains(NONE_LEFT) => Word::Parting(Parting::Sessionless),
             _ => Word::Nothing,

@@ -1,4 +1,5 @@
-//! Why a session is gone: because its tmux server is, or without it. The words are iapeer's (facts B5), which log readers know.
+//! Why a session is gone: because its tmux server is, or without it. The words are iapeer's (facts B5), which
+//! log readers know.
 
 use crate::service::tmux::{self, Unserved};
 use crate::words::exit::Status;
@@ -31,12 +32,18 @@ impl Gone {
         }
     }
 
-    /// iapeer's word, and its reason. That a stale socket means want of memory is not said: only a report of it would.
+    /// iapeer's word, and its reason. That a stale socket means want of memory is not said: only a report of
+    /// it would.
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
             Gone::Removed => ("server-dead", "tmux server gone (socket file missing)"),
-            Gone::Stale => ("server-dead", "tmux server dead — stale socket (check exits.log ev=server-exit canary record)"),
-            Gone::Session => ("session-gone", "session gone, tmux server alive (exit cause should be in exits.log)"),
+            Gone::Stale => (
+                "server-dead",
+                "tmux server dead — stale socket (check exits.log ev=server-exit canary record)",
+            ),
+            Gone::Session => {
+                ("session-gone", "session gone, tmux server alive (exit cause should be in exits.log)")
+            }
             Gone::Foreign => ("server-dead", "tmux server gone (another program listens on its socket)"),
         }
     }

@@ -1,4 +1,5 @@
-//! Everything that is found at a death, in a file beside the record: the evidence, the last minute, then the machine.
+//! Everything that is found at a death, in a file beside the record: the evidence, the last minute, then the
+//! machine.
 
 use crate::act::canary::record::{Death, Place};
 use crate::act::canary::target::Target;
@@ -34,8 +35,11 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// Commands whose output is kept, on macOS; the first two are iapeer's own sections.
-const COMMANDS: [(&str, &[&str]); 3] =
-    [("vm_stat", &["/usr/bin/vm_stat"]), ("swapusage", &["/usr/sbin/sysctl", "-n", "vm.swapusage"]), ("load", &["/usr/sbin/sysctl", "-n", "vm.loadavg"])];
+const COMMANDS: [(&str, &[&str]); 3] = [
+    ("vm_stat", &["/usr/bin/vm_stat"]),
+    ("swapusage", &["/usr/sbin/sysctl", "-n", "vm.swapusage"]),
+    ("load", &["/usr/sbin/sysctl", "-n", "vm.loadavg"]),
+];
 
 /// What is found about the machine: once for all who died together.
 pub struct Machine(String);
@@ -50,7 +54,8 @@ impl Machine {
     }
 }
 
-/// Makes the file of a death, with its first line and what is known already. Not synced: the record comes first.
+/// Makes the file of a death, with its first line and what is known already. Not synced: the record comes
+/// first.
 ///
 /// # Errors
 /// Those of open(2) and write(2).
@@ -59,8 +64,13 @@ pub fn begin(place: &Place, death: &Death, known: &[Section]) -> io::Result<(Fil
     file::own_dir(&directory)?;
     let path = directory.join(death.file_name());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    let head =
-        format!("server-death identity={} ts={} server_pid={} wait_rc=- cause={}\n", death.identity, death.time(), death.pid, death.verdict.cause.word());
+    let head = format!(
+        "server-death identity={} ts={} server_pid={} wait_rc=- cause={}\n",
+        death.identity,
+        death.time(),
+        death.pid,
+        death.verdict.cause.word()
+    );
     file.write_all((head + &render(known)).as_bytes())?;
     Ok((file, path))
 }
@@ -85,7 +95,9 @@ pub fn add_slow(files: Vec<(i32, File)>) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    files.into_iter().try_for_each(|(_, mut file)| file.write_all(text.as_bytes()).and_then(|()| file.sync_data()))
+    files
+        .into_iter()
+        .try_for_each(|(_, mut file)| file.write_all(text.as_bytes()).and_then(|()| file.sync_data()))
 }
 
 /// All of it, for a look without a death; of one process, if one is given.
@@ -103,15 +115,19 @@ fn group_section(group: &cgroup::Group) -> Section {
 
 /// The text of a file of forensics.
 pub fn render(sections: &[Section]) -> String {
-    sections.iter().filter(|(_, body)| !body.trim().is_empty()).fold(String::new(), |mut text, (title, body)| {
-        let _ = writeln!(text, "--- {title}\n{}", body.trim_end());
-        text
-    })
+    sections.iter().filter(|(_, body)| !body.trim().is_empty()).fold(
+        String::new(),
+        |mut text, (title, body)| {
+            let _ = writeln!(text, "--- {title}\n{}", body.trim_end());
+            text
+        },
+    )
 }
 
 /// The same as JSON.
 pub fn json(sections: &[Section]) -> serde_json::Value {
-    let all: serde_json::Map<_, _> = sections.iter().map(|(title, body)| (title.clone(), body.trim_end().into())).collect();
+    let all: serde_json::Map<_, _> =
+        sections.iter().map(|(title, body)| (title.clone(), body.trim_end().into())).collect();
     serde_json::json!({ "schema": "baa.canary.snapshot/1", "sections": all })
 }
 
@@ -127,26 +143,46 @@ fn quick(directory: &Path, full_args: bool) -> Vec<Section> {
     section("ps-top-rss", &top(full_args));
     for path in [Path::new("/"), directory] {
         if let Some((all, free)) = kernel::disk(path) {
-            section(&format!("disk {}", path.display()), &format!("{} MiB in all, {} MiB free", all >> 20, free >> 20));
+            section(
+                &format!("disk {}", path.display()),
+                &format!("{} MiB in all, {} MiB free", all >> 20, free >> 20),
+            );
         }
     }
     let told = |span: Option<Duration>| span.map_or("unknown".to_owned(), span::show);
     let boot = kernel::boot().unwrap_or("unknown".to_owned());
-    section("uptime", &format!("boot {boot}, up {}, of it suspended {}", told(kernel::uptime()), told(kernel::suspended())));
+    section(
+        "uptime",
+        &format!("boot {boot}, up {}, of it suspended {}", told(kernel::uptime()), told(kernel::suspended())),
+    );
     found
 }
 
 /// The processes with most memory in use.
 fn top(full_args: bool) -> String {
-    let mut all: Vec<_> =
-        Table::read().entries().iter().filter_map(|entry| Some((Vitals::of(entry.identity.pid)?.resident, entry.identity, entry.parent))).collect();
+    let mut all: Vec<_> = Table::read()
+        .entries()
+        .iter()
+        .filter_map(|entry| Some((Vitals::of(entry.identity.pid)?.resident, entry.identity, entry.parent)))
+        .collect();
     all.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.pid.cmp(&other.1.pid)));
     let mut text = String::from("pid ppid rss-kib elapsed command\n");
     for (resident, who, parent) in all.into_iter().take(LISTED) {
-        let elapsed = who.started_at().and_then(|start| SystemTime::now().duration_since(start).ok()).map_or("-".to_owned(), span::show);
+        let elapsed = who
+            .started_at()
+            .and_then(|start| SystemTime::now().duration_since(start).ok())
+            .map_or("-".to_owned(), span::show);
         let words = if full_args { process::arguments(who.pid) } else { None };
-        let words = words.map(|words| words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "));
-        let command: String = words.or_else(|| process::name(who.pid)).unwrap_or_default().chars().filter(|letter| !letter.is_control()).take(1000).collect();
+        let words = words.map(|words| {
+            words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        });
+        let command: String = words
+            .or_else(|| process::name(who.pid))
+            .unwrap_or_default()
+            .chars()
+            .filter(|letter| !letter.is_control())
+            .take(1000)
+            .collect();
         let _ = writeln!(text, "{} {parent} {resident} {elapsed} {command}", who.pid);
     }
     text
@@ -168,11 +204,21 @@ fn slow(pids: &[i32]) -> Vec<Section> {
         }
     } else if Path::new("/run/log/journal").is_dir() || Path::new("/var/log/journal").is_dir() {
         // What the kernel said, and whatever was said by or about the process.
-        let base = ["journalctl", "--quiet", "--no-pager", "--output=short-iso", "--lines=200", "--since=-2min"];
+        let base =
+            ["journalctl", "--quiet", "--no-pager", "--output=short-iso", "--lines=200", "--since=-2min"];
         let kernel: Vec<&str> = base.iter().copied().chain(["--dmesg"]).collect();
         section("journal-kernel", &output(&kernel));
-        let of: Vec<String> = pids.iter().take(20).flat_map(|pid| [format!("_PID={pid}"), format!("COREDUMP_PID={pid}")]).collect();
-        let alternatives = of.iter().map(String::as_str).chain(["_COMM=systemd", "_COMM=earlyoom"]).flat_map(|one| ["+", one]).skip(1);
+        let of: Vec<String> = pids
+            .iter()
+            .take(20)
+            .flat_map(|pid| [format!("_PID={pid}"), format!("COREDUMP_PID={pid}")])
+            .collect();
+        let alternatives = of
+            .iter()
+            .map(String::as_str)
+            .chain(["_COMM=systemd", "_COMM=earlyoom"])
+            .flat_map(|one| ["+", one])
+            .skip(1);
         let words: Vec<&str> = base.iter().copied().chain(alternatives).collect();
         section("journal", &output(&words));
     }
@@ -181,7 +227,12 @@ fn slow(pids: &[i32]) -> Vec<Section> {
 
 fn output(words: &[&str]) -> String {
     let Some((program, arguments)) = words.split_first() else { return String::new() };
-    match child::run(Spec::new(*program, arguments), Instant::now() + SOURCE_TIME, SOURCE_LIMIT, &AtomicBool::new(false)) {
+    match child::run(
+        Spec::new(*program, arguments),
+        Instant::now() + SOURCE_TIME,
+        SOURCE_LIMIT,
+        &AtomicBool::new(false),
+    ) {
         Ok(finished) if finished.exit.is_some() => finished.stdout,
         Ok(_) => format!("{program} did not return in time"),
         Err(cause) => format!("cannot run {program}: {}", reason(&cause)),
@@ -191,8 +242,15 @@ fn output(words: &[&str]) -> String {
 /// The newest reports of crashes and of jetsam, as iapeer lists them.
 fn newest(directory: &Path) -> String {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut found: Vec<_> =
-        entries.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.file_name().to_string_lossy().into_owned()))).collect();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            Some((entry.metadata().ok()?.modified().ok()?, entry.file_name().to_string_lossy().into_owned()))
+        })
+        .collect();
     found.sort_by(|one, other| other.cmp(one));
-    found.into_iter().take(10).map(|(time, name)| format!("{} {name}\n", crate::words::stamp::seconds(time))).collect()
+    found
+        .into_iter()
+        .take(10)
+        .map(|(time, name)| format!("{} {name}\n", crate::words::stamp::seconds(time)))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! What a canary left that was killed: the time in which nobody watched, told in the log by whoever arms next.
+//! What a canary left that was killed: the time in which nobody watched, told in the log by whoever arms
+//! next.
 
 use crate::act::canary::arming::{self, Armed, Condition};
 use crate::act::canary::cause::{self, Cause, Evidence};
@@ -7,8 +8,8 @@ use crate::words::error::{Error, Result};
 use crate::words::logfmt;
 use std::time::SystemTime;
 
-/// Closes every gap of `place`: a death by reboot or unseen becomes a record, a process that lived on unwatched a line
-/// `ev=canary-gap`. Says what was found.
+/// Closes every gap of `place`: a death by reboot or unseen becomes a record, a process that lived on
+/// unwatched a line `ev=canary-gap`. Says what was found.
 ///
 /// # Errors
 /// When it cannot be recorded; the gaps stay open then.
@@ -20,8 +21,9 @@ pub fn close(place: &Place) -> Result<Vec<String>> {
             continue;
         }
         let Some(left) = armed.inherit() else { continue };
-        record::write(place, &line(&armed, condition), || ())
-            .map_err(|cause| Error::io(format!("cannot record a gap in {}", place.log().display()), &cause))?;
+        record::write(place, &line(&armed, condition), || ()).map_err(|cause| {
+            Error::io(format!("cannot record a gap in {}", place.log().display()), &cause)
+        })?;
         left.end();
         found.push(format!("{} (process {}): {}", armed.identity, armed.who.pid, condition.word()));
     }
@@ -44,10 +46,22 @@ fn line(armed: &Armed, condition: Condition) -> String {
         fields.iter().for_each(|(key, value)| logfmt::field(&mut line, key, value));
         return line;
     }
-    let mut verdict = cause::judge(armed.who.pid, &Evidence { rebooted: condition == Condition::Rebooted, ..Evidence::default() });
+    let mut verdict = cause::judge(
+        armed.who.pid,
+        &Evidence { rebooted: condition == Condition::Rebooted, ..Evidence::default() },
+    );
     if verdict.cause == Cause::Unknown {
         verdict.evidence = vec![format!("unseen: its canary was killed after {}", armed.since)];
     }
     let socket = armed.socket.as_ref().map(|path| path.to_string_lossy().into_owned());
-    Death { identity: armed.identity.clone(), pid: armed.who.pid.number(), socket, at: now, ending: None, verdict, forensics: None }.line()
+    Death {
+        identity: armed.identity.clone(),
+        pid: armed.who.pid.number(),
+        socket,
+        at: now,
+        ending: None,
+        verdict,
+        forensics: None,
+    }
+    .line()
 }

@@ -1,4 +1,5 @@
-//! What is run after a record: a shell command, with the record in its environment and as JSON on its standard input.
+//! What is run after a record: a shell command, with the record in its environment and as JSON on its
+//! standard input.
 
 use crate::act::canary::record::{Death, Place};
 use crate::sys::child::{self, Finished, Spec};
@@ -18,7 +19,10 @@ pub fn run(command: &str, limit: Duration, death: &Death, place: &Place) -> Resu
     let finished = start(command, limit, death, place).map_err(|cause| failed(reason(&cause)))?;
     match finished.exit {
         Some(exit) if exit.success() => Ok(()),
-        Some(exit) => Err(failed(format!("it {exit}{}", if finished.stderr.is_empty() { String::new() } else { format!(": {}", brief(&finished.stderr)) }))),
+        Some(exit) => Err(failed(format!(
+            "it {exit}{}",
+            if finished.stderr.is_empty() { String::new() } else { format!(": {}", brief(&finished.stderr)) }
+        ))),
         None => Err(failed("it did not end in time".to_owned())),
     }
 }
@@ -26,8 +30,13 @@ pub fn run(command: &str, limit: Duration, death: &Death, place: &Place) -> Resu
 fn start(command: &str, limit: Duration, death: &Death, place: &Place) -> std::io::Result<Finished> {
     let json = death.json();
     let mut spec = Spec::new("/bin/sh", ["-c", command]);
-    let text = |key: &str| json.get(key).map_or(String::new(), |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    for key in ["identity", "server_pid", "cause", "signal", "exit", "core", "sender", "socket", "forensics", "ts"] {
+    let text = |key: &str| {
+        json.get(key)
+            .map_or(String::new(), |value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+    };
+    for key in
+        ["identity", "server_pid", "cause", "signal", "exit", "core", "sender", "socket", "forensics", "ts"]
+    {
         let value = Some(text(key)).filter(|value| value != "null").unwrap_or_default();
         spec.env.push((format!("BAA_CANARY_{}", key.to_uppercase()).into(), value.into()));
     }

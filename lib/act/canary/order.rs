@@ -30,22 +30,36 @@ pub fn place(log_dir: Option<&OsStr>, root_flag: Option<&Path>) -> Result<Option
         (None, Some(root)) => root.join("logs/iapeer"),
         (None, None) => file::state_dir().join("canary"),
     };
-    let directory = std::path::absolute(directory).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
+    let directory = std::path::absolute(directory)
+        .map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
     Ok(Some(Place::new(directory)))
 }
 
-/// The targets of a command line and of the file that it names. Its identity is that of its only target; alone it means iapeer's socket of
-/// that name.
+/// The targets of a command line and of the file that it names. Its identity is that of its only target;
+/// alone it means iapeer's socket of that name.
 ///
 /// # Errors
 /// 2 when the identity is wrong, or is to name several; those of `targets_from`.
-pub fn all(mut aims: Vec<Aim>, identity: Option<&str>, root_flag: Option<&Path>, file: Option<&Path>) -> Result<Vec<Wanted>> {
+pub fn all(
+    mut aims: Vec<Aim>,
+    identity: Option<&str>,
+    root_flag: Option<&Path>,
+    file: Option<&Path>,
+) -> Result<Vec<Wanted>> {
     if let Some(identity) = identity {
         target::check_identity(identity)?;
         match aims.len() {
-            0 if file.is_none() => aims.push(Aim::Socket(iapeer::socket_dir(iapeer::named_root(root_flag).as_deref()).join(iapeer::socket_name(identity)))),
+            0 if file.is_none() => aims.push(Aim::Socket(
+                iapeer::socket_dir(iapeer::named_root(root_flag).as_deref())
+                    .join(iapeer::socket_name(identity)),
+            )),
             1 => {}
-            _ => return Err(Error::new(Status::Usage, "--identity names one target; name several in a file, with --targets-from")),
+            _ => {
+                return Err(Error::new(
+                    Status::Usage,
+                    "--identity names one target; name several in a file, with --targets-from",
+                ));
+            }
         }
     }
     let mut all: Vec<Wanted> = aims.into_iter().map(|aim| (aim, identity.map(str::to_owned))).collect();
@@ -60,9 +74,16 @@ pub fn all(mut aims: Vec<Aim>, identity: Option<&str>, root_flag: Option<&Path>,
 /// # Errors
 /// When a target cannot be watched.
 pub fn plan(wanted: &[Wanted], place: &Place) -> Result<(String, Value)> {
-    let targets = wanted.iter().map(|(aim, identity)| target::pin(aim, identity.as_deref())).collect::<Result<Vec<_>>>()?;
-    let words: Vec<String> = targets.iter().map(|target| format!("{} (process {})", target.identity, target.who.pid)).collect();
-    let rows: Vec<Value> = targets.iter().map(|target| json!({ "identity": target.identity, "server_pid": target.who.pid.number() })).collect();
+    let targets = wanted
+        .iter()
+        .map(|(aim, identity)| target::pin(aim, identity.as_deref()))
+        .collect::<Result<Vec<_>>>()?;
+    let words: Vec<String> =
+        targets.iter().map(|target| format!("{} (process {})", target.identity, target.who.pid)).collect();
+    let rows: Vec<Value> = targets
+        .iter()
+        .map(|target| json!({ "identity": target.identity, "server_pid": target.who.pid.number() }))
+        .collect();
     let json = json!({ "schema": "baa.canary/1", "dry_run": true, "targets": rows, "log": place.log().to_string_lossy() });
     Ok((format!("would watch {} and record in {}", words.join(", "), place.log().display()), json))
 }
@@ -79,7 +100,8 @@ fn targets_from(path: &Path) -> Result<Vec<Wanted>> {
     let text = String::from_utf8_lossy(&bytes);
     let mut found = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let malformed = |why: String| Error::new(Status::Malformed, format!("{}:{}: {why}", path.display(), number + 1));
+        let malformed =
+            |why: String| Error::new(Status::Malformed, format!("{}:{}: {why}", path.display(), number + 1));
         found.extend(Aim::parse(line).map_err(malformed)?);
     }
     Ok(found)
@@ -106,7 +128,8 @@ impl Choice {
     pub fn of(&self, place: &Place) -> Vec<Armed> {
         // The socket may be gone with its server, so a link on its way is followed without it.
         let real = |path: &Path| -> Option<PathBuf> {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             path.canonicalize().ok().or_else(|| Some(parent.canonicalize().ok()?.join(path.file_name()?)))
         };
         let socket = self.socket.as_deref().map(|path| real(path).unwrap_or_else(|| path.to_owned()));

@@ -1,4 +1,5 @@
-//! The record of a death: one line in exits.log, on the disk before anything slow is asked, and never lost for want of a place.
+//! The record of a death: one line in exits.log, on the disk before anything slow is asked, and never lost
+//! for want of a place.
 
 use crate::act::canary::cause::Verdict;
 use crate::act::canary::target::Target;
@@ -55,7 +56,8 @@ impl Place {
     /// When one cannot be made, or can be changed by others.
     pub fn make(&self) -> Result<()> {
         for path in [self.directory.clone(), self.forensics(), self.armings()] {
-            file::own_dir(&path).map_err(|cause| Error::io(format!("cannot keep records in {}", path.display()), &cause))?;
+            file::own_dir(&path)
+                .map_err(|cause| Error::io(format!("cannot keep records in {}", path.display()), &cause))?;
         }
         Ok(())
     }
@@ -84,7 +86,15 @@ impl Death {
     /// The death of `target`.
     pub fn new(target: &Target, at: SystemTime, ending: Option<Ending>, verdict: Verdict) -> Death {
         let socket = target.socket.as_ref().map(|path| path.to_string_lossy().into_owned());
-        Death { identity: target.identity.clone(), pid: target.who.pid.number(), socket, at, ending, verdict, forensics: None }
+        Death {
+            identity: target.identity.clone(),
+            pid: target.who.pid.number(),
+            socket,
+            at,
+            ending,
+            verdict,
+            forensics: None,
+        }
     }
 
     /// When, as iapeer writes it.
@@ -102,11 +112,12 @@ impl Death {
         self.ending.map(|ending| ending.exit)
     }
 
-    /// The line of exits.log: iapeer's keys in its order, ours after them. There is no client of tmux whose status could be told, hence
-    /// `wait_rc=-`.
+    /// The line of exits.log: iapeer's keys in its order, ours after them. There is no client of tmux whose
+    /// status could be told, hence `wait_rc=-`.
     pub fn line(&self) -> String {
         let mut line = String::new();
-        let forensics = self.forensics.as_ref().map_or("-".to_owned(), |path| path.to_string_lossy().into_owned());
+        let forensics =
+            self.forensics.as_ref().map_or("-".to_owned(), |path| path.to_string_lossy().into_owned());
         let fields = [
             ("ts", self.time()),
             ("ev", "server-exit".to_owned()),
@@ -117,7 +128,10 @@ impl Death {
             ("forensics", forensics),
             ("sig", self.signal_word()),
             ("exit", self.exit_word()),
-            ("core", self.ending.map_or("unknown", |ending| if ending.core { "yes" } else { "no" }).to_owned()),
+            (
+                "core",
+                self.ending.map_or("unknown", |ending| if ending.core { "yes" } else { "no" }).to_owned(),
+            ),
             ("sender", self.verdict.sender.clone().unwrap_or("unknown".to_owned())),
             ("evidence", self.verdict.evidence.first().cloned().unwrap_or_default()),
             ("host", "baa-canary".to_owned()),
@@ -164,8 +178,8 @@ impl Death {
     }
 }
 
-/// Writes lines durably: into the log, made anew where it was removed; when its disk is full, after `make_room`; when that fails too, into
-/// the log of a second place. Says where they went.
+/// Writes lines durably: into the log, made anew where it was removed; when its disk is full, after
+/// `make_room`; when that fails too, into the log of a second place. Says where they went.
 ///
 /// # Errors
 /// When no place takes them.
@@ -176,12 +190,19 @@ pub fn write(place: &Place, lines: &str, make_room: impl FnOnce()) -> io::Result
     };
     let tried = first().or_else(|cause| {
         make_room();
-        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) { first() } else { Err(cause) }
+        if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            first()
+        } else {
+            Err(cause)
+        }
     });
     let Err(cause) = tried else { return Ok(place.log()) };
     for second in [file::state_dir(), file::runtime_dir()] {
         let second = Place::new(second.join("canary"));
-        if second.directory() != place.directory() && file::own_dir(second.directory()).is_ok() && file::append_durably(&second.log(), lines).is_ok() {
+        if second.directory() != place.directory()
+            && file::own_dir(second.directory()).is_ok()
+            && file::append_durably(&second.log(), lines).is_ok()
+        {
             return Ok(second.log());
         }
     }

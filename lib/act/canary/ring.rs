@@ -48,7 +48,11 @@ impl Ring {
         for one in &self.0 {
             let before = death.saturating_sub(Duration::from_millis(u64::from(one.at) * 100)).as_secs_f64();
             let (some, full) = (f64::from(one.some) / 100.0, f64::from(one.full) / 100.0);
-            let _ = writeln!(text, "{before:.1} {} {} {} {some:.2} {full:.2}", one.resident, one.threads, one.descriptors);
+            let _ = writeln!(
+                text,
+                "{before:.1} {} {} {} {some:.2} {full:.2}",
+                one.resident, one.threads, one.descriptors
+            );
         }
         text
     }
@@ -72,6 +76,11 @@ mod tests {
         let text = ring.text(Duration::from_secs(100));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), LENGTH + 1);
-        assert!(lines[1].starts_with("60.0 ") && lines[60].starts_with("1.0 ") && lines[60].ends_with(" 1.50 0.25"), "{text}");
+        assert!(
+            lines[1].starts_with("60.0 ")
+                && lines[60].starts_with("1.0 ")
+                && lines[60].ends_with(" 1.50 0.25"),
+            "{text}"
+        );
     }
 }

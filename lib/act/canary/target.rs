@@ -1,4 +1,5 @@
-//! What a canary watches, pinned to one process: pid and start time, taken over the socket's own word for who listens.
+//! What a canary watches, pinned to one process: pid and start time, taken over the socket's own word for who
+//! listens.
 
 use crate::service::Service;
 use crate::service::embedded::Embedded;
@@ -28,8 +29,8 @@ pub enum Aim {
 }
 
 impl Aim {
-    /// Reads one line of a file of targets: `sock=PATH`, `pid=N`, `pidfile=PATH`, `unit=U` or `label=L`, or a path alone; then perhaps
-    /// `identity=ID`. `None` for an empty line or a comment.
+    /// Reads one line of a file of targets: `sock=PATH`, `pid=N`, `pidfile=PATH`, `unit=U` or `label=L`, or a
+    /// path alone; then perhaps `identity=ID`. `None` for an empty line or a comment.
     ///
     /// # Errors
     /// Says what is wrong.
@@ -49,7 +50,12 @@ impl Aim {
             Some(("unit", unit)) => Aim::Unit(unit.to_owned()),
             Some(("label", label)) => Aim::Label(label.to_owned()),
             _ if first.starts_with('/') => Aim::Socket(PathBuf::from(first)),
-            _ => return Err(format!("'{}' is no target; write sock=, pid=, pidfile=, unit= or label=", brief(first))),
+            _ => {
+                return Err(format!(
+                    "'{}' is no target; write sock=, pid=, pidfile=, unit= or label=",
+                    brief(first)
+                ));
+            }
         };
         Ok(Some((aim, identity)))
     }
@@ -89,11 +95,17 @@ pub fn pin(aim: &Aim, identity: Option<&str>) -> Result<Target> {
     }
     let absent = |why: &str| Error::new(Status::Unavailable, format!("cannot watch the {aim}: {why}"));
     let (pid, socket, service): (Pid, Option<PathBuf>, Option<Box<dyn Service>>) = match aim {
-        Aim::Socket(path) => (served(path).map_err(|why| absent(&why))?, Some(path.canonicalize().map_err(|cause| absent(&reason(&cause)))?), None),
+        Aim::Socket(path) => (
+            served(path).map_err(|why| absent(&why))?,
+            Some(path.canonicalize().map_err(|cause| absent(&reason(&cause)))?),
+            None,
+        ),
         Aim::Pid(pid) => (*pid, None, None),
         Aim::PidFile(path) => (from_file(aim, path)?, None, None),
         Aim::Unit(unit) => from_service(aim, Box::new(Systemd::of_target(unit)?))?,
-        Aim::Label(label) if label.contains('/') || cfg!(target_os = "macos") => from_service(aim, Box::new(Launchd::of_target(label)?))?,
+        Aim::Label(label) if label.contains('/') || cfg!(target_os = "macos") => {
+            from_service(aim, Box::new(Launchd::of_target(label)?))?
+        }
         Aim::Label(label) => {
             crate::service::check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
             from_service(aim, Box::new(Embedded::new(label)))?
@@ -116,12 +128,18 @@ fn served(path: &Path) -> std::result::Result<Pid, String> {
 fn from_file(aim: &Aim, path: &Path) -> Result<Pid> {
     // A pid file that is gone is the usual sign of a daemon that is.
     let bytes = file::read(path, 4096).map_err(|cause| {
-        let status = if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+        let status =
+            if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
         Error::new(status, format!("cannot watch the {aim}: {}", reason(&cause)))
     })?;
     // Some daemons write more lines after the first.
     let text = String::from_utf8_lossy(&bytes);
-    text.lines().next().unwrap_or("").trim().parse().map_err(|why| Error::new(Status::Malformed, format!("cannot watch the {aim}: {why}")))
+    text.lines()
+        .next()
+        .unwrap_or("")
+        .trim()
+        .parse()
+        .map_err(|why| Error::new(Status::Malformed, format!("cannot watch the {aim}: {why}")))
 }
 
 type Pinned = (Pid, Option<PathBuf>, Option<Box<dyn Service>>);
@@ -144,8 +162,15 @@ fn from_service(aim: &Aim, service: Box<dyn Service>) -> Result<Pinned> {
 /// 2, and says what it should be.
 pub fn check_identity(identity: &str) -> Result<()> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
-    if identity.is_empty() || identity.len() > 128 || !identity.bytes().all(good) || identity.starts_with(['.', '-']) {
-        return Err(Error::new(Status::Usage, format!("'{}' is not an identity: letters, digits, '.', '_', '@' and '-'", brief(identity))));
+    if identity.is_empty()
+        || identity.len() > 128
+        || !identity.bytes().all(good)
+        || identity.starts_with(['.', '-'])
+    {
+        return Err(Error::new(
+            Status::Usage,
+            format!("'{}' is not an identity: letters, digits, '.', '_', '@' and '-'", brief(identity)),
+        ));
     }
     Ok(())
 }
@@ -154,13 +179,20 @@ fn default_identity(aim: &Aim, who: Identity) -> String {
     let text = match aim {
         Aim::Socket(path) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            iapeer::identity_of_socket(&name).map_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), str::to_owned)
+            iapeer::identity_of_socket(&name).map_or_else(
+                || path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+                str::to_owned,
+            )
         }
         Aim::PidFile(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         Aim::Unit(name) | Aim::Label(name) => name.rsplit('/').next().unwrap_or(name).to_owned(),
         Aim::Pid(pid) => format!("{}-{pid}", process::name(*pid).unwrap_or_default()),
     };
-    let clean: String = text.chars().map(|letter| if letter.is_ascii_alphanumeric() || "._@-".contains(letter) { letter } else { '-' }).take(100).collect();
+    let clean: String = text
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "._@-".contains(letter) { letter } else { '-' })
+        .take(100)
+        .collect();
     let clean = clean.trim_start_matches(['.', '-']);
     if clean.is_empty() { format!("pid-{}", who.pid) } else { clean.to_owned() }
 }
@@ -171,9 +203,15 @@ mod tests {
 
     #[test]
     fn a_line_names_a_target() {
-        assert_eq!(Aim::parse(" sock=/a b.sock identity=x-y "), Ok(Some((Aim::Socket("/a b.sock".into()), Some("x-y".into())))));
+        assert_eq!(
+            Aim::parse(" sock=/a b.sock identity=x-y "),
+            Ok(Some((Aim::Socket("/a b.sock".into()), Some("x-y".into()))))
+        );
         assert_eq!(Aim::parse("/run/t.sock"), Ok(Some((Aim::Socket("/run/t.sock".into()), None))));
-        assert_eq!(Aim::parse("unit=user/web.service"), Ok(Some((Aim::Unit("user/web.service".into()), None))));
+        assert_eq!(
+            Aim::parse("unit=user/web.service"),
+            Ok(Some((Aim::Unit("user/web.service".into()), None)))
+        );
         assert_eq!((Aim::parse(""), Aim::parse("# x")), (Ok(None), Ok(None)));
         for line in ["pid=0", "pid=x", "x", "what=1"] {
             assert!(Aim::parse(line).is_err(), "{line}");

@@ -1,4 +1,5 @@
-//! The loop around the watched: one poll(2) over all deaths, channels and signals; once a second a sample of each.
+//! The loop around the watched: one poll(2) over all deaths, channels and signals; once a second a sample of
+//! each.
 
 use crate::act::canary::cause::{self, Evidence};
 use crate::act::canary::forensics::{self, Machine};
@@ -72,7 +73,11 @@ struct Look {
 
 impl Look {
     fn now() -> Look {
-        Look { at: Instant::now(), kills: kernel::out_of_memory_kills().unwrap_or(0), suspended: kernel::suspended().unwrap_or_default() }
+        Look {
+            at: Instant::now(),
+            kills: kernel::out_of_memory_kills().unwrap_or(0),
+            suspended: kernel::suspended().unwrap_or_default(),
+        }
     }
 }
 
@@ -87,7 +92,8 @@ pub struct Outcome {
     pub signal: Option<Signal>,
 }
 
-/// What arming gave: the canary, and why it does not watch some of its targets: 75 for one that another canary watches.
+/// What arming gave: the canary, and why it does not watch some of its targets: 75 for one that another
+/// canary watches.
 pub type Begun = (Canary, Vec<Error>);
 
 impl Canary {
@@ -97,7 +103,10 @@ impl Canary {
     /// When nothing can be kept at the place, or signals cannot be caught.
     pub fn begin(wanted: &[Wanted], settings: Settings) -> Result<Begun> {
         if wanted.is_empty() {
-            return Err(Error::new(Status::Usage, "nothing to watch: give --sock, --pid, --pidfile, --unit, --label, --identity or --targets-from"));
+            return Err(Error::new(
+                Status::Usage,
+                "nothing to watch: give --sock, --pid, --pidfile, --unit, --label, --identity or --targets-from",
+            ));
         }
         settings.place.make()?;
         poll::raise_descriptor_limit();
@@ -121,7 +130,22 @@ impl Canary {
         }
         let (now, began) = (Look::now(), Instant::now());
         let (sent, kernel, after) = (Vec::new(), Vec::new(), Vec::new());
-        Ok((Canary { settings, watched, signals, began, trace, sent, exits, log, kernel, before: [now; 2], after }, refused))
+        Ok((
+            Canary {
+                settings,
+                watched,
+                signals,
+                began,
+                trace,
+                sent,
+                exits,
+                log,
+                kernel,
+                before: [now; 2],
+                after,
+            },
+            refused,
+        ))
     }
 
     /// How many it watches.
@@ -139,7 +163,8 @@ impl Canary {
         format!("watching {what}, recording in {}", self.settings.place.log().display())
     }
 
-    /// Watches until every target is dead or dismissed, or a signal comes; tells each death to `report` once it is recorded.
+    /// Watches until every target is dead or dismissed, or a signal comes; tells each death to `report` once
+    /// it is recorded.
     ///
     /// # Errors
     /// 74 when a death can be recorded nowhere; the record is in the message then.
@@ -149,7 +174,8 @@ impl Canary {
         let mut tick = self.sample();
         memory::shrink();
         while !self.watched.is_empty() && outcome.signal.is_none() {
-            // The dead first: a dismissal is seen there too, and whoever is told to go leaves no death behind.
+            // The dead first: a dismissal is seen there too, and whoever is told to go leaves no death
+            // behind.
             if self.wait(tick)? {
                 let (deaths, dismissed) = self.bury(voice, &mut report, &mut failed);
                 outcome.deaths += deaths;
@@ -157,7 +183,9 @@ impl Canary {
             }
             let came = self.signals.take();
             if came.contains(&Signal::SIGUSR1) {
-                let (dismissed, watched) = std::mem::take(&mut self.watched).into_iter().partition(|one: &Watched| one.arming.dismissed());
+                let (dismissed, watched) = std::mem::take(&mut self.watched)
+                    .into_iter()
+                    .partition(|one: &Watched| one.arming.dismissed());
                 self.watched = watched;
                 outcome.dismissed += dismissed.len();
                 dismissed.iter().for_each(|one| one.arming.end());
@@ -169,7 +197,8 @@ impl Canary {
             }
             self.finish(voice, JoinHandle::is_finished);
         }
-        // A canary that is told to go: at a terminal its end is meant; else what it watched is unwatched now, and the next `status` says so.
+        // A canary that is told to go: at a terminal its end is meant; else what it watched is unwatched now,
+        // and the next `status` says so.
         if matches!(outcome.signal, Some(Signal::SIGINT | Signal::SIGQUIT)) {
             self.watched.iter().for_each(|one| one.arming.end());
         }
@@ -224,8 +253,14 @@ impl Canary {
         }
     }
 
-    /// Records all who are dead by now: evidence first, then one durable write for all, then what takes longer.
-    fn bury(&mut self, voice: &Voice, report: &mut impl FnMut(&Death) -> Result<()>, failed: &mut Result<()>) -> (usize, usize) {
+    /// Records all who are dead by now: evidence first, then one durable write for all, then what takes
+    /// longer.
+    fn bury(
+        &mut self,
+        voice: &Voice,
+        report: &mut impl FnMut(&Death) -> Result<()>,
+        failed: &mut Result<()>,
+    ) -> (usize, usize) {
         let at = SystemTime::now();
         let (dead, alive) = std::mem::take(&mut self.watched).into_iter().partition(Watched::dead);
         self.watched = alive;
@@ -246,12 +281,21 @@ impl Canary {
         }
         let lines: Vec<String> = graves.iter().map(|grave| grave.death.line()).collect();
         let lines = lines.join("\n");
-        match record::write(&self.settings.place, &lines, || graves.iter().for_each(|grave| grave.watched.arming.end())) {
+        match record::write(&self.settings.place, &lines, || {
+            graves.iter().for_each(|grave| grave.watched.arming.end())
+        }) {
             Ok(path) if path == self.settings.place.log() => {}
-            Ok(path) => voice.warn(format!("cannot write {}; recorded in {}", self.settings.place.log().display(), path.display())),
+            Ok(path) => voice.warn(format!(
+                "cannot write {}; recorded in {}",
+                self.settings.place.log().display(),
+                path.display()
+            )),
             Err(cause) => {
                 voice.warn(&lines);
-                *failed = Err(Error::io(format!("cannot record a death in {}", self.settings.place.log().display()), &cause));
+                *failed = Err(Error::io(
+                    format!("cannot record a death in {}", self.settings.place.log().display()),
+                    &cause,
+                ));
             }
         }
         let machine = Machine::look(self.settings.place.directory(), self.settings.full_args);
@@ -260,15 +304,25 @@ impl Canary {
         for grave in graves {
             let death = &grave.death;
             match grave.file {
-                Ok(mut file) => match forensics::complete(&mut file, &machine, grave.watched.group.as_ref().map(|group| &group.0)) {
+                Ok(mut file) => match forensics::complete(
+                    &mut file,
+                    &machine,
+                    grave.watched.group.as_ref().map(|group| &group.0),
+                ) {
                     Ok(()) => files.push((death.pid, file)),
                     Err(cause) => voice.warn(self.settings.place.cannot_keep(&cause)),
                 },
                 Err(cause) => voice.warn(self.settings.place.cannot_keep(&cause)),
             }
             grave.watched.arming.end();
-            let told = death.forensics.as_ref().map_or(String::new(), |path| format!("; see {}", path.display()));
-            voice.note(format!("{} (process {}) died: {}{told}", death.identity, death.pid, death.verdict.cause.word()));
+            let told =
+                death.forensics.as_ref().map_or(String::new(), |path| format!("; see {}", path.display()));
+            voice.note(format!(
+                "{} (process {}) died: {}{told}",
+                death.identity,
+                death.pid,
+                death.verdict.cause.word()
+            ));
             if let Err(error) = report(death) {
                 *failed = Err(error);
             }
@@ -279,7 +333,9 @@ impl Canary {
         }
         // What may take seconds must not keep us from the next death.
         let place = self.settings.place.clone();
-        self.after.push(std::thread::spawn(move || forensics::add_slow(files).map_err(|cause| Error::new(Status::Io, place.cannot_keep(&cause)))));
+        self.after.push(std::thread::spawn(move || {
+            forensics::add_slow(files).map_err(|cause| Error::new(Status::Io, place.cannot_keep(&cause)))
+        }));
         (count, dismissed)
     }
 
@@ -295,11 +351,15 @@ impl Canary {
         let now = Look::now();
         let evidence = Evidence {
             ending,
-            sent: self.trace.as_ref().map(|_| self.sent.iter().filter(|sent| sent.receiver == who).cloned().collect()),
+            sent: self
+                .trace
+                .as_ref()
+                .map(|_| self.sent.iter().filter(|sent| sent.receiver == who).cloned().collect()),
             at: Trace::now(),
             kernel: self.log.as_ref().map(|_| self.kernel.clone()),
             group: one.kills(),
-            machine: Some(now.kills.saturating_sub(self.before[0].kills)).filter(|_| now.at.duration_since(self.before[0].at) <= RECENT),
+            machine: Some(now.kills.saturating_sub(self.before[0].kills))
+                .filter(|_| now.at.duration_since(self.before[0].at) <= RECENT),
             ended: one.asked(),
             tmux: one.parting,
             suspended: now.suspended.saturating_sub(self.before[0].suspended),
@@ -307,10 +367,16 @@ impl Canary {
         };
         let verdict = cause::judge(who, &evidence);
         let mut death = Death::new(&one.target, at, ending, verdict);
-        let mut known = vec![("cause".to_owned(), format!("{}\n{}", death.verdict.cause.word(), death.verdict.evidence.join("\n")))];
+        let mut known = vec![(
+            "cause".to_owned(),
+            format!("{}\n{}", death.verdict.cause.word(), death.verdict.evidence.join("\n")),
+        )];
         known.push(("kernel-oom".to_owned(), self.kernel.join("\n")));
         if let Some(kills) = evidence.group {
-            known.push(("cgroup-since-arming".to_owned(), format!("oom_kill {}\noom_group_kill {}", kills.single, kills.whole)));
+            known.push((
+                "cgroup-since-arming".to_owned(),
+                format!("oom_kill {}\noom_group_kill {}", kills.single, kills.whole),
+            ));
         }
         if self.settings.ring {
             known.push(("ring".to_owned(), one.ring.text(self.began.elapsed())));
@@ -330,5 +396,7 @@ struct Grave {
 
 /// Lines of the kernel about want of memory (mm/oom_kill.c, mm/memcontrol.c).
 fn about_memory(line: &str) -> bool {
-    ["Out of memory", "out of memory", "oom-kill", "invoked oom-killer", "oom_reaper", "Killed process"].iter().any(|words| line.contains(words))
+    ["Out of memory", "out of memory", "oom-kill", "invoked oom-killer", "oom_reaper", "Killed process"]
+        .iter()
+        .any(|words| line.contains(words))
 }

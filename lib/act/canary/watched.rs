@@ -17,14 +17,16 @@ use crate::words::exit::Status;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// The kernel tells how a process ended within microseconds; one of another user only when it was reaped, which its parent may put off.
+/// The kernel tells how a process ended within microseconds; one of another user only when it was reaped,
+/// which its parent may put off.
 const ENDING_LIMIT: Duration = Duration::from_millis(5);
 const FOREIGN_ENDING_LIMIT: Duration = Duration::from_secs(1);
 /// A client of a dead server ends at once.
 const PARTING_LIMIT: Duration = Duration::from_millis(200);
 /// How long a manager may take to notice the end of a job.
 const MANAGER_LIMIT: Duration = Duration::from_millis(500);
-/// Between two attempts to wait on a channel whose waiter was killed, and between opening one and looking whether it holds up the server.
+/// Between two attempts to wait on a channel whose waiter was killed, and between opening one and looking
+/// whether it holds up the server.
 const CHANNEL_PAUSE: Duration = Duration::from_millis(500);
 /// A waiter that is opened anew and hears a signal sooner has heard one that was left in the channel.
 const STALE_SIGNAL: Duration = Duration::from_millis(100);
@@ -49,17 +51,24 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn begin(target: Target, settings: &Settings) -> Result<Watched> {
-        let gone = || Error::new(Status::Unavailable, format!("cannot watch process {}: it is dead", target.who.pid));
+        let gone = || {
+            Error::new(Status::Unavailable, format!("cannot watch process {}: it is dead", target.who.pid))
+        };
         let arming = Arming::begin(&settings.place, &target)?;
-        let arming = arming.ok_or_else(|| Error::new(Status::Busy, format!("process {} is watched already", target.who.pid)))?;
+        let arming = arming.ok_or_else(|| {
+            Error::new(Status::Busy, format!("process {} is watched already", target.who.pid))
+        })?;
         let watch = match Watch::over(target.who) {
             Ok(Some(watch)) => watch,
             failed => {
                 arming.end();
-                return Err(failed.err().map_or_else(gone, |cause| Error::io(format!("cannot watch process {}", target.who.pid), &cause)));
+                return Err(failed.err().map_or_else(gone, |cause| {
+                    Error::io(format!("cannot watch process {}", target.who.pid), &cause)
+                }));
             }
         };
-        let group = Group::of(target.who.pid).and_then(|group| Some(Box::new((group.clone(), group.kills()?))));
+        let group =
+            Group::of(target.who.pid).and_then(|group| Some(Box::new((group.clone(), group.kills()?))));
         let mut one = Watched {
             target,
             watch,
@@ -95,7 +104,8 @@ impl Watched {
 
     fn open(&mut self) {
         let socket = self.target.socket.as_ref();
-        self.channel = socket.and_then(|socket| Channel::open(self.target.who.pid, socket, &self.target.identity));
+        self.channel =
+            socket.and_then(|socket| Channel::open(self.target.who.pid, socket, &self.target.identity));
         self.opened = self.channel.is_some().then(Instant::now);
     }
 
@@ -103,22 +113,33 @@ impl Watched {
         if self.signalled.is_some_and(|at| now.duration_since(at) > grace) {
             self.signalled = None;
         }
-        let ready = self.channel.as_ref().is_some_and(|channel| poll::wait(&[(channel.fd(), For::Reading)], Some(now)).is_ok_and(|ready| ready[0]));
+        let ready = self.channel.as_ref().is_some_and(|channel| {
+            poll::wait(&[(channel.fd(), For::Reading)], Some(now)).is_ok_and(|ready| ready[0])
+        });
         if ready && let Some(word) = self.channel.as_mut().and_then(Channel::hear) {
             self.heard(word, now, grace);
         }
         if self.opened.is_some_and(|at| now >= at + CHANNEL_PAUSE) {
             self.opened = None;
-            // A client that comes while the server is ending is never told to go, and the server waits for it (tmux 3.3a): it must not
-            // be we who keep it from its end.
-            if self.target.socket.as_ref().is_some_and(|socket| matches!(tmux::listener(socket), Err(Unserved::Down(_)))) {
+            // A client that comes while the server is ending is never told to go, and the server waits for it
+            // (tmux 3.3a): it must not be we who keep it from its end.
+            if self
+                .target
+                .socket
+                .as_ref()
+                .is_some_and(|socket| matches!(tmux::listener(socket), Err(Unserved::Down(_))))
+            {
                 self.channel = None;
                 self.reopen = Some(now + CHANNEL_PAUSE);
             }
         }
         if self.reopen.is_some_and(|at| now >= at) {
             self.reopen = None;
-            let serves = self.target.socket.as_ref().is_some_and(|socket| tmux::listener(socket) == Ok(self.target.who.pid));
+            let serves = self
+                .target
+                .socket
+                .as_ref()
+                .is_some_and(|socket| tmux::listener(socket) == Ok(self.target.who.pid));
             self.again = true;
             if serves {
                 self.open();
@@ -141,7 +162,8 @@ impl Watched {
         match word {
             Word::Signalled if !stale => {
                 self.signalled = Some(now);
-                // Not sooner: what follows a signal is the end of the server, and that is no time to call on it.
+                // Not sooner: what follows a signal is the end of the server, and that is no time to call on
+                // it.
                 self.reopen = Some(now + grace + STALE_SIGNAL);
             }
             Word::Parting(parting) => self.parting = Some(parting),
@@ -169,10 +191,18 @@ impl Watched {
     pub(super) fn ending(&self, mut told: Option<&mut Exits>) -> Option<Ending> {
         let began = Instant::now();
         loop {
-            let ending = self.watch.ending().or_else(|| told.as_mut().and_then(|told| told.ending(self.target.who.pid)));
+            let ending = self
+                .watch
+                .ending()
+                .or_else(|| told.as_mut().and_then(|told| told.ending(self.target.who.pid)));
             // A zombie that tells us nothing may still be reaped in time.
-            let limit = if process::exists(self.target.who.pid) { FOREIGN_ENDING_LIMIT } else { ENDING_LIMIT };
-            if ending.is_some() || began.elapsed() >= limit || self.watch.fd().is_none() || cfg!(target_os = "macos") {
+            let limit =
+                if process::exists(self.target.who.pid) { FOREIGN_ENDING_LIMIT } else { ENDING_LIMIT };
+            if ending.is_some()
+                || began.elapsed() >= limit
+                || self.watch.fd().is_none()
+                || cfg!(target_os = "macos")
+            {
                 return ending;
             }
             std::thread::sleep(Duration::from_micros(200));
@@ -182,7 +212,10 @@ impl Watched {
     pub(super) fn kills(&self) -> Option<Kills> {
         let (group, before) = self.group.as_deref()?;
         let now = group.kills()?;
-        Some(Kills { single: now.single.saturating_sub(before.single), whole: now.whole.saturating_sub(before.whole) })
+        Some(Kills {
+            single: now.single.saturating_sub(before.single),
+            whole: now.whole.saturating_sub(before.whole),
+        })
     }
 
     /// What the manager of the job says, as soon as it has noticed.

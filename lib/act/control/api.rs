@@ -1,4 +1,5 @@
-//! The words of the control API: bodies read as the seed's client writes them, answers written as it reads them (seed 002).
+//! The words of the control API: bodies read as the seed's client writes them, answers written as it reads
+//! them (seed 002).
 
 use crate::store::{Answer, Claim, Controller, Moment, Record, check_name, unix_now};
 use crate::words::span;
@@ -30,7 +31,9 @@ impl Body {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Body(fields)),
             Ok(_) => Err("the body must be a JSON object".to_owned()),
-            Err(cause) => Err(format!("the body is not JSON: {}", crate::words::error::brief(&cause.to_string()))),
+            Err(cause) => {
+                Err(format!("the body is not JSON: {}", crate::words::error::brief(&cause.to_string())))
+            }
         }
     }
 
@@ -46,24 +49,40 @@ impl Body {
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, String> {
-        let text = |value: &Value| value.as_str().map(|text| text.trim().to_owned()).ok_or_else(|| format!("{name} must be a string"));
+        let text = |value: &Value| {
+            value
+                .as_str()
+                .map(|text| text.trim().to_owned())
+                .ok_or_else(|| format!("{name} must be a string"))
+        };
         self.get(name).map(text).transpose().map(|text| text.filter(|text| !text.is_empty()))
     }
 
     fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
         // A client without integers may write 30.0.
-        let whole =
-            value.as_u64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0 && *number < 9e15).map(|number| number as u64));
-        whole.filter(|number| (least..=most).contains(number)).map(Some).ok_or_else(|| format!("{name} must be an integer from {least} to {most}"))
+        let whole = value.as_u64().or_else(|| {
+            value
+                .as_f64()
+                .filter(|number| number.fract() == 0.0 && *number >= 0.0 && *number < 9e15)
+                .map(|number| number as u64)
+        });
+        whole
+            .filter(|number| (least..=most).contains(number))
+            .map(Some)
+            .ok_or_else(|| format!("{name} must be an integer from {least} to {most}"))
     }
 
     fn flag(&self, name: &str) -> Result<bool, String> {
-        self.get(name).map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{name} must be true or false")))
+        self.get(name)
+            .map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{name} must be true or false")))
     }
 
     fn name(&self, name: &str, default: Option<&str>) -> Result<String, String> {
-        let given = self.text(name)?.or_else(|| default.map(str::to_owned)).ok_or_else(|| format!("{name} is missing"))?;
+        let given = self
+            .text(name)?
+            .or_else(|| default.map(str::to_owned))
+            .ok_or_else(|| format!("{name} is missing"))?;
         check_name(name, &given).map_err(|error| error.to_string())?;
         Ok(given)
     }
@@ -104,7 +123,9 @@ pub fn asked(bytes: &[u8]) -> Result<Asked, String> {
 /// What is wrong with the body.
 pub fn beat(bytes: &[u8]) -> Result<Controller, String> {
     let body = Body::parse(bytes)?;
-    let short = |name: &str| -> Result<Option<String>, String> { Ok(body.text(name)?.map(|text| text.chars().take(128).collect())) };
+    let short = |name: &str| -> Result<Option<String>, String> {
+        Ok(body.text(name)?.map(|text| text.chars().take(128).collect()))
+    };
     Ok(Controller {
         id: body.name("controller_id", None)?,
         host: body.name("host", Some("unknown"))?,
@@ -117,7 +138,8 @@ pub fn beat(bytes: &[u8]) -> Result<Controller, String> {
     })
 }
 
-/// What is known of a lease. The times are ours, in seconds since 1970, and for people; `left_ms` is what counts.
+/// What is known of a lease. The times are ours, in seconds since 1970, and for people; `left_ms` is what
+/// counts.
 pub fn lease(name: &str, record: &Record, now: &Moment) -> Value {
     let (left, leader, unix) = (record.left(now), record.leader(now), unix_now());
     let ends = leader.map(|_| unix + left.as_secs());
@@ -192,7 +214,8 @@ mod tests {
             assert!(said.contains(why), "{body}: {said}");
         }
         assert!(
-            beat(br#"{"controllerId":"a","priority":100,"heartbeatAt":5,"version":null}"#).is_ok_and(|beat| beat.priority == 100 && beat.heartbeat_at == 5)
+            beat(br#"{"controllerId":"a","priority":100,"heartbeatAt":5,"version":null}"#)
+                .is_ok_and(|beat| beat.priority == 100 && beat.heartbeat_at == 5)
         );
         assert!(beat(br#"{"controller_id":"a","priority":"high"}"#).unwrap_err().contains("priority"));
     }

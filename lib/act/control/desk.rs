@@ -1,4 +1,5 @@
-//! The desk between many requests and one store: what waits while the disk is busy is written together, and reaches the disk with one sync.
+//! The desk between many requests and one store: what waits while the disk is busy is written together, and
+//! reaches the disk with one sync.
 
 use crate::store::{Ask, Ledger, Told};
 use crate::words::error::{Error, Result};
@@ -55,7 +56,8 @@ impl Desk {
                 while let Some(jobs) = take(&queue, batch) {
                     counts.0.fetch_add(1, Ordering::Relaxed);
                     counts.1.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-                    let (asks, replies): (Vec<Ask>, Vec<_>) = jobs.into_iter().map(|job| (job.ask, job.reply)).unzip();
+                    let (asks, replies): (Vec<Ask>, Vec<_>) =
+                        jobs.into_iter().map(|job| (job.ask, job.reply)).unzip();
                     let said = ledger.together(&asks);
                     // Whoever has hung up wants no answer.
                     replies.into_iter().zip(said).for_each(|(reply, told)| drop(reply.send(told)));
@@ -88,7 +90,10 @@ impl Desk {
     ///
     /// # Errors
     /// As `change`.
-    pub async fn look<T: Send + 'static>(&self, look: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static) -> Result<T> {
+    pub async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (reply, told) = oneshot::channel();
         self.looks.try_send(Box::new(move |ledger| drop(reply.send(look(ledger))))).map_err(|_| busy())?;
         told.await.unwrap_or_else(|_| Err(gone()))
@@ -109,7 +114,10 @@ fn gone() -> Error {
 }
 
 fn thread(work: impl FnOnce() + Send + 'static) -> Result<()> {
-    std::thread::Builder::new().spawn(work).map(drop).map_err(|cause| Error::io("cannot start a thread", &cause))
+    std::thread::Builder::new()
+        .spawn(work)
+        .map(drop)
+        .map_err(|cause| Error::io("cannot start a thread", &cause))
 }
 
 /// Waits for one, and takes what else is there, up to `most`; `None` when nobody can ask any more.

@@ -1,4 +1,5 @@
-//! Who may come in: a token, compared in constant time; without one only this machine, and no web page that pretends to be of it.
+//! Who may come in: a token, compared in constant time; without one only this machine, and no web page that
+//! pretends to be of it.
 
 use crate::sys::file;
 use crate::sys::http::serve::names_an_address;
@@ -31,7 +32,8 @@ pub enum Refusal {
 }
 
 impl Gate {
-    /// A gate for the tokens in `file`, one in each line; all of them are good. Without a file no token is asked for.
+    /// A gate for the tokens in `file`, one in each line; all of them are good. Without a file no token is
+    /// asked for.
     ///
     /// # Errors
     /// A file that cannot be read (66, 74, 77), or has no token in it (78).
@@ -47,9 +49,11 @@ impl Gate {
     /// As `new`.
     pub fn reload(&self) -> Result<()> {
         let Some(path) = &self.file else { return Ok(()) };
-        let bytes = file::read(path, LIMIT).map_err(|cause| Error::io(format!("cannot read the tokens from {}", path.display()), &cause))?;
+        let bytes = file::read(path, LIMIT)
+            .map_err(|cause| Error::io(format!("cannot read the tokens from {}", path.display()), &cause))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let tokens: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        let tokens: Vec<String> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
         if tokens.is_empty() {
             return Err(Error::new(Status::BadConfig, format!("there is no token in {}", path.display())));
         }
@@ -74,14 +78,20 @@ impl Gate {
             let given = match scheme.to_ascii_lowercase().as_str() {
                 "bearer" => rest.trim().to_owned(),
                 "basic" => {
-                    let decoded = base64::engine::general_purpose::STANDARD.decode(rest.trim()).unwrap_or_default();
-                    String::from_utf8_lossy(&decoded).split_once(':').map(|(_, password)| password.to_owned()).unwrap_or_default()
+                    let decoded =
+                        base64::engine::general_purpose::STANDARD.decode(rest.trim()).unwrap_or_default();
+                    String::from_utf8_lossy(&decoded)
+                        .split_once(':')
+                        .map(|(_, password)| password.to_owned())
+                        .unwrap_or_default()
                 }
                 _ => String::new(),
             };
             let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
             // All of them, always: the time tells nothing but lengths.
-            let good = tokens.iter().fold(subtle::Choice::from(0), |good, token| good | token.as_bytes().ct_eq(given.as_bytes()));
+            let good = tokens
+                .iter()
+                .fold(subtle::Choice::from(0), |good, token| good | token.as_bytes().ct_eq(given.as_bytes()));
             if !bool::from(good) {
                 return Err(Refusal::Token);
             }
@@ -97,8 +107,15 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn admit(gate: &Gate, fields: &[(&'static str, &str)], changes: bool) -> std::result::Result<(), Refusal> {
-        let headers = fields.iter().map(|(name, value)| (hyper::header::HeaderName::from_static(name), value.parse().unwrap())).collect();
+    fn admit(
+        gate: &Gate,
+        fields: &[(&'static str, &str)],
+        changes: bool,
+    ) -> std::result::Result<(), Refusal> {
+        let headers = fields
+            .iter()
+            .map(|(name, value)| (hyper::header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect();
         gate.admit(&headers, changes)
     }
 
@@ -114,8 +131,18 @@ mod tests {
         for bad in ["", "Bearer", "Bearer ", "Bearer ne", "Bearer newer", "old", "Basic bmV3", "Basic %"] {
             assert_eq!(admit(&gate, &[("authorization", bad)], false), Err(Refusal::Token), "{bad}");
         }
-        assert_eq!(admit(&gate, &[("authorization", "Bearer old"), ("content-type", "text/plain")], true), Err(Refusal::Type));
-        assert_eq!(admit(&gate, &[("authorization", "Bearer old"), ("content-type", "application/json; charset=utf-8")], true), Ok(()));
+        assert_eq!(
+            admit(&gate, &[("authorization", "Bearer old"), ("content-type", "text/plain")], true),
+            Err(Refusal::Type)
+        );
+        assert_eq!(
+            admit(
+                &gate,
+                &[("authorization", "Bearer old"), ("content-type", "application/json; charset=utf-8")],
+                true
+            ),
+            Ok(())
+        );
         std::fs::write(&file, "newest").unwrap();
         gate.reload().unwrap();
         assert_eq!(admit(&gate, &[("authorization", "Bearer old")], false), Err(Refusal::Token));

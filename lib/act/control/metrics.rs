@@ -32,7 +32,14 @@ impl Metrics {
     }
 
     /// All of it, in Prometheus's text format (0.0.4).
-    pub fn text(&self, leases: &[(String, Record)], now: &Moment, controllers: usize, (commits, changes): (u64, u64), connections: usize) -> String {
+    pub fn text(
+        &self,
+        leases: &[(String, Record)],
+        now: &Moment,
+        controllers: usize,
+        (commits, changes): (u64, u64),
+        connections: usize,
+    ) -> String {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, values: &[(String, String)]| {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -41,30 +48,56 @@ impl Metrics {
             }
         };
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let requests: Vec<_> =
-            counts.requests.iter().map(|((path, status), count)| (format!("{{path=\"{path}\",status=\"{status}\"}}"), count.to_string())).collect();
+        let requests: Vec<_> = counts
+            .requests
+            .iter()
+            .map(|((path, status), count)| {
+                (format!("{{path=\"{path}\",status=\"{status}\"}}"), count.to_string())
+            })
+            .collect();
         family("baa_control_requests_total", "counter", "Requests answered.", &requests);
         let mut sum = 0;
         let mut times: Vec<(String, String)> = Vec::new();
         for (number, count) in counts.buckets.iter().enumerate() {
             sum += count;
             #[allow(clippy::cast_precision_loss)]
-            let bound = BOUNDS.get(number).map_or_else(|| "+Inf".to_owned(), |bound| (*bound as f64 / 1000.0).to_string());
+            let bound = BOUNDS
+                .get(number)
+                .map_or_else(|| "+Inf".to_owned(), |bound| (*bound as f64 / 1000.0).to_string());
             times.push((format!("_bucket{{le=\"{bound}\"}}"), sum.to_string()));
         }
-        times.push(("_sum".to_owned(), Duration::from_nanos(u64::try_from(counts.nanos).unwrap_or(u64::MAX)).as_secs_f64().to_string()));
+        times.push((
+            "_sum".to_owned(),
+            Duration::from_nanos(u64::try_from(counts.nanos).unwrap_or(u64::MAX)).as_secs_f64().to_string(),
+        ));
         times.push(("_count".to_owned(), sum.to_string()));
         family("baa_control_request_seconds", "histogram", "Time from a request to its answer.", &times);
         let plain = |value: u64| vec![(String::new(), value.to_string())];
-        family("baa_control_commits_total", "counter", "Writes to the store, each with one sync.", &plain(commits));
+        family(
+            "baa_control_commits_total",
+            "counter",
+            "Writes to the store, each with one sync.",
+            &plain(commits),
+        );
         family("baa_control_changes_total", "counter", "Changes in these writes.", &plain(changes));
         family("baa_control_connections", "gauge", "Open connections.", &plain(connections as u64));
         family("baa_control_controllers", "gauge", "Controllers known.", &plain(controllers as u64));
-        let each =
-            |value: &dyn Fn(&Record) -> String| -> Vec<_> { leases.iter().map(|(name, record)| (format!("{{lease=\"{name}\"}}"), value(record))).collect() };
+        let each = |value: &dyn Fn(&Record) -> String| -> Vec<_> {
+            leases.iter().map(|(name, record)| (format!("{{lease=\"{name}\"}}"), value(record))).collect()
+        };
         family("baa_lease_term", "gauge", "The last term given.", &each(&|record| record.term.to_string()));
-        family("baa_lease_held", "gauge", "Whether somebody holds it.", &each(&|record| u8::from(record.leader(now).is_some()).to_string()));
-        family("baa_lease_left_seconds", "gauge", "How long it lasts without a renewal.", &each(&|record| record.left(now).as_secs_f64().to_string()));
+        family(
+            "baa_lease_held",
+            "gauge",
+            "Whether somebody holds it.",
+            &each(&|record| u8::from(record.leader(now).is_some()).to_string()),
+        );
+        family(
+            "baa_lease_left_seconds",
+            "gauge",
+            "How long it lasts without a renewal.",
+            &each(&|record| record.left(now).as_secs_f64().to_string()),
+        );
         text
     }
 }

@@ -1,11 +1,13 @@
-//! The status page for people: all of it in one answer, whole without a script; with one it follows by itself.
+//! The status page for people: all of it in one answer, whole without a script; with one it follows by
+//! itself.
 
 use crate::store::{Change, Controller, Moment, Record};
 use crate::words::{span, stamp};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A controller that was not heard for so long is marked: three of its default intervals, as far as we know them.
+/// A controller that was not heard for so long is marked: three of its default intervals, as far as we know
+/// them.
 const SILENT: Duration = Duration::from_secs(15);
 /// How many controllers the page lists; the API tells all.
 const LISTED: usize = 500;
@@ -93,14 +95,26 @@ pub fn render(shown: &Shown, now: &Moment, nonce: &str) -> String {
         .map(|(name, record)| {
             let left = record.left(now);
             let (holder, host, left) = match record.leader(now) {
-                Some(holder) => (format!("<span class=good>{}</span>", escape(holder)), escape(&record.host), words(left)),
+                Some(holder) => {
+                    (format!("<span class=good>{}</span>", escape(holder)), escape(&record.host), words(left))
+                }
                 None => ("<span class=bad>nobody</span>".to_owned(), "–".to_owned(), "–".to_owned()),
             };
             let preferred = record.preferred.as_deref().map_or_else(|| "–".to_owned(), escape);
-            format!("<tr><td>{}<td>{holder}<td>{host}<td class=n>{}<td class=n>{left}<td>{preferred}", escape(name), record.term)
+            format!(
+                "<tr><td>{}<td>{holder}<td>{host}<td class=n>{}<td class=n>{left}<td>{preferred}",
+                escape(name),
+                record.term
+            )
         })
         .collect();
-    table(&mut live, "Leader", &["lease", "leader", "host", "term", "time left", "preferred"], &leases, "No lease was ever taken.");
+    table(
+        &mut live,
+        "Leader",
+        &["lease", "leader", "host", "term", "time left", "preferred"],
+        &leases,
+        "No lease was ever taken.",
+    );
     let controllers: Vec<String> = shown
         .controllers
         .iter()
@@ -126,11 +140,26 @@ pub fn render(shown: &Shown, now: &Moment, nonce: &str) -> String {
         .changes
         .iter()
         .map(|change| {
-            let what = change.holder.as_deref().map_or_else(|| "given up".to_owned(), |holder| format!("taken by {}", escape(holder)));
-            format!("<tr><td class=n>{}<td>{}<td class=n>{}<td>{what}<td>{}", time(change.at), escape(&change.lease), change.term, escape(&change.host))
+            let what = change
+                .holder
+                .as_deref()
+                .map_or_else(|| "given up".to_owned(), |holder| format!("taken by {}", escape(holder)));
+            format!(
+                "<tr><td class=n>{}<td>{}<td class=n>{}<td>{what}<td>{}",
+                time(change.at),
+                escape(&change.lease),
+                change.term,
+                escape(&change.host)
+            )
         })
         .collect();
-    table(&mut live, "Changes of hands", &["time", "lease", "term", "what", "host"], &changes, "No lease has changed hands.");
+    table(
+        &mut live,
+        "Changes of hands",
+        &["time", "lease", "term", "what", "host"],
+        &changes,
+        "No lease has changed hands.",
+    );
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>baa-control</title>\
          <link rel=icon href=\"data:,\"><noscript><meta http-equiv=refresh content=5></noscript><style nonce={nonce}>{STYLE}</style>\
@@ -163,8 +192,18 @@ mod tests {
             version: Some(bad.to_owned()),
             ..Controller::default()
         };
-        let change = Change { lease: bad.to_owned(), term: 1, holder: Some(bad.to_owned()), host: bad.to_owned(), at: u64::MAX };
-        let shown = Shown { leases: vec![(bad.to_owned(), record)], controllers: vec![(controller, Duration::ZERO)], changes: vec![change] };
+        let change = Change {
+            lease: bad.to_owned(),
+            term: 1,
+            holder: Some(bad.to_owned()),
+            host: bad.to_owned(),
+            at: u64::MAX,
+        };
+        let shown = Shown {
+            leases: vec![(bad.to_owned(), record)],
+            controllers: vec![(controller, Duration::ZERO)],
+            changes: vec![change],
+        };
         let page = render(&shown, &Moment { boot: "b".to_owned(), since: Duration::ZERO }, "n");
         assert_eq!((page.matches("<script").count(), page.contains("alert(\"1\")")), (1, false));
         assert!(page.contains("&lt;script&gt;"));

@@ -1,4 +1,5 @@
-//! The server: connections counted and bounded, each request with a number, an answer and a line in the log; stopped without cutting anybody off.
+//! The server: connections counted and bounded, each request with a number, an answer and a line in the log;
+//! stopped without cutting anybody off.
 
 use crate::act::control::api::{self, GLOBAL};
 use crate::act::control::desk::{Desk, Opener};
@@ -98,7 +99,10 @@ pub fn serve(order: Order, voice: &Voice) -> Result<Status> {
         log: order.log,
         voice: voice.clone(),
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|cause| Error::io("cannot start", &cause))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::io("cannot start", &cause))?;
     let outcome = runtime.block_on(listen(order.listen, order.connections, shared, voice));
     // What waits for a store that hangs must not keep us.
     runtime.shutdown_background();
@@ -109,7 +113,8 @@ async fn listen(address: SocketAddr, most: usize, shared: Arc<Shared>, voice: &V
     let cannot = |cause: std::io::Error| Error::io(format!("cannot listen on {address}"), &cause);
     let listener = TcpListener::bind(address).await.map_err(cannot)?;
     let caught = |kind| signal(kind).map_err(|cause| Error::io("cannot catch signals", &cause));
-    let (mut term, mut int, mut hup) = (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?, caught(SignalKind::hangup())?);
+    let (mut term, mut int, mut hup) =
+        (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?, caught(SignalKind::hangup())?);
     voice.note(format!("listening on http://{}", listener.local_addr().map_err(cannot)?));
     let (graceful, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(most)));
     loop {
@@ -166,12 +171,25 @@ async fn listen(address: SocketAddr, most: usize, shared: Arc<Shared>, voice: &V
 
 /// The path as it is counted: one that we know, or none.
 fn known(path: &str) -> &'static str {
-    const PATHS: [&str; 9] =
-        ["/", "/healthz", "/readyz", "/metrics", "/v1/leader", "/v1/leader/acquire", "/v1/leader/release", "/v1/controllers", "/v1/controllers/heartbeat"];
+    const PATHS: [&str; 9] = [
+        "/",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/leader",
+        "/v1/leader/acquire",
+        "/v1/leader/release",
+        "/v1/controllers",
+        "/v1/controllers/heartbeat",
+    ];
     PATHS.into_iter().find(|known| *known == path).unwrap_or("other")
 }
 
-async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     let begun = Instant::now();
     let id = request_id(&shared, &request);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -195,7 +213,11 @@ async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming
         }
         shared.voice.log(&line);
     }
-    let mut response = Response::new(Full::new(Bytes::from(if method == Method::HEAD { String::new() } else { reply.body })));
+    let mut response = Response::new(Full::new(Bytes::from(if method == Method::HEAD {
+        String::new()
+    } else {
+        reply.body
+    })));
     *response.status_mut() = hyper::StatusCode::from_u16(reply.status).unwrap_or_default();
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -213,8 +235,15 @@ async fn answer(shared: Arc<Shared>, peer: SocketAddr, request: Request<Incoming
 /// The client's own name for its request, where it is one word; else one of ours.
 fn request_id(shared: &Shared, request: &Request<Incoming>) -> String {
     let given = request.headers().get("x-request-id").and_then(|value| value.to_str().ok());
-    let good = given.filter(|id| !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)));
-    good.map_or_else(|| format!("{:016x}", shared.random.hash_one(shared.serial.fetch_add(1, Ordering::Relaxed))), str::to_owned)
+    let good = given.filter(|id| {
+        !id.is_empty()
+            && id.len() <= 64
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    });
+    good.map_or_else(
+        || format!("{:016x}", shared.random.hash_one(shared.serial.fetch_add(1, Ordering::Relaxed))),
+        str::to_owned,
+    )
 }
 
 fn data(id: &str, data: &Value) -> Reply {
@@ -258,12 +287,17 @@ async fn reply(shared: &Shared, request: Request<Incoming>, id: &str, who: &mut 
         Ok(()) => {}
         Err(Refusal::Token) => {
             let mut reply = failed(id, 401, "unauthorized", "a valid token is needed");
-            let scheme = if path == "/" { "Basic realm=\"baa-control\", charset=\"UTF-8\"" } else { "Bearer" };
+            let scheme =
+                if path == "/" { "Basic realm=\"baa-control\", charset=\"UTF-8\"" } else { "Bearer" };
             reply.fields.push(("www-authenticate", scheme.to_owned()));
             return reply;
         }
-        Err(Refusal::Host) => return failed(id, 403, "wrong_host", "without a token only an address or localhost is served"),
-        Err(Refusal::Type) => return failed(id, 415, "unsupported_media_type", "the body must be application/json"),
+        Err(Refusal::Host) => {
+            return failed(id, 403, "wrong_host", "without a token only an address or localhost is served");
+        }
+        Err(Refusal::Type) => {
+            return failed(id, 415, "unsupported_media_type", "the body must be application/json");
+        }
     }
     let get = parts.method == Method::GET || parts.method == Method::HEAD;
     match path {
@@ -271,13 +305,18 @@ async fn reply(shared: &Shared, request: Request<Incoming>, id: &str, who: &mut 
         "/metrics" if get => metrics(shared, id).await,
         "/v1/leader" if get => leader(shared, id, parts.uri.query().unwrap_or_default()).await,
         "/v1/controllers" if get => match shared.desk.look(|ledger| ledger.controllers()).await {
-            Ok(all) => data(id, &json!({ "controllers": all.iter().map(|(one, ago)| api::controller(one, *ago)).collect::<Vec<_>>() })),
+            Ok(all) => data(
+                id,
+                &json!({ "controllers": all.iter().map(|(one, ago)| api::controller(one, *ago)).collect::<Vec<_>>() }),
+            ),
             Err(error) => trouble(id, &error),
         },
         "/v1/leader/acquire" | "/v1/leader/release" | "/v1/controllers/heartbeat" if changes => {
             let bytes = match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY).collect()).await {
                 Ok(Ok(body)) => body.to_bytes(),
-                Ok(Err(cause)) if cause.is::<LengthLimitError>() => return failed(id, 413, "too_large", &format!("a body may have {BODY} bytes")),
+                Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
+                    return failed(id, 413, "too_large", &format!("a body may have {BODY} bytes"));
+                }
                 Ok(Err(_)) => return failed(id, 400, "invalid_request", "the body broke off"),
                 Err(_) => return failed(id, 408, "too_slow", "the body did not come in time"),
             };
@@ -297,7 +336,12 @@ fn now() -> Moment {
     Moment::now().unwrap_or_default()
 }
 
-async fn acquire(shared: &Shared, id: &str, bytes: &[u8], who: &mut String) -> std::result::Result<Reply, String> {
+async fn acquire(
+    shared: &Shared,
+    id: &str,
+    bytes: &[u8],
+    who: &mut String,
+) -> std::result::Result<Reply, String> {
     let asked = api::asked(bytes)?;
     who.clone_from(&asked.claim.holder);
     let name = asked.claim.lease.clone();
@@ -329,7 +373,12 @@ async fn acquire(shared: &Shared, id: &str, bytes: &[u8], who: &mut String) -> s
     }
 }
 
-async fn release(shared: &Shared, id: &str, bytes: &[u8], who: &mut String) -> std::result::Result<Reply, String> {
+async fn release(
+    shared: &Shared,
+    id: &str,
+    bytes: &[u8],
+    who: &mut String,
+) -> std::result::Result<Reply, String> {
     let asked = api::asked(bytes)?;
     who.clone_from(&asked.claim.holder);
     let term = asked.term.ok_or("term is missing")?;
@@ -341,7 +390,12 @@ async fn release(shared: &Shared, id: &str, bytes: &[u8], who: &mut String) -> s
     Ok(data(id, &json!({ "released": released, "term": term })))
 }
 
-async fn heartbeat(shared: &Shared, id: &str, bytes: &[u8], who: &mut String) -> std::result::Result<Reply, String> {
+async fn heartbeat(
+    shared: &Shared,
+    id: &str,
+    bytes: &[u8],
+    who: &mut String,
+) -> std::result::Result<Reply, String> {
     let beat = api::beat(bytes)?;
     who.clone_from(&beat.id);
     let said = api::controller(&beat, Duration::ZERO);
@@ -352,7 +406,10 @@ async fn heartbeat(shared: &Shared, id: &str, bytes: &[u8], who: &mut String) ->
 }
 
 async fn leader(shared: &Shared, id: &str, query: &str) -> Reply {
-    let asked = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| ["lease_name", "leaseName"].contains(key));
+    let asked = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(key, _)| ["lease_name", "leaseName"].contains(key));
     let name = asked.map_or(GLOBAL, |(_, name)| name).to_owned();
     if let Err(error) = check_name("lease_name", &name) {
         return trouble(id, &error);
@@ -365,16 +422,32 @@ async fn leader(shared: &Shared, id: &str, query: &str) -> Reply {
 }
 
 async fn status_page(shared: &Shared, id: &str) -> Reply {
-    let look = |ledger: &dyn Ledger| Ok(Shown { leases: ledger.leases()?, controllers: ledger.controllers()?, changes: ledger.changes(CHANGES)? });
+    let look = |ledger: &dyn Ledger| {
+        Ok(Shown {
+            leases: ledger.leases()?,
+            controllers: ledger.controllers()?,
+            changes: ledger.changes(CHANGES)?,
+        })
+    };
     match shared.desk.look(look).await {
         Ok(shown) => {
             let number = shared.serial.fetch_add(1, Ordering::Relaxed);
-            let nonce = format!("{:016x}{:016x}", shared.random.hash_one(("nonce", number)), RandomState::new().hash_one(number));
+            let nonce = format!(
+                "{:016x}{:016x}",
+                shared.random.hash_one(("nonce", number)),
+                RandomState::new().hash_one(number)
+            );
             let policy = format!(
                 "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
             );
-            let fields = vec![("content-security-policy", policy), ("referrer-policy", "no-referrer".to_owned())];
-            Reply { status: 200, kind: "text/html; charset=utf-8", body: page::render(&shown, &now(), &nonce), fields }
+            let fields =
+                vec![("content-security-policy", policy), ("referrer-policy", "no-referrer".to_owned())];
+            Reply {
+                status: 200,
+                kind: "text/html; charset=utf-8",
+                body: page::render(&shown, &now(), &nonce),
+                fields,
+            }
         }
         Err(error) => trouble(id, &error),
     }

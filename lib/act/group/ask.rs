@@ -25,7 +25,8 @@ pub(super) enum Verb {
 
 impl Verb {
     pub(super) fn parse(line: &[u8]) -> std::result::Result<Verb, String> {
-        let question: Value = serde_json::from_slice(line).map_err(|_| "the question is no JSON".to_owned())?;
+        let question: Value =
+            serde_json::from_slice(line).map_err(|_| "the question is no JSON".to_owned())?;
         let id = || question["id"].as_str().map(str::to_owned);
         match (question["verb"].as_str(), id()) {
             (Some("status"), _) => Ok(Verb::Status),

@@ -47,7 +47,8 @@ const ENTRY: &str = "BAA_DAEMONS_ENTRY";
 pub struct Order {
     /// The file of the group.
     pub file: PathBuf,
-    /// Stop when every entry is ready or done; `Some(limit)` is how long that may take, without end where there is none.
+    /// Stop when every entry is ready or done; `Some(limit)` is how long that may take, without end where
+    /// there is none.
     pub until_success: Option<Option<Duration>>,
     /// Whether what entries say goes to the terminal too.
     pub echo: bool,
@@ -77,11 +78,13 @@ struct Group<'a> {
 /// Runs the group until a signal or a request stops it, or, where that is asked, until all of it is ready.
 ///
 /// # Errors
-/// 75 when this group runs already; 65 to 78 for its file; 124 with each laggard named, when it was not ready in time.
+/// 75 when this group runs already; 65 to 78 for its file; 124 with each laggard named, when it was not ready
+/// in time.
 pub fn attend(order: &Order, voice: &Voice) -> Result<Status> {
     let plan = Plan::read(&order.file)?;
     let cannot = |cause: std::io::Error| Error::io("cannot run a group", &cause);
-    let signals = Signals::catch(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).map_err(cannot)?;
+    let signals = Signals::catch(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
+        .map_err(cannot)?;
     let place = Place::of(&order.file)?;
     place.make()?;
     let busy = || Error::new(Status::Busy, format!("cannot run {}: it runs already", order.file.display()));
@@ -132,9 +135,14 @@ impl<'a> Group<'a> {
     fn new(order: &'a Order, voice: &'a Voice, place: Place, plan: Plan) -> Result<Group<'a>> {
         let machine = Machine::new(plan.entries.iter().map(|entry| entry.rules.clone()).collect());
         let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), Live::new(order.live));
-        let slots: Vec<Slot> = plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
+        let slots: Vec<Slot> =
+            plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
         let serial = slots.len() as u64;
-        let (next_sweep, next_show, ground) = (Instant::now(), Instant::now(), Ground::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates())));
+        let (next_sweep, next_show, ground) = (
+            Instant::now(),
+            Instant::now(),
+            Ground::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates())),
+        );
         ground.iter().for_each(|ground| ground.clear(&nest_prefix(&place)));
         Ok(Group {
             order,
@@ -184,7 +192,10 @@ impl<'a> Group<'a> {
                     self.stop();
                 } else if limit.is_some_and(|limit| Instant::now() >= limit) {
                     let taken = span::show(self.order.until_success.flatten().unwrap_or_default());
-                    self.late = Some(Error::new(Status::TooLate, format!("timed out after {taken} waiting for {}", table::laggards(&self.machine))));
+                    self.late = Some(Error::new(
+                        Status::TooLate,
+                        format!("timed out after {taken} waiting for {}", table::laggards(&self.machine)),
+                    ));
                     self.stop();
                 }
             }
@@ -205,7 +216,11 @@ impl<'a> Group<'a> {
             return;
         }
         self.next_show = now + SHOWN;
-        let text = if self.live.fits(self.slots.len() + 1) { table::table(&self.status()) } else { table::live(&self.machine) };
+        let text = if self.live.fits(self.slots.len() + 1) {
+            table::table(&self.status())
+        } else {
+            table::live(&self.machine)
+        };
         self.live.show(&text);
     }
 
@@ -224,11 +239,23 @@ impl<'a> Group<'a> {
         let mut fds = vec![(signals.fd(), For::Reading), (self.probes.bell.fd(), For::Reading)];
         fds.extend(lines.fds().into_iter().map(|fd| (fd, For::Reading)));
         let others = fds.len();
-        fds.extend(self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)));
+        fds.extend(
+            self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)),
+        );
         // What a process left behind may be no child of ours, so nothing tells us when it is gone.
-        let sweeping = self.machine.entries().iter().any(|entry| matches!(entry.life, Life::Sweeping(..))).then_some(self.next_sweep);
-        let shown = self.live.visible().then(|| self.next_show.max(Instant::now() + Duration::from_millis(50)));
-        let until = [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown].into_iter().flatten().min();
+        let sweeping = self
+            .machine
+            .entries()
+            .iter()
+            .any(|entry| matches!(entry.life, Life::Sweeping(..)))
+            .then_some(self.next_sweep);
+        let shown =
+            self.live.visible().then(|| self.next_show.max(Instant::now() + Duration::from_millis(50)));
+        let until =
+            [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown]
+                .into_iter()
+                .flatten()
+                .min();
         let ready = poll::wait(&fds, until).map_err(|cause| Error::io("cannot wait", &cause))?;
         let outputs = self.slots.iter_mut().flat_map(|slot| &mut slot.outputs);
         outputs.zip(&ready[others..]).for_each(|(output, ready)| output.ready = *ready);
@@ -259,14 +286,23 @@ impl<'a> Group<'a> {
         for (slot, entry) in self.slots.iter_mut().zip(self.machine.entries()) {
             let pid = slot.main.map(|main| main.pid.number());
             if self.journal.health(&mut slot.told, entry, pid) {
-                let message = entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
+                let message =
+                    entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
                 let text = format!("{}: {}{message}", entry.rules.id, entry.health.word());
                 self.live.clear();
-                if let Health::Failure(_) = entry.health { self.voice.note(text) } else { self.voice.step(text) }
+                if let Health::Failure(_) = entry.health {
+                    self.voice.note(text)
+                } else {
+                    self.voice.step(text)
+                }
             }
             if let (Life::Resting(until), true) = (entry.life, slot.told_life != entry.life) {
                 let delay = span::millis(until.saturating_duration_since(Instant::now()));
-                self.journal.note("restart", Some(&entry.rules.id), json!({ "delay_ms": delay, "failed_exits": entry.failed, "last": entry.last }));
+                self.journal.note(
+                    "restart",
+                    Some(&entry.rules.id),
+                    json!({ "delay_ms": delay, "failed_exits": entry.failed, "last": entry.last }),
+                );
             }
             slot.told_life = entry.life;
         }
@@ -275,7 +311,11 @@ impl<'a> Group<'a> {
     fn start(&mut self, number: usize, session: u64) -> Event {
         match self.started(number, session) {
             Ok(identity) => {
-                self.journal.note("start", Some(&self.slots[number].entry.rules.id), json!({ "pid": identity.pid.number(), "life": session }));
+                self.journal.note(
+                    "start",
+                    Some(&self.slots[number].entry.rules.id),
+                    json!({ "pid": identity.pid.number(), "life": session }),
+                );
                 Event::Started(number, session)
             }
             Err(error) => Event::NotStarted(number, session, error.to_string()),
@@ -299,11 +339,16 @@ impl<'a> Group<'a> {
         spec.env.push((ENTRY.into(), slot.entry.rules.id.clone().into()));
         spec.ends_with_us = Some(Signal::SIGKILL);
         // Without one, sessions, parents and the environment tell what belongs to it.
-        slot.nest = self.ground.as_ref().and_then(|ground| ground.make(&format!("{}{}-{session}", nest_prefix(&self.place), slot.key)).ok());
+        slot.nest = self.ground.as_ref().and_then(|ground| {
+            ground.make(&format!("{}{}-{session}", nest_prefix(&self.place), slot.key)).ok()
+        });
         spec.nest = slot.nest.as_ref().map(Nest::door);
-        let started = spec.start().map_err(|cause| Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause))))?;
+        let started = spec.start().map_err(|cause| {
+            Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause)))
+        })?;
         slot.outputs.push(Output::new(reader));
-        (slot.main, slot.last, slot.since, slot.tries) = (Some(started.identity), Some(started.identity), Some(Instant::now()), 0);
+        (slot.main, slot.last, slot.since, slot.tries) =
+            (Some(started.identity), Some(started.identity), Some(Instant::now()), 0);
         slot.question = slot.entry.question(Some(started.identity.pid))?;
         Ok(started.identity)
     }
@@ -312,7 +357,11 @@ impl<'a> Group<'a> {
     fn tell(&mut self, number: usize) {
         let slot = &mut self.slots[number];
         let signal = slot.entry.stop_signal;
-        self.journal.note("stop", Some(&slot.entry.rules.id), json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.as_str() }));
+        self.journal.note(
+            "stop",
+            Some(&slot.entry.rules.id),
+            json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.as_str() }),
+        );
         if let Some(question) = slot.question.take() {
             question.cancel();
         }
@@ -333,9 +382,16 @@ impl<'a> Group<'a> {
         child::kill_trees(&self.roots(number, &strays), &[]);
     }
 
-    /// Children of ours that we have not started: what left its session and its parent, and whose it is by its environment.
+    /// Children of ours that we have not started: what left its session and its parent, and whose it is by
+    /// its environment.
     fn strays(&self) -> Vec<(Identity, String)> {
-        let known: Vec<Pid> = self.slots.iter().filter_map(|slot| slot.main).map(|main| main.pid).chain(child::helpers()).collect();
+        let known: Vec<Pid> = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.main)
+            .map(|main| main.pid)
+            .chain(child::helpers())
+            .collect();
         let adopted = if child::childless() { Vec::new() } else { child::adopted(&known) };
         adopted.into_iter().filter_map(|stray| Some((stray, process::variable(stray.pid, ENTRY)?))).collect()
     }
@@ -365,12 +421,22 @@ impl<'a> Group<'a> {
         let Some(probe) = slot.question.clone() else { return };
         slot.tries += 1;
         let age = slot.since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.probes.ask(Question { of: (slot.key, session), probe, timeout: slot.entry.probe_timeout, age, tries: slot.tries });
+        self.probes.ask(Question {
+            of: (slot.key, session),
+            probe,
+            timeout: slot.entry.probe_timeout,
+            age,
+            tries: slot.tries,
+        });
     }
 
     fn reap(&mut self) {
         for (pid, exit) in child::reap() {
-            let Some(number) = self.slots.iter().position(|slot| slot.main.is_some_and(|main| main.pid == pid)) else { continue };
+            let Some(number) =
+                self.slots.iter().position(|slot| slot.main.is_some_and(|main| main.pid == pid))
+            else {
+                continue;
+            };
             self.slots[number].main = None;
             if let Some(question) = self.slots[number].question.take() {
                 question.cancel();
@@ -381,17 +447,24 @@ impl<'a> Group<'a> {
                 child::Exit::Code(code) => (Some(code), None),
                 child::Exit::Signal(signal) => (None, Some(crate::sys::signal::name(signal))),
             };
-            self.journal.note("exit", Some(&self.slots[number].entry.rules.id), json!({ "pid": pid.number(), "code": code, "signal": signal }));
+            self.journal.note(
+                "exit",
+                Some(&self.slots[number].entry.rules.id),
+                json!({ "pid": pid.number(), "code": code, "signal": signal }),
+            );
             self.happen(Event::Exited(number, session, exit));
         }
     }
 
-    /// Looks what the dead have left, all at once where there is nothing. A look at all processes of the machine is not for every turn.
+    /// Looks what the dead have left, all at once where there is nothing. A look at all processes of the
+    /// machine is not for every turn.
     fn sweep(&mut self) {
         if Instant::now() < self.next_sweep {
             return;
         }
-        let sweeping: Vec<usize> = (0..self.slots.len()).filter(|number| matches!(self.machine.entries()[*number].life, Life::Sweeping(..))).collect();
+        let sweeping: Vec<usize> = (0..self.slots.len())
+            .filter(|number| matches!(self.machine.entries()[*number].life, Life::Sweeping(..)))
+            .collect();
         if sweeping.is_empty() {
             return;
         }
@@ -427,7 +500,8 @@ impl<'a> Group<'a> {
                     let _ = std::io::stdout().lock().write_all(&text);
                 }
             };
-            slot.outputs.retain_mut(|output| !(all || std::mem::take(&mut output.ready)) || output.read(&mut each));
+            slot.outputs
+                .retain_mut(|output| !(all || std::mem::take(&mut output.ready)) || output.read(&mut each));
             // One that a daemonised grandchild holds open is left to it once the next life has begun.
             while slot.outputs.len() > 2 {
                 slot.outputs.remove(0).end(&mut each);

@@ -25,7 +25,8 @@ pub enum When {
     Always,
 }
 
-/// The pauses between starts: `initial`, then `step` more each time, `cap` at most; anew after `reset_after` of health.
+/// The pauses between starts: `initial`, then `step` more each time, `cap` at most; anew after `reset_after`
+/// of health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart {
     /// When at all.

@@ -1,7 +1,7 @@
 //! What a group does: a pure machine that is fed with the time and with what happened, and says what to do.
 //!
-//! An entry runs while all that it needs is a success, and is stopped when that is over: its dependents first. What comes of an older life of an
-//! entry bears that life's number, and is not listened to.
+//! An entry runs while all that it needs is a success, and is stopped when that is over: its dependents
+//! first. What comes of an older life of an entry bears that life's number, and is not listened to.
 
 use crate::act::group::entry::{Entry, Health, Kind, Life, Restart, Rules, When};
 use crate::sys::child::Exit;
@@ -76,7 +76,8 @@ pub struct Machine {
 impl Machine {
     /// A group in which nothing runs. `needs` name entries by their places.
     pub fn new(rules: Vec<Rules>) -> Machine {
-        let mut machine = Machine { entries: rules.into_iter().map(Entry::new).collect(), ending: false, finished: false };
+        let mut machine =
+            Machine { entries: rules.into_iter().map(Entry::new).collect(), ending: false, finished: false };
         machine.link();
         machine
     }
@@ -109,7 +110,10 @@ impl Machine {
     /// What an entry waits for.
     pub fn waits_for(&self, number: usize) -> Vec<&str> {
         let needs = self.entries[number].rules.needs.iter();
-        needs.filter(|need| self.entries[**need].health != Health::Success).map(|need| self.entries[*need].rules.id.as_str()).collect()
+        needs
+            .filter(|need| self.entries[**need].health != Health::Success)
+            .map(|need| self.entries[*need].rules.id.as_str())
+            .collect()
     }
 
     /// When `Event::Time` is due.
@@ -118,7 +122,11 @@ impl Machine {
             Life::Resting(until) | Life::Stopping(Some(until)) | Life::Sweeping(until, _) => Some(until),
             _ => None,
         };
-        self.entries.iter().flat_map(|entry| [life(entry), entry.probe.filter(|_| entry.life == Life::Up)]).flatten().min()
+        self.entries
+            .iter()
+            .flat_map(|entry| [life(entry), entry.probe.filter(|_| entry.life == Life::Up)])
+            .flatten()
+            .min()
     }
 
     /// Takes an event; says what to do, in order.
@@ -198,7 +206,8 @@ impl Machine {
             Life::Starting | Life::Up => Some(exit),
             _ => return,
         };
-        let limit = if entry.rules.stop_timeout.is_zero() { SWEEP } else { entry.rules.stop_timeout.min(SWEEP) };
+        let limit =
+            if entry.rules.stop_timeout.is_zero() { SWEEP } else { entry.rules.stop_timeout.min(SWEEP) };
         entry.life = Life::Sweeping(now + limit, by_itself);
         if by_itself.is_some() && !(entry.rules.kind == Kind::Oneshot && exit.success()) {
             // Its dependents need not wait for what it has left.
@@ -242,7 +251,8 @@ impl Machine {
             entry.life = Life::Over;
             return;
         }
-        entry.life = Life::Resting(now + (initial + step.saturating_mul(entry.restarts)).min(cap.max(initial)));
+        entry.life =
+            Life::Resting(now + (initial + step.saturating_mul(entry.restarts)).min(cap.max(initial)));
         entry.restarts += 1;
     }
 
@@ -267,8 +277,14 @@ impl Machine {
                 (entry.good, entry.bad) = (0, entry.bad + 1);
                 if !was || entry.bad >= ready.failures {
                     entry.healthy = None;
-                    let young = entry.launched.is_some_and(|launched| now.saturating_duration_since(launched) <= ready.grace);
-                    entry.health = if young && !was { Health::Starting(Some(message)) } else { Health::Failure(message) };
+                    let young = entry
+                        .launched
+                        .is_some_and(|launched| now.saturating_duration_since(launched) <= ready.grace);
+                    entry.health = if young && !was {
+                        Health::Starting(Some(message))
+                    } else {
+                        Health::Failure(message)
+                    };
                 }
             }
         }
@@ -300,18 +316,24 @@ impl Machine {
         }
     }
 
-    /// Whether each entry is to run, given that needs come before those who have them: what needs something that is to stop is to stop too.
+    /// Whether each entry is to run, given that needs come before those who have them: what needs something
+    /// that is to stop is to stop too.
     fn wanted(&self) -> Vec<bool> {
         let mut wanted = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
-            let met = entry.rules.needs.iter().all(|need| wanted[*need] && self.entries[*need].health == Health::Success);
+            let met = entry
+                .rules
+                .needs
+                .iter()
+                .all(|need| wanted[*need] && self.entries[*need].health == Health::Success);
             let itself = !self.ending && !entry.held && !entry.bounced && !entry.leaving;
             wanted.push(itself && (met || (entry.rules.ignores && entry.alive())));
         }
         wanted
     }
 
-    /// Whether something that needs an entry, be it through others that are down or done, is still to stop before it.
+    /// Whether something that needs an entry, be it through others that are down or done, is still to stop
+    /// before it.
     fn awaited(&self, wanted: &[bool]) -> Vec<bool> {
         let mut awaited = vec![false; self.entries.len()];
         loop {
@@ -347,13 +369,25 @@ impl Machine {
         }
     }
 
-    fn settle_one(&mut self, now: Instant, number: usize, all: &[bool], free: bool, todo: &mut Vec<Do>) -> bool {
+    fn settle_one(
+        &mut self,
+        now: Instant,
+        number: usize,
+        all: &[bool],
+        free: bool,
+        todo: &mut Vec<Do>,
+    ) -> bool {
         let wanted = all[number];
-        let met = self.entries[number].rules.needs.iter().all(|need| all[*need] && self.entries[*need].health == Health::Success);
+        let met = self.entries[number]
+            .rules
+            .needs
+            .iter()
+            .all(|need| all[*need] && self.entries[*need].health == Health::Success);
         let replaced = self.entries[number].replaces.iter().all(|one| !self.entries[*one].alive());
         let entry = &mut self.entries[number];
         let before = (entry.life, entry.health.clone(), entry.bounced);
-        // What it needs may be back before its turn has come to stop; it goes all the same, for it knew the life that is over.
+        // What it needs may be back before its turn has come to stop; it goes all the same, for it knew the
+        // life that is over.
         entry.bounced |= matches!(entry.life, Life::Starting | Life::Up) && !wanted;
         match entry.life {
             Life::Down if wanted && replaced => start(now, number, entry, todo),

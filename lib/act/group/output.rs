@@ -1,4 +1,5 @@
-//! What entries say: into a file each, which is put aside when it is large, and on a terminal with the entry's name before each line.
+//! What entries say: into a file each, which is put aside when it is large, and on a terminal with the
+//! entry's name before each line.
 
 use std::fs::File;
 use std::io::{PipeReader, Read, Write};
@@ -32,7 +33,8 @@ impl LogFile {
         }
         if self.file.is_none() {
             self.file = crate::sys::file::open_log(&self.path).ok().flatten();
-            self.size = self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
+            self.size =
+                self.file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
         }
         if let Some(file) = &mut self.file {
             let whole = [line, b"\n"].concat();

@@ -35,7 +35,8 @@ struct Document {
     check: Vec<EntryText>,
 }
 
-/// A table of the file. Which keys make sense for which kind is checked afterwards, with a better word than serde has.
+/// A table of the file. Which keys make sense for which kind is checked afterwards, with a better word than
+/// serde has.
 #[derive(Clone, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct EntryText {
@@ -190,13 +191,17 @@ impl Entry {
         Ok(spec)
     }
 
-    /// A question of how it fares, for the life of it whose process is `main`, which must be who answers, or an ancestor of who does; a check has
-    /// none. One that was cancelled is asked no more.
+    /// A question of how it fares, for the life of it whose process is `main`, which must be who answers, or
+    /// an ancestor of who does; a check has none. One that was cancelled is asked no more.
     ///
     /// # Errors
     /// As `target::parse`.
     pub fn question(&self, main: Option<Pid>) -> Result<Option<Arc<dyn Probe>>> {
-        self.text.ready.as_ref().map(|ready| question(&ready.probe, main.filter(|_| !ready.anyone))).transpose()
+        self.text
+            .ready
+            .as_ref()
+            .map(|ready| question(&ready.probe, main.filter(|_| !ready.anyone)))
+            .transpose()
     }
 
     /// Whether `other` says the same of it.
@@ -220,16 +225,27 @@ impl Plan {
     /// Reads the file of a group. Paths in it are relative to its directory.
     ///
     /// # Errors
-    /// 66, 74, 77 where it cannot be read; 65 where it is no TOML of this kind; 78 where what it says makes no sense.
+    /// 66, 74, 77 where it cannot be read; 65 where it is no TOML of this kind; 78 where what it says makes
+    /// no sense.
     pub fn read(path: &Path) -> Result<Plan> {
-        let bytes = file::read(path, LIMIT).map_err(|cause| Error::io(format!("cannot read {}", path.display()), &cause))?;
+        let bytes = file::read(path, LIMIT)
+            .map_err(|cause| Error::io(format!("cannot read {}", path.display()), &cause))?;
         let name = path.display();
-        let text = String::from_utf8(bytes).map_err(|_| Error::new(Status::Malformed, format!("{name} is not UTF-8")))?;
-        let document: Document = toml::from_str(&text).map_err(|error| malformed(&name.to_string(), &text, &error))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::new(Status::Malformed, format!("{name} is not UTF-8")))?;
+        let document: Document =
+            toml::from_str(&text).map_err(|error| malformed(&name.to_string(), &text, &error))?;
         let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let wrong = |why: String| Error::new(Status::BadConfig, format!("{name}: {why}"));
-        let all = [(Kind::Daemon, document.daemon), (Kind::Oneshot, document.oneshot), (Kind::Check, document.check)];
-        let texts: Vec<(Kind, EntryText)> = all.into_iter().flat_map(|(kind, texts)| texts.into_iter().map(move |text| (kind, text))).collect();
+        let all = [
+            (Kind::Daemon, document.daemon),
+            (Kind::Oneshot, document.oneshot),
+            (Kind::Check, document.check),
+        ];
+        let texts: Vec<(Kind, EntryText)> = all
+            .into_iter()
+            .flat_map(|(kind, texts)| texts.into_iter().map(move |text| (kind, text)))
+            .collect();
         if texts.is_empty() {
             return Err(wrong("there is no [[daemon]], [[oneshot]] or [[check]] in it".to_owned()));
         }
@@ -238,7 +254,8 @@ impl Plan {
         let entries = order.iter().map(|number| {
             let (kind, text) = &texts[*number];
             let needs = text.requires.iter().map(place).collect();
-            entry(*kind, text, needs, beside).map_err(|error| error.context(format!("{name}: entry '{}'", text.id)))
+            entry(*kind, text, needs, beside)
+                .map_err(|error| error.context(format!("{name}: entry '{}'", text.id)))
         });
         Ok(Plan { entries: entries.collect::<Result<_>>()? })
     }
@@ -286,7 +303,10 @@ fn order(texts: &[(Kind, EntryText)]) -> std::result::Result<Vec<usize>, String>
             return Err("an entry has an empty id".to_owned());
         }
         if text.id.len() > 128 || !text.id.bytes().all(good) || text.id.starts_with(['.', '-']) {
-            return Err(format!("'{}' is no id: letters, digits, '.', '_', '@' and '-', 128 at most", brief(&text.id)));
+            return Err(format!(
+                "'{}' is no id: letters, digits, '.', '_', '@' and '-', 128 at most",
+                brief(&text.id)
+            ));
         }
         if numbers.insert(&text.id, number).is_some() {
             return Err(format!("duplicate id '{}'", text.id));
@@ -312,7 +332,12 @@ fn order(texts: &[(Kind, EntryText)]) -> std::result::Result<Vec<usize>, String>
                     let need = numbers.get(need.as_str()).copied().unwrap_or(here);
                     if open[need] {
                         let from = path.iter().position(|(number, _)| *number == need).unwrap_or(0);
-                        let ids: Vec<&str> = path[from..].iter().map(|(number, _)| *number).chain([need]).map(|number| texts[number].1.id.as_str()).collect();
+                        let ids: Vec<&str> = path[from..]
+                            .iter()
+                            .map(|(number, _)| *number)
+                            .chain([need])
+                            .map(|number| texts[number].1.id.as_str())
+                            .collect();
                         return Err(format!("a cycle: {}", ids.join(" requires ")));
                     }
                     if !done[need] {
@@ -335,7 +360,9 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
     let recipe = match (kind, &text.command, &text.job) {
         (Kind::Check, None, None) => None,
         (Kind::Check, ..) => return Err(wrong("a check has no command")),
-        (_, Some(words), None) if !words.is_empty() => Some(Recipe::Command(words.iter().map(OsString::from).collect())),
+        (_, Some(words), None) if !words.is_empty() => {
+            Some(Recipe::Command(words.iter().map(OsString::from).collect()))
+        }
         (_, None, Some(path)) => {
             let job = Job::read(&beside.join(path))?;
             job.check(&job.label)?;
@@ -361,7 +388,8 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
     };
     let user = match &text.user {
         Some(name) => {
-            let found = user::named(name).map_err(|cause| Error::io("cannot read the user database", &cause))?;
+            let found =
+                user::named(name).map_err(|cause| Error::io("cannot read the user database", &cause))?;
             Some(found.ok_or_else(|| wrong(&format!("no user '{}'", brief(name))))?)
         }
         None => None,
@@ -379,12 +407,22 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
         return Err(wrong("a threshold must be 1 or more"));
     }
     let cwd = text.cwd.as_ref().map(|cwd| beside.join(cwd));
-    Ok(Entry { rules, recipe, env: text.env.clone(), cwd, user, stop_signal, probe_timeout, text: text.clone() })
+    Ok(Entry {
+        rules,
+        recipe,
+        env: text.env.clone(),
+        cwd,
+        user,
+        stop_signal,
+        probe_timeout,
+        text: text.clone(),
+    })
 }
 
 fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
     let parse = |demand: &Demand| target::parse(probe.as_ref(), &HttpOptions::default(), demand);
-    let own = main.map(|main| parse(&Demand { among: Some(vec![main]), exclusive: true, ..Demand::default() }));
+    let own =
+        main.map(|main| parse(&Demand { among: Some(vec![main]), exclusive: true, ..Demand::default() }));
     // Files and commands do not tell who answers.
     match own {
         Some(Ok(own)) => Ok(own.probe),
@@ -396,7 +434,12 @@ fn ready_rules(text: &ReadyText) -> Ready {
     let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
     let table = match &text.interval {
         Some(EveryText::Table(table)) => table.clone(),
-        Some(EveryText::Span(span)) => IntervalText { default: Some(*span), starting: Some(*span), failure: Some(*span), ..IntervalText::default() },
+        Some(EveryText::Span(span)) => IntervalText {
+            default: Some(*span),
+            starting: Some(*span),
+            failure: Some(*span),
+            ..IntervalText::default()
+        },
         None => IntervalText::default(),
     };
     let IntervalText { default, starting, loading, success, failure, .. } = table;
@@ -414,7 +457,8 @@ fn ready_rules(text: &ReadyText) -> Ready {
 }
 
 fn restart(kind: Kind, text: Option<&RestartText>) -> Restart {
-    let none = RestartTable { policy: None, initial: None, step: None, cap: None, reset_after: None, max: None };
+    let none =
+        RestartTable { policy: None, initial: None, step: None, cap: None, reset_after: None, max: None };
     let table = match text {
         None => none,
         Some(RestartText::Word(word)) => RestartTable { policy: Some(*word), ..none },

@@ -1,4 +1,5 @@
-//! Probes, asked aside: a question that hangs costs a thread until its time is over, and holds up nobody else.
+//! Probes, asked aside: a question that hangs costs a thread until its time is over, and holds up nobody
+//! else.
 
 use crate::act::group::machine::Said;
 use crate::probe::pace::{self, Moment};
@@ -54,7 +55,15 @@ impl Probes {
         let (queue, waiting) = channel();
         let (reply, replies) = channel();
         let bell = Arc::new(Bell::new().map_err(|cause| Error::io("cannot ask probes", &cause))?);
-        Ok(Probes { queue, waiting: Arc::new(Mutex::new(waiting)), replies, reply, bell, open: Arc::new(AtomicUsize::new(0)), threads: 0 })
+        Ok(Probes {
+            queue,
+            waiting: Arc::new(Mutex::new(waiting)),
+            replies,
+            reply,
+            bell,
+            open: Arc::new(AtomicUsize::new(0)),
+            threads: 0,
+        })
     }
 
     /// Asks; the answer rings the bell.
@@ -62,7 +71,12 @@ impl Probes {
         let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         let _ = self.queue.send(question);
         if open > self.threads && self.threads < THREADS {
-            let (waiting, reply, bell, open) = (Arc::clone(&self.waiting), self.reply.clone(), Arc::clone(&self.bell), Arc::clone(&self.open));
+            let (waiting, reply, bell, open) = (
+                Arc::clone(&self.waiting),
+                self.reply.clone(),
+                Arc::clone(&self.bell),
+                Arc::clone(&self.open),
+            );
             let work = move || {
                 while let Some(question) = next(&waiting) {
                     let answer = answer(&question);

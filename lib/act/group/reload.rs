@@ -5,8 +5,9 @@ use crate::act::group::machine::Machine;
 use std::time::Duration;
 
 impl Machine {
-    /// Takes new rules. `kept` says, for each of them, which of the old entries it goes on as; others leave, once what needed them is down, and
-    /// what stays and needs what is new is stopped and started. Says where each old entry is now.
+    /// Takes new rules. `kept` says, for each of them, which of the old entries it goes on as; others leave,
+    /// once what needed them is down, and what stays and needs what is new is stopped and started. Says where
+    /// each old entry is now.
     pub fn reload(&mut self, rules: Vec<Rules>, kept: &[Option<usize>]) -> Vec<usize> {
         let old = std::mem::take(&mut self.entries);
         let count = rules.len();
@@ -45,7 +46,8 @@ impl Machine {
         self.entries = entries;
         self.link();
         // What is new, and what needs it, begins from scratch.
-        let mut fresh: Vec<bool> = (0..self.entries.len()).map(|number| number < count && kept[number].is_none()).collect();
+        let mut fresh: Vec<bool> =
+            (0..self.entries.len()).map(|number| number < count && kept[number].is_none()).collect();
         for number in 0..count {
             fresh[number] = fresh[number] || self.entries[number].rules.needs.iter().any(|need| fresh[*need]);
             if fresh[number] && kept[number].is_some() {
@@ -79,6 +81,15 @@ impl Machine {
 /// What stands in a place until the one who leaves is put there.
 fn leaving() -> Rules {
     let zero = Duration::ZERO;
-    let restart = Restart { when: When::Never, initial: zero, step: zero, cap: zero, reset_after: zero, max: None };
-    Rules { id: String::new(), kind: Kind::Check, needs: Vec::new(), ignores: false, ready: None, restart, stop_timeout: zero }
+    let restart =
+        Restart { when: When::Never, initial: zero, step: zero, cap: zero, reset_after: zero, max: None };
+    Rules {
+        id: String::new(),
+        kind: Kind::Check,
+        needs: Vec::new(),
+        ignores: false,
+        ready: None,
+        restart,
+        stop_timeout: zero,
+    }
 }

@@ -1,5 +1,6 @@
-//! A hundred thousand steps of groups at random: crashes, probes that flap, stops, holds, reloads, on a clock of their own. Never does a dependent
-//! run on without its needs, never are there two instances of an entry, and every stop ends.
+//! A hundred thousand steps of groups at random: crashes, probes that flap, stops, holds, reloads, on a clock
+//! of their own. Never does a dependent run on without its needs, never are there two instances of an entry,
+//! and every stop ends.
 
 use crate::act::group::entry::{Health, Intervals, Kind, Life, Ready, Restart, Rules, When};
 use crate::act::group::machine::{Do, Event, Machine, Said};
@@ -14,7 +15,12 @@ fn seconds(count: u64) -> Duration {
 
 fn rules(dice: &mut Dice, number: usize) -> Rules {
     let kind = [Kind::Daemon, Kind::Daemon, Kind::Oneshot, Kind::Check][dice.roll(4) as usize];
-    let intervals = Intervals { starting: Some(seconds(1)), loading: seconds(5), success: seconds(5), failure: seconds(1) };
+    let intervals = Intervals {
+        starting: Some(seconds(1)),
+        loading: seconds(5),
+        success: seconds(5),
+        failure: seconds(1),
+    };
     let probed = kind == Kind::Check || (kind == Kind::Daemon && dice.roll(2) == 0);
     let needs = (0..number).filter(|_| dice.roll(3) == 0).collect();
     let when = [When::Always, When::OnFailure, When::Never][dice.roll(3) as usize];
@@ -23,8 +29,20 @@ fn rules(dice: &mut Dice, number: usize) -> Rules {
         kind,
         needs,
         ignores: dice.roll(5) == 0,
-        ready: probed.then_some(Ready { intervals, grace: seconds(3), successes: 1 + dice.roll(2) as u32, failures: 1 + dice.roll(3) as u32 }),
-        restart: Restart { when, initial: Duration::ZERO, step: seconds(1), cap: seconds(30), reset_after: seconds(60), max: (dice.roll(4) == 0).then_some(2) },
+        ready: probed.then_some(Ready {
+            intervals,
+            grace: seconds(3),
+            successes: 1 + dice.roll(2) as u32,
+            failures: 1 + dice.roll(3) as u32,
+        }),
+        restart: Restart {
+            when,
+            initial: Duration::ZERO,
+            step: seconds(1),
+            cap: seconds(30),
+            reset_after: seconds(60),
+            max: (dice.roll(4) == 0).then_some(2),
+        },
         stop_timeout: seconds(dice.roll(4)),
     }
 }
@@ -34,7 +52,8 @@ fn dependents(machine: &Machine, number: usize, ignoring: bool) -> Vec<usize> {
     let (mut found, mut open) = (Vec::new(), vec![number]);
     while let Some(at) = open.pop() {
         for (one, entry) in machine.entries().iter().enumerate() {
-            if entry.rules.needs.contains(&at) && (ignoring || !entry.rules.ignores) && !found.contains(&one) {
+            if entry.rules.needs.contains(&at) && (ignoring || !entry.rules.ignores) && !found.contains(&one)
+            {
                 found.push(one);
                 open.push(one);
             }
@@ -69,13 +88,27 @@ impl World {
                 match todo {
                     Do::Start(number, session) => {
                         let (key, entry) = (self.keys[number], &machine.entries()[number]);
-                        assert!(!self.alive.contains_key(&key) && !self.rest.contains_key(&key), "two instances of {}", entry.rules.id);
+                        assert!(
+                            !self.alive.contains_key(&key) && !self.rest.contains_key(&key),
+                            "two instances of {}",
+                            entry.rules.id
+                        );
                         let unmet = machine.waits_for(number);
                         assert!(unmet.is_empty(), "{} starts without {unmet:?}", entry.rules.id);
-                        let old = entry.rules.needs.iter().find(|need| self.doomed.contains(&(self.keys[**need], machine.entries()[**need].session)));
+                        let old = entry.rules.needs.iter().find(|need| {
+                            self.doomed.contains(&(self.keys[**need], machine.entries()[**need].session))
+                        });
                         assert_eq!(old, None, "{} starts on a life that should be over", entry.rules.id);
-                        let other = machine.entries().iter().zip(&self.keys).find(|(one, other)| one.rules.id == entry.rules.id && **other != key);
-                        assert!(other.is_none_or(|(_, other)| !self.alive.contains_key(other)), "{} beside its older self", entry.rules.id);
+                        let other = machine
+                            .entries()
+                            .iter()
+                            .zip(&self.keys)
+                            .find(|(one, other)| one.rules.id == entry.rules.id && **other != key);
+                        assert!(
+                            other.is_none_or(|(_, other)| !self.alive.contains_key(other)),
+                            "{} beside its older self",
+                            entry.rules.id
+                        );
                         if dice.roll(10) == 0 {
                             queue.push(Event::NotStarted(number, session, "no".to_owned()));
                         } else {
@@ -86,7 +119,11 @@ impl World {
                     Do::Tell(number) => {
                         for one in dependents(machine, number, false) {
                             let id = &machine.entries()[one].rules.id;
-                            assert!(!self.alive.contains_key(&self.keys[one]), "{} is stopped before {id}", machine.entries()[number].rules.id);
+                            assert!(
+                                !self.alive.contains_key(&self.keys[one]),
+                                "{} is stopped before {id}",
+                                machine.entries()[number].rules.id
+                            );
                         }
                         assert!(self.told.insert(self.keys[number], ()).is_none(), "told twice");
                     }
@@ -115,7 +152,12 @@ impl World {
         let pick = |dice: &mut Dice, count: usize| dice.roll(count.max(1) as u64) as usize;
         let event = match dice.roll(12) {
             0..=2 if !self.alive.is_empty() => {
-                let (key, session) = self.alive.iter().nth(pick(dice, self.alive.len())).map(|(key, session)| (*key, *session)).unwrap();
+                let (key, session) = self
+                    .alive
+                    .iter()
+                    .nth(pick(dice, self.alive.len()))
+                    .map(|(key, session)| (*key, *session))
+                    .unwrap();
                 self.alive.remove(&key);
                 self.told.remove(&key);
                 if dice.roll(3) == 0 {
@@ -125,7 +167,10 @@ impl World {
             }
             3..=6 if !self.probes.is_empty() => {
                 let of = self.probes.swap_remove(pick(dice, self.probes.len()));
-                let said = [Said::Ready, Said::Ready, Said::Not("no".to_owned()), Said::Loading("soon".to_owned())][pick(dice, 4)].clone();
+                let said =
+                    [Said::Ready, Said::Ready, Said::Not("no".to_owned()), Said::Loading("soon".to_owned())]
+                        [pick(dice, 4)]
+                    .clone();
                 match self.number(of.0) {
                     Some(number) => Event::Probed(number, of.1, said, Duration::from_millis(10)),
                     None => Event::Time,
@@ -142,11 +187,16 @@ impl World {
             11 if stops && dice.roll(100) == 0 => Event::Stop,
             _ => Event::Time,
         };
-        let good = |machine: &Machine| -> Vec<bool> { machine.entries().iter().map(|entry| entry.health == Health::Success).collect() };
+        let good = |machine: &Machine| -> Vec<bool> {
+            machine.entries().iter().map(|entry| entry.health == Health::Success).collect()
+        };
         let was = good(machine);
         // What comes of an older life says nothing of this one.
-        let stale =
-            if let Event::Probed(number, session, ..) = event { Some(number).filter(|number| machine.entries()[*number].session != session) } else { None };
+        let stale = if let Event::Probed(number, session, ..) = event {
+            Some(number).filter(|number| machine.entries()[*number].session != session)
+        } else {
+            None
+        };
         let before = stale.map(|number| machine.entries()[number].health.clone());
         self.feed(dice, machine, *now, event);
         let after = stale.map(|number| machine.entries()[number].health.clone());
@@ -156,14 +206,19 @@ impl World {
                 self.doomed.extend(self.alive.get(&key).map(|session| (key, *session)));
             }
         }
-        assert!(before == after || !matches!(after, Some(Health::Success | Health::Loading(_))), "a stale answer is believed");
+        assert!(
+            before == after || !matches!(after, Some(Health::Success | Health::Loading(_))),
+            "a stale answer is believed"
+        );
         self.sweep(dice, machine, *now);
         self.keep_order(machine);
     }
 
     fn sweep(&mut self, dice: &mut Dice, machine: &mut Machine, now: Instant) {
         for number in 0..self.keys.len() {
-            if matches!(machine.entries()[number].life, Life::Sweeping(..)) && !self.rest.contains_key(&self.keys[number]) {
+            if matches!(machine.entries()[number].life, Life::Sweeping(..))
+                && !self.rest.contains_key(&self.keys[number])
+            {
                 self.feed(dice, machine, now, Event::Swept(number));
             }
         }
@@ -171,7 +226,8 @@ impl World {
         self.keys = stay.iter().map(|number| self.keys[*number]).collect();
     }
 
-    /// Whoever runs without all of its needs has been told to stop, or waits for its own dependents to go first.
+    /// Whoever runs without all of its needs has been told to stop, or waits for its own dependents to go
+    /// first.
     fn keep_order(&self, machine: &Machine) {
         for (number, entry) in machine.entries().iter().enumerate() {
             assert_eq!(
@@ -180,12 +236,15 @@ impl World {
             );
             let life = (self.keys[number], entry.session);
             if entry.life == Life::Up && self.doomed.contains(&life) {
-                let waits = dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
+                let waits =
+                    dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
                 assert!(waits, "{} outlives what it needed", entry.rules.id);
             }
-            let unmet = entry.rules.needs.iter().any(|need| machine.entries()[*need].health != Health::Success);
+            let unmet =
+                entry.rules.needs.iter().any(|need| machine.entries()[*need].health != Health::Success);
             if unmet && entry.life == Life::Up && !entry.rules.ignores && !self.finished {
-                let waits = dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
+                let waits =
+                    dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
                 let old = machine.entries().iter().any(|one| one.leaves() && one.alive());
                 assert!(waits || old, "{} runs on without its needs", entry.rules.id);
             }
@@ -207,10 +266,20 @@ fn a_hundred_thousand_steps_keep_the_order() {
             world.step(&mut dice, &mut machine, &mut now, false);
             if step % 100 == 99 {
                 // Some stay as they are, some change, their needs with them.
-                let next: Vec<(Rules, bool)> =
-                    (0..8).map(|number| if dice.roll(3) == 0 { (rules(&mut dice, number), true) } else { (all[number].clone(), false) }).collect();
-                let here = |rules: &Rules| machine.entries().iter().position(|entry| entry.rules.id == rules.id && !entry.leaves());
-                let kept: Vec<Option<usize>> = next.iter().map(|(rules, new)| if *new { None } else { here(rules) }).collect();
+                let next: Vec<(Rules, bool)> = (0..8)
+                    .map(|number| {
+                        if dice.roll(3) == 0 {
+                            (rules(&mut dice, number), true)
+                        } else {
+                            (all[number].clone(), false)
+                        }
+                    })
+                    .collect();
+                let here = |rules: &Rules| {
+                    machine.entries().iter().position(|entry| entry.rules.id == rules.id && !entry.leaves())
+                };
+                let kept: Vec<Option<usize>> =
+                    next.iter().map(|(rules, new)| if *new { None } else { here(rules) }).collect();
                 all = next.into_iter().map(|(rules, _)| rules).collect();
                 let place = machine.reload(all.clone(), &kept);
                 let mut keys = vec![0; machine.entries().len()];
@@ -238,7 +307,12 @@ fn a_hundred_thousand_steps_keep_the_order() {
             for key in told {
                 if let (Some(session), Some(number)) = (world.alive.remove(&key), world.number(key)) {
                     world.told.remove(&key);
-                    world.feed(&mut dice, &mut machine, now, Event::Exited(number, session, Exit::Signal(15)));
+                    world.feed(
+                        &mut dice,
+                        &mut machine,
+                        now,
+                        Event::Exited(number, session, Exit::Signal(15)),
+                    );
                 }
             }
         }

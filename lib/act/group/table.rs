@@ -10,18 +10,25 @@ use std::time::Duration;
 
 /// Those that are not ready, with how they fare and why.
 pub(super) fn laggards(machine: &Machine) -> String {
-    let words = machine.entries().iter().enumerate().filter(|(_, entry)| entry.health != Health::Success).map(|(number, entry)| {
-        let waits = machine.waits_for(number);
-        let mut inside = vec![entry.health.word().to_owned()];
-        inside.extend(entry.health.message().map(str::to_owned));
-        if entry.health == Health::Waiting && !waits.is_empty() {
-            inside.push(format!("for {}", waits.join(", ")));
-        }
-        if entry.failed > 0 {
-            inside.push(format!("{} failed exits, last: {}", entry.failed, entry.last.as_deref().unwrap_or("none")));
-        }
-        format!("{} ({})", entry.rules.id, inside.join("; "))
-    });
+    let words =
+        machine.entries().iter().enumerate().filter(|(_, entry)| entry.health != Health::Success).map(
+            |(number, entry)| {
+                let waits = machine.waits_for(number);
+                let mut inside = vec![entry.health.word().to_owned()];
+                inside.extend(entry.health.message().map(str::to_owned));
+                if entry.health == Health::Waiting && !waits.is_empty() {
+                    inside.push(format!("for {}", waits.join(", ")));
+                }
+                if entry.failed > 0 {
+                    inside.push(format!(
+                        "{} failed exits, last: {}",
+                        entry.failed,
+                        entry.last.as_deref().unwrap_or("none")
+                    ));
+                }
+                format!("{} ({})", entry.rules.id, inside.join("; "))
+            },
+        );
     words.collect::<Vec<_>>().join(", ")
 }
 
@@ -29,11 +36,23 @@ pub(super) fn laggards(machine: &Machine) -> String {
 pub(super) fn live(machine: &Machine) -> String {
     let count = |word: &str| machine.entries().iter().filter(|entry| entry.health.word() == word).count();
     let words = ["success", "starting", "loading", "waiting", "failure", "disabled"];
-    let parts: Vec<String> =
-        words.into_iter().map(|word| (count(word), word)).filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
-    let resting = machine.entries().iter().filter(|entry| matches!(entry.life, Life::Resting(_))).map(|entry| entry.rules.id.as_str());
+    let parts: Vec<String> = words
+        .into_iter()
+        .map(|word| (count(word), word))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let resting = machine
+        .entries()
+        .iter()
+        .filter(|entry| matches!(entry.life, Life::Resting(_)))
+        .map(|entry| entry.rules.id.as_str());
     let resting: Vec<&str> = resting.take(5).collect();
-    if resting.is_empty() { parts.join(" · ") } else { format!("{} · to start again: {}", parts.join(" · "), resting.join(", ")) }
+    if resting.is_empty() {
+        parts.join(" · ")
+    } else {
+        format!("{} · to start again: {}", parts.join(" · "), resting.join(", "))
+    }
 }
 
 /// The waves of a plan, for people.
@@ -74,8 +93,11 @@ pub fn table(status: &Value) -> String {
         .flatten()
         .map(|entry| {
             let pid = entry["pid"].as_i64().map_or_else(|| "-".to_owned(), |pid| pid.to_string());
-            let up = entry["up_ms"].as_u64().map_or_else(|| "-".to_owned(), |up| span::show(Duration::from_secs(up / 1000)));
-            let waits: Vec<&str> = entry["waits_for"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let up = entry["up_ms"]
+                .as_u64()
+                .map_or_else(|| "-".to_owned(), |up| span::show(Duration::from_secs(up / 1000)));
+            let waits: Vec<&str> =
+                entry["waits_for"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
             let mut why = word(entry, "message");
             if !waits.is_empty() {
                 why = format!("for {}", waits.join(", "));
@@ -88,7 +110,8 @@ pub fn table(status: &Value) -> String {
         })
         .collect();
     let heads = ["ID", "STATUS", "PID", "UP", ""].map(str::to_owned);
-    let width = |column: usize| rows.iter().chain([&heads]).map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().chain([&heads]).map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [0, 1, 2, 3].map(width);
     let line = |row: &[String; 5]| {
         let [id, status, pid, up, why] = row;

@@ -50,16 +50,19 @@ pub struct How<'a> {
     pub timeout: Option<Duration>,
 }
 
-/// Has the job of `label` stopped and started, drained first where it can be, and waits for what comes of it. One that is being restarted already is
-/// not restarted twice.
+/// Has the job of `label` stopped and started, drained first where it can be, and waits for what comes of it.
+/// One that is being restarted already is not restarted twice.
 ///
 /// # Errors
-/// 69 when no keeper runs, or when the next life does not come to serve, or the keeper ends; 124 when that is not known in time.
+/// 69 when no keeper runs, or when the next life does not come to serve, or the keeper ends; 124 when that is
+/// not known in time.
 pub fn restart(label: &str, how: How<'_>, voice: &Voice) -> Result<Value> {
     let begun = ask(label, &json!({ "verb": "restart", "reason": how.reason, "now": how.now }))?;
     if let Some(millis) = begun["restart_in_ms"].as_u64() {
         let pause = crate::words::span::show(Duration::from_millis(millis));
-        voice.note(format!("{label}: it was restarted a moment ago, and will be again in {pause}; with --now, at once"));
+        voice.note(format!(
+            "{label}: it was restarted a moment ago, and will be again in {pause}; with --now, at once"
+        ));
     }
     outcome(label, begun, how, "is not restarted")
 }
@@ -67,10 +70,14 @@ pub fn restart(label: &str, how: How<'_>, voice: &Voice) -> Result<Value> {
 /// Has the next life of `label` started beside the one that serves, and waits for what comes of it.
 ///
 /// # Errors
-/// 69 when no keeper runs, or when the next life did not come to serve: the old one goes on; 75 when none serves now; 78 without --ready.
+/// 69 when no keeper runs, or when the next life did not come to serve: the old one goes on; 75 when none
+/// serves now; 78 without --ready.
 pub fn update(label: &str, how: How<'_>) -> Result<Value> {
     if status(label)?["asks_ready"] != true {
-        return Err(Error::new(Status::BadConfig, format!("cannot update {label}: without --ready nobody knows whether the next life serves")));
+        return Err(Error::new(
+            Status::BadConfig,
+            format!("cannot update {label}: without --ready nobody knows whether the next life serves"),
+        ));
     }
     let begun = ask(label, &json!({ "verb": "update", "reason": how.reason }))?;
     outcome(label, begun, how, "is not updated, the old life goes on")
@@ -101,7 +108,10 @@ fn outcome(label: &str, begun: Value, how: How<'_>, not: &str) -> Result<Value> 
             _ => return Ok(now),
         }
         if until.is_some_and(|until| Instant::now() >= until) {
-            return Err(Error::new(Status::TooLate, format!("{label}: what comes of it is not known within the time")));
+            return Err(Error::new(
+                Status::TooLate,
+                format!("{label}: what comes of it is not known within the time"),
+            ));
         }
         std::thread::sleep(LOOK);
         match status(label) {
@@ -121,7 +131,11 @@ fn outcome(label: &str, begun: Value, how: How<'_>, not: &str) -> Result<Value> 
 pub fn intend(label: &str, reason: Option<&str>) -> Result<Value> {
     let answer = status(label)?;
     let gone = || Error::new(Status::Unavailable, format!("cannot ask about {label}: no keeper runs"));
-    let keeper = answer["keeper"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new).ok_or_else(gone)?;
+    let keeper = answer["keeper"]
+        .as_i64()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .and_then(Pid::new)
+        .ok_or_else(gone)?;
     intent::write(&Place::of(label), keeper, reason)?;
     Ok(answer)
 }
@@ -173,8 +187,15 @@ pub fn words(answer: &Value) -> String {
     words.extend(number("pid").map(|pid| format!("process {pid}")));
     words.extend(number("runs").map(|runs| format!("runs {runs}")));
     words.extend(text("last_exit").map(|exit| format!("last {exit}")));
-    words.extend(number("next_start_ms").map(|millis| format!("next start in {}", crate::words::span::show(Duration::from_millis(millis)))));
-    words.extend(number("restart_in_ms").map(|millis| format!("restart in {}", crate::words::span::show(Duration::from_millis(millis)))));
+    words.extend(
+        number("next_start_ms").map(|millis| {
+            format!("next start in {}", crate::words::span::show(Duration::from_millis(millis)))
+        }),
+    );
+    words.extend(
+        number("restart_in_ms")
+            .map(|millis| format!("restart in {}", crate::words::span::show(Duration::from_millis(millis)))),
+    );
     words.extend(text("says").map(|says| format!("says {}", crate::words::error::brief(says))));
     words.join(", ")
 }

@@ -34,9 +34,18 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Signals that are the keeper's own, or the command's when the keeper gets them. Of a first process they all are.
-const CAUGHT: [Signal; 8] =
-    [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGWINCH];
+/// Signals that are the keeper's own, or the command's when the keeper gets them. Of a first process they all
+/// are.
+const CAUGHT: [Signal; 8] = [
+    Signal::SIGCHLD,
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+];
 
 /// When a life has lasted so long, memory that its start has needed is given back.
 const CALM: Duration = Duration::from_millis(200);
@@ -61,7 +70,12 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         signals.catch_all().map_err(cannot)?;
     }
     let held = match order.lock.as_ref().map(|lock| lock.take(&signals)).transpose()? {
-        Some(Taken::Signal(signal)) => return Ok(Ended { status: Status::Signal(signal as u8), json: json!({ "schema": SCHEMA, "state": "finished" }) }),
+        Some(Taken::Signal(signal)) => {
+            return Ok(Ended {
+                status: Status::Signal(signal as u8),
+                json: json!({ "schema": SCHEMA, "state": "finished" }),
+            });
+        }
         Some(Taken::Held(held)) => Some(held),
         None => None,
     };
@@ -250,10 +264,15 @@ impl Shift<'_> {
         if !self.order.recipe.paths().is_empty() {
             at_most(1000);
         }
-        // What a start has touched is given back once a life has lasted a moment; not while it may be the first of many.
+        // What a start has touched is given back once a life has lasted a moment; not while it may be the
+        // first of many.
         let calm = self.touched.map(|since| since + CALM);
         let is_calm = calm.is_some_and(|calm| Instant::now() >= calm);
-        let ready = if is_calm { poll::wait_long(&fds, until) } else { poll::wait(&fds, until.into_iter().chain(calm).min()) };
+        let ready = if is_calm {
+            poll::wait_long(&fds, until)
+        } else {
+            poll::wait(&fds, until.into_iter().chain(calm).min())
+        };
         if is_calm {
             self.touched = None;
         }
@@ -274,7 +293,9 @@ impl Shift<'_> {
                         self.cut_drain();
                         child::signal(who, Signal::SIGTERM);
                     }
-                    Do::TerminateRest => self.rest().iter().for_each(|one| child::signal(*one, Signal::SIGTERM)),
+                    Do::TerminateRest => {
+                        self.rest().iter().for_each(|one| child::signal(*one, Signal::SIGTERM))
+                    }
                     Do::Kill => {
                         if !std::mem::replace(&mut self.killing, true) {
                             self.voice.warn(format!("{}: killing it", self.name()));
@@ -287,7 +308,8 @@ impl Shift<'_> {
         }
     }
 
-    /// Where the tree of the command grows from: the main process, dead or alive, and ourselves, to whom its orphans fall.
+    /// Where the tree of the command grows from: the main process, dead or alive, and ourselves, to whom its
+    /// orphans fall.
     fn roots(&self) -> Vec<Identity> {
         self.last_main.into_iter().chain(Identity::of(Pid::own())).collect()
     }

@@ -1,4 +1,5 @@
-//! A change that somebody has asked for, a restart or an update: numbered, so that whoever asked can wait for what came of it.
+//! A change that somebody has asked for, a restart or an update: numbered, so that whoever asked can wait for
+//! what came of it.
 
 use super::{Keeper, State};
 
@@ -73,9 +74,12 @@ impl Keeper {
         self.change
     }
 
-    /// Whether a restart is being done whose next life is still to come, so that one more would change nothing.
+    /// Whether a restart is being done whose next life is still to come, so that one more would change
+    /// nothing.
     pub fn restarting(&self) -> bool {
-        self.change.is_some_and(|change| change.kind == Kind::Restart && !change.over() && change.before == Some(self.runs))
+        self.change.is_some_and(|change| {
+            change.kind == Kind::Restart && !change.over() && change.before == Some(self.runs)
+        })
     }
 
     /// Opens a restart that is to come; the one that waits already, if one does. Its number.
@@ -115,7 +119,9 @@ impl Keeper {
         let started = change.kind == Kind::Restart && change.before.is_some_and(|before| self.runs > before);
         match self.state {
             State::Running(_) if started => self.decided(Outcome::Done),
-            State::Idle | State::Waiting(_) if started => self.decided(Outcome::Failed("the next life did not come to serve")),
+            State::Idle | State::Waiting(_) if started => {
+                self.decided(Outcome::Failed("the next life did not come to serve"))
+            }
             State::Finished => self.decided(Outcome::Failed(STOPPED)),
             _ => {}
         }

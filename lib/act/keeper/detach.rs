@@ -11,7 +11,8 @@ use std::ffi::OsString;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-/// How long a keeper may take to come up; clearing up after a predecessor that was killed may take most of it.
+/// How long a keeper may take to come up; clearing up after a predecessor that was killed may take most of
+/// it.
 const UP_LIMIT: Duration = Duration::from_secs(60);
 /// A log beyond this is begun anew by the next keeper.
 const LOG_LIMIT: u64 = 1024 * 1024;
@@ -46,7 +47,9 @@ pub fn detach(label: &str) -> Result<()> {
     let until = Instant::now() + UP_LIMIT;
     loop {
         // Another keeper's answer is not ours.
-        let own = |answer: serde_json::Value| answer.get("keeper").and_then(serde_json::Value::as_i64) == Some(i64::from(keeper.pid.number()));
+        let own = |answer: serde_json::Value| {
+            answer.get("keeper").and_then(serde_json::Value::as_i64) == Some(i64::from(keeper.pid.number()))
+        };
         if place.ask(&json!({ "verb": "status" })).is_ok_and(own) {
             return Ok(());
         }
@@ -55,7 +58,10 @@ pub fn detach(label: &str) -> Result<()> {
             return Err(epitaph(label, &place, said_before));
         }
         if Instant::now() >= until {
-            return Err(Error::new(Status::TooLate, format!("the keeper of {label} did not come up; see '{}'", place.log().display())));
+            return Err(Error::new(
+                Status::TooLate,
+                format!("the keeper of {label} did not come up; see '{}'", place.log().display()),
+            ));
         }
     }
 }
@@ -63,11 +69,16 @@ pub fn detach(label: &str) -> Result<()> {
 fn epitaph(label: &str, place: &Place, said_before: u64) -> Error {
     let exit = child::reap().first().map(|(_, exit)| *exit);
     let log = file::read(&place.log(), 16 * LOG_LIMIT).unwrap_or_default();
-    let said = String::from_utf8_lossy(log.get(usize::try_from(said_before).unwrap_or(0)..).unwrap_or_default()).into_owned();
+    let said =
+        String::from_utf8_lossy(log.get(usize::try_from(said_before).unwrap_or(0)..).unwrap_or_default())
+            .into_owned();
     let status = match exit {
         Some(Exit::Code(code)) => u8::try_from(code).map_or(Status::Internal, Status::Command),
         _ => Status::Internal,
     };
-    let last = said.lines().last().map_or_else(|| format!("the keeper of {label} ended without a word"), |line| brief(line.trim_start_matches("baa-run: ")));
+    let last = said.lines().last().map_or_else(
+        || format!("the keeper of {label} ended without a word"),
+        |line| brief(line.trim_start_matches("baa-run: ")),
+    );
     Error::new(status, last)
 }

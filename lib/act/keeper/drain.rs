@@ -1,5 +1,6 @@
-//! Letting a command finish what it has begun before it is stopped for a restart. A command of any kind can: by a signal after which it ends by
-//! itself, by another command that returns when it is done, or by HTTP: POST to begin, GET for how much is left.
+//! Letting a command finish what it has begun before it is stopped for a restart. A command of any kind can:
+//! by a signal after which it ends by itself, by another command that returns when it is done, or by HTTP:
+//! POST to begin, GET for how much is left.
 
 use crate::probe::http::Statuses;
 use crate::sys::child::{self, Signal, Spec};
@@ -48,7 +49,9 @@ pub struct Drain {
 /// # Errors
 /// 2 for what is none.
 pub fn url(text: &str) -> Result<How> {
-    Url::parse(text).map(How::Http).map_err(|why| Error::new(Status::Usage, format!("cannot drain by '{}': {why}", brief(text))))
+    Url::parse(text)
+        .map(How::Http)
+        .map_err(|why| Error::new(Status::Usage, format!("cannot drain by '{}': {why}", brief(text))))
 }
 
 /// A drain that runs aside.
@@ -69,12 +72,16 @@ impl std::fmt::Debug for Draining {
 }
 
 impl Draining {
-    /// Begins, for no longer than `limit`; `None` where a signal is all that there is to it. `env` is what a command is told; over HTTP it is
-    /// the body of the POST, in JSON.
+    /// Begins, for no longer than `limit`; `None` where a signal is all that there is to it. `env` is what a
+    /// command is told; over HTTP it is the body of the POST, in JSON.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub(super) fn begin(drain: &Drain, limit: Option<Duration>, env: Vec<(OsString, OsString)>) -> Result<Option<Draining>> {
+    pub(super) fn begin(
+        drain: &Drain,
+        limit: Option<Duration>,
+        env: Vec<(OsString, OsString)>,
+    ) -> Result<Option<Draining>> {
         if let How::Signal(_) = drain.how {
             return Ok(None);
         }
@@ -82,7 +89,8 @@ impl Draining {
         let (bell, stop) = (Arc::new(Bell::new().map_err(cannot)?), Arc::new(AtomicBool::new(false)));
         let (say, done) = channel();
         let until = Instant::now() + limit.unwrap_or(crate::words::span::LONGEST);
-        let (how, ring, stopped, left) = (drain.how.clone(), Arc::clone(&bell), Arc::clone(&stop), Arc::new(AtomicU64::new(UNKNOWN)));
+        let (how, ring, stopped, left) =
+            (drain.how.clone(), Arc::clone(&bell), Arc::clone(&stop), Arc::new(AtomicU64::new(UNKNOWN)));
         let count = Arc::clone(&left);
         let work = move || {
             let _ = say.send(match &how {
@@ -114,13 +122,21 @@ impl Drop for Draining {
     }
 }
 
-fn by_command(command: &str, env: Vec<(OsString, OsString)>, until: Instant, stopped: &AtomicBool) -> std::result::Result<(), String> {
+fn by_command(
+    command: &str,
+    env: Vec<(OsString, OsString)>,
+    until: Instant,
+    stopped: &AtomicBool,
+) -> std::result::Result<(), String> {
     let mut spec = Spec::new("/bin/sh", ["-c", command]);
     spec.env = env;
     let done = child::run(spec, until, 4096, stopped).map_err(|cause| cause.to_string())?;
     match done.exit {
         Some(exit) if exit.success() => Ok(()),
-        Some(exit) => Err(format!("the drain command {exit}: {}", brief(done.stderr.lines().last().unwrap_or_default()))),
+        Some(exit) => Err(format!(
+            "the drain command {exit}: {}",
+            brief(done.stderr.lines().last().unwrap_or_default())
+        )),
         None => Err("the drain command was not done in time".to_owned()),
     }
 }
@@ -132,14 +148,35 @@ fn body(env: &[(OsString, OsString)]) -> Vec<u8> {
     Value::Object(pairs.collect()).to_string().into_bytes()
 }
 
-fn by_http(url: &Url, told: &[u8], until: Instant, stopped: &AtomicBool, count: &AtomicU64) -> std::result::Result<(), String> {
+fn by_http(
+    url: &Url,
+    told: &[u8],
+    until: Instant,
+    stopped: &AtomicBool,
+    count: &AtomicU64,
+) -> std::result::Result<(), String> {
     let ask = |method: &str| {
         let posts = method == "POST";
-        let headers = if posts { vec![("Content-Type".to_owned(), "application/json".to_owned())] } else { Vec::new() };
-        let (url, body, trust) = (url.clone(), if posts { told.to_vec() } else { Vec::new() }, Trust::default());
-        let request = Request { url, method: method.to_owned(), headers, body, redirects: false, want_body: true, trust };
-        let answer = http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
-        if Statuses::SUCCESS.hold(answer.status) { Ok(answer.body) } else { Err(format!("{method} was answered with {}", answer.status)) }
+        let headers =
+            if posts { vec![("Content-Type".to_owned(), "application/json".to_owned())] } else { Vec::new() };
+        let (url, body, trust) =
+            (url.clone(), if posts { told.to_vec() } else { Vec::new() }, Trust::default());
+        let request = Request {
+            url,
+            method: method.to_owned(),
+            headers,
+            body,
+            redirects: false,
+            want_body: true,
+            trust,
+        };
+        let answer =
+            http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
+        if Statuses::SUCCESS.hold(answer.status) {
+            Ok(answer.body)
+        } else {
+            Err(format!("{method} was answered with {}", answer.status))
+        }
     };
     ask("POST")?;
     while !stopped.load(Ordering::SeqCst) && Instant::now() < until {
@@ -155,8 +192,12 @@ fn by_http(url: &Url, told: &[u8], until: Instant, stopped: &AtomicBool, count: 
 
 /// A number, or JSON with `pending`.
 fn pending(body: &[u8]) -> std::result::Result<u64, String> {
-    let value: Value = serde_json::from_slice(body).map_err(|_| "what is left is not told as a number".to_owned())?;
-    value.as_u64().or_else(|| value["pending"].as_u64()).ok_or_else(|| "what is left is not told as a number".to_owned())
+    let value: Value =
+        serde_json::from_slice(body).map_err(|_| "what is left is not told as a number".to_owned())?;
+    value
+        .as_u64()
+        .or_else(|| value["pending"].as_u64())
+        .ok_or_else(|| "what is left is not told as a number".to_owned())
 }
 
 #[cfg(test)]

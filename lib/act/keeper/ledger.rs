@@ -1,4 +1,5 @@
-//! How often a command ended as it should not, across keepers: on the disk, for a supervisor above us may start us anew each time.
+//! How often a command ended as it should not, across keepers: on the disk, for a supervisor above us may
+//! start us anew each time.
 
 use crate::sys::file;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,11 @@ impl Ledger {
 
     /// What was too much, in words.
     pub(super) fn words(&self) -> String {
-        format!("it has failed {} times within {}", self.limit.ends, crate::words::span::show(self.limit.within))
+        format!(
+            "it has failed {} times within {}",
+            self.limit.ends,
+            crate::words::span::show(self.limit.within)
+        )
     }
 }
 
@@ -81,7 +86,11 @@ fn now() -> u64 {
 /// Says what is wrong.
 pub fn parse(text: &str) -> Result<(usize, Duration), String> {
     let (ends, within) = text.split_once('/').ok_or("write it as ENDS/SPAN: 5/10m")?;
-    let ends = ends.parse().ok().filter(|ends| (1..=KEPT).contains(ends)).ok_or(format!("'{ends}' is not a number from 1 to {KEPT}"))?;
+    let ends = ends
+        .parse()
+        .ok()
+        .filter(|ends| (1..=KEPT).contains(ends))
+        .ok_or(format!("'{ends}' is not a number from 1 to {KEPT}"))?;
     Ok((ends, crate::words::span::parse(within)?))
 }
 
@@ -92,7 +101,11 @@ mod tests {
     #[test]
     fn it_trips_within_its_time_and_outlives_its_keeper() {
         let dir = tempfile::tempdir().unwrap();
-        let limit = |within| Limit { ends: 3, within: Duration::from_secs(within), path: Some(dir.path().join("ends")) };
+        let limit = |within| Limit {
+            ends: 3,
+            within: Duration::from_secs(within),
+            path: Some(dir.path().join("ends")),
+        };
         let mut ledger = Ledger::open(limit(600));
         assert!(!ledger.note() && !ledger.note());
         let mut ledger = Ledger::open(limit(600));

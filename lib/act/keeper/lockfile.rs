@@ -1,4 +1,5 @@
-//! `--lock`: the kernel's lock on a file is the truth, and what is written into it informs: who holds it, and which process runs under it.
+//! `--lock`: the kernel's lock on a file is the truth, and what is written into it informs: who holds it, and
+//! which process runs under it.
 
 use crate::sys::file::Lock;
 use crate::sys::poll::{self, For};
@@ -44,9 +45,11 @@ impl Wanted {
     /// # Errors
     /// 74, 77 when the file cannot be made.
     pub(super) fn take_now(&self) -> Result<Option<Held>> {
-        let taken = Lock::take(&self.path).map_err(|cause| Error::io(format!("cannot lock '{}'", self.path.display()), &cause))?;
+        let taken = Lock::take(&self.path)
+            .map_err(|cause| Error::io(format!("cannot lock '{}'", self.path.display()), &cause))?;
         Ok(taken.map(|lock| {
-            let left = lock.words(WORDS).ok().and_then(|words| serde_json::from_str(words.lines().next()?).ok());
+            let left =
+                lock.words(WORDS).ok().and_then(|words| serde_json::from_str(words.lines().next()?).ok());
             let held = Held { lock, left };
             held.inform(&json!({}));
             held
@@ -67,9 +70,13 @@ impl Wanted {
             if now >= until {
                 return Err(Error::new(Status::Busy, refusal(&self.path)));
             }
-            let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until.min(now + LOOK))).map_err(|cause| Error::io("cannot wait", &cause))?;
+            let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until.min(now + LOOK)))
+                .map_err(|cause| Error::io("cannot wait", &cause))?;
             if ready[0]
-                && let Some(signal) = signals.take().into_iter().find(|signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT))
+                && let Some(signal) = signals
+                    .take()
+                    .into_iter()
+                    .find(|signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT))
             {
                 return Ok(Taken::Signal(signal));
             }
@@ -80,7 +87,9 @@ impl Wanted {
 /// Why nothing is started: who has the lock.
 pub(super) fn refusal(path: &Path) -> String {
     let words = crate::sys::file::read(path, WORDS as u64).unwrap_or_default();
-    let pid = serde_json::from_slice::<Value>(words.split(|byte| *byte == b'\n').next().unwrap_or_default()).ok().and_then(|words| words["keeper"].as_i64());
+    let pid = serde_json::from_slice::<Value>(words.split(|byte| *byte == b'\n').next().unwrap_or_default())
+        .ok()
+        .and_then(|words| words["keeper"].as_i64());
     let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     format!("cannot start: {holder} holds '{}'", path.display())
 }

@@ -1,4 +1,5 @@
-//! What a command tells of itself: over a socket as sd_notify(3) does, or by a line on a descriptor as s6 has it.
+//! What a command tells of itself: over a socket as sd_notify(3) does, or by a line on a descriptor as s6 has
+//! it.
 
 use crate::sys::file;
 use crate::sys::process::Pid;
@@ -118,7 +119,13 @@ impl Told {
             b"WATCHDOG=trigger" => self.stuck = true,
             _ => {
                 if let Some(text) = line.strip_prefix(b"STATUS=") {
-                    self.status = Some(String::from_utf8_lossy(text).chars().filter(|letter| !letter.is_control()).take(STATUS_LIMIT).collect());
+                    self.status = Some(
+                        String::from_utf8_lossy(text)
+                            .chars()
+                            .filter(|letter| !letter.is_control())
+                            .take(STATUS_LIMIT)
+                            .collect(),
+                    );
                 }
             }
         }
@@ -153,7 +160,9 @@ mod tests {
     #[test]
     fn a_command_tells_in_lines() {
         let mut told = Told::default();
-        b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10".split(|byte| *byte == b'\n').for_each(|line| told.line(line));
+        b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10"
+            .split(|byte| *byte == b'\n')
+            .for_each(|line| told.line(line));
         assert_eq!(told, Told { alive: true, status: Some("ab".to_owned()), ..Told::default() });
         told.line(b"READY=1");
         assert!(told.ready && !told.stuck);

@@ -26,8 +26,10 @@ impl Office {
     pub(super) fn open(label: &str) -> Result<Office> {
         let place = Place::of(label);
         place.make()?;
-        let lock = Lock::take_soon(&place.lock()).map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))?;
-        let lock = lock.ok_or_else(|| Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does")))?;
+        let lock = Lock::take_soon(&place.lock())
+            .map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))?;
+        let lock = lock
+            .ok_or_else(|| Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does")))?;
         // Only to inform; the kernel's lock is the truth.
         let _ = lock.inform(&format!("{}\n", json!({ "pid": std::process::id() })));
         crate::service::intent::withdraw(&place);
@@ -37,7 +39,9 @@ impl Office {
 
     /// A keeper that was killed leaves its command behind; two of them must not run side by side.
     pub(super) fn clear_predecessor(&self, exit_timeout: Duration, voice: &Voice) {
-        let status = file::read(&self.place.status(), 64 * 1024).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let status = file::read(&self.place.status(), 64 * 1024)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         for left in status.iter().flat_map(identities) {
             clear(left, &self.label, exit_timeout, voice);
         }
@@ -53,7 +57,8 @@ pub(super) fn clear(left: Identity, name: &str, exit_timeout: Duration, voice: &
     child::end_trees(&[left], if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout });
 }
 
-/// The processes that a keeper's status tells of, if they are of this boot: the main one, and in an update the one beside it.
+/// The processes that a keeper's status tells of, if they are of this boot: the main one, and in an update
+/// the one beside it.
 pub(super) fn identities(status: &Value) -> Vec<Identity> {
     [Some(status), status.get("beside")].into_iter().flatten().filter_map(identity).collect()
 }

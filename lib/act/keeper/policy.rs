@@ -59,7 +59,8 @@ pub(super) fn wanted_again(restart: &Restart, exit: Exit) -> Again {
         Restart::Job(KeepAlive::Always(always)) => *always,
         // launchd takes the keys as alternatives; paths are looked at apart, as `Event::Paths`.
         Restart::Job(KeepAlive::When { successful_exit, crashed, .. }) => {
-            successful_exit.is_some_and(|wanted| wanted == exit.success()) || crashed.is_some_and(|wanted| wanted == exit.is_crash())
+            successful_exit.is_some_and(|wanted| wanted == exit.success())
+                || crashed.is_some_and(|wanted| wanted == exit.is_crash())
         }
     };
     if wanted { Again::Yes } else { Again::No }

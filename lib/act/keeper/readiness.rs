@@ -1,4 +1,5 @@
-//! Whether a command that was started serves, and whether it goes on to: asked aside, and answered only by a process of its own; or told by itself.
+//! Whether a command that was started serves, and whether it goes on to: asked aside, and answered only by a
+//! process of its own; or told by itself.
 
 use super::notify::{Notify, Told};
 use crate::probe::Probe;
@@ -63,7 +64,8 @@ pub fn check(target: &OsStr) -> Result<()> {
     probe(target, Pid::own()).map(drop)
 }
 
-/// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not the new one's.
+/// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not
+/// the new one's.
 fn probe(target: &OsStr, pid: Pid) -> Result<Arc<dyn Probe>> {
     let options = HttpOptions::default();
     let among = Demand { among: Some(vec![pid]), exclusive: true, ..Demand::default() };
@@ -97,15 +99,30 @@ impl Asking {
         let target = match (&ready.by, notify) {
             (By::Target(target), _) => target,
             (by, Some(notify)) => {
-                let last = if matches!(by, By::Socket) { "it has not said READY=1" } else { "it has not written a line" };
+                let last = if matches!(by, By::Socket) {
+                    "it has not said READY=1"
+                } else {
+                    "it has not written a line"
+                };
                 let (last, how) = (Arc::new(Mutex::new(last.to_owned())), How::Told(notify));
                 return Ok(Asking { bell, stop: Arc::default(), answered: Arc::default(), last, how });
             }
             (_, None) => return Err(Error::new(Status::Internal, "nothing to listen to")),
         };
         let (probe, successes) = (probe(target, pid)?, ready.successes);
-        let asking = Asking { bell, stop: Arc::default(), answered: Arc::default(), last: Arc::default(), how: How::Probe(Arc::clone(&probe)) };
-        let (bell, stop, answered, last) = (Arc::clone(&asking.bell), Arc::clone(&asking.stop), Arc::clone(&asking.answered), Arc::clone(&asking.last));
+        let asking = Asking {
+            bell,
+            stop: Arc::default(),
+            answered: Arc::default(),
+            last: Arc::default(),
+            how: How::Probe(Arc::clone(&probe)),
+        };
+        let (bell, stop, answered, last) = (
+            Arc::clone(&asking.bell),
+            Arc::clone(&asking.stop),
+            Arc::clone(&asking.answered),
+            Arc::clone(&asking.last),
+        );
         let work = move || {
             let (began, mut tries, mut good) = (Instant::now(), 0, 0);
             while !stop.load(Ordering::SeqCst) {
@@ -117,7 +134,12 @@ impl Asking {
                     answered.store(true, Ordering::SeqCst);
                     return bell.ring();
                 }
-                let moment = Moment { cost: probe.cost(), age: began.elapsed(), spent: asked.elapsed().min(Duration::from_millis(1)), tries };
+                let moment = Moment {
+                    cost: probe.cost(),
+                    age: began.elapsed(),
+                    spent: asked.elapsed().min(Duration::from_millis(1)),
+                    tries,
+                };
                 let pause = pace::pause(moment, failure.as_ref());
                 match failure {
                     Some(failure) => {
@@ -195,8 +217,14 @@ impl Living {
     pub(super) fn begin(live: &Live, pid: Pid) -> Result<Living> {
         let cannot = |cause: std::io::Error| Error::io("cannot ask whether it lives", &cause);
         let (probe, live) = (probe(&live.target, pid)?, live.clone());
-        let ((leash, held), bell, lost) = (channel::<()>(), Arc::new(Bell::new().map_err(cannot)?), Arc::new(Mutex::new(None)));
-        let living = Living { bell: Arc::clone(&bell), lost: Arc::clone(&lost), probe: Arc::clone(&probe), _leash: leash };
+        let ((leash, held), bell, lost) =
+            (channel::<()>(), Arc::new(Bell::new().map_err(cannot)?), Arc::new(Mutex::new(None)));
+        let living = Living {
+            bell: Arc::clone(&bell),
+            lost: Arc::clone(&lost),
+            probe: Arc::clone(&probe),
+            _leash: leash,
+        };
         let work = move || {
             let mut failures = 0;
             while held.recv_timeout(live.interval) == Err(RecvTimeoutError::Timeout) {

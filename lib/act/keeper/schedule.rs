@@ -1,4 +1,5 @@
-//! When a restart that is asked for is done: those that come together are one, and none follows another too soon (the seed's cooldown).
+//! When a restart that is asked for is done: those that come together are one, and none follows another too
+//! soon (the seed's cooldown).
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! What went before a bad end, written down for whoever looks into it later: a bundle of what happened, without a word of what the command said or
-//! was told (facts 2.8).
+//! What went before a bad end, written down for whoever looks into it later: a bundle of what happened,
+//! without a word of what the command said or was told (facts 2.8).
 
 use crate::sys::file;
 use crate::sys::process::Pid;
@@ -39,7 +39,8 @@ impl Story {
         events.push_back((SystemTime::now(), what));
     }
 
-    /// Writes the bundle of `reason`, 0600 in a directory of ours; older ones than the newest twenty go. Its path.
+    /// Writes the bundle of `reason`, 0600 in a directory of ours; older ones than the newest twenty go. Its
+    /// path.
     ///
     /// # Errors
     /// Those of mkdir(2), write(2) and rename(2).
@@ -48,7 +49,11 @@ impl Story {
         file::own_dir(&file::state_dir())?;
         file::private_dir(&directory)?;
         let (now, reason) = (stamp::millis(SystemTime::now()), named(reason));
-        let path = directory.join(format!("baa-run-stability-{}-{}-{reason}.json", now.replace([':', '.'], "-"), Pid::own()));
+        let path = directory.join(format!(
+            "baa-run-stability-{}-{}-{reason}.json",
+            now.replace([':', '.'], "-"),
+            Pid::own()
+        ));
         file::replace(&path, format!("{}\n", self.words(reason, error, &now)).as_bytes(), 0o600)?;
         prune(&directory);
         Ok(path)
@@ -97,7 +102,11 @@ fn named(reason: &str) -> &str {
 
 fn prune(directory: &Path) {
     let found = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    let bundle = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("baa-run-stability-"));
+    let bundle = |path: &PathBuf| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("baa-run-stability-"))
+    };
     let mut bundles: Vec<PathBuf> = found.filter(bundle).collect();
     // Their names begin with the time, so they sort by it.
     bundles.sort();
@@ -105,8 +114,14 @@ fn prune(directory: &Path) {
     bundles.iter().take(spare).for_each(|path| drop(std::fs::remove_file(path)));
 }
 
-/// Writes a bundle aside and waits no longer than `limit` for it: a disk that hangs must not keep us from ending.
-pub(super) fn bundle_within(story: &Story, reason: &'static str, error: String, limit: Duration) -> Option<std::io::Result<PathBuf>> {
+/// Writes a bundle aside and waits no longer than `limit` for it: a disk that hangs must not keep us from
+/// ending.
+pub(super) fn bundle_within(
+    story: &Story,
+    reason: &'static str,
+    error: String,
+    limit: Duration,
+) -> Option<std::io::Result<PathBuf>> {
     let (say, written) = std::sync::mpsc::channel();
     let story = story.clone();
     std::thread::Builder::new().spawn(move || say.send(story.bundle(reason, &error))).ok()?;
@@ -125,7 +140,10 @@ mod tests {
         assert_eq!((&words["reason"], &words["error"]["message"]), (&json!("unknown"), &json!("linebreak")));
         assert_eq!(words["snapshot"]["counts"], json!({ "started": 900, "exited": 100 }));
         assert_eq!(words["snapshot"]["events"].as_array().unwrap().len(), CAPACITY);
-        assert_eq!((named("run.stop_timeout"), named(""), named(&"x".repeat(121))), ("run.stop_timeout", "unknown", "unknown"));
+        assert_eq!(
+            (named("run.stop_timeout"), named(""), named(&"x".repeat(121))),
+            ("run.stop_timeout", "unknown", "unknown")
+        );
     }
 
     #[test]
@@ -136,8 +154,14 @@ mod tests {
             std::fs::write(dir.path().join(format!("baa-run-stability-{turn}-1-x.json")), "").unwrap();
         }
         prune(dir.path());
-        let mut names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
-        assert_eq!((names.len(), names[0].as_str(), names[1].as_str()), (21, "aaa.json", "baa-run-stability-20-1-x.json"));
+        assert_eq!(
+            (names.len(), names[0].as_str(), names[1].as_str()),
+            (21, "aaa.json", "baa-run-stability-20-1-x.json")
+        );
     }
 }

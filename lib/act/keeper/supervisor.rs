@@ -1,4 +1,5 @@
-//! Who supervises the keeper itself, and how long that one lets a stop take before it kills: a drain must fit in there (facts 1.9, 39).
+//! Who supervises the keeper itself, and how long that one lets a stop take before it kills: a drain must fit
+//! in there (facts 1.9, 39).
 
 use crate::service::launchd::Launchd;
 use crate::service::systemd::Systemd;
@@ -36,7 +37,8 @@ pub enum Supervisor {
 }
 
 impl Supervisor {
-    /// Who has started this very process. Variables are inherited by whatever a service starts, so they must name us (facts 2.6).
+    /// Who has started this very process. Variables are inherited by whatever a service starts, so they must
+    /// name us (facts 2.6).
     pub fn detect() -> Supervisor {
         let label = std::env::var("XPC_SERVICE_NAME").ok();
         Systemd::ours().map_or_else(|| by_label(label, Pid::parent()), Supervisor::Systemd)
@@ -50,7 +52,9 @@ impl Supervisor {
             ("auto", found) => found,
             ("none", _) => Supervisor::None,
             ("external", _) => Supervisor::External,
-            ("launchd", found @ Supervisor::Launchd(_)) | ("systemd", found @ Supervisor::Systemd(..)) => found,
+            ("launchd", found @ Supervisor::Launchd(_)) | ("systemd", found @ Supervisor::Systemd(..)) => {
+                found
+            }
             ("launchd", _) => Supervisor::Launchd(label()),
             ("systemd", _) => Supervisor::External,
             _ => return None,
@@ -81,9 +85,12 @@ impl Supervisor {
     }
 }
 
-/// launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the parent, and outside of jobs it reads 0.
+/// launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the parent,
+/// and outside of jobs it reads 0.
 fn by_label(label: Option<String>, parent: Option<Pid>) -> Supervisor {
-    let label = label.filter(|label| !label.trim().is_empty() && label != "0" && parent.is_some_and(|parent| parent.number() == 1));
+    let label = label.filter(|label| {
+        !label.trim().is_empty() && label != "0" && parent.is_some_and(|parent| parent.number() == 1)
+    });
     label.map_or(Supervisor::None, Supervisor::Launchd)
 }
 
@@ -164,7 +171,10 @@ mod tests {
             assert!(limit == 0 || !shares.stop.is_zero() && !shares.drain.is_zero(), "{limit}: {shares:?}");
         }
         // The seed's watchdog: 30 s less 5 s.
-        assert_eq!((whole(seconds(30)), kill_after(seconds(30)), kill_after(seconds(4))), (seconds(25), seconds(20), Duration::from_millis(2400)));
+        assert_eq!(
+            (whole(seconds(30)), kill_after(seconds(30)), kill_after(seconds(4))),
+            (seconds(25), seconds(20), Duration::from_millis(2400))
+        );
     }
 
     #[test]
@@ -172,15 +182,22 @@ mod tests {
         let (own, one) = (Pid::own(), Pid::new(1));
         let cgroup = "1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/gw.service\n";
         let see = |pairs: &[(&str, &str)]| {
-            let variable = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            let variable =
+                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
             Systemd::of(own, &variable, cgroup)
         };
         let pid = own.to_string();
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]), Some(Systemd::new("gw.service", false)));
+        assert_eq!(
+            see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]),
+            Some(Systemd::new("gw.service", false))
+        );
         assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)]), Some(Systemd::new("gw.service", true)));
         assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")]), None);
         let label = |label: &str, parent| by_label(Some(label.to_owned()), parent);
         assert_eq!(label("so.baa", one), Supervisor::Launchd("so.baa".to_owned()));
-        assert_eq!([label("so.baa", Some(own)), label("0", one), label(" ", one), by_label(None, one)], [const { Supervisor::None }; 4]);
+        assert_eq!(
+            [label("so.baa", Some(own)), label("0", one), label(" ", one), by_label(None, one)],
+            [const { Supervisor::None }; 4]
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! An update that can be undone: the next life is started beside the one that serves, and takes over only when it serves itself. Until then the old
-//! one stays; if the next one dies or is late, it was never there.
+//! An update that can be undone: the next life is started beside the one that serves, and takes over only
+//! when it serves itself. Until then the old one stays; if the next one dies or is late, it was never there.
 
 use crate::act::keeper::change::{OVERTAKEN, Outcome};
 use crate::act::keeper::{Do, Event, Keeper, Next, State, bound, end};
@@ -24,11 +24,18 @@ impl Keeper {
             }
             (State::Updating(old, ..), Event::NextNotStarted) => self.undo(old, "it could not be started"),
             (State::Updating(old, ..), Event::NextExited(_)) => self.undo(old, "it ended before it served"),
-            (State::Updating(old, _, until), Event::Time) if now >= until => self.undo(old, "it did not serve in time"),
+            (State::Updating(old, _, until), Event::Time) if now >= until => {
+                self.undo(old, "it did not serve in time")
+            }
             (State::Updating(old, Some(new), _), Event::Ready) => {
                 self.decided(Outcome::Done);
                 let drain = self.policy.drain;
-                self.state = State::Replacing(old, new, drain.map_or_else(|| self.limit(now), |limit| end(now, limit)), drain.is_none());
+                self.state = State::Replacing(
+                    old,
+                    new,
+                    drain.map_or_else(|| self.limit(now), |limit| end(now, limit)),
+                    drain.is_none(),
+                );
                 vec![Do::Promote(new), drain.map_or(Do::Terminate(old), |limit| Do::Drain(old, bound(limit)))]
             }
             // The old one is gone by itself: the next one is all that there is.
@@ -42,11 +49,17 @@ impl Keeper {
             (State::Updating(old, next, _), Event::Stop | Event::Restart) => {
                 self.decided(Outcome::Failed(OVERTAKEN));
                 let until = self.limit(now);
-                self.state = State::Stopping(old, until, if event == Event::Stop { Next::Finish } else { Next::Start });
+                self.state = State::Stopping(
+                    old,
+                    until,
+                    if event == Event::Stop { Next::Finish } else { Next::Start },
+                );
                 next.map(Do::KillOne).into_iter().chain([Do::Terminate(old)]).collect()
             }
             (State::Replacing(old, new, _, false), Event::Drained) => self.retire(now, old, new),
-            (State::Replacing(old, new, Some(until), false), Event::Time) if now >= until => self.retire(now, old, new),
+            (State::Replacing(old, new, Some(until), false), Event::Time) if now >= until => {
+                self.retire(now, old, new)
+            }
             (State::Replacing(old, new, Some(until), true), Event::Time) if now >= until => {
                 self.state = State::Replacing(old, new, Some(now + Duration::from_millis(100)), true);
                 vec![Do::KillOne(old)]
@@ -107,7 +120,8 @@ mod tests {
     /// A keeper that is in the middle of an update from 7 to 8.
     fn updating(now: Instant, drain: Option<Duration>) -> Keeper {
         let seconds = Duration::from_secs;
-        let (throttle, exit_timeout, backoff, healthy_after) = (seconds(1), seconds(5), seconds(0), seconds(60));
+        let (throttle, exit_timeout, backoff, healthy_after) =
+            (seconds(1), seconds(5), seconds(0), seconds(60));
         let mut keeper = Keeper::new(Policy {
             restart: Restart::Always,
             start_at_once: true,
@@ -140,7 +154,10 @@ mod tests {
         assert_eq!(keeper.state(), State::Running(who(8)));
         // What it has begun is finished first.
         let mut keeper = updating(now, Some(Duration::from_secs(30)));
-        assert_eq!(keeper.handle(now, Event::Ready), [Do::Promote(who(8)), Do::Drain(who(7), Some(Duration::from_secs(30)))]);
+        assert_eq!(
+            keeper.handle(now, Event::Ready),
+            [Do::Promote(who(8)), Do::Drain(who(7), Some(Duration::from_secs(30)))]
+        );
         assert_eq!(keeper.handle(now, Event::Drained), [Do::Terminate(who(7))]);
         keeper.handle(now, Event::Exited(Exit::Code(0)));
         assert_eq!(keeper.state(), State::Running(who(8)));
@@ -151,7 +168,11 @@ mod tests {
         let now = Instant::now();
         for (event, late) in [(Event::NextExited(Exit::Code(1)), 0), (Event::Time, 10)] {
             let mut keeper = updating(now, None);
-            assert_eq!(keeper.handle(now + Duration::from_secs(late), event), [Do::KillOne(who(8))], "{event:?}");
+            assert_eq!(
+                keeper.handle(now + Duration::from_secs(late), event),
+                [Do::KillOne(who(8))],
+                "{event:?}"
+            );
             assert_eq!(keeper.state(), State::Running(who(7)));
             assert!(matches!(outcome(&keeper), Some((1, Outcome::Failed(_)))));
             assert_eq!(keeper.handle(now, Event::Update), [Do::StartNext]);
@@ -164,7 +185,10 @@ mod tests {
         let mut keeper = updating(now, None);
         assert_eq!(keeper.handle(now, Event::Stop), [Do::KillOne(who(8)), Do::Terminate(who(7))]);
         let mut keeper = updating(now, None);
-        assert_eq!(keeper.handle(now, Event::Exited(Exit::Code(1))), [Do::Promote(who(8)), Do::KillOne(who(7))]);
+        assert_eq!(
+            keeper.handle(now, Event::Exited(Exit::Code(1))),
+            [Do::Promote(who(8)), Do::KillOne(who(7))]
+        );
         assert!(matches!(keeper.state(), State::Readying(new, _) if new == who(8)));
         let mut keeper = updating(now, None);
         keeper.handle(now, Event::Ready);

@@ -21,8 +21,8 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Unless it is dropped before `limit` is over, everything of `roots` but `spared` is killed, a bundle of `story` is written for `reason`, and
-    /// the process ends with 1. Without a thread there is no watchdog.
+    /// Unless it is dropped before `limit` is over, everything of `roots` but `spared` is killed, a bundle of
+    /// `story` is written for `reason`, and the process ends with 1. Without a thread there is no watchdog.
     /// `fired` is set before that, so that nobody takes what it has killed for a stop that went well.
     pub(super) fn arm(
         limit: Duration,
@@ -39,7 +39,8 @@ impl Watchdog {
                 return;
             }
             fired.store(true, Ordering::SeqCst);
-            let text = format!("the stop is not over within {}; ending without a full cleanup", span::show(limit));
+            let text =
+                format!("the stop is not over within {}; ending without a full cleanup", span::show(limit));
             say::error(&text);
             child::kill_trees(&roots, &spared);
             story.note("watchdog");

@@ -1,4 +1,5 @@
-//! A conductor: what it is set to, in which state it is, and what it tells of itself (seed 002). Pure: it is told what happens, and keeps it.
+//! A conductor: what it is set to, in which state it is, and what it tells of itself (seed 002). Pure: it is
+//! told what happens, and keeps it.
 
 use crate::store::{Answer, Controller, Moment, unix_now};
 use crate::words::error::{Error, Result};
@@ -51,8 +52,12 @@ impl Paths {
     /// The variables that tell of them.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
         let Paths { logs, runs, state, tmp, worktrees } = self;
-        let named = [("LOGS", logs), ("RUNS", runs), ("STATE", state), ("TMP", tmp), ("WORKTREES", worktrees)];
-        named.into_iter().filter_map(|(name, path)| Some((format!("BAA_{name}_DIR").into(), path.as_ref()?.into()))).collect()
+        let named =
+            [("LOGS", logs), ("RUNS", runs), ("STATE", state), ("TMP", tmp), ("WORKTREES", worktrees)];
+        named
+            .into_iter()
+            .filter_map(|(name, path)| Some((format!("BAA_{name}_DIR").into(), path.as_ref()?.into())))
+            .collect()
     }
 }
 
@@ -73,8 +78,12 @@ impl Token {
     /// What is odd about it, in the seed's words.
     pub fn warning(self) -> Option<&'static str> {
         match self {
-            Token::Missing => Some("BAA_SHARED_TOKEN is not configured; authenticated Control API requests may fail."),
-            Token::Placeholder => Some("BAA_SHARED_TOKEN is still set to replace-me; replace it before production rollout."),
+            Token::Missing => {
+                Some("BAA_SHARED_TOKEN is not configured; authenticated Control API requests may fail.")
+            }
+            Token::Placeholder => {
+                Some("BAA_SHARED_TOKEN is still set to replace-me; replace it before production rollout.")
+            }
             Token::NotNeeded | Token::Given => None,
         }
     }
@@ -123,7 +132,8 @@ impl Config {
             warnings.push("BAA_CONDUCTOR_LOCAL_API is not configured; only the in-process snapshot interface is available.");
         }
         if self.renew_interval >= self.ttl {
-            warnings.push("lease renew interval is >= lease TTL; leader renewals may race with lease expiry.");
+            warnings
+                .push("lease renew interval is >= lease TTL; leader renewals may race with lease expiry.");
         }
         warnings
     }
@@ -191,7 +201,11 @@ pub fn checklist_json() -> Value {
 
 /// The checklist, a line for each.
 pub fn checklist_text() -> String {
-    let lines: Vec<String> = CHECKLIST.iter().enumerate().map(|(number, (key, description))| format!("{}. {key}: {description}", number + 1)).collect();
+    let lines: Vec<String> = CHECKLIST
+        .iter()
+        .enumerate()
+        .map(|(number, (key, description))| format!("{}. {key}: {description}", number + 1))
+        .collect();
     lines.join("\n")
 }
 
@@ -298,7 +312,8 @@ impl Conductor {
         }
     }
 
-    /// Notes what came of a claim or a renewal at `now`. Retries within one interval count once, so that the threshold is one of time.
+    /// Notes what came of a claim or a renewal at `now`. Retries within one interval count once, so that the
+    /// threshold is one of time.
     pub fn answered(&mut self, answer: &Result<Answer>, now: Duration) {
         match answer {
             Ok(answer) => {
@@ -308,8 +323,13 @@ impl Conductor {
                 };
                 let left = Moment::now().map_or(Duration::ZERO, |now| record.left(&now));
                 self.leader = record.holder.clone().filter(|_| !left.is_zero());
-                (self.term, self.expires_at) = (Some(record.term), self.leader.is_some().then(|| unix_now() + left.as_secs()));
-                self.last_operation = Some(if matches!(answer, Answer::Ours { renewed: true, .. }) { "renew" } else { "acquire" });
+                (self.term, self.expires_at) =
+                    (Some(record.term), self.leader.is_some().then(|| unix_now() + left.as_secs()));
+                self.last_operation = Some(if matches!(answer, Answer::Ours { renewed: true, .. }) {
+                    "renew"
+                } else {
+                    "acquire"
+                });
                 (self.failures, self.counted, self.last_error, self.state) = (0, None, None, state);
             }
             Err(error) => {
@@ -424,7 +444,12 @@ mod tests {
 
     fn ours(term: u64) -> Result<Answer> {
         let holder = Some("mini-main".to_owned());
-        let record = Record { holder, term, expires: Moment::now().unwrap().after(Duration::from_secs(30)), ..Record::default() };
+        let record = Record {
+            holder,
+            term,
+            expires: Moment::now().unwrap().after(Duration::from_secs(30)),
+            ..Record::default()
+        };
         Ok(Answer::Ours { record, renewed: false })
     }
 
@@ -458,8 +483,14 @@ mod tests {
         conductor.started(false);
         let snapshot = conductor.snapshot();
         assert_eq!(snapshot["runtime"]["started"], true);
-        assert_eq!((&snapshot["daemon"]["leaseState"], &snapshot["daemon"]["currentTerm"]), (&json!("leader"), &json!(2)));
-        assert_eq!((&snapshot["loops"]["heartbeat"], &snapshot["loops"]["lease"]), (&json!(false), &json!(false)));
+        assert_eq!(
+            (&snapshot["daemon"]["leaseState"], &snapshot["daemon"]["currentTerm"]),
+            (&json!("leader"), &json!(2))
+        );
+        assert_eq!(
+            (&snapshot["loops"]["heartbeat"], &snapshot["loops"]["lease"]),
+            (&json!(false), &json!(false))
+        );
         assert_eq!(snapshot["controlApi"]["usesPlaceholderToken"], true);
         assert!(snapshot["warnings"].to_string().contains("replace-me"));
         conductor.stopped();

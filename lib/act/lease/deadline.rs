@@ -1,8 +1,10 @@
-//! Until when a holder may act: counted from before the request that was acknowledged, on a clock that runs during suspend.
+//! Until when a holder may act: counted from before the request that was acknowledged, on a clock that runs
+//! during suspend.
 
 use std::time::Duration;
 
-/// How much slower than the store's our clock may run, in percent (facts, job 4: 5 % are tested, quartz is 0.01 %).
+/// How much slower than the store's our clock may run, in percent (facts, job 4: 5 % are tested, quartz is
+/// 0.01 %).
 const DRIFT: u32 = 1;
 /// The longest time given to a command between TERM and KILL.
 pub const KILL_BUDGET: Duration = Duration::from_secs(5);

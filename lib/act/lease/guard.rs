@@ -1,4 +1,5 @@
-//! The guardian: the parent of the command, which ends it when the lease does, whatever has become of the holder.
+//! The guardian: the parent of the command, which ends it when the lease does, whatever has become of the
+//! holder.
 
 use crate::act::lease::holder::{Guard, Measure};
 use crate::act::lease::line::{Line, Wire};
@@ -30,7 +31,9 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 pub fn guard(command: &[OsString]) -> Result<Status> {
     let number = std::env::var(CONTROL).ok().and_then(|number| number.parse().ok());
     let stream = number.and_then(|number| child::inherited(number).ok()).map(UnixStream::from);
-    let mut wire = stream.and_then(|stream| Wire::new(stream).ok()).ok_or_else(|| Error::new(Status::Usage, "only baa-lease hold starts a guardian"))?;
+    let mut wire = stream
+        .and_then(|stream| Wire::new(stream).ok())
+        .ok_or_else(|| Error::new(Status::Usage, "only baa-lease hold starts a guardian"))?;
     // No signal to the holder's terminal or group may end the one who is to end the command.
     // Caught and not heard; ignored they would be ignored by the command too (execve(2)).
     let unheard = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
@@ -40,13 +43,15 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
     // The holder's first word is there before we are; without it, or too late for it, nothing is begun.
     let _ = poll::wait(&[(wire.stream.as_fd(), For::Reading)], Some(Instant::now() + FIRST_WORD));
     let (lines, _) = wire.hear();
-    let until = lines.into_iter().find_map(|line| if let Line::Until(until) = line { Some(until) } else { None });
+    let until =
+        lines.into_iter().find_map(|line| if let Line::Until(until) = line { Some(until) } else { None });
     let Some(until) = until.filter(|until| kernel::uptime().is_some_and(|now| now < until.soft)) else {
         let _ = wire.say(Line::Ended(Exit::Signal(Signal::SIGTERM as i32), true));
         return Ok(Status::Done);
     };
     memory::shrink();
-    let (program, arguments) = command.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
     let mut spec = Spec::new(program, arguments);
     spec.unset.push(CONTROL.into());
     spec.ends_with_us = Some(Signal::SIGKILL);
@@ -85,14 +90,18 @@ fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: Guard) {
             for line in lines {
                 match line {
                     Line::Until(until) => guard.extended(until),
-                    Line::Signal(number) => Signal::try_from(number).into_iter().for_each(|signal| child::signal(command, signal)),
+                    Line::Signal(number) => {
+                        Signal::try_from(number).into_iter().for_each(|signal| child::signal(command, signal))
+                    }
                     _ => {}
                 }
             }
         }
         match guard.measure(kernel::uptime().unwrap_or(Duration::MAX)) {
             Measure::Leave => {}
-            Measure::Tell => child::members(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM)),
+            Measure::Tell => {
+                child::members(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM))
+            }
             Measure::Kill => child::kill_trees(&[own], &[]),
         }
     }

@@ -1,4 +1,5 @@
-//! The holder: takes the lease, has a guardian run the command, renews while it runs, and gives the lease up when nothing of it lives.
+//! The holder: takes the lease, has a guardian run the command, renews while it runs, and gives the lease up
+//! when nothing of it lives.
 
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::name;
@@ -17,7 +18,8 @@ use std::time::{Duration, Instant};
 /// poll(2) does not count the time of a suspend, so it is never trusted for longer.
 const TICK: Duration = Duration::from_secs(1);
 /// Signals that the command gets.
-const PASSED_ON: [Signal; 6] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+const PASSED_ON: [Signal; 6] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// What to hold, and how.
 pub struct Order<'a> {
@@ -34,7 +36,8 @@ pub struct Order<'a> {
 /// Runs the command under the lease; the status is the command's own, or says why it did not run to its end.
 ///
 /// # Errors
-/// 75 not acquired, 124 not in time, 69 the store cannot be asked, 76 lost while running, 126 and 127 the command cannot be run.
+/// 75 not acquired, 124 not in time, 69 the store cannot be asked, 76 lost while running, 126 and 127 the
+/// command cannot be run.
 pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Status> {
     let signals = Signals::catch(&PASSED_ON).map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut claim = order.claim.clone();
@@ -68,7 +71,8 @@ enum Taken {
     Signal(Signal),
 }
 
-/// How long a store may wait for the end of another's lease. What is granted counts from before that, so it is short beside the lease.
+/// How long a store may wait for the end of another's lease. What is granted counts from before that, so it
+/// is short beside the lease.
 pub fn wait_of(ttl: Duration) -> Duration {
     Duration::from_millis(500).min(ttl / 8)
 }
@@ -81,18 +85,33 @@ pub fn now() -> Result<Duration> {
     kernel::uptime().ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
 }
 
-fn acquire(store: &dyn Store, claim: &Claim, order: &Order<'_>, signals: &Signals, voice: &Voice) -> Result<Taken> {
+fn acquire(
+    store: &dyn Store,
+    claim: &Claim,
+    order: &Order<'_>,
+    signals: &Signals,
+    voice: &Voice,
+) -> Result<Taken> {
     let end = order.wait.map(|wait| clock::after(Instant::now(), wait));
     let mut said = false;
     loop {
         // A store that can waits for us, once there is anything to wait for.
-        let patient =
-            if said { end.map_or(wait_of(claim.ttl), |end| wait_of(claim.ttl).min(end.saturating_duration_since(Instant::now()))) } else { Duration::ZERO };
+        let patient = if said {
+            end.map_or(wait_of(claim.ttl), |end| {
+                wait_of(claim.ttl).min(end.saturating_duration_since(Instant::now()))
+            })
+        } else {
+            Duration::ZERO
+        };
         let sent = now()?;
         let answer = store.acquire(&Claim { wait: patient, ..claim.clone() });
         // A store that cannot be reached may be in a moment; what else it says is final.
         let (unknown, answer) = match answer {
-            Err(error) if error.status == Status::Unavailable && !order.wait.is_some_and(|wait| wait.is_zero()) => (Some(error), None),
+            Err(error)
+                if error.status == Status::Unavailable && !order.wait.is_some_and(|wait| wait.is_zero()) =>
+            {
+                (Some(error), None)
+            }
             answer => (None, Some(answer?)),
         };
         let held = match answer {
@@ -115,12 +134,15 @@ fn acquire(store: &dyn Store, claim: &Claim, order: &Order<'_>, signals: &Signal
         }
         let at = Instant::now();
         if end.is_some_and(|end| at >= end) {
-            return Err(unknown.unwrap_or_else(|| Error::new(Status::TooLate, format!("cannot acquire in time: {held}"))));
+            return Err(unknown
+                .unwrap_or_else(|| Error::new(Status::TooLate, format!("cannot acquire in time: {held}"))));
         }
         let until = end.map_or(at + store.pace(), |end| end.min(at + store.pace()));
-        let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
+        let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until))
+            .map_err(|cause| Error::io("cannot wait", &cause))?;
         if ready[0]
-            && let Some(signal) = signals.take().into_iter().find(|signal| !matches!(signal, Signal::SIGUSR1 | Signal::SIGUSR2))
+            && let Some(signal) =
+                signals.take().into_iter().find(|signal| !matches!(signal, Signal::SIGUSR1 | Signal::SIGUSR2))
         {
             return Ok(Taken::Signal(signal));
         }
@@ -140,12 +162,17 @@ fn until_it_ends(
     loop {
         let at = now().unwrap_or(Duration::MAX);
         let pause = holder.due().map_or(TICK, |due| due.saturating_sub(at)).min(TICK);
-        let _ = poll::wait(&[(run.fd(), For::Reading), (signals.fd(), For::Reading)], Some(Instant::now() + pause));
+        let _ = poll::wait(
+            &[(run.fd(), For::Reading), (signals.fd(), For::Reading)],
+            Some(Instant::now() + pause),
+        );
         signals.take().into_iter().for_each(|signal| run.signal(signal));
         match run.ended() {
             None => {}
             Some(Ending::Unguarded) => return Err("its guardian was killed".to_owned()),
-            Some(Ending::Command(_, true)) => return Err(lost.unwrap_or_else(|| "it could not be renewed in time".to_owned())),
+            Some(Ending::Command(_, true)) => {
+                return Err(lost.unwrap_or_else(|| "it could not be renewed in time".to_owned()));
+            }
             Some(ending) => return lost.map_or(Ok(ending), Err),
         }
         if holder.due().is_some_and(|due| now().is_ok_and(|now| now >= due)) {

@@ -1,5 +1,5 @@
-//! What a holder and a guardian decide, without a process or a clock of their own: fed with moments and answers, they say what to do.
-//! Moments count from the machine's boot and include suspend.
+//! What a holder and a guardian decide, without a process or a clock of their own: fed with moments and
+//! answers, they say what to do. Moments count from the machine's boot and include suspend.
 
 use crate::act::lease::deadline::{self, Deadline, KILL_BUDGET};
 use crate::store::Answer;
@@ -32,7 +32,8 @@ pub enum Renewal {
 }
 
 impl Holder {
-    /// A lease of `ttl` under `term`, by a request that was sent at `sent`; to be renewed every `interval` at most.
+    /// A lease of `ttl` under `term`, by a request that was sent at `sent`; to be renewed every `interval` at
+    /// most.
     pub fn granted(sent: Duration, term: u64, ttl: Duration, interval: Duration) -> Holder {
         let interval = deadline::interval(interval, ttl);
         Holder { ttl, interval, term, until: Deadline::of(sent, ttl), next: sent + interval, lost: false }
@@ -117,7 +118,8 @@ impl Guard {
         self.until = until;
     }
 
-    /// The holder is gone, seen at `now`: it renews no more, and the command need not wait for the end of the lease.
+    /// The holder is gone, seen at `now`: it renews no more, and the command need not wait for the end of the
+    /// lease.
     pub fn abandoned(&mut self, now: Duration) {
         if std::mem::replace(&mut self.held, false) {
             self.until.hard = self.until.hard.min(now + KILL_BUDGET);

@@ -1,4 +1,5 @@
-//! Commands that are told of a change of state: one after the other, in their order, and never in the way of a renewal.
+//! Commands that are told of a change of state: one after the other, in their order, and never in the way of
+//! a renewal.
 
 use crate::act::lease::conductor::State;
 use crate::sys::child::{self, Spec};
@@ -73,7 +74,9 @@ impl Hooks {
                 voice.warn(format!("the hook for {} failed: {}", state.name(), failed.trim_end()));
             }
         };
-        let wanted = [State::Leader, State::Standby, State::Degraded].into_iter().any(|state| commands.of(state).is_some());
+        let wanted = [State::Leader, State::Standby, State::Degraded]
+            .into_iter()
+            .any(|state| commands.of(state).is_some());
         let worker = if wanted { std::thread::Builder::new().spawn(work).ok() } else { None };
         Hooks { commands, queue: Some(queue), worker, cancelled }
     }

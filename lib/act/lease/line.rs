@@ -1,4 +1,5 @@
-//! What a holder and its guardian say to each other: a line each way at a time, over a socket that ends with either of them.
+//! What a holder and its guardian say to each other: a line each way at a time, over a socket that ends with
+//! either of them.
 
 use crate::act::lease::deadline::Deadline;
 use crate::sys::child::Exit;
@@ -24,7 +25,9 @@ pub enum Line {
 impl Line {
     fn text(self) -> String {
         match self {
-            Line::Until(deadline) => format!("until {} {}\n", deadline.soft.as_nanos(), deadline.hard.as_nanos()),
+            Line::Until(deadline) => {
+                format!("until {} {}\n", deadline.soft.as_nanos(), deadline.hard.as_nanos())
+            }
             Line::Signal(number) => format!("signal {number}\n"),
             Line::Started(pid, start) => format!("started {pid} {start}\n"),
             Line::Failed(number) => format!("failed {number}\n"),
@@ -39,7 +42,10 @@ impl Line {
         let mut number = || words.next()?.parse::<u64>().ok();
         let small = |number: u64| i32::try_from(number).ok();
         Some(match verb {
-            "until" => Line::Until(Deadline { soft: Duration::from_nanos(number()?), hard: Duration::from_nanos(number()?) }),
+            "until" => Line::Until(Deadline {
+                soft: Duration::from_nanos(number()?),
+                hard: Duration::from_nanos(number()?),
+            }),
             "signal" => Line::Signal(small(number()?)?),
             "started" => Line::Started(small(number()?)?, number()?),
             "failed" => Line::Failed(small(number()?)?),

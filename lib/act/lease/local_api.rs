@@ -19,16 +19,24 @@ const RESOLVING: Duration = Duration::from_secs(5);
 /// 2 for no such URL, 78 for an address beyond loopback, those of bind(2).
 pub fn bind(url: &str, anywhere: bool) -> Result<TcpListener> {
     let usage = |why: String| Error::new(Status::Usage, format!("the local API {why}"));
-    let parsed = Url::parse(url).map_err(|why| usage(format!("cannot be at '{}': {why}", crate::words::error::brief(url))))?;
+    let parsed = Url::parse(url)
+        .map_err(|why| usage(format!("cannot be at '{}': {why}", crate::words::error::brief(url))))?;
     let (Scheme::Http, Endpoint::Tcp(host, port)) = (parsed.scheme(), parsed.endpoint()) else {
         return Err(usage("is served over plain http".to_owned()));
     };
     if !anywhere && !net::is_local(&host) {
-        return Err(Error::new(Status::BadConfig, format!("the local API does not listen on {host}, which is not loopback, without --local-api-anywhere")));
+        return Err(Error::new(
+            Status::BadConfig,
+            format!(
+                "the local API does not listen on {host}, which is not loopback, without --local-api-anywhere"
+            ),
+        ));
     }
-    let addresses = net::resolve(&host, Instant::now() + RESOLVING).map_err(|failure| Error::new(Status::Unavailable, failure.text))?;
+    let addresses = net::resolve(&host, Instant::now() + RESOLVING)
+        .map_err(|failure| Error::new(Status::Unavailable, failure.text))?;
     let address = addresses.first().ok_or_else(|| usage(format!("has no address: {host}")))?;
-    serve::bind(SocketAddr::new(*address, port)).map_err(|cause| Error::io(format!("cannot serve the local API on {host}:{port}"), &cause))
+    serve::bind(SocketAddr::new(*address, port))
+        .map_err(|cause| Error::io(format!("cannot serve the local API on {host}:{port}"), &cause))
 }
 
 /// Serves it from now on.

@@ -1,4 +1,5 @@
-//! A command under a lease: started by a guardian, told how long the lease lasts, and heard of when nothing of it lives.
+//! A command under a lease: started by a guardian, told how long the lease lasts, and heard of when nothing
+//! of it lives.
 
 use crate::act::lease::deadline::Deadline;
 use crate::act::lease::guard;
@@ -36,12 +37,18 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts `command` under `claim`, as long as `holder` may act on it, with `env` besides the lease's own variables. It and all that
-    /// it starts inherit `keep`.
+    /// Starts `command` under `claim`, as long as `holder` may act on it, with `env` besides the lease's own
+    /// variables. It and all that it starts inherit `keep`.
     ///
     /// # Errors
     /// When no guardian can be started; what becomes of the command is heard.
-    pub fn start(claim: &Claim, holder: &Holder, command: &[OsString], env: Vec<(OsString, OsString)>, keep: Option<OwnedFd>) -> Result<Run> {
+    pub fn start(
+        claim: &Claim,
+        holder: &Holder,
+        command: &[OsString],
+        env: Vec<(OsString, OsString)>,
+        keep: Option<OwnedFd>,
+    ) -> Result<Run> {
         let cannot = |cause: std::io::Error| Error::io("cannot start a guardian", &cause);
         // What a guardian leaves that is killed is ours then.
         child::adopt_orphans();
@@ -81,7 +88,9 @@ impl Run {
         let (lines, more) = self.wire.hear();
         for line in lines {
             match line {
-                Line::Started(pid, start) => self.command = Pid::new(pid).map(|pid| Identity { pid, start: Start(start) }),
+                Line::Started(pid, start) => {
+                    self.command = Pid::new(pid).map(|pid| Identity { pid, start: Start(start) })
+                }
                 Line::Failed(number) => return Some(self.reaped(Ending::NotStarted(number))),
                 Line::Ended(exit, late) => return Some(self.reaped(Ending::Command(exit, late))),
                 _ => {}

@@ -1,4 +1,5 @@
-//! Values of options and variables as the seed takes them: an empty variable sets nothing, and what is wrong is said in its words.
+//! Values of options and variables as the seed takes them: an empty variable sets nothing, and what is wrong
+//! is said in its words.
 
 use crate::act::lease::conductor::Role;
 
@@ -7,7 +8,11 @@ use crate::act::lease::conductor::Role;
 pub struct Number(pub Option<u64>);
 
 /// A parser of whole numbers from `minimum` to `maximum`, which calls them `what`.
-pub fn number(what: &'static str, minimum: u64, maximum: u64) -> impl Fn(&str) -> Result<Number, String> + Clone + Send + Sync + 'static {
+pub fn number(
+    what: &'static str,
+    minimum: u64,
+    maximum: u64,
+) -> impl Fn(&str) -> Result<Number, String> + Clone + Send + Sync + 'static {
     move |text| {
         let text = text.trim();
         let digits = text.strip_prefix('-').unwrap_or(text);
@@ -70,12 +75,19 @@ mod tests {
     fn numbers_are_taken_as_the_seed_takes_them() {
         let parse = number("Conductor lease ttl", 1, 86_400);
         assert_eq!((parse(" 30 "), parse("")), (Ok(Number(Some(30))), Ok(Number(None))));
-        for (text, why) in
-            [("x", "must be an integer"), ("1.5", "must be an integer"), ("0", "must be >= 1"), ("-3", "must be >= 1"), ("99999999999999999999", "range")]
-        {
+        for (text, why) in [
+            ("x", "must be an integer"),
+            ("1.5", "must be an integer"),
+            ("0", "must be >= 1"),
+            ("-3", "must be >= 1"),
+            ("99999999999999999999", "range"),
+        ] {
             assert!(parse(text).unwrap_err().contains(why), "{text}");
         }
-        assert_eq!((flag("On"), flag(" "), flag("0")), (Ok(Flag(Some(true))), Ok(Flag(None)), Ok(Flag(Some(false)))));
+        assert_eq!(
+            (flag("On"), flag(" "), flag("0")),
+            (Ok(Flag(Some(true))), Ok(Flag(None)), Ok(Flag(Some(false))))
+        );
         assert!(flag("maybe").unwrap_err().contains("boolean flag"));
         assert!(role("leader").unwrap_err().contains("either \"primary\" or \"standby\""));
     }

@@ -1,5 +1,6 @@
-//! A million steps of holders, guardians, commands and a store, on a clock of its own: messages are lost, late and doubled, processes stop and
-//! die, clocks run apart; and never do two commands live at once. The decisions are those of the program, the world around them is made up.
+//! A million steps of holders, guardians, commands and a store, on a clock of its own: messages are lost,
+//! late and doubled, processes stop and die, clocks run apart; and never do two commands live at once. The
+//! decisions are those of the program, the world around them is made up.
 
 use crate::act::lease::holder::{Guard, Holder, Measure, Renewal};
 use crate::store::{self, Answer, Claim, Decision, Moment, Record};
@@ -102,10 +103,29 @@ impl World {
         let rate = |dice: &mut Dice| 1_000_000 - drift + dice.roll(2 * drift + 1);
         let store_rate = rate(&mut dice);
         let nodes = (0..NODES)
-            .map(|_| Node { offset: dice.roll(1 << 40), rate: rate(&mut dice), life: 0, stopped_until: 0, holder: None, guard: None, deaf: false })
+            .map(|_| Node {
+                offset: dice.roll(1 << 40),
+                rate: rate(&mut dice),
+                life: 0,
+                stopped_until: 0,
+                holder: None,
+                guard: None,
+                deaf: false,
+            })
             .collect();
         let (queue, events) = (BinaryHeap::new(), std::collections::HashMap::new());
-        let mut world = World { at: 0, dice, queue, events, serial: 0, nodes, store_rate, record: None, history: Vec::new(), loss };
+        let mut world = World {
+            at: 0,
+            dice,
+            queue,
+            events,
+            serial: 0,
+            nodes,
+            store_rate,
+            record: None,
+            history: Vec::new(),
+            loss,
+        };
         for node in 0..NODES {
             world.after(1, Event::Turn(node, 0));
             world.after(1_000_000, Event::Fate(node));
@@ -129,7 +149,14 @@ impl World {
     }
 
     fn claim(&self, node: usize, life: u64) -> Claim {
-        Claim { lease: "l".to_owned(), holder: format!("n{node}"), host: "h".to_owned(), instance: life.to_string(), ttl: TTL, ..Claim::default() }
+        Claim {
+            lease: "l".to_owned(),
+            holder: format!("n{node}"),
+            host: "h".to_owned(),
+            instance: life.to_string(),
+            ttl: TTL,
+            ..Claim::default()
+        }
     }
 
     fn step(&mut self) {
@@ -137,7 +164,9 @@ impl World {
         self.at = at;
         match self.events.remove(&serial) {
             Some(Event::Request(node, life, ask, sent)) => self.serve(node, life, ask, sent),
-            Some(Event::Answer(node, life, ask, sent, answer)) => self.answered(node, life, ask, sent, answer),
+            Some(Event::Answer(node, life, ask, sent, answer)) => {
+                self.answered(node, life, ask, sent, answer)
+            }
             Some(Event::Turn(node, life)) => self.turn(node, life),
             Some(Event::Look(node, command)) => self.look(node, command),
             Some(Event::Death(node, command)) => self.die(node, command),
@@ -148,7 +177,10 @@ impl World {
 
     /// The store: the program's own decisions, on a clock that is nobody else's.
     fn serve(&mut self, node: usize, life: u64, ask: Ask, sent: Duration) {
-        let now = Moment { boot: "b".to_owned(), since: Duration::from_micros(self.at / 1000 * self.store_rate / 1000) };
+        let now = Moment {
+            boot: "b".to_owned(),
+            since: Duration::from_micros(self.at / 1000 * self.store_rate / 1000),
+        };
         let claim = self.claim(node, life);
         let decision = match ask {
             Ask::Acquire => store::decide_acquire(self.record.as_ref(), &claim, &now),
@@ -166,7 +198,14 @@ impl World {
         self.send(Event::Answer(node, life, ask, sent, answer));
     }
 
-    fn answered(&mut self, node: usize, life: u64, ask: Ask, sent: Duration, answer: std::result::Result<Answer, ()>) {
+    fn answered(
+        &mut self,
+        node: usize,
+        life: u64,
+        ask: Ask,
+        sent: Duration,
+        answer: std::result::Result<Answer, ()>,
+    ) {
         let (at, me) = (self.at, &mut self.nodes[node]);
         if me.life != life {
             return;
@@ -251,7 +290,8 @@ impl World {
         self.after(pause, Event::Look(node, command));
     }
 
-    /// The command is dead, and seen to be: only now is the lease given up, if the holder still believes in it.
+    /// The command is dead, and seen to be: only now is the lease given up, if the holder still believes in
+    /// it.
     fn die(&mut self, node: usize, command: u64) {
         let (at, me) = (self.at, &mut self.nodes[node]);
         if me.guard.as_ref().is_none_or(|(number, _)| *number != command) {
@@ -261,8 +301,14 @@ impl World {
         me.deaf = !me.deaf;
         let (now, life) = (me.clock(at), me.life);
         let released = me.holder.take().filter(|_| me.stopped_until <= at).map(|holder| holder.term());
-        self.history.iter_mut().rev().find(|span| span.node == node && span.to.is_none()).into_iter().for_each(|span| span.to = Some(at));
-        // A claimant that has asked to give up claims no more: its word may come late, and would give up what it has taken anew since.
+        self.history
+            .iter_mut()
+            .rev()
+            .find(|span| span.node == node && span.to.is_none())
+            .into_iter()
+            .for_each(|span| span.to = Some(at));
+        // A claimant that has asked to give up claims no more: its word may come late, and would give up what
+        // it has taken anew since.
         me.life += 1;
         let next = me.life;
         self.after(1, Event::Turn(node, next));

@@ -1,7 +1,9 @@
-//! The conductor's life: it registers, leads or stands by, runs its scheduler while it leads, and gives the lease up when it is told to stop.
+//! The conductor's life: it registers, leads or stands by, runs its scheduler while it leads, and gives the
+//! lease up when it is told to stop.
 //!
-//! One conductor of a name runs on a machine: the kernel holds its lock, and everything it starts inherits it. So whoever gets the lock knows that
-//! nothing of the one before lives, even after kill -9, and goes on under that one's lease at once.
+//! One conductor of a name runs on a machine: the kernel holds its lock, and everything it starts inherits
+//! it. So whoever gets the lock knows that nothing of the one before lives, even after kill -9, and goes on
+//! under that one's lease at once.
 
 use crate::act::lease::conductor::{Conductor, Config, State};
 use crate::act::lease::deadline::Deadline;
@@ -50,15 +52,28 @@ pub struct Order {
     pub once: bool,
 }
 
-/// Runs the conductor until it is told to stop; says by which signal. `begun` is told of it once it has registered and claimed. The two stores
-/// are the same one, opened twice: a heartbeat that hangs must not hold up a renewal.
+/// Runs the conductor until it is told to stop; says by which signal. `begun` is told of it once it has
+/// registered and claimed. The two stores are the same one, opened twice: a heartbeat that hangs must not
+/// hold up a renewal.
 ///
 /// # Errors
-/// 75 when a conductor of this name runs here already; those of the local API; never for a store that cannot be reached.
-pub fn start(order: Order, stores: [Box<dyn Store>; 2], begun: &dyn Fn(&Conductor) -> Result<()>, voice: &Voice) -> Result<Option<Signal>> {
+/// 75 when a conductor of this name runs here already; those of the local API; never for a store that cannot
+/// be reached.
+pub fn start(
+    order: Order,
+    stores: [Box<dyn Store>; 2],
+    begun: &dyn Fn(&Conductor) -> Result<()>,
+    voice: &Voice,
+) -> Result<Option<Signal>> {
     let signals = Signals::catch(&STOPPING).map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let (lock, instance) = alone(&order.config)?;
-    let listener = order.config.local_api.as_ref().filter(|_| !order.once).map(|url| local_api::bind(url, order.anywhere)).transpose()?;
+    let listener = order
+        .config
+        .local_api
+        .as_ref()
+        .filter(|_| !order.once)
+        .map(|url| local_api::bind(url, order.anywhere))
+        .transpose()?;
     let [store, other] = stores;
     let claim = claim_of(&order.config, instance);
     let shared = Arc::new(Mutex::new(Conductor::new(order.config)));
@@ -67,8 +82,20 @@ pub fn start(order: Order, stores: [Box<dyn Store>; 2], begun: &dyn Fn(&Conducto
     }
     let hooks = Hooks::new(order.hooks, voice.clone());
     let (state, holder, run) = (State::Standby, None, None);
-    let mut life =
-        Life { store: store.as_ref(), claim, shared, hooks, voice, lock, scheduler: order.scheduler, state, holder, run, resting: None, pause: PAUSES.0 };
+    let mut life = Life {
+        store: store.as_ref(),
+        claim,
+        shared,
+        hooks,
+        voice,
+        lock,
+        scheduler: order.scheduler,
+        state,
+        holder,
+        run,
+        resting: None,
+        pause: PAUSES.0,
+    };
     let beat = life.conductor().beat();
     let registered = life.store.heartbeat(&beat);
     life.conductor().heartbeat(&registered);
@@ -100,14 +127,23 @@ fn claim_of(config: &Config, instance: String) -> Claim {
     }
 }
 
-/// The lock of this conductor on this machine, and the name of its process, which goes over from one that was killed to the next.
+/// The lock of this conductor on this machine, and the name of its process, which goes over from one that was
+/// killed to the next.
 fn alone(config: &Config) -> Result<(Lock, String)> {
     let directory = file::state_dir().join("conductors");
     let cannot = |cause: std::io::Error| Error::io(format!("cannot lock {}", directory.display()), &cause);
     file::own_dir(&directory).map_err(cannot)?;
-    let lock = Lock::take(&directory.join(format!("{}+{}.lock", config.lease, config.node_id))).map_err(cannot)?;
-    let taken =
-        || Error::new(Status::Busy, format!("cannot start: a conductor {} for {} runs here, or something of its last run does", config.node_id, config.lease));
+    let lock =
+        Lock::take(&directory.join(format!("{}+{}.lock", config.lease, config.node_id))).map_err(cannot)?;
+    let taken = || {
+        Error::new(
+            Status::Busy,
+            format!(
+                "cannot start: a conductor {} for {} runs here, or something of its last run does",
+                config.node_id, config.lease
+            ),
+        )
+    };
     let lock = lock.ok_or_else(taken)?;
     let kept = lock.words(256).map_err(cannot)?.trim().to_owned();
     if store::check_name("an instance", &kept).is_ok() {
@@ -131,7 +167,10 @@ fn heart(store: Box<dyn Store>, shared: Arc<Mutex<Conductor>>) -> Result<Sender<
             conductor().heartbeat(&outcome);
         }
     };
-    std::thread::Builder::new().stack_size(512 * 1024).spawn(work).map_err(|cause| Error::io("cannot start the heartbeat loop", &cause))?;
+    std::thread::Builder::new()
+        .stack_size(512 * 1024)
+        .spawn(work)
+        .map_err(|cause| Error::io("cannot start the heartbeat loop", &cause))?;
     Ok(stop)
 }
 
@@ -158,7 +197,8 @@ impl Life<'_> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One lease cycle: renews what is held, or claims it. Says when the next one is due, since the machine's boot.
+    /// One lease cycle: renews what is held, or claims it. Says when the next one is due, since the machine's
+    /// boot.
     fn cycle(&mut self) -> Duration {
         let sent = now().unwrap_or(Duration::MAX);
         let interval = self.conductor().config.renew_interval;
@@ -192,7 +232,10 @@ impl Life<'_> {
             if holder.may_begin(at) {
                 self.holder = Some(holder);
             } else {
-                answer = Err(Error::new(Status::Unavailable, format!("the store took too long to grant {}", self.claim.lease)));
+                answer = Err(Error::new(
+                    Status::Unavailable,
+                    format!("the store took too long to grant {}", self.claim.lease),
+                ));
             }
         }
         self.conductor().answered(&answer, at);
@@ -248,7 +291,11 @@ impl Life<'_> {
             }
             self.changed();
             self.schedule(at)?;
-            let until = [Some(next), self.holder.as_ref().map(|holder| holder.until().soft), self.resting].into_iter().flatten().min().unwrap_or(next);
+            let until = [Some(next), self.holder.as_ref().map(|holder| holder.until().soft), self.resting]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(next);
             let pause = until.saturating_sub(now()?).min(TICK);
             if let Some(signal) = self.pause(signals, Instant::now() + pause)? {
                 break signal;
@@ -264,7 +311,9 @@ impl Life<'_> {
         fds.extend(self.run.as_ref().map(|(run, ..)| (run.fd(), For::Reading)));
         poll::wait(&fds, Some(until)).map_err(|cause| Error::io("cannot wait", &cause))?;
         drop(fds);
-        if let Some((ending, since, told)) = self.run.as_mut().and_then(|(run, since, told)| run.ended().map(|ending| (ending, *since, *told))) {
+        if let Some((ending, since, told)) =
+            self.run.as_mut().and_then(|(run, since, told)| run.ended().map(|ending| (ending, *since, *told)))
+        {
             self.run = None;
             self.ended(ending, since, told)?;
         }
@@ -283,7 +332,10 @@ impl Life<'_> {
             return Ok(());
         }
         self.pause = if at.saturating_sub(since) >= LASTED { PAUSES.0 } else { self.pause };
-        self.voice.warn(format!("the scheduler has ended by itself: {what}; it runs again in {}", crate::words::span::show(self.pause)));
+        self.voice.warn(format!(
+            "the scheduler has ended by itself: {what}; it runs again in {}",
+            crate::words::span::show(self.pause)
+        ));
         self.resting = Some(at + self.pause);
         self.pause = (self.pause * 2).min(PAUSES.1);
         Ok(())
@@ -294,14 +346,17 @@ impl Life<'_> {
         if self.resting.is_some_and(|resting| at >= resting) {
             self.resting = None;
         }
-        let (Some(command), Some(holder), State::Leader, None, None) = (&self.scheduler, &self.holder, self.state, &self.run, self.resting) else {
+        let (Some(command), Some(holder), State::Leader, None, None) =
+            (&self.scheduler, &self.holder, self.state, &self.run, self.resting)
+        else {
             return Ok(());
         };
         if !holder.may_begin(now()?) {
             return Ok(());
         }
         let words: Vec<OsString> = vec!["/bin/sh".into(), "-c".into(), command.into()];
-        let keep = self.lock.share().map_err(|cause| Error::io("cannot share the conductor's lock", &cause))?;
+        let keep =
+            self.lock.share().map_err(|cause| Error::io("cannot share the conductor's lock", &cause))?;
         let env = self.conductor().config.paths.variables();
         self.run = Some((Run::start(&self.claim, holder, &words, env, Some(keep))?, at, false));
         Ok(())
@@ -332,7 +387,9 @@ impl Life<'_> {
             match self.store.release(&self.claim, holder.term()) {
                 // A store that answers is told that we lead no more; what others see does not depend on it.
                 Ok(_) => drop(self.store.heartbeat(&beat)),
-                Err(error) => self.voice.warn(format!("the lease is not given up, and runs out by itself: {error}")),
+                Err(error) => {
+                    self.voice.warn(format!("the lease is not given up, and runs out by itself: {error}"))
+                }
             }
         }
         Ok(())

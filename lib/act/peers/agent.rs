@@ -1,4 +1,5 @@
-//! A peer's job in launchd: one that iapeer has made is booted out and removed, one of somebody else's making is not touched (facts B4.15).
+//! A peer's job in launchd: one that iapeer has made is booted out and removed, one of somebody else's making
+//! is not touched (facts B4.15).
 
 use crate::act::peers::root::Root;
 use crate::service::launchd::Launchd;
@@ -25,7 +26,10 @@ pub enum Agent {
 
 /// Looks for that of `personality`. One that cannot be read is nobody's to remove.
 pub fn find(root: &Root, personality: &str) -> Agent {
-    let Some(path) = root.agents().map(|directory| directory.join(format!("com.iapeer.{personality}.plist"))) else { return Agent::None };
+    let Some(path) = root.agents().map(|directory| directory.join(format!("com.iapeer.{personality}.plist")))
+    else {
+        return Agent::None;
+    };
     if path.symlink_metadata().is_err() {
         return Agent::None;
     }
@@ -49,12 +53,21 @@ pub fn tear_down(root: &Root, personality: &str, path: &Path) -> Result<String> 
         match job.take_down() {
             // One that is not loaded needs no booting out.
             Ok(()) => "booted out + plist removed",
-            Err(trouble) if matches!(trouble.class, Class::Benign | Class::Unregistered) => "not loaded + plist removed",
-            Err(trouble) => return Err(Error::new(Status::Io, format!("cannot boot out com.iapeer.{personality}: {trouble}"))),
+            Err(trouble) if matches!(trouble.class, Class::Benign | Class::Unregistered) => {
+                "not loaded + plist removed"
+            }
+            Err(trouble) => {
+                return Err(Error::new(
+                    Status::Io,
+                    format!("cannot boot out com.iapeer.{personality}: {trouble}"),
+                ));
+            }
         }
     };
     match std::fs::remove_file(path) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(Error::io(format!("cannot remove {}", path.display()), &cause)),
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("cannot remove {}", path.display()), &cause))
+        }
         _ => Ok(said.to_owned()),
     }
 }

@@ -14,15 +14,17 @@ use std::time::{Duration, Instant};
 /// How long ps(1) may take.
 const PS_LIMIT: Duration = Duration::from_secs(2);
 
-/// The runtimes on which `personality` lives. Those of its record are looked at, and all of which there is a trace: a record may name fewer
-/// than run.
+/// The runtimes on which `personality` lives. Those of its record are looked at, and all of which there is a
+/// trace: a record may name fewer than run.
 pub fn runtimes(root: &Root, personality: &str, recorded: &[String]) -> Vec<String> {
     let mut all: BTreeSet<String> = recorded.iter().cloned().collect();
     let sockets = root.sockets().iter().flat_map(|directory| root::names(directory));
     let supervisors = root::names(&root.supervisors());
     for name in sockets.chain(supervisors).filter_map(|name| name.into_string().ok()) {
         let identity = iapeer::identity_of_socket(&name).or_else(|| name.strip_suffix(".pid"));
-        all.extend(identity.and_then(|identity| iapeer::runtime_of(identity, personality)).map(str::to_owned));
+        all.extend(
+            identity.and_then(|identity| iapeer::runtime_of(identity, personality)).map(str::to_owned),
+        );
     }
     all.into_iter().filter(|runtime| lives(root, &format!("{runtime}-{personality}"))).collect()
 }
@@ -30,19 +32,23 @@ pub fn runtimes(root: &Root, personality: &str, recorded: &[String]) -> Vec<Stri
 fn lives(root: &Root, identity: &str) -> bool {
     let in_tmux = |directory: &Path| {
         let socket = directory.join(iapeer::socket_name(identity));
-        socket.exists() && tmux::sessions(&socket).is_some_and(|names| names.iter().any(|name| name == identity))
+        socket.exists()
+            && tmux::sessions(&socket).is_some_and(|names| names.iter().any(|name| name == identity))
     };
-    root.sockets().iter().any(|directory| in_tmux(directory)) || supervised(&root.supervisors().join(format!("{identity}.pid")))
+    root.sockets().iter().any(|directory| in_tmux(directory))
+        || supervised(&root.supervisors().join(format!("{identity}.pid")))
 }
 
-/// `PID`, or `PID TOKEN` where the token is what `ps -o lstart=` said of it: the guard against a pid that another process has by now.
+/// `PID`, or `PID TOKEN` where the token is what `ps -o lstart=` said of it: the guard against a pid that
+/// another process has by now.
 fn supervised(path: &Path) -> bool {
     let Ok(bytes) = file::read(path, 4096) else { return false };
     let text = String::from_utf8_lossy(&bytes);
     let (pid, token) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
     let Some(pid) = pid.parse::<Pid>().ok().filter(|pid| Identity::of(*pid).is_some()) else { return false };
     // What cannot be told apart is taken for alive: a removal is refused rather than a session orphaned.
-    token.trim().is_empty() || started(pid).is_none_or(|said| said.iter().any(|said| words(said) == words(token)))
+    token.trim().is_empty()
+        || started(pid).is_none_or(|said| said.iter().any(|said| words(said) == words(token)))
 }
 
 fn words(text: &str) -> Vec<&str> {
@@ -63,11 +69,13 @@ fn started(pid: Pid) -> Option<Vec<String>> {
     (!said.is_empty()).then_some(said)
 }
 
-/// Runtimes whose wake lock is held: somebody is just waking the peer (facts B2.9: a lock is stale after 60 s).
+/// Runtimes whose wake lock is held: somebody is just waking the peer (facts B2.9: a lock is stale after 60
+/// s).
 pub fn waking(root: &Root, personality: &str) -> Vec<String> {
     const STALE: Duration = Duration::from_secs(60);
     let held = |name: &str| {
-        let found = std::fs::symlink_metadata(root.lifecycle().join(OsStr::new(name))).ok()?.modified().ok()?;
+        let found =
+            std::fs::symlink_metadata(root.lifecycle().join(OsStr::new(name))).ok()?.modified().ok()?;
         Some(std::time::SystemTime::now().duration_since(found).unwrap_or(Duration::ZERO) <= STALE)
     };
     let names = root::names(&root.lifecycle()).into_iter().filter_map(|name| name.into_string().ok());

@@ -1,7 +1,9 @@
-//! The registry's lock, as the npm package proper-lockfile holds it: a directory beside the file, whose time of change is a heartbeat.
+//! The registry's lock, as the npm package proper-lockfile holds it: a directory beside the file, whose time
+//! of change is a heartbeat.
 //!
-//! Made with mkdir(2), refreshed every second, stale after ten, removed with rmdir(2); nothing is ever put into it, for a stale directory
-//! that is not empty cannot be taken over (facts B2.8). Among ourselves a kernel lock on the file comes first.
+//! Made with mkdir(2), refreshed every second, stale after ten, removed with rmdir(2); nothing is ever put
+//! into it, for a stale directory that is not empty cannot be taken over (facts B2.8). Among ourselves a
+//! kernel lock on the file comes first.
 
 use crate::sys::file;
 use crate::sys::process::{Identity, Pid, Start};
@@ -56,13 +58,20 @@ struct Beat {
 }
 
 impl RegistryLock {
-    /// Takes the lock on `target`, waiting until `until` at most. `note` is a file that remembers whose the lock is, so that one of ours that
-    /// was killed is not waited for.
+    /// Takes the lock on `target`, waiting until `until` at most. `note` is a file that remembers whose the
+    /// lock is, so that one of ours that was killed is not waited for.
     ///
     /// # Errors
     /// See `Refused`.
-    pub fn take(target: &Path, note: &Path, until: Instant, signals: &Signals) -> std::result::Result<RegistryLock, Refused> {
-        let failed = |what: &Path, cause: &io::Error| Refused::Failed(Error::io(format!("cannot lock {}", what.display()), cause));
+    pub fn take(
+        target: &Path,
+        note: &Path,
+        until: Instant,
+        signals: &Signals,
+    ) -> std::result::Result<RegistryLock, Refused> {
+        let failed = |what: &Path, cause: &io::Error| {
+            Refused::Failed(Error::io(format!("cannot lock {}", what.display()), cause))
+        };
         let path = target.with_extension("lock.lock");
         let mut pause = FIRST_PAUSE;
         loop {
@@ -89,7 +98,8 @@ impl RegistryLock {
     fn hold(path: PathBuf, note: &Path, kernel: file::Lock) -> io::Result<RegistryLock> {
         let directory = File::open(&path)?;
         let made = directory.metadata()?;
-        // At once, and not synced: it is only for whoever comes after a kill. Without it one of ours is waited for like any other.
+        // At once, and not synced: it is only for whoever comes after a kill. Without it one of ours is
+        // waited for like any other.
         let _ = std::fs::write(note, own_note(&made).to_string());
         let beat = Arc::new(Mutex::new(Beat { directory, modified: made.modified()?, lost: false }));
         let (stop, stopped) = mpsc::channel();
@@ -101,7 +111,14 @@ impl RegistryLock {
                 }
             }
         });
-        Ok(RegistryLock { path, note: note.to_owned(), beat, stop: Some(stop), heart: Some(heart), _kernel: kernel })
+        Ok(RegistryLock {
+            path,
+            note: note.to_owned(),
+            beat,
+            stop: Some(stop),
+            heart: Some(heart),
+            _kernel: kernel,
+        })
     }
 
     /// Whether it is still ours. To be asked just before anything is changed.
@@ -112,7 +129,10 @@ impl RegistryLock {
         let mut beat = self.beat.lock().unwrap_or_else(PoisonError::into_inner);
         beat.again(&self.path);
         if beat.lost {
-            return Err(Error::new(Status::Lost, "cannot change the registry: its lock was taken over by another"));
+            return Err(Error::new(
+                Status::Lost,
+                "cannot change the registry: its lock was taken over by another",
+            ));
         }
         Ok(())
     }
@@ -140,14 +160,15 @@ impl Beat {
         ours.is_some_and(|(found, _)| found.modified().is_ok_and(|modified| modified == self.modified))
     }
 
-    /// One heartbeat, unless the lock is somebody else's by now. The time is set through the descriptor, so it can be set on no other
-    /// directory than ours.
+    /// One heartbeat, unless the lock is somebody else's by now. The time is set through the descriptor, so
+    /// it can be set on no other directory than ours.
     fn again(&mut self, path: &Path) {
         if self.lost || !self.is_ours(path) {
             self.lost = true;
             return;
         }
-        // A full or failing disk costs a heartbeat, not the lock; ten of them are missed before anybody takes it over.
+        // A full or failing disk costs a heartbeat, not the lock; ten of them are missed before anybody takes
+        // it over.
         if self.directory.set_modified(SystemTime::now()).is_ok()
             && let Ok(modified) = self.directory.metadata().and_then(|own| own.modified())
         {
@@ -156,7 +177,8 @@ impl Beat {
     }
 }
 
-/// Makes the directory; takes over one that is stale, or that one of ours has left that was killed. Says whether it is made.
+/// Makes the directory; takes over one that is stale, or that one of ours has left that was killed. Says
+/// whether it is made.
 fn make(path: &Path, note: &Path) -> io::Result<bool> {
     let mkdir = || match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(true),
@@ -175,7 +197,10 @@ fn make(path: &Path, note: &Path) -> io::Result<bool> {
     match std::fs::remove_dir(path) {
         Ok(()) => mkdir(),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => mkdir(),
-        Err(cause) => Err(io::Error::new(cause.kind(), format!("it is stale and cannot be removed: {}", reason(&cause)))),
+        Err(cause) => Err(io::Error::new(
+            cause.kind(),
+            format!("it is stale and cannot be removed: {}", reason(&cause)),
+        )),
     }
 }
 
@@ -190,9 +215,14 @@ fn own_note(made: &Metadata) -> Value {
 }
 
 fn left_by_the_dead(found: &Metadata, note: &Path) -> bool {
-    let Some(noted) = file::read(note, 4096).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()) else { return false };
+    let Some(noted) =
+        file::read(note, 4096).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+    else {
+        return false;
+    };
     let number = |key: &str| noted.get(key).and_then(Value::as_u64);
-    let the_same = number("inode") == Some(found.ino()) && born(found).is_some() && number("born") == born(found);
+    let the_same =
+        number("inode") == Some(found.ino()) && born(found).is_some() && number("born") == born(found);
     let holder = number("pid").and_then(|pid| Pid::new(i32::try_from(pid).ok()?)).zip(number("start"));
     let lives = noted.get("boot").and_then(Value::as_str) == kernel::boot().as_deref()
         && holder.is_some_and(|(pid, start)| Identity { pid, start: Start(start) }.alive());

@@ -1,4 +1,5 @@
-//! iapeer's registry as text: read to be judged, and changed by taking one entry out, everything else staying as it was, byte for byte.
+//! iapeer's registry as text: read to be judged, and changed by taking one entry out, everything else staying
+//! as it was, byte for byte.
 
 use crate::service::iapeer;
 use serde_json::value::RawValue;
@@ -46,19 +47,25 @@ impl<'a> Registry<'a> {
         let (list, version) = if top.get().starts_with('[') {
             (top, 1)
         } else {
-            let fields: Fields<'a> = serde_json::from_str(top.get()).map_err(|why| corrupted(why.to_string()))?;
+            let fields: Fields<'a> =
+                serde_json::from_str(top.get()).map_err(|why| corrupted(why.to_string()))?;
             let version = match fields.get("version") {
                 None => 1,
-                Some(version) => serde_json::from_str(version.get()).map_err(|_| corrupted("its version is no number".to_owned()))?,
+                Some(version) => serde_json::from_str(version.get())
+                    .map_err(|_| corrupted("its version is no number".to_owned()))?,
             };
             (*fields.get("peers").ok_or_else(|| corrupted("it has no peers".to_owned()))?, version)
         };
-        let rows: Vec<&'a RawValue> = serde_json::from_str(list.get()).map_err(|_| corrupted("its peers are no list".to_owned()))?;
+        let rows: Vec<&'a RawValue> =
+            serde_json::from_str(list.get()).map_err(|_| corrupted("its peers are no list".to_owned()))?;
         let mut entries: Vec<(Range<usize>, Peer)> = Vec::new();
         for row in rows {
             let peer = peer(row).map_err(corrupted)?;
             if entries.iter().any(|(_, other)| other.personality == peer.personality) {
-                return Err(corrupted(format!("'{}' is there twice", crate::words::error::brief(&peer.personality))));
+                return Err(corrupted(format!(
+                    "'{}' is there twice",
+                    crate::words::error::brief(&peer.personality)
+                )));
             }
             entries.push((span(text, row.get()), peer));
         }
@@ -103,22 +110,31 @@ fn span(text: &str, part: &str) -> Range<usize> {
     start..start + part.len()
 }
 
-/// Reads an entry as iapeer does (facts B2.5, B2.6). Only the fields that matter are decoded; the others may hold anything.
+/// Reads an entry as iapeer does (facts B2.5, B2.6). Only the fields that matter are decoded; the others may
+/// hold anything.
 fn peer(row: &RawValue) -> Result<Peer, String> {
-    let fields: Fields<'_> = serde_json::from_str(row.get()).map_err(|_| "an entry is no object".to_owned())?;
-    let string = |key: &str| fields.get(key).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
-    let personality = string("personality").filter(|name| !name.is_empty()).ok_or("an entry has no personality")?;
+    let fields: Fields<'_> =
+        serde_json::from_str(row.get()).map_err(|_| "an entry is no object".to_owned())?;
+    let string =
+        |key: &str| fields.get(key).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let personality =
+        string("personality").filter(|name| !name.is_empty()).ok_or("an entry has no personality")?;
     let wrong = |what: &str| format!("'{}' has {what}", crate::words::error::brief(&personality));
-    let default = string("default_runtime").or_else(|| string("runtime")).ok_or_else(|| wrong("no runtime"))?;
+    let default =
+        string("default_runtime").or_else(|| string("runtime")).ok_or_else(|| wrong("no runtime"))?;
     let runtimes: Vec<String> = match fields.get("runtimes").filter(|value| value.get() != "null") {
-        Some(list) => serde_json::from_str(list.get()).map_err(|_| wrong("runtimes that are no list of names"))?,
+        Some(list) => {
+            serde_json::from_str(list.get()).map_err(|_| wrong("runtimes that are no list of names"))?
+        }
         None => vec![default.clone()],
     };
     if !iapeer::is_runtime(&default) || !runtimes.iter().all(|runtime| iapeer::is_runtime(runtime)) {
         return Err(wrong("a bad runtime"));
     }
     let known = ["artificial", "natural", "absent", "human", "scripted"];
-    if fields.contains_key("intelligence") && !string("intelligence").is_some_and(|value| known.contains(&value.as_str())) {
+    if fields.contains_key("intelligence")
+        && !string("intelligence").is_some_and(|value| known.contains(&value.as_str()))
+    {
         return Err(wrong("a bad intelligence"));
     }
     let cwd = string("cwd").filter(|cwd| !cwd.is_empty()).ok_or_else(|| wrong("no cwd"))?;
@@ -150,8 +166,17 @@ mod tests {
     }
 
     fn entry(dice: &mut Dice, name: &str) -> String {
-        let mut fields = vec![format!("\"personality\":{}\"{name}\"", space(dice)), format!("\"cwd\": \"/peers/{name}\\u00e9\"")];
-        fields.push(dice.pick(&["\"runtime\": \"claude\"", "\"default_runtime\":\"codex\",\"runtimes\":[\"codex\", \"claude\"]"]).to_owned());
+        let mut fields = vec![
+            format!("\"personality\":{}\"{name}\"", space(dice)),
+            format!("\"cwd\": \"/peers/{name}\\u00e9\""),
+        ];
+        fields.push(
+            dice.pick(&[
+                "\"runtime\": \"claude\"",
+                "\"default_runtime\":\"codex\",\"runtimes\":[\"codex\", \"claude\"]",
+            ])
+            .to_owned(),
+        );
         if dice.roll(2) == 0 {
             let unknown = [
                 "\"x\": {\"peers\": [{\"personality\": \"bob\"}], \"n\": 1.50e+3}",
@@ -162,7 +187,10 @@ mod tests {
             fields.push(dice.pick(&unknown).to_owned());
         }
         if dice.roll(2) == 0 {
-            fields.push(format!("\"intelligence\": \"{}\"", dice.pick(&["artificial", "human", "scripted", "absent"])));
+            fields.push(format!(
+                "\"intelligence\": \"{}\"",
+                dice.pick(&["artificial", "human", "scripted", "absent"])
+            ));
         }
         let turn = usize::try_from(dice.roll(fields.len() as u64)).unwrap();
         fields.rotate_left(turn);
@@ -176,12 +204,21 @@ mod tests {
         let mut dice = Dice::of(1);
         for _ in 0..3000 {
             let count = dice.roll(6) + 1;
-            let entries: Vec<String> = (0..count).map(|number| entry(&mut dice, &format!("peer-{number}"))).collect();
-            let list = format!("[{}{}{}]", space(&mut dice), entries.join(&format!("{},{}", space(&mut dice), space(&mut dice))), space(&mut dice));
+            let entries: Vec<String> =
+                (0..count).map(|number| entry(&mut dice, &format!("peer-{number}"))).collect();
+            let list = format!(
+                "[{}{}{}]",
+                space(&mut dice),
+                entries.join(&format!("{},{}", space(&mut dice), space(&mut dice))),
+                space(&mut dice)
+            );
             let text = match dice.roll(4) {
                 0 => format!("{}{list}\n", space(&mut dice)),
                 1 => format!("{{\"peers\":{list}}}"),
-                2 => format!("{{\"version\": 2,{}\"peers\": {list},\"more\": [\"peers\"]}}\n", space(&mut dice)),
+                2 => format!(
+                    "{{\"version\": 2,{}\"peers\": {list},\"more\": [\"peers\"]}}\n",
+                    space(&mut dice)
+                ),
                 _ => format!("{{\"peers\": {list}, \"version\": 1}}"),
             };
             let victim = dice.roll(count);
@@ -189,7 +226,8 @@ mod tests {
             let after = registry.without(&format!("peer-{victim}")).unwrap();
             // What is left is a beginning and an end of what was there.
             let head = text.bytes().zip(after.bytes()).take_while(|(one, other)| one == other).count();
-            let tail = text.bytes().rev().zip(after.bytes().rev()).take_while(|(one, other)| one == other).count();
+            let tail =
+                text.bytes().rev().zip(after.bytes().rev()).take_while(|(one, other)| one == other).count();
             assert!(head + tail >= after.len(), "{text}\n{after}");
             for (number, entry) in entries.iter().enumerate() {
                 assert_eq!(after.contains(entry.as_str()), number as u64 != victim, "{text}\n{after}");
@@ -202,7 +240,11 @@ mod tests {
 
     #[test]
     fn what_iapeer_does_not_read_is_refused() {
-        let entry = |more: &str| format!("{{\"version\":2,\"peers\":[{{\"personality\":\"bob\",\"runtime\":\"claude\",\"cwd\":\"/x\"{more}}}]}}");
+        let entry = |more: &str| {
+            format!(
+                "{{\"version\":2,\"peers\":[{{\"personality\":\"bob\",\"runtime\":\"claude\",\"cwd\":\"/x\"{more}}}]}}"
+            )
+        };
         assert!(Registry::parse(&entry("")).is_ok());
         let bad = [
             String::new(),
@@ -239,6 +281,9 @@ mod tests {
 
     #[test]
     fn a_slip_is_near() {
-        assert_eq!((distance("bob", "bob"), distance("bob", "bbo"), distance("", "abc"), distance("bob2", "bob")), (0, 2, 3, 1));
+        assert_eq!(
+            (distance("bob", "bob"), distance("bob", "bbo"), distance("", "abc"), distance("bob2", "bob")),
+            (0, 2, 3, 1)
+        );
     }
 }

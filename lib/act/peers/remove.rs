@@ -1,4 +1,5 @@
-//! The removal: looked at again under the lock, its tombstone first, then job, record, state; every step can be the last one of an attempt.
+//! The removal: looked at again under the lock, its tombstone first, then job, record, state; every step can
+//! be the last one of an attempt.
 
 use crate::act::peers::agent::{self, Agent};
 use crate::act::peers::live;
@@ -43,22 +44,45 @@ pub struct Settings {
 /// # Errors
 /// When nothing could be begun at all.
 pub fn remove(root: &Root, names: &[String], settings: Settings) -> Result<Vec<Report>> {
-    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let for_all =
-        |action, why: Reason, trouble: &str| names.iter().map(|name| Report::new(name, settings.dry_run).refuse(action, why, trouble)).collect::<Vec<_>>();
+    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+        .map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let for_all = |action, why: Reason, trouble: &str| {
+        names
+            .iter()
+            .map(|name| Report::new(name, settings.dry_run).refuse(action, why, trouble))
+            .collect::<Vec<_>>()
+    };
     // Nothing is made in an installation that is not there, nor by a look.
     let bare = settings.dry_run || !root.path().is_dir();
     let lock = if bare {
         None
     } else {
-        file::private_dir(&root.tombstones()).map_err(|cause| Error::io(format!("cannot use {}", root.tombstones().display()), &cause))?;
-        match RegistryLock::take(&root.lock_target(), &root.tombstones().join(".lock-holder"), Instant::now() + settings.wait, &signals) {
+        file::private_dir(&root.tombstones())
+            .map_err(|cause| Error::io(format!("cannot use {}", root.tombstones().display()), &cause))?;
+        match RegistryLock::take(
+            &root.lock_target(),
+            &root.tombstones().join(".lock-holder"),
+            Instant::now() + settings.wait,
+            &signals,
+        ) {
             Ok(lock) => Some(lock),
-            Err(Refused::Held) => return Ok(for_all(Action::Refused, Reason::Locked, "cannot lock the registry: Lock file is already being held")),
-            Err(Refused::Interrupted(signal)) => {
-                return Ok(for_all(Action::Refused, Reason::Interrupted, &format!("ended by {} before anything was changed", signal::name(signal as i32))));
+            Err(Refused::Held) => {
+                return Ok(for_all(
+                    Action::Refused,
+                    Reason::Locked,
+                    "cannot lock the registry: Lock file is already being held",
+                ));
             }
-            Err(Refused::Failed(error)) => return Ok(for_all(Action::Refused, Reason::Unwritable, &error.to_string())),
+            Err(Refused::Interrupted(signal)) => {
+                return Ok(for_all(
+                    Action::Refused,
+                    Reason::Interrupted,
+                    &format!("ended by {} before anything was changed", signal::name(signal as i32)),
+                ));
+            }
+            Err(Refused::Failed(error)) => {
+                return Ok(for_all(Action::Refused, Reason::Unwritable, &error.to_string()));
+            }
         }
     };
     let mut reports = Vec::new();
@@ -69,7 +93,10 @@ pub fn remove(root: &Root, names: &[String], settings: Settings) -> Result<Vec<R
             Some(signal) => Report::new(name, settings.dry_run).refuse(
                 Action::Refused,
                 Reason::Interrupted,
-                format!("ended by {} before anything of \"{name}\" was changed", signal::name(*signal as i32)),
+                format!(
+                    "ended by {} before anything of \"{name}\" was changed",
+                    signal::name(*signal as i32)
+                ),
             ),
             None => removal.one(name),
         });
@@ -96,13 +123,18 @@ impl Removal<'_> {
             Err(trouble) => return report.refuse(Action::Refused, Reason::Corrupt, trouble),
         };
         if registry.is_newer() && !self.settings.force {
-            let trouble = format!("the registry has version {}, newer than what is known here; --force removes the record all the same", registry.version);
+            let trouble = format!(
+                "the registry has version {}, newer than what is known here; --force removes the record all the same",
+                registry.version
+            );
             return report.refuse(Action::Refused, Reason::NewerVersion, trouble);
         }
         match (registry.find(name), Tombstone::read(self.root, name)) {
-            (Some(_), _) if self.settings.purge_only => {
-                report.refuse(Action::Refused, Reason::Registered, format!("\"{name}\" is registered; --purge-only is for what a removed peer has left"))
-            }
+            (Some(_), _) if self.settings.purge_only => report.refuse(
+                Action::Refused,
+                Reason::Registered,
+                format!("\"{name}\" is registered; --purge-only is for what a removed peer has left"),
+            ),
             (Some(peer), before) => self.registered(report, &registry, peer, before),
             (None, Some(begun)) if !begun.complete => self.finish(Report { resumed: true, ..report }, begun),
             (None, _) => self.absent(Report { near: registry.near(name), ..report }),
@@ -113,13 +145,23 @@ impl Removal<'_> {
     fn read(&self) -> std::result::Result<Option<String>, (Reason, String)> {
         let path = self.root.registry();
         match file::read(&path, REGISTRY_LIMIT) {
-            Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| (Reason::Corrupt, format!("{}: it is not UTF-8", registry::CORRUPTED))),
+            Ok(bytes) => String::from_utf8(bytes)
+                .map(Some)
+                .map_err(|_| (Reason::Corrupt, format!("{}: it is not UTF-8", registry::CORRUPTED))),
             Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
-            Err(cause) => Err((Reason::Unwritable, format!("cannot read {}: {}", path.display(), reason(&cause)))),
+            Err(cause) => {
+                Err((Reason::Unwritable, format!("cannot read {}: {}", path.display(), reason(&cause))))
+            }
         }
     }
 
-    fn registered(&self, report: Report, registry: &Registry<'_>, peer: &Peer, before: Option<Tombstone>) -> Report {
+    fn registered(
+        &self,
+        report: Report,
+        registry: &Registry<'_>,
+        peer: &Peer,
+        before: Option<Tombstone>,
+    ) -> Report {
         let name = &peer.personality;
         let report = Report { runtimes: peer.runtimes.clone(), cwd: Some(peer.cwd.clone()), ..report };
         let found = agent::find(self.root, name);
@@ -132,7 +174,10 @@ impl Removal<'_> {
                 return report.refuse(Action::RefusedLive, Reason::Live, trouble);
             }
             Some((waking, why)) => {
-                let trouble = format!("remove: \"{name}\" is just being waked on {} (its wake lock is held); try again, or pass --force", waking.join(", "));
+                let trouble = format!(
+                    "remove: \"{name}\" is just being waked on {} (its wake lock is held); try again, or pass --force",
+                    waking.join(", ")
+                );
                 return report.refuse(Action::Refused, why, trouble);
             }
             None => {}
@@ -140,7 +185,10 @@ impl Removal<'_> {
         if let Agent::Foreign(path) = &found
             && !self.settings.force
         {
-            let trouble = format!("remove: {} is not iapeer's (no com.iapeer.managed); --force removes the record and leaves it", path.display());
+            let trouble = format!(
+                "remove: {} is not iapeer's (no com.iapeer.managed); --force removes the record and leaves it",
+                path.display()
+            );
             return report.refuse(Action::RefusedForeign, Reason::ForeignLaunchd, trouble);
         }
         let generation = before.map_or(0, |before| before.generation);
@@ -173,7 +221,10 @@ impl Removal<'_> {
         let name = begun.personality.clone();
         let report = Report { runtimes: begun.runtimes.clone(), cwd: Some(begun.cwd.clone()), ..report };
         if let Some((runtimes, why)) = self.lives(&name, &begun.runtimes) {
-            let trouble = format!("remove: \"{name}\" is half removed, and yet it lives or is waked on {}", runtimes.join(", "));
+            let trouble = format!(
+                "remove: \"{name}\" is half removed, and yet it lives or is waked on {}",
+                runtimes.join(", ")
+            );
             return report.refuse(Action::RefusedLive, why, trouble);
         }
         let found = agent::find(self.root, &name);
@@ -204,10 +255,17 @@ impl Removal<'_> {
         if !self.settings.purge_only || left.is_empty() {
             let report = Report { leftovers: left, ..report };
             let must = self.settings.must_exist;
-            return if must { report.refuse(Action::Absent, Reason::NotRegistered, format!("\"{name}\" is not registered")) } else { report };
+            return if must {
+                report.refuse(Action::Absent, Reason::NotRegistered, format!("\"{name}\" is not registered"))
+            } else {
+                report
+            };
         }
         if let Some((runtimes, why)) = self.lives(&name, &[]) {
-            let trouble = format!("remove: \"{name}\" is not registered, and yet it lives or is waked on {}", runtimes.join(", "));
+            let trouble = format!(
+                "remove: \"{name}\" is not registered, and yet it lives or is waked on {}",
+                runtimes.join(", ")
+            );
             return report.refuse(Action::RefusedLive, why, trouble);
         }
         if self.lock.is_none() {
@@ -241,10 +299,16 @@ impl Removal<'_> {
         let path = self.root.registry();
         let path = path.canonicalize().unwrap_or(path);
         let cannot = |cause| Error::io(format!("cannot write {}", path.display()), &cause);
-        let text = registry.without(name).ok_or_else(|| Error::bug("a record that was found is not there"))?;
+        let text =
+            registry.without(name).ok_or_else(|| Error::bug("a record that was found is not there"))?;
         // Rename would replace a file that its owner has closed to writing.
-        if !file::writable(&path) || std::fs::metadata(&path).is_ok_and(|found| found.permissions().readonly()) {
-            return Err(Error::new(Status::NotPermitted, format!("cannot write {}: it is read-only", path.display())));
+        if !file::writable(&path)
+            || std::fs::metadata(&path).is_ok_and(|found| found.permissions().readonly())
+        {
+            return Err(Error::new(
+                Status::NotPermitted,
+                format!("cannot write {}: it is read-only", path.display()),
+            ));
         }
         file::sweep_staged(&path);
         let staged = Staged::write(&path, text.as_bytes(), 0o600).map_err(cannot)?;
@@ -254,7 +318,10 @@ impl Removal<'_> {
         let now = self.read().map_err(|(_, why)| Error::new(Status::Io, why))?;
         match Registry::parse(now.as_deref().unwrap_or("[]")) {
             Ok(now) if now.find(name).is_none() => Ok(()),
-            _ => Err(Error::new(Status::Lost, "the registry was changed by another who does not hold its lock")),
+            _ => Err(Error::new(
+                Status::Lost,
+                "the registry was changed by another who does not hold its lock",
+            )),
         }
     }
 
@@ -262,7 +329,11 @@ impl Removal<'_> {
         let name = report.personality.clone();
         let report = Report { action: Action::Removed, kept: self.root.kept(&name), ..report };
         let keep = tombstone.keep_state || self.settings.keep_state;
-        let report = if keep { Report { leftovers: self.state_of(&name), ..report } } else { purged(report, self.purge(&name)) };
+        let report = if keep {
+            Report { leftovers: self.state_of(&name), ..report }
+        } else {
+            purged(report, self.purge(&name))
+        };
         if report.reason.is_some() {
             return report;
         }
@@ -273,9 +344,12 @@ impl Removal<'_> {
         }
     }
 
-    /// The markers of a peer, whatever the runtime: `RUNTIME-PEER.` and more; the dot keeps `bob2` apart from `bob`.
+    /// The markers of a peer, whatever the runtime: `RUNTIME-PEER.` and more; the dot keeps `bob2` apart from
+    /// `bob`.
     fn state_of(&self, name: &str) -> Vec<String> {
-        let names = Directory::open(&self.root.lifecycle()).and_then(|directory| directory.names()).unwrap_or_default();
+        let names = Directory::open(&self.root.lifecycle())
+            .and_then(|directory| directory.names())
+            .unwrap_or_default();
         of_peer(names, name).into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
     }
 

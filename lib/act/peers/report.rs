@@ -135,14 +135,17 @@ impl Report {
     pub fn lines(&self) -> Vec<String> {
         let name = &self.personality;
         let mut lines = Vec::new();
-        let would = |done: &str, to_do: &str| if self.dry_run { format!("would {to_do}") } else { done.to_owned() };
+        let would =
+            |done: &str, to_do: &str| if self.dry_run { format!("would {to_do}") } else { done.to_owned() };
         match self.action {
             Action::Removed => {
                 lines.push(format!("{} \"{name}\" from the registry", would("removed", "remove")));
                 lines.push(format!("launchd plist: {}", self.plist.as_deref().unwrap_or("none")));
                 lines.push("memory unprovision: not run, nor codex trust entry, codex hooks trust: they are iapeer's own".to_owned());
             }
-            Action::Absent if self.reason.is_none() => lines.push(format!("\"{name}\" not registered — no-op")),
+            Action::Absent if self.reason.is_none() => {
+                lines.push(format!("\"{name}\" not registered — no-op"))
+            }
             _ => {}
         }
         if !self.purged.is_empty() {
@@ -163,7 +166,10 @@ impl Report {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.resumed {
-            notes.push(format!("an earlier removal of \"{}\" was cut off; it is finished now", self.personality));
+            notes.push(format!(
+                "an earlier removal of \"{}\" was cut off; it is finished now",
+                self.personality
+            ));
         }
         if self.action == Action::Absent && !self.near.is_empty() {
             notes.push(format!("did you mean {}?", self.near.join(", ")));
@@ -171,11 +177,18 @@ impl Report {
         if self.action == Action::Absent && !self.leftovers.is_empty() {
             notes.push(format!("\"{}\" has left state behind; --purge-only removes it", self.personality));
         }
-        let profile = self.cwd.as_ref().map(|cwd| std::path::Path::new(cwd).join(".iapeer/peer-profile.json")).filter(|path| path.exists());
+        let profile = self
+            .cwd
+            .as_ref()
+            .map(|cwd| std::path::Path::new(cwd).join(".iapeer/peer-profile.json"))
+            .filter(|path| path.exists());
         if self.action == Action::Removed
             && let Some(profile) = profile
         {
-            notes.push(format!("{} is still there: `iapeer verify --fix` would register the peer again", profile.display()));
+            notes.push(format!(
+                "{} is still there: `iapeer verify --fix` would register the peer again",
+                profile.display()
+            ));
         }
         notes
     }

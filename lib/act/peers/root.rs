@@ -23,7 +23,10 @@ impl Root {
     pub fn find(flag: Option<&Path>) -> Result<Root> {
         let usage = |why: &str| Error::new(Status::Usage, why);
         let (named, home) = (iapeer::named_root(flag), iapeer::home_root());
-        let path = named.clone().or_else(|| home.clone()).ok_or_else(|| usage("cannot tell where iapeer's files are: give --root"))?;
+        let path = named
+            .clone()
+            .or_else(|| home.clone())
+            .ok_or_else(|| usage("cannot tell where iapeer's files are: give --root"))?;
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let at_home = home.is_some_and(|home| real(&home) == real(&path));
         let sandbox = std::env::var_os("IAPEER_TEST_SANDBOX").is_some_and(|value| value == "1");
@@ -76,29 +79,49 @@ impl Root {
 
     /// The directory of launchd's jobs, where there is one: $IAPEER_LAUNCHAGENTS_DIR, or on macOS the user's.
     pub fn agents(&self) -> Option<PathBuf> {
-        let named = std::env::var_os("IAPEER_LAUNCHAGENTS_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join("Library/LaunchAgents")).filter(|_| cfg!(target_os = "macos"));
+        let named =
+            std::env::var_os("IAPEER_LAUNCHAGENTS_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let home = || {
+            std::env::var_os("HOME")
+                .map(|home| PathBuf::from(home).join("Library/LaunchAgents"))
+                .filter(|_| cfg!(target_os = "macos"))
+        };
         named.or_else(home)
     }
 
-    /// What a removal leaves alone, of what there is: logs, forensics, supervisor files, the peer's own folder.
+    /// What a removal leaves alone, of what there is: logs, forensics, supervisor files, the peer's own
+    /// folder.
     pub fn kept(&self, personality: &str) -> Vec<PathBuf> {
-        let of_peer = |name: &str| iapeer::runtime_of(name.split('.').next().unwrap_or(name), personality).is_some();
+        let of_peer =
+            |name: &str| iapeer::runtime_of(name.split('.').next().unwrap_or(name), personality).is_some();
         // IDENTITY-SECONDS.txt, and of the newer canaries IDENTITY-SECONDS-PID.txt.
         let of_death = |name: &str| {
-            let numbers =
-                |text: &'_ str| text.rsplit_once('-').filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit())).map(|(rest, _)| rest.to_owned());
+            let numbers = |text: &'_ str| {
+                text.rsplit_once('-')
+                    .filter(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()))
+                    .map(|(rest, _)| rest.to_owned())
+            };
             let once = name.strip_suffix(".txt").and_then(numbers);
             let twice = once.as_deref().and_then(numbers);
-            [once, twice].into_iter().flatten().any(|identity| iapeer::runtime_of(&identity, personality).is_some())
+            [once, twice]
+                .into_iter()
+                .flatten()
+                .any(|identity| iapeer::runtime_of(&identity, personality).is_some())
         };
         let mut kept = Vec::new();
-        for (directory, deaths) in
-            [("logs/lifecycle", false), ("logs/iapeer/server-deaths", true), ("logs/iapeer/tmux-cmdlog", false), ("state/supervisor", false)]
-        {
+        for (directory, deaths) in [
+            ("logs/lifecycle", false),
+            ("logs/iapeer/server-deaths", true),
+            ("logs/iapeer/tmux-cmdlog", false),
+            ("state/supervisor", false),
+        ] {
             let directory = self.path.join(directory);
             let names = names(&directory).into_iter().filter_map(|name| name.into_string().ok());
-            kept.extend(names.filter(|name| of_peer(name) || (deaths && of_death(name))).map(|name| directory.join(name)));
+            kept.extend(
+                names
+                    .filter(|name| of_peer(name) || (deaths && of_death(name)))
+                    .map(|name| directory.join(name)),
+            );
         }
         kept.extend(Some(self.path.join("peers").join(personality)).filter(|path| path.exists()));
         kept
@@ -107,7 +130,8 @@ impl Root {
 
 /// The names in a directory, sorted; none where it cannot be read.
 pub fn names(directory: &Path) -> Vec<OsString> {
-    let mut names: Vec<OsString> = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
+    let mut names: Vec<OsString> =
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
     names.sort();
     names
 }

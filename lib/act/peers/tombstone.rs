@@ -1,4 +1,5 @@
-//! What is written before anything of a peer is removed, so that an attempt that was cut off is finished by the next one.
+//! What is written before anything of a peer is removed, so that an attempt that was cut off is finished by
+//! the next one.
 
 use crate::act::peers::root::Root;
 use crate::sys::file;
@@ -31,7 +32,8 @@ fn path(root: &Root, personality: &str) -> PathBuf {
 impl Tombstone {
     /// The last one of `personality`. One that is not ours to read counts as none.
     pub fn read(root: &Root, personality: &str) -> Option<Tombstone> {
-        let said: Value = serde_json::from_slice(&file::read(&path(root, personality), 64 * 1024).ok()?).ok()?;
+        let said: Value =
+            serde_json::from_slice(&file::read(&path(root, personality), 64 * 1024).ok()?).ok()?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Some(Tombstone {
             personality: text(said.get("personality")?).filter(|name| name == personality)?,

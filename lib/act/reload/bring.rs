@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 /// The pauses between two questions to the manager: at first short, since each one adds to the outage.
 const SHORTEST: Duration = Duration::from_millis(4);
 const LONGEST: Duration = Duration::from_millis(500);
-/// Even a job that drains at once gets this long to be registered again: settling takes launchd ~5 s (headroom#1289), a login window 20-30 s.
+/// Even a job that drains at once gets this long to be registered again: settling takes launchd ~5 s
+/// (headroom#1289), a login window 20-30 s.
 const BRING_UP_LIMIT: Duration = Duration::from_secs(45);
 /// How long a kick is tried for: one that blocks until its own limit is tried again.
 const KICK_LIMIT: Duration = Duration::from_secs(15);
@@ -42,7 +43,10 @@ impl Reload<'_> {
             span::show(patience)
         ));
         // A keeper that the manager runs would take its TERM for a stop, and cut off the work in flight.
-        let told = self.old.filter(|_| self.service.manager() != "baa").and_then(|old| intent::announce(old.pid, "baa-reload"));
+        let told = self
+            .old
+            .filter(|_| self.service.manager() != "baa")
+            .and_then(|old| intent::announce(old.pid, "baa-reload"));
         let until = self.clock.now() + MARGIN;
         let mut backoff = Backoff::new();
         loop {
@@ -70,7 +74,8 @@ impl Reload<'_> {
     fn gone_or_going(&self) -> bool {
         let state = self.service.inspect();
         let dead = self.old.is_some_and(|old| self.service.await_exit(old, self.clock.now()));
-        dead || matches!(state, Ok(None)) || state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Stopping))
+        dead || matches!(state, Ok(None))
+            || state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Stopping))
     }
 
     fn await_gone(&mut self, until: Instant) {
@@ -89,7 +94,8 @@ impl Reload<'_> {
         }
     }
 
-    /// Registers the job, from the new file or else from the last one that worked, and sees to it that it is started.
+    /// Registers the job, from the new file or else from the last one that worked, and sees to it that it is
+    /// started.
     pub(super) fn bring_back(&mut self, patience: Duration) -> Result<(), Halt> {
         let limit = patience.max(BRING_UP_LIMIT);
         let source = self.request.source.clone();
@@ -97,14 +103,20 @@ impl Reload<'_> {
         let status = status_of(&trouble);
         match self.request.last_good.clone() {
             Some(last_good) => {
-                self.voice.warn(format!("{}: {trouble}; restoring the last file that worked", self.request.name));
+                self.voice
+                    .warn(format!("{}: {trouble}; restoring the last file that worked", self.request.name));
                 match self.register(&last_good, limit) {
                     Ok(()) => {
                         self.start()?;
                         let status = if status == Status::Unavailable { Status::BadConfig } else { status };
-                        Err(Halt { outcome: Outcome::Restored, status, reason: format!("{trouble}; restored from {}", last_good.display()) })
+                        Err(Halt {
+                            outcome: Outcome::Restored,
+                            status,
+                            reason: format!("{trouble}; restored from {}", last_good.display()),
+                        })
                     }
-                    Err(second) => Err(self.lost(&trouble, &format!("; the last file that worked was refused too: {second}"))),
+                    Err(second) => Err(self
+                        .lost(&trouble, &format!("; the last file that worked was refused too: {second}"))),
                 }
             }
             None => Err(self.lost(&trouble, "")),
@@ -122,7 +134,8 @@ impl Reload<'_> {
         }
     }
 
-    /// Tries to register the job until `limit` is over. Signals do not end this: the job would be left unregistered.
+    /// Tries to register the job until `limit` is over. Signals do not end this: the job would be left
+    /// unregistered.
     fn register(&mut self, source: &Path, limit: Duration) -> Result<(), Trouble> {
         let until = self.clock.now() + limit;
         let mut backoff = Backoff::new();
@@ -136,7 +149,8 @@ impl Reload<'_> {
                 self.step(&trouble);
                 told.clone_from(&trouble.text);
             }
-            // "Already loaded" may mean the old registration on its last legs; only a live new process proves the new one.
+            // "Already loaded" may mean the old registration on its last legs; only a live new process proves
+            // the new one.
             if trouble.class != Class::Unregistered && self.runs_anew() {
                 return Ok(());
             }
@@ -152,7 +166,8 @@ impl Reload<'_> {
         state.phase == Phase::Running && state.pid.is_some_and(|pid| Some(pid) != self.old.map(|old| old.pid))
     }
 
-    /// A registered job that does not start is kicked, softly: -k would kill one that is just starting (openclaw#41952).
+    /// A registered job that does not start is kicked, softly: -k would kill one that is just starting
+    /// (openclaw#41952).
     fn start(&mut self) -> Result<(), Halt> {
         if self.request.skip_kickstart {
             return Ok(());

@@ -1,4 +1,5 @@
-//! What is told of a reload: in JSON always, to people when it failed. Values of environment variables are never among it.
+//! What is told of a reload: in JSON always, to people when it failed. Values of environment variables are
+//! never among it.
 
 use super::{Outcome, Proof, Report};
 use crate::service::State;
@@ -35,7 +36,8 @@ impl Case<'_> {
     pub fn json(&self) -> Value {
         let report = self.report;
         let failed = !matches!(report.outcome, Outcome::Recovered | Outcome::RecoveredByKick);
-        let logs: Vec<Value> = if failed { self.logs().into_iter().map(|log| log.json()).collect() } else { Vec::new() };
+        let logs: Vec<Value> =
+            if failed { self.logs().into_iter().map(|log| log.json()).collect() } else { Vec::new() };
         json!({
             "service": self.name,
             "manager": self.manager,
@@ -62,7 +64,8 @@ impl Case<'_> {
     /// The lines that tell of a failure; the last of them is the command that repairs it.
     pub fn lines(&self) -> Vec<String> {
         let report = self.report;
-        let mut lines = vec![format!("{}: {}", self.name, report.reason.as_deref().unwrap_or("it did not recover"))];
+        let mut lines =
+            vec![format!("{}: {}", self.name, report.reason.as_deref().unwrap_or("it did not recover"))];
         if let Some(health) = &self.health {
             lines.push(format!("health probe: {health} ({} made)", report.probes));
         }
@@ -78,7 +81,10 @@ impl Case<'_> {
             lines.extend(log.lines());
         }
         if self.job.is_none() && self.manager == "systemd" {
-            lines.push(format!("log: journalctl -n {LOG_LINES} -u {}", self.target.rsplit('/').next().unwrap_or(&self.target)));
+            lines.push(format!(
+                "log: journalctl -n {LOG_LINES} -u {}",
+                self.target.rsplit('/').next().unwrap_or(&self.target)
+            ));
         }
         lines.push(format!("manual recovery: {}", self.repair));
         lines
@@ -86,7 +92,10 @@ impl Case<'_> {
 
     fn logs(&self) -> Vec<Log<'_>> {
         let Some(job) = self.job else { return Vec::new() };
-        [("stdout", job.stdout.as_deref()), ("stderr", job.stderr.as_deref())].into_iter().map(|(stream, path)| Log::read(stream, path)).collect()
+        [("stdout", job.stdout.as_deref()), ("stderr", job.stderr.as_deref())]
+            .into_iter()
+            .map(|(stream, path)| Log::read(stream, path))
+            .collect()
     }
 }
 

@@ -1,4 +1,5 @@
-//! A reload from inside the job that is reloaded would be killed half-way; it is handed over to a helper outside.
+//! A reload from inside the job that is reloaded would be killed half-way; it is handed over to a helper
+//! outside.
 
 use crate::act::reload::keepsake::Keepsake;
 use crate::service::Service;
@@ -20,14 +21,17 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Whether this process is the helper; waits then until its caller has said good-bye.
 pub fn is_helper() -> bool {
-    let Some(caller) = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Pid>().ok()) else { return false };
+    let Some(caller) = std::env::var(VARIABLE).ok().and_then(|text| text.parse::<Pid>().ok()) else {
+        return false;
+    };
     if let Ok(Some(watch)) = Watch::new(caller) {
         watch.wait(Instant::now() + FAREWELL);
     }
     true
 }
 
-/// Starts the same command in a session of its own, outside the job, and waits until it has begun. Returns its pid.
+/// Starts the same command in a session of its own, outside the job, and waits until it has begun. Returns
+/// its pid.
 ///
 /// # Errors
 /// 69 when it did not begin; then nothing was touched.
@@ -42,7 +46,9 @@ pub fn hand_over(service: &dyn Service, keepsake: &Keepsake) -> Result<Pid> {
     spec.env.push((VARIABLE.into(), Pid::own().to_string().into()));
     spec.stdio = [Some(Stdio::null()), Some(output()), Some(output())];
     let helper = spec.start().map_err(cannot)?.identity;
-    service.spare(helper.pid).map_err(|trouble| Error::new(Status::Unavailable, format!("cannot hand the reload over: {trouble}")))?;
+    service.spare(helper.pid).map_err(|trouble| {
+        Error::new(Status::Unavailable, format!("cannot hand the reload over: {trouble}"))
+    })?;
     let until = Instant::now() + BEGIN;
     while Instant::now() < until && helper.alive() {
         if keepsake.locked() {
@@ -50,5 +56,8 @@ pub fn hand_over(service: &dyn Service, keepsake: &Keepsake) -> Result<Pid> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(Error::new(Status::Unavailable, format!("the helper did not begin; see '{}'", keepsake.log().display())))
+    Err(Error::new(
+        Status::Unavailable,
+        format!("the helper did not begin; see '{}'", keepsake.log().display()),
+    ))
 }

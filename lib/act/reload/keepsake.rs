@@ -22,7 +22,8 @@ impl Keepsake {
     /// 74, 77.
     pub fn of(label: &str) -> Result<Keepsake> {
         let directory = file::state_dir().join("reload");
-        file::private_dir(&directory).map_err(|cause| Error::io(format!("cannot keep state in '{}'", directory.display()), &cause))?;
+        file::private_dir(&directory)
+            .map_err(|cause| Error::io(format!("cannot keep state in '{}'", directory.display()), &cause))?;
         Ok(Keepsake { directory, label: label.to_owned() })
     }
 
@@ -32,9 +33,14 @@ impl Keepsake {
     /// 75 when another runs.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.directory.join(format!("{}.lock", self.label));
-        match Lock::take(&path).map_err(|cause| Error::io(format!("cannot lock '{}'", path.display()), &cause))? {
+        match Lock::take(&path)
+            .map_err(|cause| Error::io(format!("cannot lock '{}'", path.display()), &cause))?
+        {
             Some(lock) => Ok(lock),
-            None => Err(Error::new(Status::Busy, format!("cannot reload {}: another reload of it runs", self.label))),
+            None => Err(Error::new(
+                Status::Busy,
+                format!("cannot reload {}: another reload of it runs", self.label),
+            )),
         }
     }
 
@@ -67,10 +73,12 @@ impl Keepsake {
             return Ok(());
         }
         // 0644, for launchd rejects a stricter mode; the directory, 0700, keeps it private.
-        file::replace(&self.path(), &job.bytes, 0o644).map_err(|cause| Error::io(format!("cannot keep '{}'", self.path().display()), &cause))
+        file::replace(&self.path(), &job.bytes, 0o644)
+            .map_err(|cause| Error::io(format!("cannot keep '{}'", self.path().display()), &cause))
     }
 
-    /// Keeps the file of a job that runs, if nothing is kept yet and the file is older than the process: then it is what it was started from.
+    /// Keeps the file of a job that runs, if nothing is kept yet and the file is older than the process: then
+    /// it is what it was started from.
     pub fn remember_running(&self, job: &Job, state: &State) {
         let Some(started) = state.pid.and_then(Identity::of).and_then(|who| who.started_at()) else { return };
         let written = std::fs::metadata(&job.path).and_then(|found| found.modified());

@@ -177,14 +177,24 @@ impl Plan {
         for (name, commands, health) in &self.0 {
             lines.push(format!("# {name}"));
             lines.extend(commands.iter().cloned());
-            lines.extend(health.iter().map(|url| format!("baa-healthwait --status 200 {}", crate::service::quote(url))));
+            lines.extend(
+                health
+                    .iter()
+                    .map(|url| format!("baa-healthwait --status 200 {}", crate::service::quote(url))),
+            );
         }
         lines.join("\n")
     }
 
     /// As a JSON object.
     pub fn json(&self) -> Value {
-        let plan: Vec<Value> = self.0.iter().map(|(name, commands, health)| json!({ "service": name, "commands": commands, "health": health })).collect();
+        let plan: Vec<Value> = self
+            .0
+            .iter()
+            .map(
+                |(name, commands, health)| json!({ "service": name, "commands": commands, "health": health }),
+            )
+            .collect();
         json!({ "schema": SCHEMA, "dry_run": true, "services": plan })
     }
 }
@@ -210,14 +220,18 @@ pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
     let ones = services(order)?;
     if !order.settings.keep_going {
         // One bad file of several stops the order before anything is touched.
-        let unfit: Vec<(&One, Error)> = ones.iter().filter_map(|one| Some((one, examine(order, one).and_then(|_| one.service.prepare()).err()?))).collect();
+        let unfit: Vec<(&One, Error)> = ones
+            .iter()
+            .filter_map(|one| Some((one, examine(order, one).and_then(|_| one.service.prepare()).err()?)))
+            .collect();
         if !unfit.is_empty() {
             let status = unfit.iter().fold(Status::Done, |status, (_, error)| status.worse(error.status));
             let told: Vec<Value> = unfit.iter().map(|(one, error)| tell_refusal(one, error)).collect();
             return Ok(done(status, told, &[]));
         }
     }
-    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]).map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+        .map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let caught = Cell::new(None);
     let interrupted = || {
         if caught.get().is_none() {
@@ -247,7 +261,10 @@ pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
 }
 
 fn done(status: Status, told: Vec<Value>, skipped: &[&str]) -> Done {
-    Done { status, json: json!({ "schema": SCHEMA, "ok": status == Status::Done, "exit": status.code(), "services": told, "skipped": skipped }) }
+    Done {
+        status,
+        json: json!({ "schema": SCHEMA, "ok": status == Status::Done, "exit": status.code(), "services": told, "skipped": skipped }),
+    }
 }
 
 /// Tells why a service was not touched.
@@ -263,19 +280,33 @@ fn services(order: &Order) -> Result<Vec<One>> {
     }
     let named: Vec<(String, String)> = match &order.aim {
         Aim::Label(label) => vec![(label.clone(), label.clone())],
-        Aim::Services { prefix, names } => names.iter().map(|name| (name.clone(), format!("{prefix}-{name}"))).collect(),
+        Aim::Services { prefix, names } => {
+            names.iter().map(|name| (name.clone(), format!("{prefix}-{name}"))).collect()
+        }
         Aim::All { prefix } => installed(&order.place.install_dir, prefix)?,
     };
     let mut ones = Vec::new();
     for (name, label) in named {
         check_label(&label).map_err(usage)?;
-        let source = order.place.group.as_ref().or(order.plist.as_ref()).cloned().unwrap_or_else(|| order.place.install_dir.join(format!("{label}.plist")));
-        let source = std::path::absolute(source).map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
+        let source = order
+            .place
+            .group
+            .as_ref()
+            .or(order.plist.as_ref())
+            .cloned()
+            .unwrap_or_else(|| order.place.install_dir.join(format!("{label}.plist")));
+        let source = std::path::absolute(source)
+            .map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
         let daemon = order.place.daemon;
         let service: Box<dyn Service> = match order.place.kind {
             _ if order.place.group.is_some() => Box::new(Grouped::new(&source, &label)?),
-            Kind::Launchd => Box::new(Launchd::new(order.place.domain.clone().unwrap_or_else(|| Launchd::domain_of(daemon.unwrap_or(false))), &label)),
-            Kind::Systemd => Box::new(Systemd::new(&label, daemon.unwrap_or_else(Systemd::default_is_system))),
+            Kind::Launchd => Box::new(Launchd::new(
+                order.place.domain.clone().unwrap_or_else(|| Launchd::domain_of(daemon.unwrap_or(false))),
+                &label,
+            )),
+            Kind::Systemd => {
+                Box::new(Systemd::new(&label, daemon.unwrap_or_else(Systemd::default_is_system)))
+            }
             Kind::Embedded => Box::new(Embedded::new(&label)),
         };
         let is_conductor = name == CONDUCTOR || label.ends_with("-conductor");
@@ -286,7 +317,8 @@ fn services(order: &Order) -> Result<Vec<One>> {
 
 /// The services of `prefix` in `directory`, conductor first: the others lean on it.
 fn installed(directory: &Path, prefix: &str) -> Result<Vec<(String, String)>> {
-    let list = std::fs::read_dir(directory).map_err(|cause| Error::io(format!("cannot list '{}'", directory.display()), &cause))?;
+    let list = std::fs::read_dir(directory)
+        .map_err(|cause| Error::io(format!("cannot list '{}'", directory.display()), &cause))?;
     let start = format!("{prefix}-");
     let mut found: Vec<(String, String)> = list
         .flatten()
@@ -317,7 +349,10 @@ fn examine(order: &Order, one: &One) -> Result<Ready> {
     };
     let variable = |name: &str| match (&job, order.place.kind) {
         (Some(job), _) => job.variable(name).map(str::to_owned),
-        (None, Kind::Systemd) => Systemd::new(&one.label, order.place.daemon.unwrap_or_else(Systemd::default_is_system)).variable(name),
+        (None, Kind::Systemd) => {
+            Systemd::new(&one.label, order.place.daemon.unwrap_or_else(Systemd::default_is_system))
+                .variable(name)
+        }
         (None, _) => None,
     };
     let health = health_url(&order.health, one, &variable)?;
@@ -325,7 +360,9 @@ fn examine(order: &Order, one: &One) -> Result<Ready> {
 }
 
 fn health_url(health: &Health, one: &One, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Url>> {
-    let wrong = |status: Status, why: String| Error::new(status, format!("cannot check the health of {}: {why}", one.name));
+    let wrong = |status: Status, why: String| {
+        Error::new(status, format!("cannot check the health of {}: {why}", one.name))
+    };
     let asked_for = health.url.is_some() || health.variable.is_some() || health.path.is_some();
     if health.none || !(asked_for || one.is_conductor) {
         return Ok(None);
@@ -343,7 +380,9 @@ fn health_url(health: &Health, one: &One, variable: &dyn Fn(&str) -> Option<Stri
     let path = health.path.as_deref().unwrap_or(DEFAULT_PATH);
     let url = format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'));
     // The value of a variable is not repeated: a URL may hold a login.
-    Url::parse(&url).map(Some).map_err(|_| wrong(Status::BadConfig, format!("{name} of the job is not a URL")))
+    Url::parse(&url)
+        .map(Some)
+        .map_err(|_| wrong(Status::BadConfig, format!("{name} of the job is not a URL")))
 }
 
 fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
@@ -364,7 +403,13 @@ fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
     })
 }
 
-fn reload_one(order: &Order, one: &One, voice: &Voice, helper: bool, interrupted: &dyn Fn() -> Option<Signal>) -> Result<(Status, Value)> {
+fn reload_one(
+    order: &Order,
+    one: &One,
+    voice: &Voice,
+    helper: bool,
+    interrupted: &dyn Fn() -> Option<Signal>,
+) -> Result<(Status, Value)> {
     let ready = examine(order, one)?;
     // Otherwise all were prepared before the first was touched.
     if order.settings.keep_going {
@@ -376,7 +421,11 @@ fn reload_one(order: &Order, one: &One, voice: &Voice, helper: bool, interrupted
     if let Some(state) = before.as_ref().filter(|state| !helper && one.service.holds_us(state)) {
         drop(lock);
         let pid = handover::hand_over(&*one.service, &keepsake)?;
-        voice.note(format!("{}: we run inside it; process {pid} reloads it and reports to {}", one.name, keepsake.log().display()));
+        voice.note(format!(
+            "{}: we run inside it; process {pid} reloads it and reports to {}",
+            one.name,
+            keepsake.log().display()
+        ));
         let told = json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(), "log": keepsake.log().to_string_lossy(), "old_pid": state.pid.map(|pid| pid.number()) });
         return Ok((Status::Done, told));
     }
@@ -389,7 +438,10 @@ fn reload_one(order: &Order, one: &One, voice: &Voice, helper: bool, interrupted
         name: one.name.clone(),
         source: one.source.clone(),
         last_good: ready.job.as_ref().and_then(|job| keepsake.other_than(job)),
-        starts_itself: ready.job.as_ref().is_none_or(|job| job.run_at_load || job.keep_alive == KeepAlive::Always(true)),
+        starts_itself: ready
+            .job
+            .as_ref()
+            .is_none_or(|job| job.run_at_load || job.keep_alive == KeepAlive::Always(true)),
         health: ask.as_ref().map(|ask| ask as &dyn Fn(Demand) -> Box<dyn Probe>),
         attempts: settings.attempts,
         delay: settings.delay,
@@ -413,7 +465,9 @@ fn take_turn(keepsake: &Keepsake, helper: bool) -> Result<Lock> {
     let until = Instant::now() + if helper { Duration::from_secs(5) } else { Duration::ZERO };
     loop {
         match keepsake.lock() {
-            Err(error) if error.status == Status::Busy && Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Err(error) if error.status == Status::Busy && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             outcome => return outcome,
         }
     }
@@ -431,7 +485,9 @@ fn tell(order: &Order, one: &One, ready: &Ready, report: &Report, voice: &Voice)
         repair: one.service.repair(&one.source, registered),
     };
     match report.outcome {
-        Outcome::Recovered | Outcome::RecoveredByKick => voice.note(format!("{}: {}", one.name, success(report, case.health.as_deref()))),
+        Outcome::Recovered | Outcome::RecoveredByKick => {
+            voice.note(format!("{}: {}", one.name, success(report, case.health.as_deref())))
+        }
         _ => {
             let lines = case.lines();
             let last = lines.len() - 1;

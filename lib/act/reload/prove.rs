@@ -1,4 +1,5 @@
-//! The proof of recovery: a good answer, from a process that is not the old one and belongs to the job, which then stays.
+//! The proof of recovery: a good answer, from a process that is not the old one and belongs to the job, which
+//! then stays.
 
 use super::{Halt, Outcome, Proof, Reload};
 use crate::probe::Cost;
@@ -46,7 +47,11 @@ impl Reload<'_> {
         let living = self.service.inspect().ok().flatten().and_then(|state| state.pid);
         // -k is for a process that lives and does not serve; without one it would block or kill a start.
         let how = if living.is_some() { Kick::Replace } else { Kick::Start };
-        self.voice.note(format!("{}: registered but not healthy ({}); kicking it", self.request.name, self.last()));
+        self.voice.note(format!(
+            "{}: registered but not healthy ({}); kicking it",
+            self.request.name,
+            self.last()
+        ));
         self.kick(how)?;
         if self.round(living.or(old))? {
             return Ok(Outcome::RecoveredByKick);
@@ -55,7 +60,11 @@ impl Reload<'_> {
     }
 
     fn unhealthy(&self, more: &str) -> Halt {
-        Halt { outcome: Outcome::Unhealthy, status: Status::Unavailable, reason: format!("it did not recover{more}: {}", self.last()) }
+        Halt {
+            outcome: Outcome::Unhealthy,
+            status: Status::Unavailable,
+            reason: format!("it did not recover{more}: {}", self.last()),
+        }
     }
 
     fn last(&self) -> String {
@@ -64,7 +73,15 @@ impl Reload<'_> {
 
     /// An attempt is a probe and the pause after it; within the pause it is asked again as often as is free.
     fn round(&mut self, stale: Option<Pid>) -> Result<bool, Halt> {
-        let mut round = Round { began: self.clock.now(), attempts: 0, slot_ends: None, tries: 0, state: None, looked: None, stale };
+        let mut round = Round {
+            began: self.clock.now(),
+            attempts: 0,
+            slot_ends: None,
+            tries: 0,
+            state: None,
+            looked: None,
+            stale,
+        };
         loop {
             self.obey_signal()?;
             let failure = match self.look_once(&mut round)? {
@@ -90,10 +107,16 @@ impl Reload<'_> {
                 self.step(format!("attempt {} of {}: {failure}", round.attempts, self.request.attempts));
             }
             round.tries += 1;
-            let moment = Moment { cost: Cost::Local, age: now - round.began, spent: Duration::from_micros(50), tries: round.tries };
+            let moment = Moment {
+                cost: Cost::Local,
+                age: now - round.began,
+                spent: Duration::from_micros(50),
+                tries: round.tries,
+            };
             let pause = pace::pause(moment, Some(&failure));
             // A check that the deadline cut short tells less than the one before it.
-            let cut = failure.class == Class::Timeout && self.request.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
+            let cut = failure.class == Class::Timeout
+                && self.request.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
             if !cut || self.report.last_failure.is_none() {
                 self.report.last_failure = Some(failure);
             }
@@ -118,17 +141,28 @@ impl Reload<'_> {
             self.refresh(round)?;
         }
         let Some(process) = self.process(round) else {
-            if self.request.health.is_none() && round.state.as_ref().is_some_and(|state| self.completed(state)) {
+            if self.request.health.is_none()
+                && round.state.as_ref().is_some_and(|state| self.completed(state))
+            {
                 return Ok(Look::Completed);
             }
             let word = round.state.as_ref().map_or("unknown".to_owned(), |state| state.word.clone());
-            return Ok(Look::NotYet(Failure::new(Class::Down, format!("no new process yet (the job is {word})"))));
+            return Ok(Look::NotYet(Failure::new(
+                Class::Down,
+                format!("no new process yet (the job is {word})"),
+            )));
         };
         let Some(health) = self.request.health else {
             return Ok(Look::Proven(process.pid, Proof::Process));
         };
         let mut roots = vec![process.pid];
-        roots.extend(round.state.iter().flat_map(|state| state.others.iter().copied()).filter(|pid| Some(*pid) != self.old.map(|old| old.pid)));
+        roots.extend(
+            round
+                .state
+                .iter()
+                .flat_map(|state| state.others.iter().copied())
+                .filter(|pid| Some(*pid) != self.old.map(|old| old.pid)),
+        );
         let demand = Demand { among: Some(roots), ..Demand::default() };
         let until = self.clock.now() + self.request.probe_timeout;
         let deadline = self.request.deadline.map_or(until, |deadline| deadline.min(until));
@@ -138,11 +172,14 @@ impl Reload<'_> {
             Err(failure) => failure,
         };
         match failure.class {
-            // Another machine's address, or sockets that we may not see: then the death of the old process must do.
-            Class::UnknownProcess if self.old.is_none_or(|old| !old.alive()) => match health(Demand::default()).ask(deadline) {
-                Ok(_) => Ok(Look::Proven(process.pid, Proof::Process)),
-                Err(failure) => Ok(Look::NotYet(failure)),
-            },
+            // Another machine's address, or sockets that we may not see: then the death of the old process
+            // must do.
+            Class::UnknownProcess if self.old.is_none_or(|old| !old.alive()) => {
+                match health(Demand::default()).ask(deadline) {
+                    Ok(_) => Ok(Look::Proven(process.pid, Proof::Process)),
+                    Err(failure) => Ok(Look::NotYet(failure)),
+                }
+            }
             Class::WrongProcess => {
                 // The job may just have been started anew; the next look asks the manager first.
                 round.looked = None;
@@ -158,7 +195,8 @@ impl Reload<'_> {
         match self.service.inspect() {
             Ok(Some(state)) => round.state = Some(state),
             Ok(None) if !self.service.restarts_in_place() => {
-                self.voice.warn(format!("{}: it is no longer registered; registering it again", self.request.name));
+                self.voice
+                    .warn(format!("{}: it is no longer registered; registering it again", self.request.name));
                 self.bring_back(Duration::ZERO)?;
                 round.looked = None;
             }
@@ -168,17 +206,20 @@ impl Reload<'_> {
         Ok(())
     }
 
-    /// Whether a run of this life has come to a good end, or none was to be expected: the job waits for its time, and must not be kicked.
+    /// Whether a run of this life has come to a good end, or none was to be expected: the job waits for its
+    /// time, and must not be kicked.
     fn completed(&self, state: &State) -> bool {
         let new_life = state.life.is_none() || state.life != self.old_life;
-        (state.completed && new_life) || (self.request.skip_kickstart && !self.request.starts_itself && state.pid.is_none())
+        (state.completed && new_life)
+            || (self.request.skip_kickstart && !self.request.starts_itself && state.pid.is_none())
     }
 
     /// The job's new main process, if there is one and it lives.
     fn process(&self, round: &Round) -> Option<Identity> {
         let pid = round.state.as_ref()?.pid?;
         let who = self.service.identify(pid)?;
-        let stale = Some(who) == self.old || (round.stale == Some(pid) && self.old.is_none_or(|old| old.pid != pid));
+        let stale =
+            Some(who) == self.old || (round.stale == Some(pid) && self.old.is_none_or(|old| old.pid != pid));
         (!stale).then_some(who)
     }
 
@@ -187,7 +228,10 @@ impl Reload<'_> {
         if self.request.settle.is_zero() {
             return Ok(None);
         }
-        self.step(format!("process {pid} answers; watching it for {}", crate::words::span::show(self.request.settle)));
+        self.step(format!(
+            "process {pid} answers; watching it for {}",
+            crate::words::span::show(self.request.settle)
+        ));
         let runs = self.service.inspect().ok().flatten().and_then(|state| state.runs);
         let until = self.clock.now() + self.request.settle;
         let Some(who) = self.service.identify(pid) else {
@@ -201,7 +245,9 @@ impl Reload<'_> {
             }
         }
         let state = self.service.inspect().ok().flatten();
-        if state.as_ref().and_then(|state| state.pid) != Some(pid) || state.and_then(|state| state.runs) != runs {
+        if state.as_ref().and_then(|state| state.pid) != Some(pid)
+            || state.and_then(|state| state.runs) != runs
+        {
             return Ok(Some(Failure::new(Class::Down, "it was started again while it settled")));
         }
         let Some(health) = self.request.health else { return Ok(None) };

@@ -1,4 +1,5 @@
-//! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the deadline.
+//! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the
+//! deadline.
 
 use super::{Due, Rules, Verdict, Wait};
 use crate::probe::{Answer, Cost, Probe};
@@ -28,8 +29,8 @@ const LONGEST_DOZE: Duration = Duration::from_millis(105);
 /// How long a probe that would leave something running may take to clean up.
 const CLEAN_UP: Duration = Duration::from_millis(45);
 
-/// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called after every change
-/// and at least every `refresh`. Returns the state of the wait with how it ended.
+/// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called
+/// after every change and at least every `refresh`. Returns the state of the wait with how it ended.
 ///
 /// # Errors
 /// Those of making threads and pipes.
@@ -172,7 +173,9 @@ impl Desk {
         }
         probes.iter().for_each(|probe| probe.cancel());
         let until = Instant::now() + CLEAN_UP;
-        while self.flying > 0 && self.results.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok() {
+        while self.flying > 0
+            && self.results.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
+        {
             self.flying -= 1;
         }
     }
@@ -183,7 +186,11 @@ fn ask(index: usize, probe: &dyn Probe, due: Due) -> Seen {
     loop {
         let last = probe.ask(due.deadline);
         match (&last, due.again) {
-            (Err(failure), Some((pause, until))) if failure.class.is_down() && Instant::now() + LONGEST_DOZE.max(pause) < until => probe.doze(pause),
+            (Err(failure), Some((pause, until)))
+                if failure.class.is_down() && Instant::now() + LONGEST_DOZE.max(pause) < until =>
+            {
+                probe.doze(pause)
+            }
             _ => return Seen { index, count, last },
         }
         count += 1;

@@ -84,14 +84,23 @@ fn laggard(target: &Progress, name: &str, invert: bool) -> String {
         _ if invert => "still up".to_owned(),
         _ => "up, but not for long enough".to_owned(),
     };
-    format!("{name}: {why} ({} {})", target.attempts, if target.attempts == 1 { "attempt" } else { "attempts" })
+    format!(
+        "{name}: {why} ({} {})",
+        target.attempts,
+        if target.attempts == 1 { "attempt" } else { "attempts" }
+    )
 }
 
 /// The live line on a terminal: the laggards, the attempt, the last error, the time.
 pub fn live(wait: &Wait, names: &[String], now: Instant) -> String {
-    let waiting: Vec<(&Progress, &String)> = wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_none()).collect();
+    let waiting: Vec<(&Progress, &String)> =
+        wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_none()).collect();
     let Some((target, name)) = waiting.first() else { return String::new() };
     let more = if waiting.len() > 1 { format!(" and {} more", waiting.len() - 1) } else { String::new() };
     let last = target.last.as_ref().map_or(String::new(), |last| format!(", {}", last.text));
-    format!("waiting {} for {name}{more}: attempt {}{last}", span::show(Duration::from_millis(millis(wait.elapsed(now)) / 100 * 100)), target.attempts + 1)
+    format!(
+        "waiting {} for {name}{more}: attempt {}{last}",
+        span::show(Duration::from_millis(millis(wait.elapsed(now)) / 100 * 100)),
+        target.attempts + 1
+    )
 }

@@ -1,6 +1,8 @@
-//! launchctl's codes in one table: which are as good as done, which may pass, which are final. Matched on code and text.
+//! launchctl's codes in one table: which are as good as done, which may pass, which are final. Matched on
+//! code and text.
 //!
-//! Sources: `launchctl error N`, and field reports of macOS 14 to 26 (openclaw#112731, headroom#1289, osquery#5698, t3code#11995, KiroCrew#1698).
+//! Sources: `launchctl error N`, and field reports of macOS 14 to 26 (openclaw#112731, headroom#1289,
+//! osquery#5698, t3code#11995, KiroCrew#1698).
 
 use crate::service::{Class, Trouble};
 use crate::words::error::brief;
@@ -44,8 +46,14 @@ const TABLE: &[Row] = &[
     (1, None, Final(NotPermitted), "not permitted"),
     (3, Some(Verb::Bootstrap), Retry, "no such process"),
     (3, None, Unregistered, "not loaded"),
-    // The catch-all. Whether it is loaded, draining or broken only `print` can tell, so it is tried again while there is time.
-    (5, Some(Verb::Bootstrap), Retry, "input/output error: the label still drains, or is loaded, or disabled, or launchd rejects the file"),
+    // The catch-all. Whether it is loaded, draining or broken only `print` can tell, so it is tried again
+    // while there is time.
+    (
+        5,
+        Some(Verb::Bootstrap),
+        Retry,
+        "input/output error: the label still drains, or is loaded, or disabled, or launchd rejects the file",
+    ),
     (5, Some(Verb::Bootout), Benign, "input/output error: it may not have been loaded"),
     (5, None, Retry, "input/output error"),
     (13, None, Final(NotPermitted), "permission denied"),
@@ -69,7 +77,12 @@ const TABLE: &[Row] = &[
     (122, None, Final(NotPermitted), "launchd refuses the owner or the mode of the file"),
     (124, Some(Verb::Bootstrap), Retry, "the domain is tearing down"),
     (124, None, Retry, "the domain is tearing down"),
-    (125, None, Final(Unavailable), "the domain does not support this: no GUI login (ssh, sudo); try --domain user/UID"),
+    (
+        125,
+        None,
+        Final(Unavailable),
+        "the domain does not support this: no GUI login (ssh, sudo); try --domain user/UID",
+    ),
     (130, Some(Verb::Bootstrap), Benign, "already loaded"),
     (134, None, Final(BadConfig), "the job cannot be loaded in this session (LimitLoadToSessionType)"),
     (139, None, Retry, "the service cannot be started at present"),
@@ -103,19 +116,28 @@ const TEXTS: &[(&str, i32)] = &[
 /// What it means that `verb` exited with `exit` and said `text`.
 pub fn classify(verb: Verb, exit: i32, text: &str) -> Trouble {
     let code = code_in(text).unwrap_or(exit);
-    let row = |code: i32| TABLE.iter().find(|(number, only, ..)| *number == code && only.is_none_or(|only| only == verb));
+    let row = |code: i32| {
+        TABLE.iter().find(|(number, only, ..)| *number == code && only.is_none_or(|only| only == verb))
+    };
     let lower = text.to_ascii_lowercase();
     let by_text = TEXTS.iter().find(|(phrase, _)| lower.contains(phrase)).map(|(_, code)| *code);
-    // A text that is known outweighs the bare status; a number in the text ("failed: 5:") agrees with it anyway.
+    // A text that is known outweighs the bare status; a number in the text ("failed: 5:") agrees with it
+    // anyway.
     let code = by_text.unwrap_or(code);
     let said = brief(text);
     match row(code) {
-        Some((number, _, class, meaning)) => {
-            Trouble { class: *class, code: Some(*number), text: format!("launchctl {} gave {number}: {meaning}", verb.name()) }
-        }
+        Some((number, _, class, meaning)) => Trouble {
+            class: *class,
+            code: Some(*number),
+            text: format!("launchctl {} gave {number}: {meaning}", verb.name()),
+        },
         None => {
             let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-            Trouble { class: Retry, code: Some(code), text: format!("launchctl {} gave {code}{said}", verb.name()) }
+            Trouble {
+                class: Retry,
+                code: Some(code),
+                text: format!("launchctl {} gave {code}{said}", verb.name()),
+            }
         }
     }
 }
@@ -135,7 +157,12 @@ mod tests {
     fn codes_and_texts_of_the_field_are_told_apart() {
         for (verb, exit, text, class) in [
             (Verb::Bootout, 3, "Boot-out failed: 3: No such process", Unregistered),
-            (Verb::Bootstrap, 5, "Bootstrap failed: 5: Input/output error\nTry re-running the command as root for richer errors.", Retry),
+            (
+                Verb::Bootstrap,
+                5,
+                "Bootstrap failed: 5: Input/output error\nTry re-running the command as root for richer errors.",
+                Retry,
+            ),
             (Verb::Bootout, 36, "Boot-out failed: 36: Operation now in progress", Benign),
             (Verb::Bootstrap, 37, "Bootstrap failed: 37: Operation already in progress", Retry),
             (Verb::Kickstart, 37, "Operation already in progress", Retry),
@@ -144,10 +171,20 @@ mod tests {
             (Verb::Print, 1, "", Final(NotPermitted)),
             (Verb::Print, 13, "", Final(NotPermitted)),
             (Verb::Print, 125, "Could not find domain for user gui: 501", Final(Unavailable)),
-            (Verb::Bootstrap, 125, "Bootstrap failed: 125: Domain does not support specified action", Final(Unavailable)),
+            (
+                Verb::Bootstrap,
+                125,
+                "Bootstrap failed: 125: Domain does not support specified action",
+                Final(Unavailable),
+            ),
             (Verb::Bootstrap, 119, "Bootstrap failed: 119: Service is disabled", Retry),
             (Verb::Bootstrap, 130, "service already exists in domain", Benign),
-            (Verb::Bootstrap, 122, "Bootstrap failed: 122: Path had bad ownership/permissions", Final(NotPermitted)),
+            (
+                Verb::Bootstrap,
+                122,
+                "Bootstrap failed: 122: Path had bad ownership/permissions",
+                Final(NotPermitted),
+            ),
             (Verb::Bootstrap, 109, "Bootstrap failed: 109: Invalid property list", Final(BadConfig)),
             (Verb::Bootout, 64, "Unrecognized target specifier", Final(Internal)),
             (Verb::Bootstrap, 99, "what", Retry),

@@ -1,6 +1,8 @@
-//! `launchctl print`, which Apple says is no API: only what stands at the top level of the very target is believed, and only once.
+//! `launchctl print`, which Apple says is no API: only what stands at the top level of the very target is
+//! believed, and only once.
 //!
-//! Nested blocks repeat `state = active`, `pid` and `runs`, and the blocks of the environment hold secrets (aragora#6010): they are never read.
+//! Nested blocks repeat `state = active`, `pid` and `runs`, and the blocks of the environment hold secrets
+//! (aragora#6010): they are never read.
 
 use std::collections::HashMap;
 
@@ -27,7 +29,9 @@ pub(super) fn read(text: &str, target: &str) -> Option<Seen> {
         if line == "}" {
             return Some(Seen(found));
         }
-        let Some(top) = line.strip_prefix('\t').filter(|rest| !rest.starts_with(['\t', ' '])) else { continue };
+        let Some(top) = line.strip_prefix('\t').filter(|rest| !rest.starts_with(['\t', ' '])) else {
+            continue;
+        };
         if let Some((key, value)) = top.split_once(" = ")
             && value != "{"
         {
@@ -46,7 +50,10 @@ mod tests {
     #[test]
     fn only_the_top_level_counts_and_only_once() {
         let seen = read(CAPTURE, "gui/501/so.makefile.baa-conductor").unwrap();
-        assert_eq!((seen.text("state"), seen.number("pid"), seen.number("runs"), seen.number("exit timeout")), (Some("running"), Some(4242), Some(3), Some(5)));
+        assert_eq!(
+            (seen.text("state"), seen.number("pid"), seen.number("runs"), seen.number("exit timeout")),
+            (Some("running"), Some(4242), Some(3), Some(5))
+        );
         assert!(!format!("{seen:?}").contains("hunter2"));
     }
 

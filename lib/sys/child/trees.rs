@@ -5,13 +5,18 @@ use crate::sys::process::{Identity, Pid, Table};
 use crate::sys::signal::Signal;
 use std::time::{Duration, Instant};
 
-/// The live members of a job: `roots` with their descendants, and whoever is left in a session that one of them led, even when
-/// the leader is dead; without the trees of `spared`.
+/// The live members of a job: `roots` with their descendants, and whoever is left in a session that one of
+/// them led, even when the leader is dead; without the trees of `spared`.
 pub fn members(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
     let table = Table::read();
     let holder = |pid: Pid| table.entries().iter().find(|entry| entry.identity.pid == pid && !entry.zombie);
-    // A pid is not given away while a session bears it; if another process has it now, that session is a stranger's.
-    let ours: Vec<Pid> = roots.iter().filter(|root| holder(root.pid).is_none_or(|entry| entry.identity == **root)).map(|root| root.pid).collect();
+    // A pid is not given away while a session bears it; if another process has it now, that session is a
+    // stranger's.
+    let ours: Vec<Pid> = roots
+        .iter()
+        .filter(|root| holder(root.pid).is_none_or(|entry| entry.identity == **root))
+        .map(|root| root.pid)
+        .collect();
     // Our own session holds whoever started us too.
     let led = |session: i32| ours.iter().any(|pid| pid.number() == session && *pid != Pid::own());
     let left = table.entries().iter().filter(|entry| led(entry.session)).map(|entry| entry.identity.pid);
@@ -26,11 +31,14 @@ pub fn members(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
 pub fn adopted(known: &[Pid]) -> Vec<Identity> {
     let own = Pid::own();
     let table = Table::read();
-    let ours = table.entries().iter().filter(|entry| entry.parent == own.number() && !entry.zombie && !known.contains(&entry.identity.pid));
+    let ours = table.entries().iter().filter(|entry| {
+        entry.parent == own.number() && !entry.zombie && !known.contains(&entry.identity.pid)
+    });
     ours.map(|entry| entry.identity).collect()
 }
 
-/// Kills `roots` and all their descendants but those of `spared`, again until none is left: one that forks meanwhile is met in the next round.
+/// Kills `roots` and all their descendants but those of `spared`, again until none is left: one that forks
+/// meanwhile is met in the next round.
 pub fn kill_trees(roots: &[Identity], spared: &[Pid]) {
     for _ in 0..100 {
         let alive = members(roots, spared);

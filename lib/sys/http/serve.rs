@@ -1,5 +1,5 @@
-//! A small server of small answers to GET, for people and probes on this machine: one thread for each connection, one answer for each
-//! connection, and neither more of them nor longer than a probe needs.
+//! A small server of small answers to GET, for people and probes on this machine: one thread for each
+//! connection, one answer for each connection, and neither more of them nor longer than a probe needs.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,11 +25,15 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address)
 }
 
-/// Answers the requests for a path, without its query, by `answer`, in threads of its own, as long as the process lives.
+/// Answers the requests for a path, without its query, by `answer`, in threads of its own, as long as the
+/// process lives.
 ///
 /// # Errors
 /// Where no thread can be started.
-pub fn serve(listener: TcpListener, answer: impl Fn(&str) -> Reply + Send + Sync + 'static) -> std::io::Result<()> {
+pub fn serve(
+    listener: TcpListener,
+    answer: impl Fn(&str) -> Reply + Send + Sync + 'static,
+) -> std::io::Result<()> {
     let (answer, clients) = (Arc::new(answer), Arc::new(AtomicUsize::new(0)));
     let start = move |stream: TcpStream| {
         let (answer, count) = (Arc::clone(&answer), Arc::clone(&clients));
@@ -98,7 +102,11 @@ fn reply(head: &[u8], answer: &dyn Fn(&str) -> Reply) -> Reply {
     if !request.parse(head).is_ok_and(|parsed| parsed.is_complete()) {
         return (400, PLAIN, "bad request\n".to_owned());
     }
-    let host = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host")).map(|field| String::from_utf8_lossy(field.value).into_owned());
+    let host = request
+        .headers
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("host"))
+        .map(|field| String::from_utf8_lossy(field.value).into_owned());
     // A web page whose name is made to point here must not read what is here (DNS rebinding).
     if host.is_some_and(|host| !names_an_address(&host)) {
         return (403, PLAIN, "this host is not served here\n".to_owned());
@@ -111,7 +119,9 @@ fn reply(head: &[u8], answer: &dyn Fn(&str) -> Reply) -> Reply {
 
 /// Whether a Host field names an address or `localhost`, and so cannot be a foreign name that points here.
 pub fn names_an_address(host: &str) -> bool {
-    super::host_and_port(host.trim()).is_ok_and(|(name, _)| name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok())
+    super::host_and_port(host.trim()).is_ok_and(|(name, _)| {
+        name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,12 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// Where Linux systems and macOS keep the bundle that curl trusts.
-const SYSTEM_BUNDLES: [&str; 4] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+const SYSTEM_BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 const BUNDLE_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// Whom a client trusts; set up at the first use, then shared.
@@ -59,11 +64,15 @@ impl Trust {
 
     fn build(&self) -> std::result::Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let builder =
+            ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         Ok(match &self.0 {
             Kind::Only(store) => builder.with_root_certificates(store.clone()).with_no_client_auth(),
             Kind::System => builder.with_root_certificates(system_roots()).with_no_client_auth(),
-            Kind::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth(),
+            Kind::Anybody => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+                .with_no_client_auth(),
         })
     }
 }
@@ -77,14 +86,18 @@ fn roots(pem: &[u8]) -> RootCertStore {
 fn system_roots() -> RootCertStore {
     let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
     let bundles = named.into_iter().chain(SYSTEM_BUNDLES.iter().map(std::path::PathBuf::from));
-    let found = bundles.filter_map(|path| crate::sys::file::read(&path, BUNDLE_LIMIT).ok()).map(|pem| roots(&pem)).find(|store| !store.is_empty());
+    let found = bundles
+        .filter_map(|path| crate::sys::file::read(&path, BUNDLE_LIMIT).ok())
+        .map(|pem| roots(&pem))
+        .find(|store| !store.is_empty());
     found.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
 }
 
 /// A TLS session with `host`.
 pub(super) fn session(trust: &Trust, host: &str) -> std::result::Result<ClientConnection, Failure> {
     let wrong = |why: String| Failure::new(Class::Tls, format!("tls: {why}"));
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| wrong(format!("'{host}' is not a name that a certificate can have")))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| wrong(format!("'{host}' is not a name that a certificate can have")))?;
     ClientConnection::new(trust.config().map_err(wrong)?, name).map_err(|cause| wrong(cause.to_string()))
 }
 

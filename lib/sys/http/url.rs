@@ -34,7 +34,8 @@ impl Url {
         if text.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err("a URL holds no space and no control character".to_owned());
         }
-        let (scheme, rest) = text.split_once("://").ok_or("a URL begins with http://, https:// or http+unix://")?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or("a URL begins with http://, https:// or http+unix://")?;
         let rest = rest.split('#').next().unwrap_or("");
         match scheme.to_ascii_lowercase().as_str() {
             "http" => Url::over_tcp(Scheme::Http, rest, 80),
@@ -68,9 +69,15 @@ impl Url {
             (unescape(socket), format!("/{path}"))
         };
         if !socket.starts_with('/') {
-            return Err("http+unix:// names a socket by its absolute path: http+unix:///run/app.sock:/path".to_owned());
+            return Err("http+unix:// names a socket by its absolute path: http+unix:///run/app.sock:/path"
+                .to_owned());
         }
-        Ok(Url { scheme: Scheme::HttpUnix, endpoint: Endpoint::Unix(PathBuf::from(socket)), login: None, path })
+        Ok(Url {
+            scheme: Scheme::HttpUnix,
+            endpoint: Endpoint::Unix(PathBuf::from(socket)),
+            login: None,
+            path,
+        })
     }
 
     /// Where `location` leads, seen from here (RFC 3986, 5.2, without dot segments).
@@ -78,7 +85,11 @@ impl Url {
         if location.contains("://") {
             let there = Url::parse(location)?;
             // A server must not send a probe to the sockets of the machine that probes it.
-            return if there.scheme == Scheme::HttpUnix { Err("a unix socket".to_owned()) } else { Ok(there) };
+            return if there.scheme == Scheme::HttpUnix {
+                Err("a unix socket".to_owned())
+            } else {
+                Ok(there)
+            };
         }
         if let Some(rest) = location.strip_prefix("//") {
             let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
@@ -132,7 +143,9 @@ impl Url {
         let host = self.host();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (&self.endpoint, self.scheme) {
-            (Endpoint::Tcp(_, 80), Scheme::Http) | (Endpoint::Tcp(_, 443), Scheme::Https) | (Endpoint::Unix(_), _) => host,
+            (Endpoint::Tcp(_, 80), Scheme::Http)
+            | (Endpoint::Tcp(_, 443), Scheme::Https)
+            | (Endpoint::Unix(_), _) => host,
             (Endpoint::Tcp(_, port), _) => format!("{host}:{port}"),
         }
     }
@@ -162,7 +175,8 @@ impl fmt::Debug for Url {
 pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, tail) = rest.split_once(']').ok_or_else(|| format!("'{text}' lacks a closing bracket"))?;
+            let (host, tail) =
+                rest.split_once(']').ok_or_else(|| format!("'{text}' lacks a closing bracket"))?;
             if host.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(format!("'{host}' is not an IPv6 address"));
             }
@@ -173,7 +187,9 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
             }
         }
         None => match text.split_once(':') {
-            Some((_, port)) if port.contains(':') => return Err(format!("'{text}': write an IPv6 address in brackets")),
+            Some((_, port)) if port.contains(':') => {
+                return Err(format!("'{text}': write an IPv6 address in brackets"));
+            }
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         },
@@ -230,7 +246,10 @@ mod tests {
         ] {
             assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()), "{text}");
         }
-        assert_eq!(Url::parse("http://me:sec%20ret@h/").unwrap().authorization().unwrap(), "Basic bWU6c2VjIHJldA==");
+        assert_eq!(
+            Url::parse("http://me:sec%20ret@h/").unwrap().authorization().unwrap(),
+            "Basic bWU6c2VjIHJldA=="
+        );
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Ans
     for inode in &inodes {
         match candidates.iter().find(|pid| holds(**pid, *inode) == Some(true)) {
             Some(pid) => holder = Some(*pid),
-            None if candidates.iter().any(|pid| holds(*pid, *inode).is_none() && alive(*pid)) => return Answerer::Unknown,
+            None if candidates.iter().any(|pid| holds(*pid, *inode).is_none() && alive(*pid)) => {
+                return Answerer::Unknown;
+            }
             None => return Answerer::Another(holder_of(*inode)),
         }
     }
@@ -41,7 +43,14 @@ pub(super) fn shared(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) ->
     let sockets = find(local, peer);
     let outside = |pid: &Pid| !candidates.contains(pid) && *pid != Pid::own();
     let table = Table::read();
-    let held = |inode: &u64| table.entries().iter().map(|entry| entry.identity.pid).filter(outside).any(|pid| holds(pid, *inode) == Some(true));
+    let held = |inode: &u64| {
+        table
+            .entries()
+            .iter()
+            .map(|entry| entry.identity.pid)
+            .filter(outside)
+            .any(|pid| holds(pid, *inode) == Some(true))
+    };
     sockets.accepted.is_none() && sockets.listening.iter().any(held)
 }
 
@@ -56,14 +65,21 @@ fn alive(pid: Pid) -> bool {
 }
 
 fn holder_of(inode: u64) -> Option<Pid> {
-    Table::read().entries().iter().map(|entry| entry.identity.pid).find(|pid| holds(*pid, inode) == Some(true))
+    Table::read()
+        .entries()
+        .iter()
+        .map(|entry| entry.identity.pid)
+        .find(|pid| holds(*pid, inode) == Some(true))
 }
 
 /// `None` when we may not look.
 fn holds(pid: Pid, inode: u64) -> Option<bool> {
     let wanted = format!("socket:[{inode}]");
     let list = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    Some(list.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str())))
+    Some(
+        list.flatten()
+            .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str())),
+    )
 }
 
 fn find(local: SocketAddr, peer: SocketAddr) -> Sockets {
@@ -125,7 +141,10 @@ mod tests {
         let row = row("   0: 0100007F:10DD 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0 100 0").unwrap();
         assert_eq!((row.local.to_string().as_str(), row.listens, row.inode), ("127.0.0.1:4317", true, 12345));
         assert_eq!(address("00000000000000000000000001000000:0050").unwrap().to_string(), "[::1]:80");
-        assert_eq!(address("0000000000000000FFFF00000100007F:0050").unwrap().ip().to_canonical().to_string(), "127.0.0.1");
+        assert_eq!(
+            address("0000000000000000FFFF00000100007F:0050").unwrap().ip().to_canonical().to_string(),
+            "127.0.0.1"
+        );
         assert!(address("0100007F").is_none());
     }
 }

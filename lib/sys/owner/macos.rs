@@ -1,7 +1,8 @@
-//! macOS: proc_pidfdinfo(PROC_PIDFDSOCKETINFO) over the descriptors of the candidates. Built and linked, never run here.
+//! macOS: proc_pidfdinfo(PROC_PIDFDSOCKETINFO) over the descriptors of the candidates. Built and linked,
+//! never run here.
 //!
-//! The libc crate has no socket_fdinfo, so its fields are read at the offsets of <sys/proc_info.h> (XNU; both architectures):
-//! the struct has 792 bytes, the protocol's part begins at 264.
+//! The libc crate has no socket_fdinfo, so its fields are read at the offsets of <sys/proc_info.h> (XNU; both
+//! architectures): the struct has 792 bytes, the protocol's part begins at 264.
 
 use super::{Answerer, listens_for};
 use crate::sys::process::{Pid, Table};
@@ -31,11 +32,13 @@ enum Part {
 
 pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Answerer {
     let all: Vec<Pid> = Table::read().entries().iter().map(|entry| entry.identity.pid).collect();
-    let holders: Vec<(Part, Pid)> = all.iter().filter_map(|pid| Some((part(*pid, local, peer)?, *pid))).collect();
+    let holders: Vec<(Part, Pid)> =
+        all.iter().filter_map(|pid| Some((part(*pid, local, peer)?, *pid))).collect();
     let Some(best) = holders.iter().map(|(part, _)| *part).max() else { return Answerer::Unknown };
     let at_it: Vec<Pid> = holders.iter().filter(|(part, _)| *part == best).map(|(_, pid)| *pid).collect();
     let ours = at_it.iter().find(|pid| candidates.contains(pid));
-    // The descriptor table names no inode here, so a listener that a foreign process also has must count as foreign.
+    // The descriptor table names no inode here, so a listener that a foreign process also has must count as
+    // foreign.
     match (ours, at_it.iter().find(|pid| !candidates.contains(pid))) {
         (Some(pid), None) => Answerer::Among(*pid),
         (Some(pid), Some(_)) if best == Part::Accepted => Answerer::Among(*pid),
@@ -48,11 +51,17 @@ pub(super) fn shared(_local: SocketAddr, _peer: SocketAddr, _candidates: &[Pid])
 }
 
 pub(super) fn any(local: SocketAddr, peer: SocketAddr) -> Option<Pid> {
-    let mut holders: Vec<(Part, Pid)> =
-        Table::read().entries().iter().filter_map(|entry| Some((part(entry.identity.pid, local, peer)?, entry.identity.pid))).collect();
+    let mut holders: Vec<(Part, Pid)> = Table::read()
+        .entries()
+        .iter()
+        .filter_map(|entry| Some((part(entry.identity.pid, local, peer)?, entry.identity.pid)))
+        .collect();
     let best = holders.iter().map(|(part, _)| *part).max()?;
     holders.retain(|(part, _)| *part == best);
-    holders.into_iter().map(|(_, pid)| pid).min_by_key(|pid| crate::sys::process::Identity::of(*pid).map(|who| who.start))
+    holders
+        .into_iter()
+        .map(|(_, pid)| pid)
+        .min_by_key(|pid| crate::sys::process::Identity::of(*pid).map(|who| who.start))
 }
 
 fn part(pid: Pid, local: SocketAddr, peer: SocketAddr) -> Option<Part> {
@@ -64,16 +73,23 @@ fn sockets(pid: Pid) -> Vec<i32> {
     let mut words = vec![0u32; 2 * 4096];
     let size = i32::try_from(words.len() * 4).unwrap_or(0);
     // SAFETY: the buffer holds `size` bytes.
-    let got = unsafe { libc::proc_pidinfo(pid.number(), PROC_PIDLISTFDS, 0, words.as_mut_ptr().cast(), size) };
+    let got =
+        unsafe { libc::proc_pidinfo(pid.number(), PROC_PIDLISTFDS, 0, words.as_mut_ptr().cast(), size) };
     words.truncate(usize::try_from(got).unwrap_or(0) / 4);
-    words.chunks_exact(2).filter(|one| one[1] == PROX_FDTYPE_SOCKET).filter_map(|one| i32::try_from(one[0]).ok()).collect()
+    words
+        .chunks_exact(2)
+        .filter(|one| one[1] == PROX_FDTYPE_SOCKET)
+        .filter_map(|one| i32::try_from(one[0]).ok())
+        .collect()
 }
 
 fn socket_part(pid: Pid, fd: i32, local: SocketAddr, peer: SocketAddr) -> Option<Part> {
     let mut buffer = [0u8; SOCKET_FDINFO_SIZE];
     let size = i32::try_from(buffer.len()).ok()?;
     // SAFETY: the buffer holds `size` bytes.
-    let got = unsafe { libc::proc_pidfdinfo(pid.number(), fd, PROC_PIDFDSOCKETINFO, buffer.as_mut_ptr().cast(), size) };
+    let got = unsafe {
+        libc::proc_pidfdinfo(pid.number(), fd, PROC_PIDFDSOCKETINFO, buffer.as_mut_ptr().cast(), size)
+    };
     if got != size || word(&buffer, SOI_KIND)? != SOCKINFO_TCP {
         return None;
     }

@@ -1,5 +1,6 @@
-//! How processes ended that are not our children, on kernels that do not tell it of a reaped process (before 6.15): the proc connector of
-//! <linux/cn_proc.h>, for root. A filter in the kernel lets only the exits of the watched through, so nothing else wakes or fills it.
+//! How processes ended that are not our children, on kernels that do not tell it of a reaped process (before
+//! 6.15): the proc connector of <linux/cn_proc.h>, for root. A filter in the kernel lets only the exits of
+//! the watched through, so nothing else wakes or fills it.
 
 use super::{Ending, Pid};
 use std::collections::HashMap;
@@ -21,10 +22,14 @@ impl Exits {
         #[cfg(target_os = "linux")]
         return Ok(Exits { socket: connector::listen(pids)?, seen: HashMap::new() });
         #[cfg(not(target_os = "linux"))]
-        Err(io::Error::new(io::ErrorKind::Unsupported, format!("no exits of {} processes are told here", pids.len())))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("no exits of {} processes are told here", pids.len()),
+        ))
     }
 
-    /// Whether they are needed here: where the kernel tells the status of a reaped process itself, they are not.
+    /// Whether they are needed here: where the kernel tells the status of a reaped process itself, they are
+    /// not.
     pub fn are_needed() -> bool {
         cfg!(target_os = "linux") && kernel_version().is_none_or(|version| version < (6, 15))
     }
@@ -39,7 +44,11 @@ impl Exits {
 
 fn kernel_version() -> Option<(u32, u32)> {
     let name = nix::sys::utsname::uname().ok()?;
-    let mut parts = name.release().to_str()?.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse().ok());
+    let mut parts = name
+        .release()
+        .to_str()?
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map_while(|part| part.parse().ok());
     Some((parts.next()?, parts.next()?))
 }
 
@@ -54,7 +63,8 @@ mod connector {
     const LISTEN: u32 = 1;
     /// PROC_EVENT_EXIT.
     const EXIT: u32 = 0x8000_0000;
-    /// Behind a `struct nlmsghdr` (16 bytes) and a `struct cn_msg` (20): what, cpu, time; then pid, tgid, exit code.
+    /// Behind a `struct nlmsghdr` (16 bytes) and a `struct cn_msg` (20): what, cpu, time; then pid, tgid,
+    /// exit code.
     const WHAT: usize = 36;
     const PID: usize = 52;
     const CODE: usize = 60;
@@ -76,7 +86,10 @@ mod connector {
         address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
         address.nl_groups = PROC;
         // SAFETY: the address lives through the call and is as large as we say.
-        if unsafe { libc::bind(fd, (&raw const address).cast(), size_of::<libc::sockaddr_nl>() as libc::socklen_t) } < 0 {
+        if unsafe {
+            libc::bind(fd, (&raw const address).cast(), size_of::<libc::sockaddr_nl>() as libc::socklen_t)
+        } < 0
+        {
             return Err(io::Error::last_os_error());
         }
         let mut message = Vec::new();
@@ -93,8 +106,17 @@ mod connector {
     /// Classic BPF reads words in network order, so the constants are turned.
     fn filter(socket: &OwnedFd, pids: &[Pid]) -> io::Result<()> {
         let op = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-        let (load, equal, end) = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
-        let mut program = vec![op(load, WHAT as u32, 0, 0), op(equal, EXIT.to_be(), 1, 0), op(end, 0, 0, 0), op(load, PID as u32, 0, 0)];
+        let (load, equal, end) = (
+            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            libc::BPF_RET | libc::BPF_K,
+        );
+        let mut program = vec![
+            op(load, WHAT as u32, 0, 0),
+            op(equal, EXIT.to_be(), 1, 0),
+            op(end, 0, 0, 0),
+            op(load, PID as u32, 0, 0),
+        ];
         if pids.len() <= LISTED {
             for pid in pids {
                 program.push(op(equal, pid.number().cast_unsigned().to_be(), 0, 1));
@@ -107,7 +129,15 @@ mod connector {
         let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
         let size = size_of::<libc::sock_fprog>() as libc::socklen_t;
         // SAFETY: the program lives through the call, which copies it.
-        let outcome = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const program).cast(), size) };
+        let outcome = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size,
+            )
+        };
         if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -115,9 +145,11 @@ mod connector {
         let mut buffer = [0u8; 4096];
         loop {
             // SAFETY: the buffer holds as many bytes as we say.
-            let count = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let count =
+                unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let Some(count) = usize::try_from(count).ok().filter(|count| *count > 0) else { return };
-            let word = |at: usize| Some(u32::from_ne_bytes(buffer[..count].get(at..at + 4)?.try_into().ok()?));
+            let word =
+                |at: usize| Some(u32::from_ne_bytes(buffer[..count].get(at..at + 4)?.try_into().ok()?));
             if let (Some(EXIT), Some(pid), Some(code)) = (word(WHAT), word(PID), word(CODE))
                 && let Some(pid) = Pid::new(pid.cast_signed())
             {
@@ -136,8 +168,11 @@ mod tests {
 
     #[test]
     fn the_exits_of_the_watched_are_told_and_no_others() {
-        let start = |script: &str| Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
-        let (mut exits, mut dies, mut other) = (start("read x; exit 7"), start("read x; kill -9 $$"), start("read x; exit 1"));
+        let start = |script: &str| {
+            Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        let (mut exits, mut dies, mut other) =
+            (start("read x; exit 7"), start("read x; kill -9 $$"), start("read x; exit 1"));
         let pid = |child: &std::process::Child| Pid::new(i32::try_from(child.id()).unwrap()).unwrap();
         let Ok(mut told) = Exits::of(&[pid(&exits), pid(&dies)]) else { return };
         for child in [&mut exits, &mut dies, &mut other] {

@@ -13,7 +13,8 @@ pub(super) fn entry(pid: Pid) -> Option<Entry> {
     parse(pid, &stat(pid)?)
 }
 
-/// One read: the kernel makes the whole line at once, of 52 numbers and a short name, and a file without a size is otherwise read in crumbs.
+/// One read: the kernel makes the whole line at once, of 52 numbers and a short name, and a file without a
+/// size is otherwise read in crumbs.
 fn stat(pid: Pid) -> Option<Vec<u8>> {
     let mut line = vec![0; 2048];
     let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
@@ -26,8 +27,8 @@ pub(super) fn all() -> Vec<Entry> {
     list.flatten().filter_map(|one| one.file_name().to_str()?.parse().ok()).filter_map(entry).collect()
 }
 
-/// The fields from the third on, the state. The name in parentheses may hold spaces and parentheses of its own, so they are counted
-/// from the last one.
+/// The fields from the third on, the state. The name in parentheses may hold spaces and parentheses of its
+/// own, so they are counted from the last one.
 fn fields(stat: &[u8]) -> Option<Vec<&str>> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     Some(std::str::from_utf8(&stat[after..]).ok()?.split_ascii_whitespace().collect())
@@ -71,7 +72,8 @@ pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
     Some(line.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect())
 }
 
-/// The link itself, not what it says: it leads to the very file even after that was replaced or removed (proc_pid_exe(5)).
+/// The link itself, not what it says: it leads to the very file even after that was replaced or removed
+/// (proc_pid_exe(5)).
 pub(super) fn program(pid: Pid) -> Option<PathBuf> {
     let link = PathBuf::from(format!("/proc/{pid}/exe"));
     fs::read_link(&link).is_ok().then_some(link)
@@ -102,7 +104,9 @@ fn uptime() -> Option<Duration> {
 }
 
 fn hertz() -> Option<u64> {
-    u64::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??).ok().filter(|hertz| *hertz > 0)
+    u64::try_from(nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??)
+        .ok()
+        .filter(|hertz| *hertz > 0)
 }
 
 pub(super) fn watch(pid: Pid) -> io::Result<OwnedFd> {
@@ -131,11 +135,13 @@ const INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::c_ulong = 0xC040_FF0B;
 
 pub(super) fn ending(who: Identity, fd: BorrowedFd<'_>) -> Option<Ending> {
-    // A zombie is told by /proc, a reaped process by its descriptor; it may be reaped between the two questions.
+    // A zombie is told by /proc, a reaped process by its descriptor; it may be reaped between the two
+    // questions.
     zombie(who).or_else(|| reaped(fd))
 }
 
-/// The status of a zombie, field 52 of proc_pid_stat(5): shown to whom ptrace(2) would let read the process, and 0 to others.
+/// The status of a zombie, field 52 of proc_pid_stat(5): shown to whom ptrace(2) would let read the process,
+/// and 0 to others.
 fn zombie(who: Identity) -> Option<Ending> {
     let stat = stat(who.pid)?;
     let entry = parse(who.pid, &stat).filter(|entry| entry.zombie && entry.identity == who)?;
@@ -157,7 +163,8 @@ fn readable(pid: Pid) -> bool {
 fn reaped(fd: BorrowedFd<'_>) -> Option<Ending> {
     const { assert!(size_of::<PidfdInfo>() == 64) };
     let mut info = PidfdInfo { mask: INFO_EXIT, ..PidfdInfo::default() };
-    // SAFETY: the request number carries the size of the struct that the pointer points to, and it outlives the call.
+    // SAFETY: the request number carries the size of the struct that the pointer points to, and it outlives
+    // the call.
     let outcome = unsafe { libc::ioctl(fd.as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
     (outcome == 0 && info.mask & INFO_EXIT != 0).then(|| Ending::from_wait_status(info.exit_code))
 }
@@ -170,7 +177,10 @@ mod tests {
     fn a_name_with_parentheses_and_spaces_does_not_shift_the_fields() {
         let stat = b"7 (a) R 1) S 4 5 6 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0";
         let entry = parse(Pid(7), stat).unwrap();
-        assert_eq!((entry.parent, entry.session, entry.identity.start, entry.zombie), (4, 6, Start(777), false));
+        assert_eq!(
+            (entry.parent, entry.session, entry.identity.start, entry.zombie),
+            (4, 6, Start(777), false)
+        );
         assert!(parse(Pid(7), b"7 (cut").is_none());
         assert!(parse(Pid(7), b"").is_none());
     }

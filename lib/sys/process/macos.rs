@@ -1,4 +1,5 @@
-//! The process table of macOS: libproc.h (proc_pidinfo, proc_listallpids), kqueue(2). Built and linked, never run here.
+//! The process table of macOS: libproc.h (proc_pidinfo, proc_listallpids), kqueue(2). Built and linked, never
+//! run here.
 
 use super::{Ending, Entry, Identity, Pid, Start, Vitals};
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
@@ -16,7 +17,9 @@ fn info(pid: Pid) -> Option<libc::proc_bsdinfo> {
     let mut info = std::mem::MaybeUninit::<libc::proc_bsdinfo>::zeroed();
     let size = i32::try_from(size_of::<libc::proc_bsdinfo>()).ok()?;
     // SAFETY: the buffer is as large as we say and zeroed, which is a valid value of this plain C struct.
-    let got = unsafe { libc::proc_pidinfo(pid.number(), libc::PROC_PIDTBSDINFO, 0, info.as_mut_ptr().cast(), size) };
+    let got = unsafe {
+        libc::proc_pidinfo(pid.number(), libc::PROC_PIDTBSDINFO, 0, info.as_mut_ptr().cast(), size)
+    };
     // SAFETY: zeroed above, and filled by the kernel where it filled anything.
     (got == size).then(|| unsafe { info.assume_init() })
 }
@@ -25,7 +28,12 @@ pub(super) fn entry(pid: Pid) -> Option<Entry> {
     let info = info(pid)?;
     let start = Start(info.pbi_start_tvsec.checked_mul(1_000_000)?.checked_add(info.pbi_start_tvusec)?);
     let session = nix::unistd::getsid(Some(pid.raw())).map_or(0, nix::unistd::Pid::as_raw);
-    Some(Entry { identity: Identity { pid, start }, parent: i32::try_from(info.pbi_ppid).ok()?, session, zombie: info.pbi_status == ZOMBIE })
+    Some(Entry {
+        identity: Identity { pid, start },
+        parent: i32::try_from(info.pbi_ppid).ok()?,
+        session,
+        zombie: info.pbi_status == ZOMBIE,
+    })
 }
 
 pub(super) fn all() -> Vec<Entry> {
@@ -42,7 +50,8 @@ pub(super) fn all() -> Vec<Entry> {
 
 pub(super) fn name(pid: Pid) -> Option<String> {
     let info = info(pid)?;
-    let bytes: Vec<u8> = info.pbi_comm.iter().map(|letter| letter.cast_unsigned()).take_while(|byte| *byte != 0).collect();
+    let bytes: Vec<u8> =
+        info.pbi_comm.iter().map(|letter| letter.cast_unsigned()).take_while(|byte| *byte != 0).collect();
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -73,13 +82,19 @@ pub(super) fn vitals(pid: Pid) -> Option<Vitals> {
     let mut task = std::mem::MaybeUninit::<libc::proc_taskinfo>::zeroed();
     let size = i32::try_from(size_of::<libc::proc_taskinfo>()).ok()?;
     // SAFETY: the buffer is as large as we say and zeroed, which is a valid value of this plain C struct.
-    let got = unsafe { libc::proc_pidinfo(pid.number(), libc::PROC_PIDTASKINFO, 0, task.as_mut_ptr().cast(), size) };
+    let got = unsafe {
+        libc::proc_pidinfo(pid.number(), libc::PROC_PIDTASKINFO, 0, task.as_mut_ptr().cast(), size)
+    };
     if got != size {
         return None;
     }
     // SAFETY: zeroed above, and filled by the kernel.
     let task = unsafe { task.assume_init() };
-    Some(Vitals { resident: task.pti_resident_size / 1024, threads: u32::try_from(task.pti_threadnum).ok()?, descriptors: Some(info(pid)?.pbi_nfiles) })
+    Some(Vitals {
+        resident: task.pti_resident_size / 1024,
+        threads: u32::try_from(task.pti_threadnum).ok()?,
+        descriptors: Some(info(pid)?.pbi_nfiles),
+    })
 }
 
 /// `sysctl kern.procargs2`: a count, the program, padding, the arguments.
@@ -88,7 +103,9 @@ pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
     let mut buffer = vec![0u8; 256 * 1024];
     let mut size = buffer.len();
     // SAFETY: three integers name the value, and the buffer holds `size` bytes.
-    let outcome = unsafe { libc::sysctl(name.as_mut_ptr(), 3, buffer.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0) };
+    let outcome = unsafe {
+        libc::sysctl(name.as_mut_ptr(), 3, buffer.as_mut_ptr().cast(), &raw mut size, std::ptr::null_mut(), 0)
+    };
     let bytes = buffer.get(..size).filter(|_| outcome == 0)?;
     let count = usize::try_from(i32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
     let words = bytes.get(4..)?.split(|byte| *byte == 0).skip(1).skip_while(|word| word.is_empty());

@@ -1,4 +1,5 @@
-//! What a group is asked over its socket and by HUP: how it fares, to stop and start entries, to read its file again.
+//! What a group is asked over its socket and by HUP: how it fares, to stop and start entries, to read its
+//! file again.
 
 use super::Group;
 use crate::act::group::ask::Verb;
@@ -46,7 +47,11 @@ impl Group<'_> {
     fn renew(&mut self, id: &str) -> Result<()> {
         let plan = self.plan_with(id)?;
         // One that is new or changed is started anew by that.
-        if self.adopt(plan).iter().any(|changed| changed == id) { Ok(()) } else { self.told(id, Event::Bounce) }
+        if self.adopt(plan).iter().any(|changed| changed == id) {
+            Ok(())
+        } else {
+            self.told(id, Event::Bounce)
+        }
     }
 
     fn told(&mut self, id: &str, event: fn(usize) -> Event) -> Result<()> {
@@ -58,7 +63,8 @@ impl Group<'_> {
 
     /// Reads the file again; where it is wrong nothing changes.
     pub(super) fn reload(&mut self) -> Result<()> {
-        let plan = Plan::read(&self.order.file).inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
+        let plan = Plan::read(&self.order.file)
+            .inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
         self.adopt(plan);
         Ok(())
     }
@@ -69,13 +75,28 @@ impl Group<'_> {
         let kept: Vec<Option<usize>> = plan
             .entries
             .iter()
-            .map(|new| here.clone().position(|(entry, slot)| !entry.leaves() && slot.entry.rules.id == new.rules.id && slot.entry.same(new)))
+            .map(|new| {
+                here.clone().position(|(entry, slot)| {
+                    !entry.leaves() && slot.entry.rules.id == new.rules.id && slot.entry.same(new)
+                })
+            })
             .collect();
-        let changed: Vec<String> = plan.entries.iter().zip(&kept).filter(|(_, kept)| kept.is_none()).map(|(entry, _)| entry.rules.id.clone()).collect();
+        let changed: Vec<String> = plan
+            .entries
+            .iter()
+            .zip(&kept)
+            .filter(|(_, kept)| kept.is_none())
+            .map(|(entry, _)| entry.rules.id.clone())
+            .collect();
         self.live.clear();
         self.journal.note("reload", None, json!({ "changed": changed }));
-        self.voice.note(format!("reloaded: {} of {} entries are new or changed", changed.len(), plan.entries.len()));
-        let place = self.machine.reload(plan.entries.iter().map(|entry| entry.rules.clone()).collect(), &kept);
+        self.voice.note(format!(
+            "reloaded: {} of {} entries are new or changed",
+            changed.len(),
+            plan.entries.len()
+        ));
+        let place =
+            self.machine.reload(plan.entries.iter().map(|entry| entry.rules.clone()).collect(), &kept);
         let count = self.machine.entries().len();
         let mut slots: Vec<Option<Slot>> = (0..count).map(|_| None).collect();
         for (at, entry) in plan.entries.into_iter().enumerate() {

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 impl Shift<'_> {
-    /// INT stops; TERM stops, unless a restart was meant; USR1 restarts where it may; the others are the command's.
+    /// INT stops; TERM stops, unless a restart was meant; USR1 restarts where it may; the others are the
+    /// command's.
     pub(super) fn signal(&mut self, number: i32) {
         match Signal::try_from(number) {
             Ok(Signal::SIGCHLD) => {}
@@ -43,16 +44,22 @@ impl Shift<'_> {
         self.happen(Event::Stop);
     }
 
-    /// What was meant by a signal. While the keeper ends nothing is read: an intent that is there is not for us (facts 1.9, 38).
+    /// What was meant by a signal. While the keeper ends nothing is read: an intent that is there is not for
+    /// us (facts 1.9, 38).
     fn intent(&self) -> Option<Intent> {
-        let ending =
-            matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish) | State::Draining(_, _, Next::Finish));
+        let ending = matches!(
+            self.keeper.state(),
+            State::Stopping(_, _, Next::Finish)
+                | State::Sweeping(_, Next::Finish)
+                | State::Draining(_, _, Next::Finish)
+        );
         let office = self.office.as_ref().filter(|_| !ending)?;
         intent::take(&office.place, Pid::own())
     }
 
-    /// A restart through whoever supervises us: that one waits for our end and starts us anew, so the work in flight is finished, and then we go.
-    /// Where nobody does, or the TERM is not his, we restart the command ourselves.
+    /// A restart through whoever supervises us: that one waits for our end and starts us anew, so the work in
+    /// flight is finished, and then we go. Where nobody does, or the TERM is not his, we restart the command
+    /// ourselves.
     fn restart_meant(&mut self, intent: Intent) {
         self.reason = intent.reason;
         if !self.order.supervisor.stops_us() {
@@ -86,7 +93,10 @@ impl Shift<'_> {
                     child::signal(main, Signal::SIGUSR1);
                 }
             }
-            None => self.voice.warn(format!("{}: USR1 is ignored: nobody has said what it means (baa-run ctl intend, or --usr1)", self.name())),
+            None => self.voice.warn(format!(
+                "{}: USR1 is ignored: nobody has said what it means (baa-run ctl intend, or --usr1)",
+                self.name()
+            )),
         }
     }
 
@@ -96,7 +106,8 @@ impl Shift<'_> {
         self.happen(Event::Restart);
     }
 
-    /// A restart in its time: now, or when the last one is long enough ago. One that is being done already is enough.
+    /// A restart in its time: now, or when the last one is long enough ago. One that is being done already is
+    /// enough.
     fn restart_soon(&mut self) {
         if self.keeper.restarting() {
             self.voice.step(format!("{}: it is being restarted already", self.name()));
@@ -106,7 +117,11 @@ impl Shift<'_> {
         self.keeper.plan_restart();
         let pause = due.saturating_duration_since(Instant::now());
         if !pause.is_zero() {
-            self.voice.note(format!("{}: restarting in {}, for it was restarted a moment ago", self.name(), span::show(pause)));
+            self.voice.note(format!(
+                "{}: restarting in {}, for it was restarted a moment ago",
+                self.name(),
+                span::show(pause)
+            ));
         }
         self.on_time();
     }
@@ -128,7 +143,10 @@ impl Shift<'_> {
             }
             // A second stop over the socket is impatience, not an order to kill; signals are.
             Request::Stop => {
-                if !matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)) {
+                if !matches!(
+                    self.keeper.state(),
+                    State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)
+                ) {
                     self.stop();
                 }
             }
@@ -154,7 +172,11 @@ impl Shift<'_> {
             }
             Request::Restart { reason, now } => {
                 self.forgive();
-                let one = self.keeper.change().filter(|change| change.kind == Kind::Restart && !change.over()).map(|change| change.number);
+                let one = self
+                    .keeper
+                    .change()
+                    .filter(|change| change.kind == Kind::Restart && !change.over())
+                    .map(|change| change.number);
                 self.reason = reason.or(self.reason.take());
                 if now {
                     self.restart_now()
@@ -163,7 +185,8 @@ impl Shift<'_> {
                 }
                 self.publish();
                 let mut status = self.status_json(self.keeper.state());
-                status["coalesced"] = json!(one.is_some() && one == self.keeper.change().map(|change| change.number));
+                status["coalesced"] =
+                    json!(one.is_some() && one == self.keeper.change().map(|change| change.number));
                 return status;
             }
         }

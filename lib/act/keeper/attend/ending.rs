@@ -1,4 +1,5 @@
-//! How lives, changes and the keeper itself end: drains, bad ends, the watchdog, and what is left for others to know.
+//! How lives, changes and the keeper itself end: drains, bad ends, the watchdog, and what is left for others
+//! to know.
 
 use super::Shift;
 use crate::act::keeper::change::{Change, Kind, OVERTAKEN, Outcome, STOPPED};
@@ -32,7 +33,8 @@ impl Shift<'_> {
     /// Has the command finish what it has begun.
     pub(super) fn drain(&mut self, who: Identity, limit: Option<Duration>) -> Option<Event> {
         let drain = self.order.drain.as_ref()?;
-        let words = limit.map_or_else(|| "without end".to_owned(), |limit| format!("for {} at most", span::show(limit)));
+        let words = limit
+            .map_or_else(|| "without end".to_owned(), |limit| format!("for {} at most", span::show(limit)));
         self.voice.note(format!("{}: draining {words}", self.name()));
         self.story.note("drain");
         let env = self.drain_variables(who, limit);
@@ -55,7 +57,8 @@ impl Shift<'_> {
 
     /// What a command that drains is told: how long it has, and what clients may be told.
     fn drain_variables(&self, who: Identity, limit: Option<Duration>) -> Vec<(OsString, OsString)> {
-        let leaving = matches!(self.keeper.state(), State::Draining(_, _, Next::Finish)) && !self.left_for_restart;
+        let leaving =
+            matches!(self.keeper.state(), State::Draining(_, _, Next::Finish)) && !self.left_for_restart;
         let expected = if leaving { String::new() } else { EXPECTED.as_millis().to_string() };
         vec![
             ("BAA_PID".into(), who.pid.to_string().into()),
@@ -84,7 +87,8 @@ impl Shift<'_> {
         self.drain_begun.take().map(|(_, who)| who)
     }
 
-    /// Ends the drain of one that is told to stop now: what it has not finished is aborted, where there is a way.
+    /// Ends the drain of one that is told to stop now: what it has not finished is aborted, where there is a
+    /// way.
     pub(super) fn cut_drain(&mut self) {
         let Some(who) = self.forget_drain() else { return };
         let Some(command) = self.order.drain.as_ref().and_then(|drain| drain.abort.clone()) else { return };
@@ -98,8 +102,16 @@ impl Shift<'_> {
         let Some((since, notice)) = self.noticed() else { return };
         let told = u32::try_from(since.elapsed().as_millis() / notice.as_millis().max(1)).unwrap_or(u32::MAX);
         if told > self.drain_told {
-            let left = self.draining.as_ref().and_then(Draining::left).map_or_else(String::new, |left| format!(", {left} left"));
-            self.voice.warn(format!("{}: still draining after {}{left}", self.name(), span::show(notice * told)));
+            let left = self
+                .draining
+                .as_ref()
+                .and_then(Draining::left)
+                .map_or_else(String::new, |left| format!(", {left} left"));
+            self.voice.warn(format!(
+                "{}: still draining after {}{left}",
+                self.name(),
+                span::show(notice * told)
+            ));
         }
         self.drain_told = told;
     }
@@ -135,7 +147,11 @@ impl Shift<'_> {
             self.happen(Event::GiveUp);
         }
         if let State::Waiting(until) = self.keeper.state() {
-            self.voice.step(format!("{}: next start in {}", self.name(), span::show(until.saturating_duration_since(Instant::now()))));
+            self.voice.step(format!(
+                "{}: next start in {}",
+                self.name(),
+                span::show(until.saturating_duration_since(Instant::now()))
+            ));
         }
     }
 
@@ -143,18 +159,25 @@ impl Shift<'_> {
     pub(super) fn failed(&mut self) -> bool {
         let Some(ledger) = self.ledger.as_mut() else { return false };
         if ledger.note() {
-            self.voice.warn(format!("{}: giving up: {}", self.order.label.as_deref().unwrap_or("command"), ledger.words()));
+            self.voice.warn(format!(
+                "{}: giving up: {}",
+                self.order.label.as_deref().unwrap_or("command"),
+                ledger.words()
+            ));
             self.gave_up = true;
         }
         self.gave_up
     }
 
-    /// While it is told to stop, or is drained, the watchdog is armed: for the time that this may take, and what a stop takes after it.
+    /// While it is told to stop, or is drained, the watchdog is armed: for the time that this may take, and
+    /// what a stop takes after it.
     pub(super) fn guard(&mut self) {
         let asked = |next: Next| matches!(next, Next::Finish | Next::Start);
         let (phase, until) = match self.keeper.state() {
             State::Draining(_, until, _) => (1, until),
-            State::Stopping(_, until, next) | State::Sweeping(until, next) if asked(next) => (2, until.map(|_| Instant::now())),
+            State::Stopping(_, until, next) | State::Sweeping(until, next) if asked(next) => {
+                (2, until.map(|_| Instant::now()))
+            }
             _ => (0, None),
         };
         if phase == self.guarded {
@@ -163,19 +186,26 @@ impl Shift<'_> {
         self.guarded = phase;
         // What has no end of its own has none here.
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()) + self.close_limit());
-        let finishing = matches!(self.keeper.state(), State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)) && !self.left_for_restart;
+        let finishing = matches!(
+            self.keeper.state(),
+            State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)
+        ) && !self.left_for_restart;
         let reason = if finishing { "run.stop_shutdown_timeout" } else { "run.restart_shutdown_timeout" };
-        self.watchdog = limit.and_then(|limit| Watchdog::arm(limit, reason, &self.story, &self.fired, self.roots(), self.spared.clone()));
+        self.watchdog = limit.and_then(|limit| {
+            Watchdog::arm(limit, reason, &self.story, &self.fired, self.roots(), self.spared.clone())
+        });
     }
 
-    /// How long a stop may take in all: what was configured, but more than the limit after which it is killed, and less than what a supervisor allows.
+    /// How long a stop may take in all: what was configured, but more than the limit after which it is
+    /// killed, and less than what a supervisor allows.
     fn close_limit(&self) -> Duration {
         let own = self.order.shutdown.max(self.order.policy.exit_timeout + MERCY);
         let supervised = self.allowance.limit().map(supervisor::whole);
         supervised.map_or(own, |supervised| own.min(supervised))
     }
 
-    /// What follows from a change that was decided: it is written down for the next life, and told to whoever wants to know.
+    /// What follows from a change that was decided: it is written down for the next life, and told to whoever
+    /// wants to know.
     pub(super) fn settled(&mut self) {
         let Some(change) = self.keeper.change() else { return };
         if change.number != self.changing.0 {
@@ -189,9 +219,14 @@ impl Shift<'_> {
         let why = self.why(change);
         if let Some(office) = &self.office {
             let text = format!("{}\n", sentinel(change, &why, self.changing.1.elapsed()));
-            let written = file::own_dir(&file::state_dir().join("run")).and_then(|()| file::replace(&office.sentinel, text.as_bytes(), 0o600));
+            let written = file::own_dir(&file::state_dir().join("run"))
+                .and_then(|()| file::replace(&office.sentinel, text.as_bytes(), 0o600));
             if let Err(cause) = written {
-                self.voice.warn(format!("cannot write '{}': {}", office.sentinel.display(), crate::words::error::reason(&cause)));
+                self.voice.warn(format!(
+                    "cannot write '{}': {}",
+                    office.sentinel.display(),
+                    crate::words::error::reason(&cause)
+                ));
             }
         }
         let Some(command) = self.order.on_restart.clone() else { return };
@@ -209,13 +244,16 @@ impl Shift<'_> {
     /// Why a change failed, as far as is known.
     pub(super) fn why(&self, change: Change) -> String {
         match change.outcome {
-            Outcome::Failed(why) if self.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) => why.to_owned(),
+            Outcome::Failed(why) if self.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) => {
+                why.to_owned()
+            }
             Outcome::Failed(_) => self.not_serving.clone(),
             Outcome::Done | Outcome::Open => String::new(),
         }
     }
 
-    /// A start that did not come to serve: what went before is written down; the lock is given back, so that somebody else may serve.
+    /// A start that did not come to serve: what went before is written down; the lock is given back, so that
+    /// somebody else may serve.
     pub(super) fn parked(&mut self) {
         if !self.keeper.parked() || self.was_parked {
             self.was_parked = self.keeper.parked();
@@ -223,7 +261,11 @@ impl Shift<'_> {
         }
         self.was_parked = true;
         self.held = None;
-        self.voice.warn(format!("{}: startup failed: {}; the keeper stays; mend it and restart", self.name(), self.not_serving));
+        self.voice.warn(format!(
+            "{}: startup failed: {}; the keeper stays; mend it and restart",
+            self.name(),
+            self.not_serving
+        ));
         self.bundle("run.restart_startup_failed");
     }
 
@@ -231,7 +273,9 @@ impl Shift<'_> {
     pub(super) fn bundle(&self, reason: &'static str) {
         match stability::bundle_within(&self.story, reason, self.not_serving.clone(), BUNDLE_LIMIT) {
             Some(Ok(path)) => self.voice.note(format!("wrote stability bundle '{}'", path.display())),
-            Some(Err(cause)) => self.voice.warn(format!("cannot write a stability bundle: {}", crate::words::error::reason(&cause))),
+            Some(Err(cause)) => self
+                .voice
+                .warn(format!("cannot write a stability bundle: {}", crate::words::error::reason(&cause))),
             None => self.voice.warn("cannot write a stability bundle in time"),
         }
     }
@@ -246,7 +290,10 @@ impl Shift<'_> {
             Ok(done) if done.exit.is_some_and(Exit::success) => {}
             Ok(done) => voice.warn(format!(
                 "{name} {}: {}",
-                done.exit.map_or_else(|| format!("was not done within {}", span::show(limit)), |exit| exit.to_string()),
+                done.exit.map_or_else(
+                    || format!("was not done within {}", span::show(limit)),
+                    |exit| exit.to_string()
+                ),
                 crate::words::error::brief(done.stderr.lines().last().unwrap_or_default())
             )),
             Err(cause) => voice.warn(format!("cannot run {name}: {}", crate::words::error::reason(&cause))),
@@ -257,7 +304,9 @@ impl Shift<'_> {
                 self.hooks.retain(|hook| !hook.is_finished());
                 self.hooks.push(thread);
             }
-            Err(cause) => self.voice.warn(format!("cannot run {name}: {}", crate::words::error::reason(&cause))),
+            Err(cause) => {
+                self.voice.warn(format!("cannot run {name}: {}", crate::words::error::reason(&cause)))
+            }
         }
     }
 

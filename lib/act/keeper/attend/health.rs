@@ -50,7 +50,8 @@ impl Shift<'_> {
         let (who, until) = match self.keeper.state() {
             State::Readying(who, until) | State::Updating(_, Some(who), until) => (who, until),
             State::Running(who) => {
-                // Not asked for readiness, but for signs of life. What an update that was undone has left is nobody's.
+                // Not asked for readiness, but for signs of life. What an update that was undone has left is
+                // nobody's.
                 if let Some(notify) = self.notify_of(who.pid) {
                     self.health.heard = Some((notify, Instant::now()));
                 }
@@ -67,7 +68,12 @@ impl Shift<'_> {
             (Some(told), _) if told.ready => {
                 self.voice.step(format!("{}: serves", self.name()));
                 self.story.note("serves");
-                let notify = self.health.asking.take().and_then(Asking::into_notify).or_else(|| self.notify_of(who.pid));
+                let notify = self
+                    .health
+                    .asking
+                    .take()
+                    .and_then(Asking::into_notify)
+                    .or_else(|| self.notify_of(who.pid));
                 self.health.heard = notify.map(|notify| (notify, Instant::now()));
                 self.health.status = told.status;
                 self.happen(Event::Ready);
@@ -75,9 +81,18 @@ impl Shift<'_> {
             (Some(told), Some(ready)) => {
                 self.health.status = told.status.or(self.health.status.take());
                 if let Some(asking) = self.health.asking.as_ref().filter(|_| Instant::now() >= until) {
-                    let limit = if matches!(self.keeper.state(), State::Updating(..)) { self.order.policy.update } else { ready.limit };
-                    self.not_serving = format!("it does not serve within {}: {}", span::show(limit), asking.last());
-                    self.voice.warn(format!("{}: {}", self.name(), self.not_serving.trim_start_matches("it ")));
+                    let limit = if matches!(self.keeper.state(), State::Updating(..)) {
+                        self.order.policy.update
+                    } else {
+                        ready.limit
+                    };
+                    self.not_serving =
+                        format!("it does not serve within {}: {}", span::show(limit), asking.last());
+                    self.voice.warn(format!(
+                        "{}: {}",
+                        self.name(),
+                        self.not_serving.trim_start_matches("it ")
+                    ));
                 }
             }
             (None, Some(ready)) => {

@@ -23,7 +23,11 @@ impl Shift<'_> {
         let Some(office) = &self.office else { return };
         let text = format!("{}\n", self.status_json(state));
         if let Err(cause) = file::replace(&office.place.status(), text.as_bytes(), 0o600) {
-            self.voice.warn(format!("cannot write '{}': {}", office.place.status().display(), crate::words::error::reason(&cause)));
+            self.voice.warn(format!(
+                "cannot write '{}': {}",
+                office.place.status().display(),
+                crate::words::error::reason(&cause)
+            ));
         }
     }
 
@@ -41,14 +45,22 @@ impl Shift<'_> {
             State::Stopping(..) | State::Sweeping(..) => "stopping",
             State::Finished => "finished",
         };
-        let next_start = if let State::Waiting(until) = state { Some(millis(until.saturating_duration_since(Instant::now()))) } else { None };
+        let next_start = if let State::Waiting(until) = state {
+            Some(millis(until.saturating_duration_since(Instant::now())))
+        } else {
+            None
+        };
         // In an update there are two lives: this is the one that is not the main process.
         let beside = match state {
             State::Updating(_, next, _) => next,
             State::Replacing(old, ..) => Some(old),
             _ => None,
         };
-        let job = if let Recipe::Job(job) = &self.order.recipe { Some(job.path.to_string_lossy().into_owned()) } else { None };
+        let job = if let Recipe::Job(job) = &self.order.recipe {
+            Some(job.path.to_string_lossy().into_owned())
+        } else {
+            None
+        };
         json!({
             "schema": SCHEMA,
             "label": self.order.label,
@@ -77,7 +89,8 @@ impl Shift<'_> {
         })
     }
 
-    /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is success.
+    /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is
+    /// success.
     pub(super) fn status(&self) -> Status {
         if self.gave_up {
             return self.order.gives_up_with;
@@ -85,7 +98,9 @@ impl Shift<'_> {
         if self.keeper.never_came_up() {
             return Status::Unavailable;
         }
-        if let (Some(error), Restart::Never | Restart::OnFailure) = (&self.not_started, &self.order.policy.restart) {
+        if let (Some(error), Restart::Never | Restart::OnFailure) =
+            (&self.not_started, &self.order.policy.restart)
+        {
             return error.status;
         }
         match (&self.order.policy.restart, self.keeper.last_exit()) {

@@ -31,7 +31,8 @@ impl Shift<'_> {
                 self.main = Some(identity);
                 self.last_main = Some(identity);
                 self.not_started = None;
-                // Known on disk before anything else happens: should we be killed now, the next keeper finds it.
+                // Known on disk before anything else happens: should we be killed now, the next keeper finds
+                // it.
                 self.publish_with(State::Running(identity));
                 Event::Started(identity)
             }
@@ -52,7 +53,8 @@ impl Shift<'_> {
             Ok(identity) => {
                 self.voice.step(format!("{}: the next life is process {}", self.name(), identity.pid));
                 self.story.note("next-started");
-                // Known on disk before anything else happens: should we be killed now, the next keeper finds both.
+                // Known on disk before anything else happens: should we be killed now, the next keeper finds
+                // both.
                 self.publish_with(State::Updating(old, Some(identity), until));
                 Event::NextStarted(identity)
             }
@@ -67,7 +69,11 @@ impl Shift<'_> {
     /// The lock was given back while nothing ran; nothing is started without it (facts 1.9, 34).
     fn lock_again(&mut self) -> Result<()> {
         if let (Some(wanted), None) = (&self.order.lock, &self.held) {
-            self.held = Some(wanted.take_now()?.ok_or_else(|| Error::new(Status::Busy, lockfile::refusal(&wanted.path)))?);
+            self.held = Some(
+                wanted
+                    .take_now()?
+                    .ok_or_else(|| Error::new(Status::Busy, lockfile::refusal(&wanted.path)))?,
+            );
         }
         Ok(())
     }
@@ -114,15 +120,25 @@ impl Shift<'_> {
             spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
             spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
             spec.keep.extend(self.order.listen.iter().map(|(_, socket)| Arc::clone(socket)));
-            // LISTEN_PID is the command's own, which only a process between us and it can know (sd_listen_fds(3)).
-            let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program)).chain(std::mem::take(&mut spec.args)).collect();
+            // LISTEN_PID is the command's own, which only a process between us and it can know
+            // (sd_listen_fds(3)).
+            let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program))
+                .chain(std::mem::take(&mut spec.args))
+                .collect();
             spec.program = "/bin/sh".into();
-            spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"].into_iter().map(OsString::from).chain(words).collect();
+            spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]
+                .into_iter()
+                .map(OsString::from)
+                .chain(words)
+                .collect();
         }
         Ok((spec, notify))
     }
 }
 
 fn not_started(cause: std::io::Error) -> Error {
-    Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", crate::words::error::reason(&cause)))
+    Error::new(
+        Status::of_failed_start(&cause),
+        format!("cannot start it: {}", crate::words::error::reason(&cause)),
+    )
 }
