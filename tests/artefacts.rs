@@ -26,14 +26,14 @@ mod run;
 
 fn programs() -> Vec<Command> {
     vec![
-        reload::Args::command(),
-        healthwait::Args::command(),
-        run::Args::command(),
-        canary::Args::command(),
-        peer_remove::Args::command(),
-        lease::Args::command(),
-        control::Args::command(),
-        daemons::Args::command(),
+        reload::ReloadArgs::command(),
+        healthwait::HealthwaitArgs::command(),
+        run::RunArgs::command(),
+        canary::CanaryArgs::command(),
+        peer_remove::PeerRemoveArgs::command(),
+        lease::LeaseArgs::command(),
+        control::ControlArgs::command(),
+        daemons::DaemonsArgs::command(),
     ]
 }
 

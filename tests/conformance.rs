@@ -3,7 +3,7 @@
 use crate::support::control::Control;
 use crate::support::etcd::Etcd;
 use crate::support::{PATIENCE, Room, until};
-use baa::store::{self, Access, Answer, Claim, Controller, Moment, Store};
+use baa::store::{self, Access, BootMoment, Claim, ClaimAnswer, Controller, Store};
 use baa::words::exit::Status;
 use std::time::{Duration, Instant};
 
@@ -19,19 +19,19 @@ fn claim(lease: &str, holder: &str) -> Claim {
 
 /// The term, and whether it was the claimant's before.
 #[track_caller]
-fn ours(answer: Answer) -> (u64, bool) {
+fn ours(answer: ClaimAnswer) -> (u64, bool) {
     match answer {
-        Answer::Ours { record, renewed } => (record.term, renewed),
-        Answer::Held(record) => panic!("held: {record:?}"),
+        ClaimAnswer::Ours { record, renewed } => (record.term, renewed),
+        ClaimAnswer::Held(record) => panic!("held: {record:?}"),
     }
 }
 
 /// Who has it, and under which term.
 #[track_caller]
-fn held(answer: Answer) -> (Option<String>, u64) {
+fn held(answer: ClaimAnswer) -> (Option<String>, u64) {
     match answer {
-        Answer::Held(record) => (record.holder, record.term),
-        Answer::Ours { record, .. } => panic!("ours: {record:?}"),
+        ClaimAnswer::Held(record) => (record.holder, record.term),
+        ClaimAnswer::Ours { record, .. } => panic!("ours: {record:?}"),
     }
 }
 
@@ -49,9 +49,9 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     assert_eq!(held(store.renew(&b, 1).unwrap()), (by("a"), 1));
     assert_eq!(held(store.renew(&a, 2).unwrap()), (by("a"), 1));
     let record = store.read("hands").unwrap().unwrap();
-    let left = record.left(&Moment::now().unwrap());
+    let left = record.left(&BootMoment::now().unwrap());
     assert_eq!(
-        (record.leader(&Moment::now().unwrap()), record.host.as_str(), record.term),
+        (record.leader(&BootMoment::now().unwrap()), record.host.as_str(), record.term),
         (Some("a"), "host-of-a", 1)
     );
     assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60), "{left:?}");
@@ -60,14 +60,14 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     assert!(!store.release(&b, 1).unwrap() && !store.release(&a, 2).unwrap());
     assert!(store.release(&a, 1).unwrap() && !store.release(&a, 1).unwrap());
     let record = store.read("hands").unwrap().unwrap();
-    assert_eq!((record.leader(&Moment::now().unwrap()), record.term), (None, 1));
+    assert_eq!((record.leader(&BootMoment::now().unwrap()), record.term), (None, 1));
     let (nobody, term) = held(store.renew(&a, 1).unwrap());
     assert!(term == 1 && nobody.is_none(), "{nobody:?}");
     assert_eq!(ours(store.acquire(&b).unwrap()), (2, false));
     assert_eq!(held(store.renew(&a, 1).unwrap()), (by("b"), 2));
     assert!(!store.release(&a, 1).unwrap());
     // A renewal of what was never held takes nothing.
-    assert!(!matches!(store.renew(&claim("never", "a"), 1), Ok(Answer::Ours { .. })));
+    assert!(!matches!(store.renew(&claim("never", "a"), 1), Ok(ClaimAnswer::Ours { .. })));
     assert_eq!(ours(store.acquire(&claim("never", "b")).unwrap()), (1, false));
 
     // It runs out by itself, for the one who had it too.
@@ -75,13 +75,13 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     assert_eq!(ours(store.acquire(&short("a")).unwrap()), (1, false));
     until(
         "it has run out",
-        || matches!(store.acquire(&short("b")).unwrap(), Answer::Ours { record, renewed: false } if record.term == 2),
+        || matches!(store.acquire(&short("b")).unwrap(), ClaimAnswer::Ours { record, renewed: false } if record.term == 2),
     );
     assert!(!store.release(&short("a"), 1).unwrap());
     until("it has run out again", || {
-        store.read("short").unwrap().unwrap().leader(&Moment::now().unwrap()).is_none()
+        store.read("short").unwrap().unwrap().leader(&BootMoment::now().unwrap()).is_none()
     });
-    assert!(!matches!(store.renew(&short("b"), 2), Ok(Answer::Ours { .. })));
+    assert!(!matches!(store.renew(&short("b"), 2), Ok(ClaimAnswer::Ours { .. })));
     assert_eq!(ours(store.acquire(&short("b")).unwrap()), (3, false));
 
     // Two processes of one holder are two, unless one does not say which it is.
@@ -99,7 +99,9 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     assert_eq!((record.preferred.as_deref(), record.metadata.as_deref()), (Some("a"), Some("{\"x\":1}")));
     // Another time to live is taken at the next renewal.
     ours(store.renew(&Claim { ttl: Duration::from_secs(600), ..said }, 1).unwrap());
-    assert!(store.read("said").unwrap().unwrap().left(&Moment::now().unwrap()) > Duration::from_secs(100));
+    assert!(
+        store.read("said").unwrap().unwrap().left(&BootMoment::now().unwrap()) > Duration::from_secs(100)
+    );
 
     let beat = Controller {
         id: "a".to_owned(),
@@ -123,11 +125,11 @@ fn contended(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
                     let end = Instant::now() + PATIENCE;
                     while terms.len() < 5 {
                         match store.acquire(&claim) {
-                            Ok(Answer::Ours { record, .. }) => {
+                            Ok(ClaimAnswer::Ours { record, .. }) => {
                                 terms.push(record.term);
                                 assert!(store.release(&claim, record.term).unwrap());
                             }
-                            Ok(Answer::Held(_)) => std::thread::sleep(Duration::from_millis(1)),
+                            Ok(ClaimAnswer::Held(_)) => std::thread::sleep(Duration::from_millis(1)),
                             Err(error) => assert_eq!(error.status, Status::Unavailable, "{error}"),
                         }
                         assert!(Instant::now() < end);

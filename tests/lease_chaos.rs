@@ -4,7 +4,7 @@ use crate::support::control::Control;
 use crate::support::etcd::Etcd;
 use crate::support::history::{Event, Told, fault};
 use crate::support::{Done, PATIENCE, Room, alive, binary, collect, finish, until};
-use baa::store::{self, Access, Answer, Claim};
+use baa::store::{self, Access, Claim, ClaimAnswer};
 use nix::sys::signal::Signal;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -86,12 +86,12 @@ fn one_life(
     while !stop.load(Ordering::SeqCst) && mine.is_none() {
         let asked = Instant::now();
         match store.acquire(claim) {
-            Ok(Answer::Ours { record, .. }) => {
+            Ok(ClaimAnswer::Ours { record, .. }) => {
                 note(asked, Told::Has { term: record.term });
                 grants.fetch_add(1, Ordering::SeqCst);
                 mine = Some((record.term, asked));
             }
-            Ok(Answer::Held(record)) => {
+            Ok(ClaimAnswer::Held(record)) => {
                 note(asked, Told::Refused { term: record.term });
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -108,11 +108,11 @@ fn one_life(
         std::thread::sleep(Duration::from_millis(10));
         let asked = Instant::now();
         match store.renew(claim, term) {
-            Ok(Answer::Ours { record, .. }) => {
+            Ok(ClaimAnswer::Ours { record, .. }) => {
                 note(asked, Told::Has { term: record.term });
                 dated = asked;
             }
-            Ok(Answer::Held(record)) => return note(asked, Told::Refused { term: record.term }),
+            Ok(ClaimAnswer::Held(record)) => return note(asked, Told::Refused { term: record.term }),
             Err(_) if dated.elapsed() >= claim.ttl => return,
             Err(_) => {}
         }

@@ -21,24 +21,24 @@ use std::time::Duration;
     disable_help_subcommand = true,
     arg_required_else_help = true
 )]
-pub struct Args {
+pub struct CanaryArgs {
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: CanaryVerb,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum CanaryVerb {
     /// Watch in the foreground: ends with 10 when a death was recorded, 0 when all were dismissed, 69 when a
     /// target is absent
-    Watch(Watch),
+    Watch(WatchArgs),
     /// Watch in the background: prints spawned, already, skipped or failed
-    Arm(Watch),
+    Arm(WatchArgs),
     /// Say that the end to come is meant: nothing is recorded
     Dismiss(Dismiss),
     /// Tell whether a canary watches: ends with 0 when one does, 3 when none does; tells gaps
     Status(Chosen),
     /// List what is armed
-    List(Place),
+    List(RecordArgs),
     /// Print what would be kept at a death, now
     Snapshot(Snapshot),
     /// Tell why a session is gone: ends with 0 when its tmux server lives, 1 when it is dead
@@ -76,7 +76,7 @@ pub struct Targets {
 
 /// Where records are.
 #[derive(Debug, clap::Args)]
-pub struct Place {
+pub struct RecordArgs {
     /// Keep records here; empty is nowhere [default: logs/iapeer of the root, or canary in the state
     /// directory]
     #[arg(long, value_name = "DIR", value_parser = clap::value_parser!(OsString))]
@@ -91,7 +91,7 @@ pub struct Place {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Watch {
+pub struct WatchArgs {
     #[command(flatten)]
     pub targets: Targets,
 
@@ -135,7 +135,7 @@ pub struct Watch {
     pub announce: bool,
 
     #[command(flatten)]
-    pub place: Place,
+    pub records: RecordArgs,
 }
 
 /// Which of those that are armed.
@@ -154,7 +154,7 @@ pub struct Chosen {
     pub identity: Option<String>,
 
     #[command(flatten)]
-    pub place: Place,
+    pub records: RecordArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -181,7 +181,7 @@ pub struct Snapshot {
     pub full_args: bool,
 
     #[command(flatten)]
-    pub place: Place,
+    pub records: RecordArgs,
 }
 
 #[derive(Debug, clap::Args)]

@@ -16,16 +16,16 @@ use std::path::PathBuf;
     args_conflicts_with_subcommands = true,
     override_usage = "baa-control [OPTIONS]\n       baa-control backup [OPTIONS] <FILE>"
 )]
-pub struct Args {
+pub struct ControlArgs {
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<ControlVerb>,
 
     #[command(flatten)]
     pub serve: Serve,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum ControlVerb {
     /// Copy a store to a new file, as it is at one moment; it may be in use
     Backup(Backup),
 }

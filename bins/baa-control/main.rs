@@ -2,9 +2,9 @@
 
 mod args;
 
-use args::{Args, Backup, Serve, Verb};
-use baa::act::control::gate::Gate;
-use baa::act::control::server::{self, Order};
+use args::{Backup, ControlArgs, ControlVerb, Serve};
+use baa::act::control::authorization::Authorization;
+use baa::act::control::server::{self, ServeOptions};
 use baa::store::sqlite::Sqlite;
 use baa::store::{self, Access};
 use baa::sys::net;
@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 const RESOLVING: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    baa::program::run(|args: Args| match &args.verb {
+    baa::program::run(|args: ControlArgs| match &args.verb {
         None => serve(&args.serve),
-        Some(Verb::Backup(args)) => backup(args),
+        Some(ControlVerb::Backup(args)) => backup(args),
     })
 }
 
@@ -29,14 +29,14 @@ fn serve(args: &Serve) -> Result<Status> {
     let voice = Voice::new(if args.quiet { Level::Quiet } else { Level::Normal });
     let access = Access::new(None, args.etcd_password_file.as_deref(), args.ca_file.as_deref())?;
     let store = args.store.clone();
-    let order = Order {
+    let options = ServeOptions {
         listen: address(&args.listen)?,
         open: Box::new(move || store::open_ledger(store.as_deref(), &access)),
-        gate: Gate::new(args.token_file.as_deref())?,
+        authorization: Authorization::new(args.token_file.as_deref())?,
         connections: args.max_connections as usize,
         log: !args.quiet,
     };
-    server::serve(order, &voice)
+    server::serve(options, &voice)
 }
 
 fn address(text: &str) -> Result<SocketAddr> {

@@ -18,24 +18,24 @@ use std::time::Duration;
     disable_help_subcommand = true,
     arg_required_else_help = true
 )]
-pub struct Args {
+pub struct DaemonsArgs {
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: DaemonsVerb,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum DaemonsVerb {
     /// Run the group until TERM, INT or stop: ends with 0, or 1 when something had to be killed
-    Run(Run),
+    Run(GroupRunArgs),
     /// Run the group until all of it is ready or done, then stop it: ends with 124 after --timeout, each
     /// laggard named
     UntilSuccess(UntilSuccess),
     /// Check the file: ends with 65 or 78 when it is wrong
-    Check(File),
+    Check(GroupFileArgs),
     /// Print the waves in which it starts and stops
     Graph(Graph),
     /// Tell how it fares: ends with 0 when all of it is ready, 1 when not, 69 when it does not run
-    Status(Status),
+    Status(StatusArgs),
     /// Let an entry run that was stopped
     Start(One),
     /// Stop an entry and what needs it until it is started; without one, the group
@@ -44,13 +44,13 @@ pub enum Verb {
     Restart(One),
     /// Have the file read again: what is new or changed is started, and what needs it; what is gone is
     /// stopped
-    Reload(File),
+    Reload(GroupFileArgs),
     /// Print the end of what entries have said
     Logs(Logs),
 }
 
 #[derive(Debug, clap::Args)]
-pub struct File {
+pub struct GroupFileArgs {
     /// The file of the group (TOML)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -60,13 +60,13 @@ pub struct File {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Run {
+pub struct GroupRunArgs {
     /// Keep what entries say in their files only, also on a terminal
     #[arg(long)]
     pub no_echo: bool,
 
     #[command(flatten)]
-    pub file: File,
+    pub file: GroupFileArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,7 +76,7 @@ pub struct UntilSuccess {
     pub timeout: Duration,
 
     #[command(flatten)]
-    pub run: Run,
+    pub run: GroupRunArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -86,23 +86,23 @@ pub struct Graph {
     pub dot: bool,
 
     #[command(flatten)]
-    pub file: File,
+    pub file: GroupFileArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Status {
+pub struct StatusArgs {
     /// Show it again whenever a second is over, until interrupted
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
 
     #[command(flatten)]
-    pub file: File,
+    pub file: GroupFileArgs,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct One {
     #[command(flatten)]
-    pub file: File,
+    pub file: GroupFileArgs,
 
     /// The entry
     #[arg(value_name = "ID")]
@@ -112,7 +112,7 @@ pub struct One {
 #[derive(Debug, clap::Args)]
 pub struct Stop {
     #[command(flatten)]
-    pub file: File,
+    pub file: GroupFileArgs,
 
     /// The entry
     #[arg(value_name = "ID")]
@@ -130,7 +130,7 @@ pub struct Logs {
     pub events: bool,
 
     #[command(flatten)]
-    pub file: File,
+    pub file: GroupFileArgs,
 
     /// The entry; else all of them
     #[arg(value_name = "ID")]

@@ -2,11 +2,11 @@
 
 mod args;
 
-use args::{Args, File, Graph, Logs, One, Run, Status as StatusArgs, Stop, Verb};
-use baa::act::group::attend::{self, Order};
-use baa::act::group::plan::Plan;
+use args::{DaemonsArgs, DaemonsVerb, Graph, GroupFileArgs, GroupRunArgs, Logs, One, StatusArgs, Stop};
+use baa::act::group::attend::{self, GroupRequest};
+use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
-use baa::service::group::Place;
+use baa::service::group::GroupPaths;
 use baa::sys::{clock, file, say};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -19,33 +19,36 @@ use std::time::{Duration, Instant};
 const STOP_LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
-    baa::program::run(|args: Args| match &args.verb {
-        Verb::Run(args) => run(args, None),
-        Verb::UntilSuccess(args) => run(&args.run, Some((!args.timeout.is_zero()).then_some(args.timeout))),
-        Verb::Check(args) => check(args),
-        Verb::Graph(args) => graph(args),
-        Verb::Status(args) => status(args),
-        Verb::Start(args) => tell(args, "start"),
-        Verb::Stop(args) => stop(args),
-        Verb::Restart(args) => tell(args, "restart"),
-        Verb::Reload(args) => reload(args),
-        Verb::Logs(args) => logs(args),
+    baa::program::run(|args: DaemonsArgs| match &args.verb {
+        DaemonsVerb::Run(args) => run(args, None),
+        DaemonsVerb::UntilSuccess(args) => {
+            run(&args.run, Some((!args.timeout.is_zero()).then_some(args.timeout)))
+        }
+        DaemonsVerb::Check(args) => check(args),
+        DaemonsVerb::Graph(args) => graph(args),
+        DaemonsVerb::Status(args) => status(args),
+        DaemonsVerb::Start(args) => tell(args, "start"),
+        DaemonsVerb::Stop(args) => stop(args),
+        DaemonsVerb::Restart(args) => tell(args, "restart"),
+        DaemonsVerb::Reload(args) => reload(args),
+        DaemonsVerb::Logs(args) => logs(args),
     })
 }
 
-fn run(args: &Run, until_success: Option<Option<Duration>>) -> Result<Status> {
+fn run(args: &GroupRunArgs, until_success: Option<Option<Duration>>) -> Result<Status> {
     let (common, voice) = (&args.file.common, args.file.common.voice());
     if common.dry_run {
         return check(&args.file);
     }
     let terminal = std::io::stdout().is_terminal();
     let live = !common.quiet && !common.verbose;
-    let order = Order { file: args.file.file.clone(), until_success, echo: terminal && !args.no_echo, live };
-    attend::attend(&order, &voice)
+    let request =
+        GroupRequest { file: args.file.file.clone(), until_success, echo: terminal && !args.no_echo, live };
+    attend::attend(&request, &voice)
 }
 
-fn check(args: &File) -> Result<Status> {
-    let plan = Plan::read(&args.file)?;
+fn check(args: &GroupFileArgs) -> Result<Status> {
+    let plan = GroupPlan::read(&args.file)?;
     let entries = plan.entries.len();
     if args.common.json {
         say::answer(&json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": plan.waves().len() }).to_string())?;
@@ -60,7 +63,7 @@ fn check(args: &File) -> Result<Status> {
 }
 
 fn graph(args: &Graph) -> Result<Status> {
-    let plan = Plan::read(&args.file.file)?;
+    let plan = GroupPlan::read(&args.file.file)?;
     let ids = |waves: Vec<Vec<usize>>| -> Vec<Vec<String>> {
         waves
             .iter()
@@ -86,9 +89,9 @@ fn ready(status: &Value) -> bool {
 }
 
 fn status(args: &StatusArgs) -> Result<Status> {
-    let place = Place::of(&args.file.file)?;
+    let paths = GroupPaths::of(&args.file.file)?;
     loop {
-        let status = place.ask("status", None)?;
+        let status = paths.ask("status", None)?;
         let text = if args.file.common.json { status.to_string() } else { table::table(&status) };
         // Home, and clear what is below: the table may have become shorter.
         say::answer(&if args.watch && std::io::stdout().is_terminal() {
@@ -103,7 +106,7 @@ fn status(args: &StatusArgs) -> Result<Status> {
     }
 }
 
-fn said(args: &File, answer: &Value) -> Result<Status> {
+fn said(args: &GroupFileArgs, answer: &Value) -> Result<Status> {
     if args.common.json {
         say::answer(&answer.to_string())?;
     }
@@ -114,7 +117,7 @@ fn tell(args: &One, verb: &str) -> Result<Status> {
     if args.file.common.voice().note_if(args.file.common.dry_run, format!("would {verb} {}", args.id)) {
         return Ok(Status::Done);
     }
-    said(&args.file, &Place::of(&args.file.file)?.ask(verb, Some(&args.id))?)
+    said(&args.file, &GroupPaths::of(&args.file.file)?.ask(verb, Some(&args.id))?)
 }
 
 fn stop(args: &Stop) -> Result<Status> {
@@ -122,32 +125,32 @@ fn stop(args: &Stop) -> Result<Status> {
     if args.file.common.voice().note_if(args.file.common.dry_run, format!("would stop {what}")) {
         return Ok(Status::Done);
     }
-    let place = Place::of(&args.file.file)?;
-    let answer = place.ask("stop", args.id.as_deref())?;
-    if args.id.is_none() && !place.gone(clock::after(Instant::now(), STOP_LIMIT)) {
+    let paths = GroupPaths::of(&args.file.file)?;
+    let answer = paths.ask("stop", args.id.as_deref())?;
+    if args.id.is_none() && !paths.gone(clock::after(Instant::now(), STOP_LIMIT)) {
         return Err(Error::new(Status::TooLate, "the group did not stop in time"));
     }
     said(&args.file, &answer)
 }
 
-fn reload(args: &File) -> Result<Status> {
+fn reload(args: &GroupFileArgs) -> Result<Status> {
     if args.common.dry_run {
         return check(args);
     }
-    said(args, &Place::of(&args.file)?.ask("reload", None)?)
+    said(args, &GroupPaths::of(&args.file)?.ask("reload", None)?)
 }
 
 fn logs(args: &Logs) -> Result<Status> {
-    let place = Place::of(&args.file.file)?;
+    let paths = GroupPaths::of(&args.file.file)?;
     let missing = |cause: std::io::Error| Error::io("cannot read what was said", &cause);
     if args.events {
-        file::tail(&place.journal(), args.lines)
+        file::tail(&paths.journal(), args.lines)
             .map_err(missing)?
             .iter()
             .try_for_each(|line| say::answer(line))?;
         return Ok(Status::Done);
     }
-    let plan = Plan::read(&args.file.file)?;
+    let plan = GroupPlan::read(&args.file.file)?;
     let known = |id: &str| plan.entries.iter().any(|entry| entry.rules.id == id);
     if let Some(id) = args.id.as_deref().filter(|id| !known(id)) {
         return Err(Error::new(
@@ -161,7 +164,7 @@ fn logs(args: &Logs) -> Result<Status> {
         .map(|entry| entry.rules.id.as_str())
         .filter(|id| args.id.as_deref().is_none_or(|wanted| wanted == *id))
     {
-        for line in file::tail(&place.log(id), args.lines).unwrap_or_default() {
+        for line in file::tail(&paths.log(id), args.lines).unwrap_or_default() {
             say::answer(&if args.id.is_some() { line } else { format!("{id} | {line}") })?;
         }
     }

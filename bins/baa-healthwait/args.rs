@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Asks every TARGET until each of them answers, then exits with 0, or becomes COMMAND.
 #[derive(Debug, Parser)]
 #[command(name = "baa-healthwait", version, max_term_width = 100)]
-pub struct Args {
+pub struct HealthwaitArgs {
     /// What to wait for: http://, https://, http+unix:///sock:/path, tcp://host:port or host:port,
     /// unix:///path, exec:COMMAND, file:/path, pid:N, dns:name, launchd:LABEL, systemd:UNIT
     #[arg(required = true, value_name = "TARGET")]

@@ -2,13 +2,13 @@
 
 mod args;
 
-use args::Args;
-use baa::act::wait::patient::{self, Ending};
-use baa::act::wait::{Rhythm, Rules, Wait, report};
+use args::HealthwaitArgs;
+use baa::act::wait::patient::{self, WaitEnding};
+use baa::act::wait::{Rhythm, Wait, WaitRules, report};
 use baa::probe::Probe;
 use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
-use baa::service::target::{self, HttpOptions, Target};
+use baa::service::target::{self, HttpOptions, ProbeTarget};
 use baa::sys::child::Spec;
 use baa::sys::http::{self, Trust};
 use baa::sys::say::{self, Live};
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     baa::program::run(wait)
 }
 
-fn wait(args: Args) -> Result<Status> {
+fn wait(args: HealthwaitArgs) -> Result<Status> {
     let began = Instant::now();
     let options = http_options(&args)?;
     let demand = Demand {
@@ -37,7 +37,7 @@ fn wait(args: Args) -> Result<Status> {
         .targets
         .iter()
         .map(|text| target::parse(text, &options, &demand))
-        .collect::<Result<Vec<Target>>>()?;
+        .collect::<Result<Vec<ProbeTarget>>>()?;
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();
     if args.common.dry_run {
@@ -78,7 +78,7 @@ fn wait(args: Args) -> Result<Status> {
         voice.step(format!("ready after {}", span::show(wait.elapsed(now))));
     }
     match args.command.split_first() {
-        Some((program, arguments)) if ending == Ending::By(baa::act::wait::Verdict::Ready) => {
+        Some((program, arguments)) if ending == WaitEnding::By(baa::act::wait::WaitVerdict::Ready) => {
             Err(become_command(program, arguments))
         }
         _ => Ok(report::status(&ending)),
@@ -93,12 +93,12 @@ fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -
     )
 }
 
-fn rules(args: &Args, began: Instant) -> Rules {
+fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {
     let default = if args.attempts.is_some() { Duration::ZERO } else { Duration::from_secs(30) };
     let limit = |span: Duration| if span.is_zero() { span::LONGEST } else { span };
     let timeout = limit(args.timeout.unwrap_or(default));
     let pause = args.interval.or(args.delay).or(args.attempts.map(|_| Duration::from_secs(1)));
-    Rules {
+    WaitRules {
         any: args.any,
         successes: args.successes,
         stable_for: args.stable_for,
@@ -110,7 +110,7 @@ fn rules(args: &Args, began: Instant) -> Rules {
     }
 }
 
-fn http_options(args: &Args) -> Result<HttpOptions> {
+fn http_options(args: &HealthwaitArgs) -> Result<HttpOptions> {
     let usage = |why: String| Error::new(Status::Usage, why);
     if !http::is_token(&args.method) {
         return Err(usage("a method is a token, like GET (RFC 9110, 9.1)".to_owned()));
@@ -141,7 +141,7 @@ fn http_options(args: &Args) -> Result<HttpOptions> {
 }
 
 /// The token, from the environment or a file; it is never printed.
-fn token(args: &Args) -> Result<Option<String>> {
+fn token(args: &HealthwaitArgs) -> Result<Option<String>> {
     let text = match (&args.token_env, &args.token_file) {
         (Some(name), _) => std::env::var(name).map_err(|_| {
             Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set"))

@@ -22,42 +22,42 @@ use std::time::Duration;
     arg_required_else_help = true,
     args_override_self = true
 )]
-pub struct Args {
+pub struct LeaseArgs {
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: LeaseVerb,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum LeaseVerb {
     /// Run a command while leader: ends with its status, 75 when another leads, 76 when the lease was lost,
     /// 124 after --wait
     Hold(Box<Hold>),
     /// Run as a conductor: register, lead or stand by until told to stop; options without a verb mean this
-    Start(Box<Start>),
+    Start(Box<StartArgs>),
     /// Take the lease, or go on with it, and print the term: ends with 75 when another leads
-    Acquire(Claim),
+    Acquire(ClaimArgs),
     /// Go on with the lease held under a term: ends with 76 when it is lost
     Renew(Termed),
     /// Give up the lease held under a term: ends with 76 when it is lost
     Release(Termed),
     /// Tell who leads: ends with 0 when somebody does, 1 when nobody does
-    Status(Place),
+    Status(LeaseStoreArgs),
     /// Tell whether a term is still the leader's: ends with 0 when it is, 1 when it is not
     Check(Check),
     /// Send one heartbeat of a conductor
     Heartbeat(Box<Heartbeat>),
     /// Print what a conductor would be set to
-    Config(Box<Conductor>),
+    Config(Box<ConductorArgs>),
     /// Print what a conductor does when it starts
     Checklist(Checklist),
     /// Watch over a command for hold
     #[command(hide = true)]
-    Guard(Guard),
+    Guard(GuardArgs),
 }
 
 /// Which lease, and where.
 #[derive(Debug, clap::Args)]
-pub struct Place {
+pub struct LeaseStoreArgs {
     /// The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API;
     /// etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
     #[arg(
@@ -122,11 +122,11 @@ pub struct Who {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Claim {
+pub struct ClaimArgs {
     #[command(flatten)]
     pub who: Who,
     #[command(flatten)]
-    pub place: Place,
+    pub store_args: LeaseStoreArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -136,7 +136,7 @@ pub struct Termed {
     pub term: u64,
 
     #[command(flatten)]
-    pub claim: Claim,
+    pub claim: ClaimArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -146,7 +146,7 @@ pub struct Check {
     pub term: u64,
 
     #[command(flatten)]
-    pub place: Place,
+    pub store_args: LeaseStoreArgs,
 }
 
 /// How often to renew.
@@ -167,7 +167,7 @@ pub struct Hold {
     pub pace: Pace,
 
     #[command(flatten)]
-    pub claim: Claim,
+    pub claim: ClaimArgs,
 
     /// The command, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -176,7 +176,7 @@ pub struct Hold {
 
 /// What a conductor is set to.
 #[derive(Debug, clap::Args)]
-pub struct Conductor {
+pub struct ConductorArgs {
     /// The higher, the sooner it should lead [default: 100 for a primary, 50 for a standby]
     #[arg(long, value_name = "INTEGER", env = "BAA_CONDUCTOR_PRIORITY", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor priority", 0, 1 << 53))]
     pub priority: Option<Number>,
@@ -221,11 +221,11 @@ pub struct Conductor {
     pub state_dir: Option<String>,
 
     #[command(flatten)]
-    pub claim: Claim,
+    pub claim: ClaimArgs,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Start {
+pub struct StartArgs {
     /// One heartbeat and one lease cycle, the snapshot, and no more
     #[arg(long)]
     pub run_once: bool,
@@ -251,7 +251,7 @@ pub struct Start {
     pub local_api_anywhere: bool,
 
     #[command(flatten)]
-    pub conductor: Conductor,
+    pub conductor: ConductorArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -261,7 +261,7 @@ pub struct Heartbeat {
     pub status: String,
 
     #[command(flatten)]
-    pub conductor: Conductor,
+    pub conductor: ConductorArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -272,7 +272,7 @@ pub struct Checklist {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Guard {
+pub struct GuardArgs {
     /// The command, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -3,13 +3,13 @@
 mod args;
 mod settings;
 
-use args::{Args, Check, Claim as ClaimArgs, Heartbeat, Hold, Place, Start, Termed, Verb};
+use args::{Check, ClaimArgs, Heartbeat, Hold, LeaseArgs, LeaseStoreArgs, LeaseVerb, StartArgs, Termed};
 use baa::act::lease::conductor::{self, Conductor};
-use baa::act::lease::hold::{self, Order};
+use baa::act::lease::hold::{self, HoldRequest};
 use baa::act::lease::hooks::Commands;
 use baa::act::lease::{guard, name, start};
 use baa::service::quote;
-use baa::store::{Answer, Moment, Record};
+use baa::store::{BootMoment, ClaimAnswer, Record};
 use baa::sys::say;
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -24,18 +24,18 @@ fn main() -> ExitCode {
     let implied = |first: &str| {
         (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start")
     };
-    baa::program::run_with(implied, |args: Args| match &args.verb {
-        Verb::Hold(args) => hold(args),
-        Verb::Start(args) => start(args),
-        Verb::Acquire(args) => acquire(args),
-        Verb::Renew(args) => renew(args),
-        Verb::Release(args) => release(args),
-        Verb::Status(args) => status(args),
-        Verb::Check(args) => check(args),
-        Verb::Heartbeat(args) => heartbeat(args),
-        Verb::Config(args) => {
-            let config = config(args, &access(&args.claim.place)?)?;
-            say::answer(&if args.claim.place.common.json {
+    baa::program::run_with(implied, |args: LeaseArgs| match &args.verb {
+        LeaseVerb::Hold(args) => hold(args),
+        LeaseVerb::Start(args) => start(args),
+        LeaseVerb::Acquire(args) => acquire(args),
+        LeaseVerb::Renew(args) => renew(args),
+        LeaseVerb::Release(args) => release(args),
+        LeaseVerb::Status(args) => status(args),
+        LeaseVerb::Check(args) => check(args),
+        LeaseVerb::Heartbeat(args) => heartbeat(args),
+        LeaseVerb::Config(args) => {
+            let config = config(args, &access(&args.claim.store_args)?)?;
+            say::answer(&if args.claim.store_args.common.json {
                 format!("{:#}", config.json())
             } else {
                 config.text()
@@ -43,10 +43,10 @@ fn main() -> ExitCode {
             config
                 .warnings()
                 .iter()
-                .for_each(|warning| args.claim.place.common.voice().note(format!("warning: {warning}")));
+                .for_each(|warning| args.claim.store_args.common.voice().note(format!("warning: {warning}")));
             Ok(Status::Done)
         }
-        Verb::Checklist(args) => {
+        LeaseVerb::Checklist(args) => {
             say::answer(&if args.json {
                 format!("{:#}", conductor::checklist_json())
             } else {
@@ -54,28 +54,28 @@ fn main() -> ExitCode {
             })?;
             Ok(Status::Done)
         }
-        Verb::Guard(args) => guard::guard(&args.command),
+        LeaseVerb::Guard(args) => guard::guard(&args.command),
     })
 }
 
 fn hold(args: &Hold) -> Result<Status> {
-    let voice = args.claim.place.common.voice();
+    let voice = args.claim.store_args.common.voice();
     let claim = claim(&args.claim, name::instance())?;
-    if args.claim.place.common.dry_run {
+    if args.claim.store_args.common.dry_run {
         let words: Vec<String> = args.command.iter().map(quote).collect();
         voice.note(format!("would hold {} as {} and run {}", claim.lease, claim.holder, words.join(" ")));
         return Ok(Status::Done);
     }
-    let order =
-        Order { claim, interval: renew_interval(&args.pace), wait: args.wait, command: &args.command };
-    hold::hold(open_warned(&args.claim.place)?.as_ref(), &order, &voice)
+    let request =
+        HoldRequest { claim, interval: renew_interval(&args.pace), wait: args.wait, command: &args.command };
+    hold::hold(open_warned(&args.claim.store_args)?.as_ref(), &request, &voice)
 }
 
-fn start(args: &Start) -> Result<Status> {
-    let place = &args.conductor.claim.place;
-    let (voice, keys) = (place.common.voice(), access(place)?);
+fn start(args: &StartArgs) -> Result<Status> {
+    let store_args = &args.conductor.claim.store_args;
+    let (voice, keys) = (store_args.common.voice(), access(store_args)?);
     let config = config(&args.conductor, &keys)?;
-    if place.common.dry_run {
+    if store_args.common.dry_run {
         voice.note(format!("would start {} for {}", config.identity(), config.lease));
         return Ok(Status::Done);
     }
@@ -85,16 +85,21 @@ fn start(args: &Start) -> Result<Status> {
         degraded: args.on_degraded.clone(),
     };
     let (scheduler, warnings) = (args.scheduler.clone(), config.warnings());
-    let order =
-        start::Order { config, anywhere: args.local_api_anywhere, scheduler, hooks, once: args.run_once };
-    let whole = place.common.json || args.run_once;
+    let request = start::ConductorRequest {
+        config,
+        anywhere: args.local_api_anywhere,
+        scheduler,
+        hooks,
+        once: args.run_once,
+    };
+    let whole = store_args.common.json || args.run_once;
     let begun = |conductor: &Conductor| {
         say::answer(&if whole { format!("{:#}", conductor.snapshot()) } else { conductor.summary() })?;
         warnings.iter().for_each(|warning| voice.note(format!("warning: {warning}")));
         Ok(())
     };
-    let signal = start::start(order, [open(place, &keys)?, open(place, &keys)?], &begun, &voice)?;
-    if let Some(signal) = signal.filter(|_| !place.common.json) {
+    let signal = start::start(request, [open(store_args, &keys)?, open(store_args, &keys)?], &begun, &voice)?;
+    if let Some(signal) = signal.filter(|_| !store_args.common.json) {
         say::answer(&format!("conductor stopped after {}", signal.as_str()))?;
     }
     Ok(Status::Done)
@@ -102,19 +107,26 @@ fn start(args: &Start) -> Result<Status> {
 
 /// Whether nothing is to be done, once that is said.
 fn only_said(args: &ClaimArgs, what: &str) -> bool {
-    args.place.common.voice().note_if(args.place.common.dry_run, format!("would {what} {}", args.place.lease))
+    args.store_args
+        .common
+        .voice()
+        .note_if(args.store_args.common.dry_run, format!("would {what} {}", args.store_args.lease))
 }
 
 /// Prints what became of a claim; the lease is another's with `otherwise`.
-fn told(args: &ClaimArgs, answer: &Answer, otherwise: Status) -> Result<Status> {
+fn told(args: &ClaimArgs, answer: &ClaimAnswer, otherwise: Status) -> Result<Status> {
     match answer {
-        Answer::Ours { record, renewed } => {
+        ClaimAnswer::Ours { record, renewed } => {
             let operation = if *renewed { "renew" } else { "acquire" };
-            let text = json!({ "schema": "baa.lease/1", "lease": args.place.lease, "operation": operation, "term": record.term, "is_leader": true });
-            say::answer(&if args.place.common.json { text.to_string() } else { record.term.to_string() })?;
+            let text = json!({ "schema": "baa.lease/1", "lease": args.store_args.lease, "operation": operation, "term": record.term, "is_leader": true });
+            say::answer(&if args.store_args.common.json {
+                text.to_string()
+            } else {
+                record.term.to_string()
+            })?;
             Ok(Status::Done)
         }
-        Answer::Held(record) => Err(Error::new(otherwise, name::held(&args.place.lease, record))),
+        ClaimAnswer::Held(record) => Err(Error::new(otherwise, name::held(&args.store_args.lease, record))),
     }
 }
 
@@ -123,7 +135,7 @@ fn acquire(args: &ClaimArgs) -> Result<Status> {
     if only_said(args, "acquire") {
         Ok(Status::Done)
     } else {
-        told(args, &open_warned(&args.place)?.acquire(&claim)?, Status::Busy)
+        told(args, &open_warned(&args.store_args)?.acquire(&claim)?, Status::Busy)
     }
 }
 
@@ -132,36 +144,37 @@ fn renew(args: &Termed) -> Result<Status> {
     if only_said(&args.claim, "renew") {
         Ok(Status::Done)
     } else {
-        told(&args.claim, &open_warned(&args.claim.place)?.renew(&claim, args.term)?, Status::Lost)
+        told(&args.claim, &open_warned(&args.claim.store_args)?.renew(&claim, args.term)?, Status::Lost)
     }
 }
 
 fn release(args: &Termed) -> Result<Status> {
     let claim = claim(&args.claim, String::new())?;
-    if only_said(&args.claim, "release") || open_warned(&args.claim.place)?.release(&claim, args.term)? {
+    if only_said(&args.claim, "release") || open_warned(&args.claim.store_args)?.release(&claim, args.term)? {
         return Ok(Status::Done);
     }
     Err(Error::new(Status::Lost, format!("{} is not held under term {}", claim.lease, args.term)))
 }
 
 fn heartbeat(args: &Heartbeat) -> Result<Status> {
-    let mut beat = Conductor::new(config(&args.conductor, &access(&args.conductor.claim.place)?)?).beat();
+    let mut beat =
+        Conductor::new(config(&args.conductor, &access(&args.conductor.claim.store_args)?)?).beat();
     beat.status.clone_from(&args.status);
     if !only_said(&args.conductor.claim, "send a heartbeat for") {
-        open_warned(&args.conductor.claim.place)?.heartbeat(&beat)?;
+        open_warned(&args.conductor.claim.store_args)?.heartbeat(&beat)?;
     }
     Ok(Status::Done)
 }
 
 /// What is known of the lease, and how long it lasts.
-fn leader(place: &Place) -> Result<(Option<Record>, Duration)> {
-    let record = open_warned(place)?.read(&place.lease)?;
-    let now = Moment::now()?;
+fn leader(store_args: &LeaseStoreArgs) -> Result<(Option<Record>, Duration)> {
+    let record = open_warned(store_args)?.read(&store_args.lease)?;
+    let now = BootMoment::now()?;
     let left = record.as_ref().map_or(Duration::ZERO, |record| record.left(&now));
     Ok((record, left))
 }
 
-fn status(args: &Place) -> Result<Status> {
+fn status(args: &LeaseStoreArgs) -> Result<Status> {
     let (record, left) = leader(args)?;
     let holder = record.as_ref().filter(|_| !left.is_zero()).and_then(|record| record.holder.clone());
     let term = record.as_ref().map_or(0, |record| record.term);
@@ -179,7 +192,7 @@ fn status(args: &Place) -> Result<Status> {
 }
 
 fn check(args: &Check) -> Result<Status> {
-    let (record, left) = leader(&args.place)?;
+    let (record, left) = leader(&args.store_args)?;
     let current = record.is_some_and(|record| record.term == args.term && !left.is_zero());
     Ok(if current { Status::Done } else { Status::No })
 }

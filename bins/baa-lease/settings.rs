@@ -1,6 +1,6 @@
 //! What options, variables and files set.
 
-use crate::args::{Claim as ClaimArgs, Conductor, Pace, Place};
+use crate::args::{ClaimArgs, ConductorArgs, LeaseStoreArgs, Pace};
 use baa::act::lease::conductor::{Config, Paths, Role, Token};
 use baa::act::lease::setting::{Number, text};
 use baa::store::{self, Access, Claim, Store};
@@ -8,30 +8,30 @@ use baa::words::error::Result;
 use std::time::Duration;
 
 /// Opens the store that `place` names, with the keys to it.
-pub fn open(place: &Place, keys: &Access) -> Result<Box<dyn Store>> {
-    store::check_name("the name of a lease", &place.lease)?;
-    store::open(text(place.store.as_ref()).as_deref(), keys)
+pub fn open(store_args: &LeaseStoreArgs, keys: &Access) -> Result<Box<dyn Store>> {
+    store::check_name("the name of a lease", &store_args.lease)?;
+    store::open(text(store_args.store.as_ref()).as_deref(), keys)
 }
 
 /// The same for the verbs that have no other warnings.
-pub fn open_warned(place: &Place) -> Result<Box<dyn Store>> {
-    let keys = access(place)?;
-    let warning = token(place, keys.token.as_deref()).warning();
-    warning.into_iter().for_each(|warning| place.common.voice().note(format!("warning: {warning}")));
-    open(place, &keys)
+pub fn open_warned(store_args: &LeaseStoreArgs) -> Result<Box<dyn Store>> {
+    let keys = access(store_args)?;
+    let warning = token(store_args, keys.token.as_deref()).warning();
+    warning.into_iter().for_each(|warning| store_args.common.voice().note(format!("warning: {warning}")));
+    open(store_args, &keys)
 }
 
 /// The keys to the store.
-pub fn access(place: &Place) -> Result<Access> {
-    let token = match &place.token_file {
+pub fn access(store_args: &LeaseStoreArgs) -> Result<Access> {
+    let token = match &store_args.token_file {
         Some(path) => Some(store::secret("token", path)?),
-        None => text(place.shared_token.as_ref()),
+        None => text(store_args.shared_token.as_ref()),
     };
-    Access::new(token, place.etcd_password_file.as_deref(), place.ca_file.as_deref())
+    Access::new(token, store_args.etcd_password_file.as_deref(), store_args.ca_file.as_deref())
 }
 
-fn token(place: &Place, token: Option<&str>) -> Token {
-    let asked = text(place.store.as_ref())
+fn token(store_args: &LeaseStoreArgs, token: Option<&str>) -> Token {
+    let asked = text(store_args.store.as_ref())
         .is_some_and(|url| url.starts_with("http://") || url.starts_with("https://"));
     match token {
         _ if !asked => Token::NotNeeded,
@@ -60,7 +60,15 @@ pub fn claim(args: &ClaimArgs, instance: String) -> Result<Claim> {
     store::check_name("a host", &host)?;
     let ttl = Duration::from_secs(number(who.lease_ttl_sec, 30));
     let preferred = preferred(args).unwrap_or(false);
-    Ok(Claim { lease: args.place.lease.clone(), holder, host, instance, ttl, preferred, ..Claim::default() })
+    Ok(Claim {
+        lease: args.store_args.lease.clone(),
+        holder,
+        host,
+        instance,
+        ttl,
+        preferred,
+        ..Claim::default()
+    })
 }
 
 /// Whether it is to be the one who should lead, where that is said.
@@ -69,11 +77,11 @@ fn preferred(args: &ClaimArgs) -> Option<bool> {
 }
 
 /// All that a conductor is set to; the keys to its store are told of, not told.
-pub fn config(args: &Conductor, keys: &Access) -> Result<Config> {
+pub fn config(args: &ConductorArgs, keys: &Access) -> Result<Config> {
     let Claim { holder, host, ttl, lease, .. } = claim(&args.claim, String::new())?;
-    let (place, role) = (&args.claim.place, args.claim.who.role);
-    let url =
-        text(place.store.as_ref()).unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
+    let (store_args, role) = (&args.claim.store_args, args.claim.who.role);
+    let url = text(store_args.store.as_ref())
+        .unwrap_or_else(|| format!("sqlite:{}", store::default_file().display()));
     let paths = Paths {
         logs: text(args.logs_dir.as_ref()),
         runs: text(args.runs_dir.as_ref()),
@@ -88,7 +96,7 @@ pub fn config(args: &Conductor, keys: &Access) -> Result<Config> {
         store: without_login(&url),
         lease,
         local_api: text(args.local_api.as_ref()),
-        token: token(place, keys.token.as_deref()),
+        token: token(store_args, keys.token.as_deref()),
         priority: number(args.priority, if role == Role::Primary { 100 } else { 50 }),
         version: text(args.version.as_ref()),
         preferred: preferred(&args.claim).unwrap_or(role == Role::Primary),

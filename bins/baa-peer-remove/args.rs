@@ -13,7 +13,7 @@ use std::time::Duration;
 /// What was cut off is finished by running it again.
 #[derive(Debug, Parser)]
 #[command(name = "baa-peer-remove", version, max_term_width = 100)]
-pub struct Args {
+pub struct PeerRemoveArgs {
     /// The peers
     #[arg(required = true, value_name = "PEER")]
     pub peers: Vec<String>,

@@ -2,9 +2,9 @@
 
 mod args;
 
-use args::Args;
-use baa::act::peers::remove::{self, Settings};
-use baa::act::peers::report::Report;
+use args::PeerRemoveArgs;
+use baa::act::peers::remove::{self, RemoveSettings};
+use baa::act::peers::report::PeerReport;
 use baa::act::peers::root::Root;
 use baa::service::iapeer;
 use baa::sys::say;
@@ -14,14 +14,14 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // As iapeer: 0, 1 and 2, and the finer reason in the JSON.
-    baa::program::run(|args: Args| {
+    baa::program::run(|args: PeerRemoveArgs| {
         run(&args).map_err(|error| {
             if error.status == Status::Usage { error } else { Error::new(Status::No, error.to_string()) }
         })
     })
 }
 
-fn run(args: &Args) -> Result<Status> {
+fn run(args: &PeerRemoveArgs) -> Result<Status> {
     if let Some(bad) = args.peers.iter().find(|name| !iapeer::is_personality(name)) {
         let why = "a name is a lower-case letter, then letters, digits and dashes, 32 at most";
         return Err(Error::new(Status::Usage, format!("'{}' is not the name of a peer: {why}", brief(bad))));
@@ -29,7 +29,7 @@ fn run(args: &Args) -> Result<Status> {
     let mut names = args.peers.clone();
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
-    let settings = Settings {
+    let settings = RemoveSettings {
         force: args.force,
         dry_run: args.common.dry_run,
         must_exist: args.must_exist,
@@ -50,5 +50,5 @@ fn run(args: &Args) -> Result<Status> {
             say::error(trouble);
         }
     }
-    Ok(reports.iter().map(Report::status).fold(Status::Done, Status::worse))
+    Ok(reports.iter().map(PeerReport::status).fold(Status::Done, Status::worse))
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Takes the place of reload-launchd.sh, on launchd, on systemd, and where there is neither.
 #[derive(Debug, Parser)]
 #[command(name = "baa-reload", version, max_term_width = 100)]
-pub struct Args {
+pub struct ReloadArgs {
     /// Reload the service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]
     #[arg(long, value_name = "NAME", help_heading = "What")]
     pub service: Vec<String>,

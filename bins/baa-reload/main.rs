@@ -2,8 +2,10 @@
 
 mod args;
 
-use args::{Args, Manager, Scope};
-use baa::act::reload::order::{self, Aim, Health, Kind, Order, Place, Settings};
+use args::{Manager, ReloadArgs, Scope};
+use baa::act::reload::request::{
+    self, HealthOptions, ManagerKind, ReloadRequest, ReloadSettings, ReloadTarget, ServiceLocation,
+};
 use baa::program::run;
 use baa::sys::say;
 use baa::words::error::{Error, Result};
@@ -15,36 +17,36 @@ fn main() -> ExitCode {
     run(reload)
 }
 
-fn reload(args: Args) -> Result<Status> {
-    let order = order(&args)?;
+fn reload(args: ReloadArgs) -> Result<Status> {
+    let request = request(&args)?;
     let voice = args.common.voice();
     if args.common.dry_run {
-        let plan = order::plan(&order)?;
+        let plan = request::plan(&request)?;
         let text = if args.common.json { plan.json().to_string() } else { plan.text() };
         say::answer(&text)?;
         return Ok(Status::Done);
     }
-    let done = order::carry_out(&order, &voice)?;
+    let done = request::carry_out(&request, &voice)?;
     if args.common.json {
         say::answer(&done.json.to_string())?;
     }
     Ok(done.status)
 }
 
-fn order(args: &Args) -> Result<Order> {
+fn request(args: &ReloadArgs) -> Result<ReloadRequest> {
     let usage = |why: &str| Error::new(Status::Usage, why);
     let kind = match args.manager {
-        Manager::Auto if args.group.is_some() => Kind::Embedded,
-        Manager::Auto => Kind::of_this_machine(),
-        Manager::Launchd => Kind::Launchd,
-        Manager::Systemd => Kind::Systemd,
-        Manager::Baa => Kind::Embedded,
+        Manager::Auto if args.group.is_some() => ManagerKind::Embedded,
+        Manager::Auto => ManagerKind::of_this_machine(),
+        Manager::Launchd => ManagerKind::Launchd,
+        Manager::Systemd => ManagerKind::Systemd,
+        Manager::Baa => ManagerKind::Embedded,
     };
     if args.group.is_some() && !matches!(args.manager, Manager::Auto | Manager::Baa) {
         return Err(usage("--group is for --manager baa"));
     }
     let daemon = args.scope.map(|scope| scope == Scope::Daemon);
-    let place = Place {
+    let location = ServiceLocation {
         kind,
         daemon,
         domain: args.domain.clone(),
@@ -52,12 +54,14 @@ fn order(args: &Args) -> Result<Order> {
         group: args.group.clone(),
     };
     let aim = match (&args.label, args.all_services) {
-        (Some(label), _) => Aim::Label(label.clone()),
-        (None, true) => Aim::All { prefix: args.label_prefix.clone() },
+        (Some(label), _) => ReloadTarget::Label(label.clone()),
+        (None, true) => ReloadTarget::All { prefix: args.label_prefix.clone() },
         (None, false) if args.service.is_empty() => {
-            Aim::Services { prefix: args.label_prefix.clone(), names: vec!["conductor".to_owned()] }
+            ReloadTarget::Services { prefix: args.label_prefix.clone(), names: vec!["conductor".to_owned()] }
         }
-        (None, false) => Aim::Services { prefix: args.label_prefix.clone(), names: args.service.clone() },
+        (None, false) => {
+            ReloadTarget::Services { prefix: args.label_prefix.clone(), names: args.service.clone() }
+        }
     };
     if args.plist.is_some() && (args.all_services || args.service.len() > 1) {
         return Err(usage("--plist names the file of one service"));
@@ -65,13 +69,13 @@ fn order(args: &Args) -> Result<Order> {
     if args.health_url.is_some() && (args.all_services || args.service.len() > 1) {
         return Err(usage("--health-url is for one service"));
     }
-    let health = Health {
+    let health = HealthOptions {
         url: args.health_url.clone(),
         variable: args.health_env.clone(),
         path: args.health_path.clone(),
         none: args.no_health,
     };
-    let settings = Settings {
+    let settings = ReloadSettings {
         attempts: args.attempts,
         delay: args.delay,
         probe_timeout: args.probe_timeout,
@@ -82,10 +86,10 @@ fn order(args: &Args) -> Result<Order> {
         keep_going: args.keep_going,
         quiet: args.common.quiet,
     };
-    Ok(Order { aim, plist: args.plist.clone(), place, health, settings })
+    Ok(ReloadRequest { aim, plist: args.plist.clone(), location, health, settings })
 }
 
-fn install_dir(args: &Args) -> Result<PathBuf> {
+fn install_dir(args: &ReloadArgs) -> Result<PathBuf> {
     if let Some(dir) = &args.install_dir {
         return Ok(dir.clone());
     }

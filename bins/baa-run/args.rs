@@ -1,6 +1,6 @@
 //! The command line of baa-run.
 
-use baa::act::keeper::ledger;
+use baa::act::keeper::failure_log;
 use baa::program::Common;
 use baa::words::span;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -22,7 +22,7 @@ use std::time::Duration;
     disable_help_subcommand = true,
     subcommand_value_name = "ctl VERB LABEL"
 )]
-pub struct Args {
+pub struct RunArgs {
     /// Ask a keeper that runs
     #[command(subcommand)]
     pub ctl: Option<Ctl>,
@@ -41,7 +41,7 @@ pub struct Args {
 
     /// When to start it again [default: always, or what the job says]
     #[arg(long, value_name = "WHEN", help_heading = "Failures")]
-    pub restart: Option<When>,
+    pub restart: Option<RestartWord>,
 
     /// Shortest time between two starts [default: 1s, or the job's ThrottleInterval]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Failures")]
@@ -70,7 +70,7 @@ pub struct Args {
 
     /// Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are
     /// counted too
-    #[arg(long, value_name = "ENDS/SPAN", value_parser = ledger::parse, help_heading = "Failures")]
+    #[arg(long, value_name = "ENDS/SPAN", value_parser = failure_log::parse, help_heading = "Failures")]
     pub give_up: Option<(usize, Duration)>,
 
     /// The status to give up with: 78 is to stay down, 75 asks for another start
@@ -152,7 +152,7 @@ pub struct Args {
 
     /// What USR1 means when no restart is meant by it [default: ignore; pass, as process 1]
     #[arg(long, value_name = "WHAT", help_heading = "Restarts and stops")]
-    pub usr1: Option<User1>,
+    pub usr1: Option<User1Word>,
 
     /// Who starts the keeper anew when it ends: then a restart that is meant by TERM is drained, and left to
     /// it
@@ -174,7 +174,7 @@ pub struct Args {
 
 /// When a command that ended is started again
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum When {
+pub enum RestartWord {
     /// Never: end with its status
     Never,
     /// After any end but an exit with 0
@@ -185,7 +185,7 @@ pub enum When {
 
 /// What USR1 means
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum User1 {
+pub enum User1Word {
     /// Nothing
     Ignore,
     /// A restart
@@ -197,13 +197,13 @@ pub enum User1 {
 #[derive(Debug, Subcommand)]
 pub enum Ctl {
     /// Ask the keeper of a label
-    Ctl(Asked),
+    Ctl(CtlArgs),
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Asked {
+pub struct CtlArgs {
     /// What to ask
-    pub verb: Verb,
+    pub verb: CtlVerb,
     /// The label
     pub label: String,
     /// Why, for restart, update, drain and intend; the next life finds it in BAA_RESTART_REASON
@@ -224,7 +224,7 @@ pub struct Asked {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Verb {
+pub enum CtlVerb {
     /// Tell what it does: exits with 0 when a process runs, 1 when none does, 69 when no keeper runs
     Status,
     /// Start it unless it runs

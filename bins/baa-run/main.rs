@@ -3,8 +3,8 @@
 mod args;
 mod settings;
 
-use args::{Args, Asked, Ctl, Verb};
-use baa::act::keeper::{ask, attend, detach, order};
+use args::{Ctl, CtlArgs, CtlVerb, RunArgs};
+use baa::act::keeper::{ask, attend, detach, request};
 use baa::service::recipe::Recipe;
 use baa::service::{check_label, quote};
 use baa::sys::say::{self, Level, Voice};
@@ -16,35 +16,35 @@ fn main() -> ExitCode {
     baa::program::run(run)
 }
 
-fn run(args: Args) -> Result<Status> {
+fn run(args: RunArgs) -> Result<Status> {
     match &args.ctl {
         Some(Ctl::Ctl(asked)) => ctl(asked),
         None => keep(&args),
     }
 }
 
-fn keep(args: &Args) -> Result<Status> {
+fn keep(args: &RunArgs) -> Result<Status> {
     let voice = args.common.voice();
-    let order = settings::order(args)?;
-    if let Recipe::Job(job) = &order.recipe {
+    let request = settings::request(args)?;
+    if let Recipe::Job(job) = &request.recipe {
         for key in &job.unsupported {
             voice.warn(format!("{}: {key} is not acted on", job.label));
         }
     }
     if args.common.dry_run {
-        voice.note(format!("would keep {}", words(&order.recipe)));
+        voice.note(format!("would keep {}", words(&request.recipe)));
         if args.common.json {
-            say::answer(&order::plan(&order).to_string())?;
+            say::answer(&request::plan(&request).to_string())?;
         }
         return Ok(Status::Done);
     }
     if args.detach {
         let label =
-            order.label.as_deref().ok_or_else(|| Error::new(Status::Usage, "--detach needs a --label"))?;
+            request.label.as_deref().ok_or_else(|| Error::new(Status::Usage, "--detach needs a --label"))?;
         detach::detach(label)?;
         return Ok(Status::Done);
     }
-    let ended = attend::attend(&order, &voice)?;
+    let ended = attend::attend(&request, &voice)?;
     if args.common.json {
         say::answer(&ended.json.to_string())?;
     }
@@ -60,21 +60,21 @@ fn words(recipe: &Recipe) -> String {
     }
 }
 
-fn ctl(asked: &Asked) -> Result<Status> {
+fn ctl(asked: &CtlArgs) -> Result<Status> {
     let label = asked.label.as_str();
     check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
     let reason = asked.reason.as_deref();
-    let how = ask::How { reason, now: asked.now, no_wait: asked.no_wait, timeout: asked.timeout };
+    let how = ask::AskOptions { reason, now: asked.now, no_wait: asked.no_wait, timeout: asked.timeout };
     let answer = match asked.verb {
-        Verb::Status => ask::status(label),
-        Verb::Start => ask::tell(label, "start"),
-        Verb::Restart => ask::restart(label, how, &Voice::new(Level::Normal)),
-        Verb::Update => ask::update(label, how),
-        Verb::Stop => ask::stop(label),
-        Verb::Drain => ask::drain(label, reason),
-        Verb::Intend => ask::intend(label, reason),
+        CtlVerb::Status => ask::status(label),
+        CtlVerb::Start => ask::tell(label, "start"),
+        CtlVerb::Restart => ask::restart(label, how, &Voice::new(Level::Normal)),
+        CtlVerb::Update => ask::update(label, how),
+        CtlVerb::Stop => ask::stop(label),
+        CtlVerb::Drain => ask::drain(label, reason),
+        CtlVerb::Intend => ask::intend(label, reason),
     }?;
-    let tells = asked.verb == Verb::Status;
+    let tells = asked.verb == CtlVerb::Status;
     if asked.json {
         say::answer(&answer.to_string())?;
     } else if tells {

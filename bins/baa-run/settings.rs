@@ -1,13 +1,13 @@
 //! From the command line to an order.
 
-use super::args::{Args, User1, When};
-use baa::act::keeper::drain::{self, Drain, How};
-use baa::act::keeper::ledger::Limit;
-use baa::act::keeper::lockfile::Wanted;
-use baa::act::keeper::order::{self, Order};
-use baa::act::keeper::readiness::{self, By, Live, Ready};
+use super::args::{RestartWord, RunArgs, User1Word};
+use baa::act::keeper::drain::{self, Drain, DrainMethod};
+use baa::act::keeper::failure_log::FailureLimit;
+use baa::act::keeper::lockfile::LockRequest;
+use baa::act::keeper::readiness::{self, By, LiveCheck, ReadyCheck};
+use baa::act::keeper::request::{self, KeeperRequest};
 use baa::act::keeper::supervisor::Supervisor;
-use baa::act::keeper::{Policy, Restart};
+use baa::act::keeper::{Policy, RestartPolicy};
 use baa::service::check_label;
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
@@ -26,7 +26,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// 2 for what cannot be meant; those of the job's file; 74, 77 for an address that cannot be listened on.
-pub fn order(args: &Args) -> Result<Order> {
+pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
     let here = !args.common.dry_run && !args.detach;
     let listen = if here { listen(args)? } else { Vec::new() };
     let (ready, drain) = (ready(args)?, drain(args)?);
@@ -45,22 +45,22 @@ pub fn order(args: &Args) -> Result<Order> {
     };
     let policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
     let label = args.label.clone().or(job.as_ref().map(|job| job.label.clone()));
-    let live = args.live.clone().map(|target| Live {
+    let live = args.live.clone().map(|target| LiveCheck {
         target,
         interval: args.live_interval,
         failures: args.live_failures,
     });
     live.iter().try_for_each(|live| readiness::check(&live.target))?;
     let user1 = match args.usr1 {
-        Some(User1::Restart) => order::User1::Restart,
-        Some(User1::Pass) => order::User1::Pass,
-        None if Pid::own().number() == 1 => order::User1::Pass,
-        Some(User1::Ignore) | None => order::User1::Ignore,
+        Some(User1Word::Restart) => request::User1::Restart,
+        Some(User1Word::Pass) => request::User1::Pass,
+        None if Pid::own().number() == 1 => request::User1::Pass,
+        Some(User1Word::Ignore) | None => request::User1::Ignore,
     };
-    Ok(Order {
+    Ok(KeeperRequest {
         recipe: job.map_or_else(|| Recipe::Command(args.command.clone()), |job| Recipe::Job(Box::new(job))),
         policy,
-        lock: args.lock.clone().map(|path| Wanted { path, wait: args.lock_wait }),
+        lock: args.lock.clone().map(|path| LockRequest { path, wait: args.lock_wait }),
         drain,
         ready,
         live,
@@ -82,17 +82,17 @@ fn usage(why: String) -> Error {
 }
 
 /// How it is kept: as the job says, but for what the command line says.
-fn policy(args: &Args, job: Option<&Job>, drain: Option<&Drain>, ready: Option<&Ready>) -> Policy {
+fn policy(args: &RunArgs, job: Option<&Job>, drain: Option<&Drain>, ready: Option<&ReadyCheck>) -> Policy {
     let lasts = |job: &Job| {
         let asks = matches!(job.keep_alive, KeepAlive::When { successful_exit: Some(_), .. });
         job.run_at_load || job.keep_alive == KeepAlive::Always(true) || asks
     };
     Policy {
         restart: match args.restart {
-            None => job.map_or(Restart::Always, |job| Restart::Job(job.keep_alive.clone())),
-            Some(When::Never) => Restart::Never,
-            Some(When::OnFailure) => Restart::OnFailure,
-            Some(When::Always) => Restart::Always,
+            None => job.map_or(RestartPolicy::Always, |job| RestartPolicy::Job(job.keep_alive.clone())),
+            Some(RestartWord::Never) => RestartPolicy::Never,
+            Some(RestartWord::OnFailure) => RestartPolicy::OnFailure,
+            Some(RestartWord::Always) => RestartPolicy::Always,
         },
         start_at_once: job.is_none_or(lasts),
         throttle: args.throttle.unwrap_or_else(|| job.map_or(Duration::from_secs(1), |job| job.throttle)),
@@ -107,13 +107,13 @@ fn policy(args: &Args, job: Option<&Job>, drain: Option<&Drain>, ready: Option<&
     }
 }
 
-fn give_up(args: &Args, label: Option<&str>) -> Option<Limit> {
+fn give_up(args: &RunArgs, label: Option<&str>) -> Option<FailureLimit> {
     let (ends, within) = args.give_up?;
     let path = label.map(|label| file::state_dir().join("run").join(format!("{label}.ends")));
-    Some(Limit { ends, within, path })
+    Some(FailureLimit { ends, within, path })
 }
 
-fn ready(args: &Args) -> Result<Option<Ready>> {
+fn ready(args: &RunArgs) -> Result<Option<ReadyCheck>> {
     let Some(target) = &args.ready else { return Ok(None) };
     let by = match target.to_str().and_then(|text| text.strip_prefix("fd:")) {
         Some(number) => {
@@ -133,15 +133,15 @@ fn ready(args: &Args) -> Result<Option<Ready>> {
             By::Target(target.clone())
         }
     };
-    Ok(Some(Ready { by, limit: args.ready_timeout, successes: args.ready_successes }))
+    Ok(Some(ReadyCheck { by, limit: args.ready_timeout, successes: args.ready_successes }))
 }
 
-fn drain(args: &Args) -> Result<Option<Drain>> {
+fn drain(args: &RunArgs) -> Result<Option<Drain>> {
     let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
-        (Some(name), ..) => {
-            Some(How::Signal(signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?))
-        }
-        (_, Some(command), _) => Some(How::Command(command.clone())),
+        (Some(name), ..) => Some(DrainMethod::Signal(
+            signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?,
+        )),
+        (_, Some(command), _) => Some(DrainMethod::Command(command.clone())),
         (.., Some(url)) => Some(drain::url(url)?),
         _ => None,
     };
@@ -153,7 +153,7 @@ fn drain(args: &Args) -> Result<Option<Drain>> {
     }))
 }
 
-fn listen(args: &Args) -> Result<Vec<(String, Arc<OwnedFd>)>> {
+fn listen(args: &RunArgs) -> Result<Vec<(String, Arc<OwnedFd>)>> {
     let bound = args.listen.iter().zip(3..).map(|(text, number)| {
         let (name, address) = text.split_once('=').unwrap_or(("listen", text));
         let socket = net::listen(address).and_then(|socket| net::numbered(socket, number));

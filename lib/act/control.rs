@@ -3,8 +3,8 @@
 //! up the others.
 
 pub mod api;
-pub mod desk;
-pub mod gate;
+pub mod authorization;
 pub mod metrics;
 pub mod page;
 pub mod server;
+pub mod store_queue;

@@ -7,20 +7,20 @@ pub mod change;
 mod control;
 pub mod detach;
 pub mod drain;
-pub mod ledger;
+pub mod failure_log;
 pub mod lockfile;
 mod notify;
-mod office;
-pub mod order;
 pub mod policy;
 pub mod readiness;
+pub mod request;
+mod runtime_directory;
 mod schedule;
 pub mod stability;
 pub mod supervisor;
 mod update;
 mod watchdog;
 
-pub use policy::{Policy, Restart};
+pub use policy::{Policy, RestartPolicy};
 
 use crate::sys::child::Exit;
 use crate::sys::clock;
@@ -36,7 +36,7 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum KeeperEvent {
     /// The keeper is ready to begin.
     Begin,
     /// Nothing, but time went by.
@@ -80,7 +80,7 @@ pub enum Event {
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Do {
+pub enum KeeperAction {
     /// Start the command.
     Start,
     /// Start the next life beside this one.
@@ -103,7 +103,7 @@ pub enum Do {
 
 /// What a command does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum KeeperState {
     /// Nothing, until asked.
     Idle,
     /// Nothing, until then.
@@ -147,7 +147,7 @@ pub enum Next {
 #[derive(Clone, Debug)]
 pub struct Keeper {
     policy: Policy,
-    state: State,
+    state: KeeperState,
     runs: u64,
     last_exit: Option<Exit>,
     last_start: Option<Instant>,
@@ -159,7 +159,7 @@ pub struct Keeper {
     parked: bool,
     /// How often it was told to stop.
     stops: u8,
-    change: Option<change::Change>,
+    change: Option<change::KeeperChange>,
 }
 
 impl Keeper {
@@ -168,7 +168,7 @@ impl Keeper {
         let (runs, failures, stops, last_exit, last_start, change) = (0, 0, 0, None, None, None);
         Keeper {
             policy,
-            state: State::Idle,
+            state: KeeperState::Idle,
             runs,
             last_exit,
             last_start,
@@ -182,7 +182,7 @@ impl Keeper {
     }
 
     /// What the command does.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> KeeperState {
         self.state
     }
 
@@ -212,27 +212,32 @@ impl Keeper {
         self.last_exit
     }
 
-    /// When `Event::Time` is due.
+    /// When `KeeperEvent::Time` is due.
     pub fn wake(&self) -> Option<Instant> {
         match self.state {
-            State::Waiting(until) | State::Readying(_, until) | State::Updating(_, _, until) => Some(until),
-            State::Replacing(_, _, until, _) => until,
-            State::Stopping(_, until, _) | State::Sweeping(until, _) | State::Draining(_, until, _) => until,
+            KeeperState::Waiting(until)
+            | KeeperState::Readying(_, until)
+            | KeeperState::Updating(_, _, until) => Some(until),
+            KeeperState::Replacing(_, _, until, _) => until,
+            KeeperState::Stopping(_, until, _)
+            | KeeperState::Sweeping(until, _)
+            | KeeperState::Draining(_, until, _) => until,
             _ => None,
         }
     }
 
     /// Takes an event; says what to do, in order.
-    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
+    pub fn handle(&mut self, now: Instant, event: KeeperEvent) -> Vec<KeeperAction> {
         let event = match (self.state, event) {
-            (State::Running(_) | State::Draining(..), Event::Leave(_)) => event,
-            (State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish), Event::Leave(_)) => {
-                Event::Time
-            }
-            (_, Event::Leave(_)) => Event::Stop,
+            (KeeperState::Running(_) | KeeperState::Draining(..), KeeperEvent::Leave(_)) => event,
+            (
+                KeeperState::Stopping(_, _, Next::Finish) | KeeperState::Sweeping(_, Next::Finish),
+                KeeperEvent::Leave(_),
+            ) => KeeperEvent::Time,
+            (_, KeeperEvent::Leave(_)) => KeeperEvent::Stop,
             _ => event,
         };
-        if event == Event::Restart {
+        if event == KeeperEvent::Restart {
             self.begin_restart();
         }
         let todo = match self.updating(now, event) {
@@ -243,34 +248,37 @@ impl Keeper {
         todo
     }
 
-    fn step(&mut self, now: Instant, event: Event) -> Vec<Do> {
+    fn step(&mut self, now: Instant, event: KeeperEvent) -> Vec<KeeperAction> {
         match (self.state, event) {
-            (State::Finished, _) => vec![],
-            (State::Idle, Event::Begin) if self.policy.start_at_once => self.start(now),
-            (State::Idle | State::Waiting(_), Event::Start | Event::Restart) => self.start(now),
-            (State::Idle, Event::Paths) => self.start_later(now, Duration::ZERO),
-            (State::Waiting(until), Event::Time) if now >= until => self.start(now),
-            (State::Idle | State::Waiting(_), Event::Stop) => self.finish(),
+            (KeeperState::Finished, _) => vec![],
+            (KeeperState::Idle, KeeperEvent::Begin) if self.policy.start_at_once => self.start(now),
+            (KeeperState::Idle | KeeperState::Waiting(_), KeeperEvent::Start | KeeperEvent::Restart) => {
+                self.start(now)
+            }
+            (KeeperState::Idle, KeeperEvent::Paths) => self.start_later(now, Duration::ZERO),
+            (KeeperState::Waiting(until), KeeperEvent::Time) if now >= until => self.start(now),
+            (KeeperState::Idle | KeeperState::Waiting(_), KeeperEvent::Stop) => self.finish(),
 
-            (State::Starting, Event::Started(who)) => {
-                self.state = self
-                    .policy
-                    .ready
-                    .map_or(State::Running(who), |limit| State::Readying(who, clock::after(now, limit)));
+            (KeeperState::Starting, KeeperEvent::Started(who)) => {
+                self.state = self.policy.ready.map_or(KeeperState::Running(who), |limit| {
+                    KeeperState::Readying(who, clock::after(now, limit))
+                });
                 vec![]
             }
-            (State::Readying(who, _), Event::Ready) => {
-                (self.state, self.served) = (State::Running(who), true);
+            (KeeperState::Readying(who, _), KeeperEvent::Ready) => {
+                (self.state, self.served) = (KeeperState::Running(who), true);
                 vec![]
             }
-            (State::Readying(who, until), Event::Time) if now >= until => self.stop(now, who, Next::Park),
-            (State::Readying(who, _), Event::Stop) => self.stop(now, who, Next::Finish),
-            (State::Readying(who, _), Event::Restart) => self.stop(now, who, Next::Start),
+            (KeeperState::Readying(who, until), KeeperEvent::Time) if now >= until => {
+                self.stop(now, who, Next::Park)
+            }
+            (KeeperState::Readying(who, _), KeeperEvent::Stop) => self.stop(now, who, Next::Finish),
+            (KeeperState::Readying(who, _), KeeperEvent::Restart) => self.stop(now, who, Next::Start),
             // One that never served and dies has not come up.
-            (State::Readying(..), Event::Exited(exit)) if !self.served => {
+            (KeeperState::Readying(..), KeeperEvent::Exited(exit)) if !self.served => {
                 self.sweep(exit, Some(now + self.sweep_limit()), Next::Park)
             }
-            (State::Starting, Event::NotStarted) => {
+            (KeeperState::Starting, KeeperEvent::NotStarted) => {
                 let exit = Exit::Code(127);
                 self.last_exit = Some(exit);
                 // Not without a pause, whatever the throttle says: it would take all of a core, and fill a
@@ -278,62 +286,72 @@ impl Keeper {
                 self.decide(now, exit, SHORTEST)
             }
 
-            (State::Running(_) | State::Readying(..), Event::Exited(exit)) => {
+            (KeeperState::Running(_) | KeeperState::Readying(..), KeeperEvent::Exited(exit)) => {
                 self.sweep(exit, Some(now + self.sweep_limit()), Next::Decide(exit))
             }
-            (State::Running(who), Event::Stop) => self.stop(now, who, Next::Finish),
-            (State::Running(who), Event::Restart) => self.drain(now, who, self.policy.drain, Next::Start),
-            (State::Running(who), Event::Leave(limit)) => {
+            (KeeperState::Running(who), KeeperEvent::Stop) => self.stop(now, who, Next::Finish),
+            (KeeperState::Running(who), KeeperEvent::Restart) => {
+                self.drain(now, who, self.policy.drain, Next::Start)
+            }
+            (KeeperState::Running(who), KeeperEvent::Leave(limit)) => {
                 self.drain(now, who, shorter(self.policy.drain, limit), Next::Finish)
             }
-            (State::Running(who), Event::Hung) => self.stop(now, who, Next::Hung),
+            (KeeperState::Running(who), KeeperEvent::Hung) => self.stop(now, who, Next::Hung),
             // A stop never waits for a drain, and a second restart has had enough of it.
-            (State::Draining(who, ..), Event::Stop) => {
+            (KeeperState::Draining(who, ..), KeeperEvent::Stop) => {
                 self.stops = self.stops.max(1);
                 self.stop(now, who, Next::Finish)
             }
-            (State::Draining(who, until, _), Event::Leave(limit)) => {
+            (KeeperState::Draining(who, until, _), KeeperEvent::Leave(limit)) => {
                 let sooner = limit.map(|limit| clock::after(now, limit));
-                self.state = State::Draining(who, until.into_iter().chain(sooner).min(), Next::Finish);
+                self.state = KeeperState::Draining(who, until.into_iter().chain(sooner).min(), Next::Finish);
                 vec![]
             }
-            (State::Draining(who, _, Next::Start), Event::Restart) => self.stop(now, who, Next::Start),
-            (State::Draining(who, _, next), Event::Drained) => self.stop(now, who, next),
-            (State::Draining(who, Some(until), next), Event::Time) if now >= until => {
+            (KeeperState::Draining(who, _, Next::Start), KeeperEvent::Restart) => {
+                self.stop(now, who, Next::Start)
+            }
+            (KeeperState::Draining(who, _, next), KeeperEvent::Drained) => self.stop(now, who, next),
+            (KeeperState::Draining(who, Some(until), next), KeeperEvent::Time) if now >= until => {
                 self.stop(now, who, next)
             }
-            (State::Draining(_, _, next), Event::Exited(exit)) => {
+            (KeeperState::Draining(_, _, next), KeeperEvent::Exited(exit)) => {
                 self.sweep(exit, Some(now + self.sweep_limit()), next)
             }
-            (State::Starting, Event::GiveUp) => self.finish(),
-            (State::Sweeping(until, _), Event::GiveUp) => {
-                self.state = State::Sweeping(until, Next::Finish);
+            (KeeperState::Starting, KeeperEvent::GiveUp) => self.finish(),
+            (KeeperState::Sweeping(until, _), KeeperEvent::GiveUp) => {
+                self.state = KeeperState::Sweeping(until, Next::Finish);
                 vec![]
             }
 
-            (State::Stopping(_, until, next), Event::Exited(exit)) => self.sweep(exit, until, next),
-            (State::Stopping(..) | State::Sweeping(..), Event::Stop) => self.stop_again(),
+            (KeeperState::Stopping(_, until, next), KeeperEvent::Exited(exit)) => {
+                self.sweep(exit, until, next)
+            }
+            (KeeperState::Stopping(..) | KeeperState::Sweeping(..), KeeperEvent::Stop) => self.stop_again(),
             // The restart takes the place of what would have come by itself.
-            (State::Stopping(who, until, Next::Hung | Next::Park), Event::Restart | Event::Start) => {
-                self.state = State::Stopping(who, until, Next::Start);
+            (
+                KeeperState::Stopping(who, until, Next::Hung | Next::Park),
+                KeeperEvent::Restart | KeeperEvent::Start,
+            ) => {
+                self.state = KeeperState::Stopping(who, until, Next::Start);
                 vec![]
             }
             // A restart that is asked for during a stop for good comes too late.
-            (State::Stopping(_, Some(until), _) | State::Sweeping(Some(until), _), Event::Time)
-                if now >= until =>
-            {
+            (
+                KeeperState::Stopping(_, Some(until), _) | KeeperState::Sweeping(Some(until), _),
+                KeeperEvent::Time,
+            ) if now >= until => {
                 self.put_off(now);
-                vec![Do::Kill]
+                vec![KeeperAction::Kill]
             }
 
             (
-                State::Sweeping(until, Next::Decide(_) | Next::Park | Next::Hung),
-                Event::Restart | Event::Start,
+                KeeperState::Sweeping(until, Next::Decide(_) | Next::Park | Next::Hung),
+                KeeperEvent::Restart | KeeperEvent::Start,
             ) => {
-                self.state = State::Sweeping(until, Next::Start);
+                self.state = KeeperState::Sweeping(until, Next::Start);
                 vec![]
             }
-            (State::Sweeping(_, next), Event::Swept) => match next {
+            (KeeperState::Sweeping(_, next), KeeperEvent::Swept) => match next {
                 Next::Finish => self.finish(),
                 Next::Start => self.start(now),
                 Next::Decide(exit) => self.decide(now, exit, Duration::ZERO),
@@ -342,7 +360,7 @@ impl Keeper {
                     self.decide(now, Exit::Signal(crate::sys::signal::Signal::SIGABRT as i32), Duration::ZERO)
                 }
                 Next::Park if self.served => {
-                    (self.state, self.parked) = (State::Idle, true);
+                    (self.state, self.parked) = (KeeperState::Idle, true);
                     vec![]
                 }
                 Next::Park => {
@@ -354,50 +372,58 @@ impl Keeper {
         }
     }
 
-    fn start(&mut self, now: Instant) -> Vec<Do> {
-        (self.state, self.parked, self.stops) = (State::Starting, false, 0);
+    fn start(&mut self, now: Instant) -> Vec<KeeperAction> {
+        (self.state, self.parked, self.stops) = (KeeperState::Starting, false, 0);
         self.runs += 1;
         self.last_start = Some(now);
-        vec![Do::Start]
+        vec![KeeperAction::Start]
     }
 
-    fn drain(&mut self, now: Instant, who: Identity, limit: Option<Duration>, next: Next) -> Vec<Do> {
+    fn drain(
+        &mut self,
+        now: Instant,
+        who: Identity,
+        limit: Option<Duration>,
+        next: Next,
+    ) -> Vec<KeeperAction> {
         match limit {
             None => self.stop(now, who, next),
             Some(limit) => {
                 self.stops += 1;
-                self.state = State::Draining(who, end(now, limit), next);
-                vec![Do::Drain(who, bound(limit))]
+                self.state = KeeperState::Draining(who, end(now, limit), next);
+                vec![KeeperAction::Drain(who, bound(limit))]
             }
         }
     }
 
     /// Told to stop while it stops already.
-    fn stop_again(&mut self) -> Vec<Do> {
+    fn stop_again(&mut self) -> Vec<KeeperAction> {
         let (who, next) = match &mut self.state {
-            State::Stopping(who, _, next) => (Some(*who), next),
-            State::Sweeping(_, next) => (None, next),
+            KeeperState::Stopping(who, _, next) => (Some(*who), next),
+            KeeperState::Sweeping(_, next) => (None, next),
             _ => return vec![],
         };
         let first = std::mem::replace(next, Next::Finish) != Next::Finish;
         self.stops = self.stops.saturating_add(1);
         match self.stops {
             0..=2 if first => vec![],
-            0..=2 => who.map(Do::Terminate).into_iter().chain([Do::TerminateRest]).collect(),
-            _ => vec![Do::Kill],
+            0..=2 => {
+                who.map(KeeperAction::Terminate).into_iter().chain([KeeperAction::TerminateRest]).collect()
+            }
+            _ => vec![KeeperAction::Kill],
         }
     }
 
-    fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<Do> {
+    fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<KeeperAction> {
         self.stops += u8::from(next == Next::Finish);
-        self.state = State::Stopping(who, end(now, self.policy.exit_timeout), next);
-        vec![Do::Terminate(who)]
+        self.state = KeeperState::Stopping(who, end(now, self.policy.exit_timeout), next);
+        vec![KeeperAction::Terminate(who)]
     }
 
-    fn sweep(&mut self, exit: Exit, until: Option<Instant>, next: Next) -> Vec<Do> {
+    fn sweep(&mut self, exit: Exit, until: Option<Instant>, next: Next) -> Vec<KeeperAction> {
         self.last_exit = Some(exit);
-        self.state = State::Sweeping(until, next);
-        vec![Do::TerminateRest]
+        self.state = KeeperState::Sweeping(until, next);
+        vec![KeeperAction::TerminateRest]
     }
 
     fn sweep_limit(&self) -> Duration {
@@ -412,13 +438,13 @@ impl Keeper {
     fn put_off(&mut self, now: Instant) {
         let later = Some(now + Duration::from_millis(100));
         match &mut self.state {
-            State::Stopping(_, until, _) | State::Sweeping(until, _) => *until = later,
+            KeeperState::Stopping(_, until, _) | KeeperState::Sweeping(until, _) => *until = later,
             _ => {}
         }
     }
 
     /// What follows from an end; a start is not at once, but after `least`.
-    fn decide(&mut self, now: Instant, exit: Exit, least: Duration) -> Vec<Do> {
+    fn decide(&mut self, now: Instant, exit: Exit, least: Duration) -> Vec<KeeperAction> {
         let lasted = self.last_start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
         self.failures = match exit.success() {
             true => 0,
@@ -428,14 +454,14 @@ impl Keeper {
         match policy::wanted_again(&self.policy.restart, exit) {
             policy::Again::Yes => self.start_later(now, least),
             policy::Again::No => {
-                self.state = State::Idle;
+                self.state = KeeperState::Idle;
                 vec![]
             }
             policy::Again::Over => self.finish(),
         }
     }
 
-    fn start_later(&mut self, now: Instant, least: Duration) -> Vec<Do> {
+    fn start_later(&mut self, now: Instant, least: Duration) -> Vec<KeeperAction> {
         let throttled = self.last_start.map_or(now, |last| clock::after(last, self.policy.throttle));
         let until = throttled.max(clock::after(now, self.pause()));
         // `least` is for a start that would be at once.
@@ -443,7 +469,7 @@ impl Keeper {
         if now >= until {
             return self.start(now);
         }
-        self.state = State::Waiting(until);
+        self.state = KeeperState::Waiting(until);
         vec![]
     }
 
@@ -457,9 +483,9 @@ impl Keeper {
         first.saturating_mul(1 << (self.failures - 2).min(20)).min(self.policy.backoff)
     }
 
-    fn finish(&mut self) -> Vec<Do> {
-        self.state = State::Finished;
-        vec![Do::Finish]
+    fn finish(&mut self) -> Vec<KeeperAction> {
+        self.state = KeeperState::Finished;
+        vec![KeeperAction::Finish]
     }
 }
 
@@ -490,11 +516,11 @@ mod tests {
         Identity { pid: Pid::new(pid).unwrap(), start: Start(1) }
     }
 
-    fn keeper(restart: Restart) -> Keeper {
+    fn keeper(restart: RestartPolicy) -> Keeper {
         Keeper::new(policy(restart))
     }
 
-    fn policy(restart: Restart) -> Policy {
+    fn policy(restart: RestartPolicy) -> Policy {
         let seconds = Duration::from_secs;
         Policy {
             restart,
@@ -515,30 +541,30 @@ mod tests {
         let limit = Duration::from_secs(10);
         let t0 = Instant::now();
         let start = || {
-            let mut keeper = Keeper::new(Policy { ready: Some(limit), ..policy(Restart::Always) });
-            keeper.handle(t0, Event::Begin);
-            keeper.handle(t0, Event::Started(who(7)));
+            let mut keeper = Keeper::new(Policy { ready: Some(limit), ..policy(RestartPolicy::Always) });
+            keeper.handle(t0, KeeperEvent::Begin);
+            keeper.handle(t0, KeeperEvent::Started(who(7)));
             assert_eq!(keeper.wake(), Some(t0 + limit));
             keeper
         };
         let mut keeper = start();
-        assert_eq!(keeper.handle(t0 + limit, Event::Time), [Do::Terminate(who(7))]);
-        keeper.handle(t0 + limit, Event::Exited(Exit::Signal(15)));
-        assert_eq!(keeper.handle(t0 + limit, Event::Swept), [Do::Finish]);
+        assert_eq!(keeper.handle(t0 + limit, KeeperEvent::Time), [KeeperAction::Terminate(who(7))]);
+        keeper.handle(t0 + limit, KeeperEvent::Exited(Exit::Signal(15)));
+        assert_eq!(keeper.handle(t0 + limit, KeeperEvent::Swept), [KeeperAction::Finish]);
         let mut keeper = start();
-        keeper.handle(t0, Event::Exited(Exit::Code(1)));
-        assert_eq!(keeper.handle(t0, Event::Swept), [Do::Finish]);
+        keeper.handle(t0, KeeperEvent::Exited(Exit::Code(1)));
+        assert_eq!(keeper.handle(t0, KeeperEvent::Swept), [KeeperAction::Finish]);
         let mut keeper = start();
-        keeper.handle(t0, Event::Ready);
-        assert_eq!(keeper.handle(t0, Event::Restart), [Do::Terminate(who(7))]);
-        keeper.handle(t0, Event::Exited(Exit::Code(0)));
-        assert_eq!(keeper.handle(t0, Event::Swept), [Do::Start]);
-        keeper.handle(t0, Event::Started(who(8)));
-        assert_eq!(keeper.handle(t0 + limit, Event::Time), [Do::Terminate(who(8))]);
-        keeper.handle(t0 + limit, Event::Exited(Exit::Code(0)));
-        assert_eq!(keeper.handle(t0 + limit, Event::Swept), []);
-        assert_eq!(keeper.state(), State::Idle);
-        assert_eq!(keeper.handle(t0 + limit, Event::Restart), [Do::Start]);
+        keeper.handle(t0, KeeperEvent::Ready);
+        assert_eq!(keeper.handle(t0, KeeperEvent::Restart), [KeeperAction::Terminate(who(7))]);
+        keeper.handle(t0, KeeperEvent::Exited(Exit::Code(0)));
+        assert_eq!(keeper.handle(t0, KeeperEvent::Swept), [KeeperAction::Start]);
+        keeper.handle(t0, KeeperEvent::Started(who(8)));
+        assert_eq!(keeper.handle(t0 + limit, KeeperEvent::Time), [KeeperAction::Terminate(who(8))]);
+        keeper.handle(t0 + limit, KeeperEvent::Exited(Exit::Code(0)));
+        assert_eq!(keeper.handle(t0 + limit, KeeperEvent::Swept), []);
+        assert_eq!(keeper.state(), KeeperState::Idle);
+        assert_eq!(keeper.handle(t0 + limit, KeeperEvent::Restart), [KeeperAction::Start]);
     }
 
     #[test]
@@ -546,20 +572,20 @@ mod tests {
         let mut keeper = Keeper::new(Policy {
             throttle: Duration::from_secs(1),
             backoff: Duration::from_secs(5),
-            ..policy(Restart::Always)
+            ..policy(RestartPolicy::Always)
         });
         let mut now = Instant::now();
-        keeper.handle(now, Event::Begin);
+        keeper.handle(now, KeeperEvent::Begin);
         let mut pauses = Vec::new();
         for lasted in [0, 0, 0, 0, 0, 100, 0] {
-            keeper.handle(now, Event::Started(who(7)));
+            keeper.handle(now, KeeperEvent::Started(who(7)));
             now += Duration::from_secs(lasted);
-            keeper.handle(now, Event::Exited(Exit::Code(1)));
-            let done = keeper.handle(now, Event::Swept);
+            keeper.handle(now, KeeperEvent::Exited(Exit::Code(1)));
+            let done = keeper.handle(now, KeeperEvent::Swept);
             pauses.push(keeper.wake().map_or(0, |wake| (wake - now).as_secs()));
             if done.is_empty() {
                 now = keeper.wake().unwrap();
-                assert_eq!(keeper.handle(now, Event::Time), [Do::Start]);
+                assert_eq!(keeper.handle(now, KeeperEvent::Time), [KeeperAction::Start]);
             }
         }
         assert_eq!(pauses, [1, 1, 2, 4, 5, 0, 1]);
@@ -569,83 +595,90 @@ mod tests {
     fn a_restart_drains_and_a_stop_does_not() {
         let limit = Duration::from_secs(300);
         let draining = || {
-            let mut keeper = Keeper::new(Policy { drain: Some(limit), ..policy(Restart::Always) });
+            let mut keeper = Keeper::new(Policy { drain: Some(limit), ..policy(RestartPolicy::Always) });
             let now = Instant::now();
-            keeper.handle(now, Event::Begin);
-            keeper.handle(now, Event::Started(who(7)));
-            assert_eq!(keeper.handle(now, Event::Restart), [Do::Drain(who(7), Some(limit))]);
-            assert_eq!(keeper.handle(now, Event::Time), []);
+            keeper.handle(now, KeeperEvent::Begin);
+            keeper.handle(now, KeeperEvent::Started(who(7)));
+            assert_eq!(keeper.handle(now, KeeperEvent::Restart), [KeeperAction::Drain(who(7), Some(limit))]);
+            assert_eq!(keeper.handle(now, KeeperEvent::Time), []);
             (keeper, now)
         };
-        for (late, event) in [(0, Event::Drained), (0, Event::Restart), (300, Event::Time), (0, Event::Stop)]
-        {
+        for (late, event) in [
+            (0, KeeperEvent::Drained),
+            (0, KeeperEvent::Restart),
+            (300, KeeperEvent::Time),
+            (0, KeeperEvent::Stop),
+        ] {
             let (mut keeper, now) = draining();
             assert_eq!(
                 keeper.handle(now + Duration::from_secs(late), event),
-                [Do::Terminate(who(7))],
+                [KeeperAction::Terminate(who(7))],
                 "{event:?}"
             );
         }
         let (mut keeper, now) = draining();
-        assert_eq!(keeper.handle(now, Event::Exited(Exit::Code(0))), [Do::TerminateRest]);
-        assert_eq!(keeper.handle(now, Event::Swept), [Do::Start]);
+        assert_eq!(keeper.handle(now, KeeperEvent::Exited(Exit::Code(0))), [KeeperAction::TerminateRest]);
+        assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Start]);
     }
 
     #[test]
     fn restarts_after_the_throttle_counted_from_the_start() {
-        let mut keeper = keeper(Restart::Always);
+        let mut keeper = keeper(RestartPolicy::Always);
         let t0 = Instant::now();
         let at = |seconds| t0 + Duration::from_secs(seconds);
-        assert_eq!(keeper.handle(t0, Event::Begin), [Do::Start]);
-        assert_eq!(keeper.handle(t0, Event::Started(who(7))), []);
-        assert_eq!(keeper.handle(at(3), Event::Exited(Exit::Code(0))), [Do::TerminateRest]);
-        assert_eq!(keeper.handle(at(3), Event::Swept), []);
+        assert_eq!(keeper.handle(t0, KeeperEvent::Begin), [KeeperAction::Start]);
+        assert_eq!(keeper.handle(t0, KeeperEvent::Started(who(7))), []);
+        assert_eq!(keeper.handle(at(3), KeeperEvent::Exited(Exit::Code(0))), [KeeperAction::TerminateRest]);
+        assert_eq!(keeper.handle(at(3), KeeperEvent::Swept), []);
         assert_eq!(keeper.wake(), Some(at(10)));
-        assert_eq!(keeper.handle(at(9), Event::Time), []);
-        assert_eq!(keeper.handle(at(10), Event::Time), [Do::Start]);
-        keeper.handle(at(10), Event::Started(who(8)));
-        keeper.handle(at(30), Event::Exited(Exit::Code(1)));
-        assert_eq!(keeper.handle(at(30), Event::Swept), [Do::Start]);
+        assert_eq!(keeper.handle(at(9), KeeperEvent::Time), []);
+        assert_eq!(keeper.handle(at(10), KeeperEvent::Time), [KeeperAction::Start]);
+        keeper.handle(at(10), KeeperEvent::Started(who(8)));
+        keeper.handle(at(30), KeeperEvent::Exited(Exit::Code(1)));
+        assert_eq!(keeper.handle(at(30), KeeperEvent::Swept), [KeeperAction::Start]);
         assert_eq!(keeper.runs(), 3);
     }
 
     #[test]
     fn stops_with_term_then_kills_the_tree_and_only_then_ends() {
-        let mut keeper = keeper(Restart::Always);
+        let mut keeper = keeper(RestartPolicy::Always);
         let t0 = Instant::now();
-        keeper.handle(t0, Event::Begin);
-        keeper.handle(t0, Event::Started(who(7)));
-        assert_eq!(keeper.handle(t0, Event::Stop), [Do::Terminate(who(7))]);
-        assert_eq!(keeper.handle(t0 + Duration::from_secs(4), Event::Time), []);
-        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Time), [Do::Kill]);
+        keeper.handle(t0, KeeperEvent::Begin);
+        keeper.handle(t0, KeeperEvent::Started(who(7)));
+        assert_eq!(keeper.handle(t0, KeeperEvent::Stop), [KeeperAction::Terminate(who(7))]);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(4), KeeperEvent::Time), []);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), KeeperEvent::Time), [KeeperAction::Kill]);
         assert_eq!(
-            keeper.handle(t0 + Duration::from_secs(5), Event::Exited(Exit::Signal(9))),
-            [Do::TerminateRest]
+            keeper.handle(t0 + Duration::from_secs(5), KeeperEvent::Exited(Exit::Signal(9))),
+            [KeeperAction::TerminateRest]
         );
-        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), Event::Swept), [Do::Finish]);
+        assert_eq!(keeper.handle(t0 + Duration::from_secs(5), KeeperEvent::Swept), [KeeperAction::Finish]);
     }
 
     #[test]
     fn a_stop_overrides_a_restart_the_second_reaches_all_and_the_third_kills() {
         let now = Instant::now();
         let restarting = |drain| {
-            let mut keeper = Keeper::new(Policy { drain, ..policy(Restart::Always) });
-            keeper.handle(now, Event::Begin);
-            keeper.handle(now, Event::Started(who(7)));
-            keeper.handle(now, Event::Restart);
+            let mut keeper = Keeper::new(Policy { drain, ..policy(RestartPolicy::Always) });
+            keeper.handle(now, KeeperEvent::Begin);
+            keeper.handle(now, KeeperEvent::Started(who(7)));
+            keeper.handle(now, KeeperEvent::Restart);
             keeper
         };
         let mut keeper = restarting(None);
-        assert_eq!(keeper.handle(now, Event::Stop), []);
-        assert_eq!(keeper.handle(now, Event::Stop), [Do::Terminate(who(7)), Do::TerminateRest]);
-        assert_eq!(keeper.handle(now, Event::Stop), [Do::Kill]);
-        keeper.handle(now, Event::Exited(Exit::Signal(9)));
-        assert_eq!(keeper.handle(now, Event::Swept), [Do::Finish]);
-        assert_eq!(keeper.change().unwrap().outcome, change::Outcome::Failed("it was stopped"));
+        assert_eq!(keeper.handle(now, KeeperEvent::Stop), []);
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::Stop),
+            [KeeperAction::Terminate(who(7)), KeeperAction::TerminateRest]
+        );
+        assert_eq!(keeper.handle(now, KeeperEvent::Stop), [KeeperAction::Kill]);
+        keeper.handle(now, KeeperEvent::Exited(Exit::Signal(9)));
+        assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Finish]);
+        assert_eq!(keeper.change().unwrap().outcome, change::ChangeOutcome::Failed("it was stopped"));
         // The signal that began the drain was the first one.
         let mut keeper = restarting(Some(Duration::from_secs(300)));
-        assert_eq!(keeper.handle(now, Event::Stop), [Do::Terminate(who(7))]);
-        assert_eq!(keeper.handle(now, Event::Stop), [Do::Kill]);
+        assert_eq!(keeper.handle(now, KeeperEvent::Stop), [KeeperAction::Terminate(who(7))]);
+        assert_eq!(keeper.handle(now, KeeperEvent::Stop), [KeeperAction::Kill]);
     }
 
     /// Leaving drains, for no longer than it is given, and then ends; a restart that is under way becomes it.
@@ -658,46 +691,48 @@ mod tests {
             (Some(0), Some(15), Some(15)),
             (Some(0), None, None),
         ] {
-            let mut keeper = Keeper::new(Policy { drain: drain.map(seconds), ..policy(Restart::Always) });
-            keeper.handle(now, Event::Begin);
-            keeper.handle(now, Event::Started(who(7)));
+            let mut keeper =
+                Keeper::new(Policy { drain: drain.map(seconds), ..policy(RestartPolicy::Always) });
+            keeper.handle(now, KeeperEvent::Begin);
+            keeper.handle(now, KeeperEvent::Started(who(7)));
             assert_eq!(
-                keeper.handle(now, Event::Leave(given.map(seconds))),
-                [Do::Drain(who(7), takes.map(seconds))]
+                keeper.handle(now, KeeperEvent::Leave(given.map(seconds))),
+                [KeeperAction::Drain(who(7), takes.map(seconds))]
             );
-            assert_eq!(keeper.handle(now, Event::Leave(None)), []);
-            assert_eq!(keeper.handle(now, Event::Drained), [Do::Terminate(who(7))]);
-            assert_eq!(keeper.handle(now, Event::Leave(None)), []);
-            keeper.handle(now, Event::Exited(Exit::Code(0)));
-            assert_eq!(keeper.handle(now, Event::Swept), [Do::Finish]);
+            assert_eq!(keeper.handle(now, KeeperEvent::Leave(None)), []);
+            assert_eq!(keeper.handle(now, KeeperEvent::Drained), [KeeperAction::Terminate(who(7))]);
+            assert_eq!(keeper.handle(now, KeeperEvent::Leave(None)), []);
+            keeper.handle(now, KeeperEvent::Exited(Exit::Code(0)));
+            assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Finish]);
         }
-        let mut keeper = Keeper::new(Policy { drain: Some(seconds(300)), ..policy(Restart::Always) });
-        keeper.handle(now, Event::Begin);
-        keeper.handle(now, Event::Started(who(7)));
-        keeper.handle(now, Event::Restart);
-        assert_eq!(keeper.handle(now, Event::Leave(Some(seconds(15)))), []);
+        let mut keeper = Keeper::new(Policy { drain: Some(seconds(300)), ..policy(RestartPolicy::Always) });
+        keeper.handle(now, KeeperEvent::Begin);
+        keeper.handle(now, KeeperEvent::Started(who(7)));
+        keeper.handle(now, KeeperEvent::Restart);
+        assert_eq!(keeper.handle(now, KeeperEvent::Leave(Some(seconds(15)))), []);
         assert_eq!(keeper.wake(), Some(now + seconds(15)));
         // Where there is no drain, it is a stop.
-        let mut keeper = Keeper::new(policy(Restart::Always));
-        keeper.handle(now, Event::Begin);
-        keeper.handle(now, Event::Started(who(7)));
-        assert_eq!(keeper.handle(now, Event::Leave(None)), [Do::Terminate(who(7))]);
+        let mut keeper = Keeper::new(policy(RestartPolicy::Always));
+        keeper.handle(now, KeeperEvent::Begin);
+        keeper.handle(now, KeeperEvent::Started(who(7)));
+        assert_eq!(keeper.handle(now, KeeperEvent::Leave(None)), [KeeperAction::Terminate(who(7))]);
     }
 
     /// One that has ceased to serve is stopped and started again as after a failure, however well it ends.
     #[test]
     fn one_that_hangs_is_a_failure() {
-        for (restart, again) in [(Restart::Always, true), (Restart::OnFailure, true), (Restart::Never, false)]
+        for (restart, again) in
+            [(RestartPolicy::Always, true), (RestartPolicy::OnFailure, true), (RestartPolicy::Never, false)]
         {
             let (mut keeper, now) = (keeper(restart.clone()), Instant::now());
             let later = now + Duration::from_secs(60);
-            keeper.handle(now, Event::Begin);
-            keeper.handle(now, Event::Started(who(7)));
-            assert_eq!(keeper.handle(later, Event::Hung), [Do::Terminate(who(7))]);
-            keeper.handle(later, Event::Exited(Exit::Code(0)));
+            keeper.handle(now, KeeperEvent::Begin);
+            keeper.handle(now, KeeperEvent::Started(who(7)));
+            assert_eq!(keeper.handle(later, KeeperEvent::Hung), [KeeperAction::Terminate(who(7))]);
+            keeper.handle(later, KeeperEvent::Exited(Exit::Code(0)));
             assert_eq!(
-                keeper.handle(later, Event::Swept),
-                [if again { Do::Start } else { Do::Finish }],
+                keeper.handle(later, KeeperEvent::Swept),
+                [if again { KeeperAction::Start } else { KeeperAction::Finish }],
                 "{restart:?}"
             );
             assert_eq!(keeper.last_exit(), Some(Exit::Code(0)));
@@ -707,11 +742,11 @@ mod tests {
     #[test]
     fn keep_alive_is_read_as_launchd_reads_it() {
         let when = |successful_exit, crashed| {
-            Restart::Job(KeepAlive::When { successful_exit, crashed, paths: vec![] })
+            RestartPolicy::Job(KeepAlive::When { successful_exit, crashed, paths: vec![] })
         };
         for (restart, exit, runs) in [
-            (Restart::Job(KeepAlive::Always(true)), Exit::Code(0), true),
-            (Restart::Job(KeepAlive::Always(false)), Exit::Code(1), false),
+            (RestartPolicy::Job(KeepAlive::Always(true)), Exit::Code(0), true),
+            (RestartPolicy::Job(KeepAlive::Always(false)), Exit::Code(1), false),
             (when(Some(false), None), Exit::Code(0), false),
             (when(Some(false), None), Exit::Code(1), true),
             (when(Some(true), None), Exit::Code(0), true),
@@ -721,11 +756,11 @@ mod tests {
         ] {
             let mut keeper = keeper(restart.clone());
             let now = Instant::now();
-            keeper.handle(now, Event::Begin);
-            keeper.handle(now, Event::Started(who(7)));
-            keeper.handle(now + Duration::from_secs(60), Event::Exited(exit));
-            let done = keeper.handle(now + Duration::from_secs(60), Event::Swept);
-            assert_eq!(done == [Do::Start], runs, "{restart:?} {exit:?}");
+            keeper.handle(now, KeeperEvent::Begin);
+            keeper.handle(now, KeeperEvent::Started(who(7)));
+            keeper.handle(now + Duration::from_secs(60), KeeperEvent::Exited(exit));
+            let done = keeper.handle(now + Duration::from_secs(60), KeeperEvent::Swept);
+            assert_eq!(done == [KeeperAction::Start], runs, "{restart:?} {exit:?}");
         }
     }
 
@@ -736,7 +771,11 @@ mod tests {
         let mut roll = crate::words::dice::Dice::of(12345);
         let mut next = |limit: u64| roll.roll(limit);
         for _ in 0..200 {
-            let restart = if next(2) == 0 { Restart::Always } else { Restart::Job(KeepAlive::Always(false)) };
+            let restart = if next(2) == 0 {
+                RestartPolicy::Always
+            } else {
+                RestartPolicy::Job(KeepAlive::Always(false))
+            };
             let drain = (next(2) == 0).then(|| Duration::from_secs(next(3)));
             let ready = (next(2) == 0).then(|| Duration::from_secs(next(5)));
             let mut keeper = Keeper::new(Policy {
@@ -747,63 +786,67 @@ mod tests {
             });
             let mut now = Instant::now();
             let (mut alive, mut pid, mut rest, mut ended) = (Vec::new(), 0, false, false);
-            let mut queue = vec![Event::Begin];
+            let mut queue = vec![KeeperEvent::Begin];
             for step in 0..600 {
                 let event = queue.pop().unwrap_or_else(|| match next(13) {
-                    0 => Event::Start,
-                    1 => Event::Restart,
-                    2 if step > 250 && next(3) == 0 => Event::Stop,
+                    0 => KeeperEvent::Start,
+                    1 => KeeperEvent::Restart,
+                    2 if step > 250 && next(3) == 0 => KeeperEvent::Stop,
                     3 if !alive.is_empty() => {
                         let dead = alive.remove(usize::try_from(next(alive.len() as u64)).unwrap());
                         rest = rest || next(2) == 0;
                         died(&keeper, dead, Exit::Code(i32::try_from(next(2)).unwrap()))
                     }
-                    4 if alive.is_empty() && !rest => Event::Swept,
-                    5 => Event::Paths,
-                    6 => Event::Drained,
-                    7 | 8 => Event::Ready,
-                    9 => Event::Update,
-                    10 => Event::Hung,
-                    11 if step > 400 => Event::Leave(Some(Duration::from_secs(next(3)))),
-                    _ => Event::Time,
+                    4 if alive.is_empty() && !rest => KeeperEvent::Swept,
+                    5 => KeeperEvent::Paths,
+                    6 => KeeperEvent::Drained,
+                    7 | 8 => KeeperEvent::Ready,
+                    9 => KeeperEvent::Update,
+                    10 => KeeperEvent::Hung,
+                    11 if step > 400 => KeeperEvent::Leave(Some(Duration::from_secs(next(3)))),
+                    _ => KeeperEvent::Time,
                 });
                 now += Duration::from_millis(next(4000));
                 let todo = keeper.handle(now, event);
-                let updates = matches!(keeper.state(), State::Updating(..) | State::Replacing(..));
+                let updates =
+                    matches!(keeper.state(), KeeperState::Updating(..) | KeeperState::Replacing(..));
                 for todo in todo {
                     assert!(!ended, "{todo:?} after the end");
                     match todo {
-                        Do::Start | Do::StartNext => {
-                            assert!(todo == Do::StartNext || alive.is_empty() && !rest, "two instances");
+                        KeeperAction::Start | KeeperAction::StartNext => {
+                            assert!(
+                                todo == KeeperAction::StartNext || alive.is_empty() && !rest,
+                                "two instances"
+                            );
                             pid += 1;
                             if next(5) == 0 {
-                                queue.push(if todo == Do::Start {
-                                    Event::NotStarted
+                                queue.push(if todo == KeeperAction::Start {
+                                    KeeperEvent::NotStarted
                                 } else {
-                                    Event::NextNotStarted
+                                    KeeperEvent::NextNotStarted
                                 });
                                 continue;
                             }
                             alive.push(pid);
-                            queue.push(if todo == Do::Start {
-                                Event::Started(who(pid))
+                            queue.push(if todo == KeeperAction::Start {
+                                KeeperEvent::Started(who(pid))
                             } else {
-                                Event::NextStarted(who(pid))
+                                KeeperEvent::NextStarted(who(pid))
                             });
                         }
-                        Do::Kill => {
+                        KeeperAction::Kill => {
                             rest = false;
                             queue.extend(alive.drain(..).map(|dead| died(&keeper, dead, Exit::Signal(9))));
                         }
-                        Do::KillOne(one) => {
+                        KeeperAction::KillOne(one) => {
                             if let Some(at) = alive.iter().position(|pid| who(*pid) == one) {
                                 let dead = alive.remove(at);
                                 queue.push(died(&keeper, dead, Exit::Signal(9)));
                             }
                         }
-                        Do::TerminateRest => rest = rest && next(2) == 0,
-                        Do::Terminate(_) | Do::Drain(..) | Do::Promote(_) => {}
-                        Do::Finish => {
+                        KeeperAction::TerminateRest => rest = rest && next(2) == 0,
+                        KeeperAction::Terminate(_) | KeeperAction::Drain(..) | KeeperAction::Promote(_) => {}
+                        KeeperAction::Finish => {
                             assert!(alive.is_empty() && !rest, "left behind: {alive:?}");
                             ended = true;
                         }
@@ -813,18 +856,21 @@ mod tests {
                 assert!(
                     updates
                         || alive.len() <= 1
-                        || queue.iter().any(|event| matches!(event, Event::Exited(_) | Event::NextExited(_))),
+                        || queue.iter().any(|event| matches!(
+                            event,
+                            KeeperEvent::Exited(_) | KeeperEvent::NextExited(_)
+                        )),
                     "{alive:?}"
                 );
                 if let Some(change) = keeper.change() {
-                    assert!(change.over() || keeper.state() != State::Finished);
+                    assert!(change.over() || keeper.state() != KeeperState::Finished);
                 }
             }
             for _ in 0..20 {
                 now += Duration::from_secs(60);
-                for event in [Event::Stop, Event::Time] {
+                for event in [KeeperEvent::Stop, KeeperEvent::Time] {
                     for todo in keeper.handle(now, event) {
-                        if matches!(todo, Do::Kill | Do::KillOne(_)) {
+                        if matches!(todo, KeeperAction::Kill | KeeperAction::KillOne(_)) {
                             for dead in std::mem::take(&mut alive) {
                                 let event = died(&keeper, dead, Exit::Signal(9));
                                 keeper.handle(now, event);
@@ -832,19 +878,21 @@ mod tests {
                         }
                     }
                 }
-                keeper.handle(now, Event::Swept);
+                keeper.handle(now, KeeperEvent::Swept);
             }
-            assert_eq!(keeper.state(), State::Finished);
+            assert_eq!(keeper.state(), KeeperState::Finished);
         }
     }
 
     /// A process is known as the next life while there are two.
-    fn died(keeper: &Keeper, pid: i32, exit: Exit) -> Event {
+    fn died(keeper: &Keeper, pid: i32, exit: Exit) -> KeeperEvent {
         match keeper.state() {
-            State::Updating(_, Some(next), _) | State::Replacing(_, next, ..) if next == who(pid) => {
-                Event::NextExited(exit)
+            KeeperState::Updating(_, Some(next), _) | KeeperState::Replacing(_, next, ..)
+                if next == who(pid) =>
+            {
+                KeeperEvent::NextExited(exit)
             }
-            _ => Event::Exited(exit),
+            _ => KeeperEvent::Exited(exit),
         }
     }
 }

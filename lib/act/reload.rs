@@ -7,14 +7,14 @@
 
 mod bring;
 pub mod diagnosis;
+pub mod files;
 pub mod handover;
-pub mod keepsake;
-pub mod order;
 mod prove;
+pub mod request;
 
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
-use crate::service::{Class, Service, State, Trouble};
+use crate::service::{JobState, Service, Trouble, TroubleClass};
 use crate::sys::clock::Clock;
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say::Voice;
@@ -31,7 +31,7 @@ const UNBOUNDED_EXIT: Duration = Duration::from_secs(300);
 const UNKNOWN_EXIT: Duration = Duration::from_secs(20);
 
 /// How to reload one service.
-pub struct Request<'a> {
+pub struct ServiceReload<'a> {
     /// How messages name it.
     pub name: String,
     /// The file to bring it up from.
@@ -61,7 +61,7 @@ pub struct Request<'a> {
 
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReloadOutcome {
     /// It answers, from a new process.
     Recovered,
     /// It did so only after a kick.
@@ -78,17 +78,17 @@ pub enum Outcome {
     Interrupted,
 }
 
-impl Outcome {
+impl ReloadOutcome {
     /// The stable name, as JSON prints it.
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Recovered => "recovered",
-            Outcome::RecoveredByKick => "recovered-by-kick",
-            Outcome::Unhealthy => "unhealthy",
-            Outcome::Restored => "restored",
-            Outcome::Lost => "lost",
-            Outcome::Refused => "refused",
-            Outcome::Interrupted => "interrupted",
+            ReloadOutcome::Recovered => "recovered",
+            ReloadOutcome::RecoveredByKick => "recovered-by-kick",
+            ReloadOutcome::Unhealthy => "unhealthy",
+            ReloadOutcome::Restored => "restored",
+            ReloadOutcome::Lost => "lost",
+            ReloadOutcome::Refused => "refused",
+            ReloadOutcome::Interrupted => "interrupted",
         }
     }
 }
@@ -104,9 +104,9 @@ pub enum Proof {
 
 /// What happened, for the report.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ReloadReport {
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ReloadOutcome,
     /// The status to end with.
     pub status: Status,
     /// Why, where it did not end well.
@@ -122,7 +122,7 @@ pub struct Report {
     /// The last of them that failed.
     pub last_failure: Option<Failure>,
     /// What the manager said last.
-    pub state: Option<State>,
+    pub state: Option<JobState>,
     /// When the old process was gone, counted from the start.
     pub gone_after: Option<Duration>,
     /// When the job was registered again.
@@ -135,7 +135,7 @@ pub struct Report {
 
 /// One reload under way.
 struct Reload<'a> {
-    request: &'a Request<'a>,
+    request: &'a ServiceReload<'a>,
     service: &'a dyn Service,
     clock: &'a dyn Clock,
     voice: &'a Voice,
@@ -145,12 +145,12 @@ struct Reload<'a> {
     old: Option<Identity>,
     /// What told the life before from others, where the manager has such a thing.
     old_life: Option<String>,
-    report: Report,
+    report: ReloadReport,
 }
 
 /// Why a reload cannot go on.
 struct Halt {
-    outcome: Outcome,
+    outcome: ReloadOutcome,
     status: Status,
     reason: String,
 }
@@ -158,14 +158,14 @@ struct Halt {
 /// Reloads the service. `interrupted` tells of a signal; it is obeyed as soon as the job is registered, and
 /// not before.
 pub fn reload(
-    request: &Request<'_>,
+    request: &ServiceReload<'_>,
     service: &dyn Service,
     clock: &dyn Clock,
     voice: &Voice,
     interrupted: &dyn Fn() -> Option<Signal>,
-) -> Report {
-    let report = Report {
-        outcome: Outcome::Refused,
+) -> ReloadReport {
+    let report = ReloadReport {
+        outcome: ReloadOutcome::Refused,
         status: Status::Internal,
         reason: None,
         old: None,
@@ -199,7 +199,7 @@ pub fn reload(
             (report.outcome, report.status, report.reason) = (halt.outcome, halt.status, Some(halt.reason))
         }
     }
-    if report.outcome != Outcome::Refused {
+    if report.outcome != ReloadOutcome::Refused {
         report.state = service.inspect().unwrap_or(report.state);
     }
     report.new = report
@@ -211,7 +211,7 @@ pub fn reload(
 }
 
 impl Reload<'_> {
-    fn run(&mut self) -> Result<Outcome, Halt> {
+    fn run(&mut self) -> Result<ReloadOutcome, Halt> {
         let before = self.look().map_err(|trouble| refused(&trouble))?;
         self.was_registered = before.is_some();
         self.old = before.as_ref().and_then(|state| state.pid).and_then(|pid| self.service.identify(pid));
@@ -220,7 +220,7 @@ impl Reload<'_> {
         self.report.state.clone_from(&before);
         if let Some(signal) = (self.interrupted)() {
             return Err(Halt {
-                outcome: Outcome::Refused,
+                outcome: ReloadOutcome::Refused,
                 status: ended_by(signal),
                 reason: format!("ended by {} before anything was touched", signal.as_str()),
             });
@@ -237,11 +237,11 @@ impl Reload<'_> {
     }
 
     /// What the manager knows; a manager that is busy is asked again for a while.
-    fn look(&self) -> Result<Option<State>, Trouble> {
+    fn look(&self) -> Result<Option<JobState>, Trouble> {
         let until = self.clock.now() + MARGIN;
         loop {
             match self.service.inspect() {
-                Err(trouble) if trouble.class == Class::Retry && self.clock.now() < until => {
+                Err(trouble) if trouble.class == TroubleClass::Retry && self.clock.now() < until => {
                     self.pause(Duration::from_millis(100))
                 }
                 outcome => return outcome,
@@ -250,7 +250,7 @@ impl Reload<'_> {
     }
 
     /// How long the job may take to exit, with a margin.
-    fn patience(&self, state: &State) -> Duration {
+    fn patience(&self, state: &JobState) -> Duration {
         let own = match state.exit_timeout {
             None => UNKNOWN_EXIT,
             Some(Duration::ZERO) => UNBOUNDED_EXIT,
@@ -266,7 +266,7 @@ impl Reload<'_> {
     fn obey_signal(&self) -> Result<(), Halt> {
         match (self.interrupted)() {
             Some(signal) => Err(Halt {
-                outcome: Outcome::Interrupted,
+                outcome: ReloadOutcome::Interrupted,
                 status: ended_by(signal),
                 reason: format!("ended by {}; the job is registered", signal.as_str()),
             }),
@@ -280,14 +280,14 @@ impl Reload<'_> {
 }
 
 fn refused(trouble: &Trouble) -> Halt {
-    Halt { outcome: Outcome::Refused, status: status_of(trouble), reason: trouble.text.clone() }
+    Halt { outcome: ReloadOutcome::Refused, status: status_of(trouble), reason: trouble.text.clone() }
 }
 
 /// The status that a trouble ends a reload with.
 fn status_of(trouble: &Trouble) -> Status {
     match trouble.class {
-        Class::Final(status) => status,
-        Class::Benign | Class::Retry | Class::Unregistered => Status::Unavailable,
+        TroubleClass::Final(status) => status,
+        TroubleClass::Benign | TroubleClass::Retry | TroubleClass::Unregistered => Status::Unavailable,
     }
 }
 

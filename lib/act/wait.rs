@@ -4,8 +4,8 @@
 pub mod patient;
 pub mod report;
 
-use crate::probe::pace::{self, Moment};
-use crate::probe::{Answer, Cost};
+use crate::probe::pace::{self, PollProgress};
+use crate::probe::{Cost, ProbeAnswer};
 use crate::words::failure::{Class, Failure};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub enum Rhythm {
 
 /// What must be true for the wait to end well.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct WaitRules {
     /// Whether one target is enough.
     pub any: bool,
     /// How many probes of a target must succeed in a row.
@@ -41,7 +41,7 @@ pub struct Rules {
 
 /// How a wait ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum WaitVerdict {
     /// As wanted.
     Ready,
     /// The deadline passed, or the attempts are used up.
@@ -70,7 +70,7 @@ pub struct Progress {
     /// When it had been as wanted for long enough, from the start.
     pub ready_after: Option<Duration>,
     /// What the last successful probe saw.
-    pub answer: Option<Answer>,
+    pub answer: Option<ProbeAnswer>,
     /// The last failure.
     pub last: Option<Failure>,
     /// What was seen when.
@@ -101,14 +101,14 @@ pub struct Due {
 /// A wait for several targets.
 #[derive(Debug)]
 pub struct Wait {
-    rules: Rules,
+    rules: WaitRules,
     began: Instant,
     targets: Vec<Progress>,
 }
 
 impl Wait {
     /// A wait that begins `now`, for targets of these costs.
-    pub fn new(rules: Rules, costs: &[Cost], now: Instant) -> Wait {
+    pub fn new(rules: WaitRules, costs: &[Cost], now: Instant) -> Wait {
         let fresh = |cost: &Cost| Progress {
             attempts: 0,
             ready_after: None,
@@ -153,7 +153,7 @@ impl Wait {
         now: Instant,
         index: usize,
         count: u32,
-        seen: Result<Answer, Failure>,
+        seen: Result<ProbeAnswer, Failure>,
         spent: Duration,
     ) {
         let Some(target) = self.targets.get_mut(index) else { return };
@@ -186,7 +186,7 @@ impl Wait {
         let pause = match self.rules.rhythm {
             Rhythm::Every(pause) => pause,
             Rhythm::Adaptive => {
-                let moment = Moment { cost: target.cost, age: at, spent, tries: target.attempts };
+                let moment = PollProgress { cost: target.cost, age: at, spent, tries: target.attempts };
                 pace::pause(moment, seen.as_ref().err())
             }
         };
@@ -208,20 +208,20 @@ impl Wait {
     }
 
     /// Whether the wait is over.
-    pub fn verdict(&self, now: Instant) -> Option<Verdict> {
+    pub fn verdict(&self, now: Instant) -> Option<WaitVerdict> {
         let ready = |target: &Progress| target.ready_after.is_some();
         if if self.rules.any { self.targets.iter().any(ready) } else { self.targets.iter().all(ready) } {
-            return Some(Verdict::Ready);
+            return Some(WaitVerdict::Ready);
         }
         if self.rules.deadline.is_some_and(|deadline| now >= deadline) {
-            return Some(Verdict::TooLate);
+            return Some(WaitVerdict::TooLate);
         }
         // After the last attempt its pause is waited out too, as the script did that counted attempts; here
         // it would help nobody.
         let limit = self.rules.attempts?;
         let lost = |target: &Progress| !ready(target) && !target.in_flight && target.attempts >= limit;
         let over = if self.rules.any { self.targets.iter().all(lost) } else { self.targets.iter().any(lost) };
-        over.then_some(Verdict::TooLate)
+        over.then_some(WaitVerdict::TooLate)
     }
 
     /// When there is something to do again, if nothing is observed before.
@@ -250,8 +250,8 @@ impl Wait {
 mod tests {
     use super::*;
 
-    fn rules() -> Rules {
-        Rules {
+    fn rules() -> WaitRules {
+        WaitRules {
             any: false,
             successes: 1,
             stable_for: Duration::ZERO,
@@ -266,10 +266,10 @@ mod tests {
     /// Answers every due probe by `world(index, millis)` until the wait is over; returns the verdict and when
     /// it came.
     fn play(
-        rules: Rules,
+        rules: WaitRules,
         count: usize,
-        world: &dyn Fn(usize, u64) -> Result<Answer, Failure>,
-    ) -> (Verdict, u64, Wait) {
+        world: &dyn Fn(usize, u64) -> Result<ProbeAnswer, Failure>,
+    ) -> (WaitVerdict, u64, Wait) {
         let began = Instant::now();
         let mut now = began;
         let mut wait = Wait::new(rules, &vec![Cost::Local; count], now);
@@ -285,11 +285,11 @@ mod tests {
         }
     }
 
-    fn up() -> Result<Answer, Failure> {
-        Ok(Answer::default())
+    fn up() -> Result<ProbeAnswer, Failure> {
+        Ok(ProbeAnswer::default())
     }
 
-    fn down(class: Class) -> Result<Answer, Failure> {
+    fn down(class: Class) -> Result<ProbeAnswer, Failure> {
         Err(Failure::new(class, "down"))
     }
 
@@ -297,19 +297,20 @@ mod tests {
     fn all_targets_must_have_been_up() {
         let world = |index, at| if at >= 1000 * index as u64 { up() } else { down(Class::Refused) };
         let (verdict, at, _) = play(rules(), 3, &world);
-        assert_eq!((verdict, at), (Verdict::Ready, 2000));
-        let (verdict, at, _) = play(Rules { any: true, ..rules() }, 3, &world);
-        assert_eq!((verdict, at), (Verdict::Ready, 0));
+        assert_eq!((verdict, at), (WaitVerdict::Ready, 2000));
+        let (verdict, at, _) = play(WaitRules { any: true, ..rules() }, 3, &world);
+        assert_eq!((verdict, at), (WaitVerdict::Ready, 0));
     }
 
     #[test]
     fn one_lucky_probe_is_not_enough_when_a_row_is_asked_for() {
         let flaps =
             |_, at: u64| if (at / 200).is_multiple_of(2) || at >= 3000 { up() } else { down(Class::Status) };
-        let (verdict, at, _) = play(Rules { successes: 3, ..rules() }, 1, &flaps);
-        assert_eq!((verdict, at), (Verdict::Ready, 3000));
-        let (verdict, at, _) = play(Rules { stable_for: Duration::from_millis(250), ..rules() }, 1, &flaps);
-        assert_eq!((verdict, at), (Verdict::Ready, 3050));
+        let (verdict, at, _) = play(WaitRules { successes: 3, ..rules() }, 1, &flaps);
+        assert_eq!((verdict, at), (WaitVerdict::Ready, 3000));
+        let (verdict, at, _) =
+            play(WaitRules { stable_for: Duration::from_millis(250), ..rules() }, 1, &flaps);
+        assert_eq!((verdict, at), (WaitVerdict::Ready, 3050));
     }
 
     #[test]
@@ -323,25 +324,25 @@ mod tests {
                 down(Class::Refused)
             }
         };
-        let (verdict, at, _) = play(Rules { invert: true, ..rules() }, 1, &hangs);
-        assert_eq!((verdict, at), (Verdict::Ready, 1000));
+        let (verdict, at, _) = play(WaitRules { invert: true, ..rules() }, 1, &hangs);
+        assert_eq!((verdict, at), (WaitVerdict::Ready, 1000));
     }
 
     #[test]
     fn attempts_and_the_deadline_end_it() {
         let never = |_, _| down(Class::Refused);
-        let (verdict, at, wait) = play(Rules { attempts: Some(3), ..rules() }, 1, &never);
-        assert_eq!((verdict, at, wait.targets()[0].attempts), (Verdict::TooLate, 200, 3));
+        let (verdict, at, wait) = play(WaitRules { attempts: Some(3), ..rules() }, 1, &never);
+        assert_eq!((verdict, at, wait.targets()[0].attempts), (WaitVerdict::TooLate, 200, 3));
         let deadline = Some(Instant::now() + Duration::from_millis(1500));
-        let (verdict, at, _) = play(Rules { deadline, ..rules() }, 1, &never);
-        assert!(verdict == Verdict::TooLate && at >= 1490, "{at}");
+        let (verdict, at, _) = play(WaitRules { deadline, ..rules() }, 1, &never);
+        assert!(verdict == WaitVerdict::TooLate && at >= 1490, "{at}");
     }
 
     #[test]
     fn the_timeline_is_bounded() {
         let flaps =
             |_, at: u64| if (at / 100).is_multiple_of(2) { down(Class::Refused) } else { down(Class::Reset) };
-        let (_, _, wait) = play(Rules { attempts: Some(1000), ..rules() }, 1, &flaps);
+        let (_, _, wait) = play(WaitRules { attempts: Some(1000), ..rules() }, 1, &flaps);
         assert_eq!(wait.targets()[0].timeline.len(), TIMELINE_LIMIT);
     }
 }

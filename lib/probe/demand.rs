@@ -1,7 +1,7 @@
 //! Which processes' answers count: no other wait tool tells the answer of an old process from that of the new
 //! one.
 
-use crate::probe::Answer;
+use crate::probe::ProbeAnswer;
 use crate::sys::net::Link;
 use crate::sys::owner::{self, Answerer};
 use crate::sys::process::{Identity, Pid, Start, Table};
@@ -28,9 +28,9 @@ impl Demand {
     ///
     /// # Errors
     /// `wrong-process` when it is another one, `unknown-process` when it cannot be told.
-    pub fn judge(&self, link: &Link) -> Result<Answer, Failure> {
+    pub fn judge(&self, link: &Link) -> Result<ProbeAnswer, Failure> {
         if self.is_any() {
-            return Ok(Answer::default());
+            return Ok(ProbeAnswer::default());
         }
         let pid = match &self.among {
             None => owner::any(link),
@@ -58,7 +58,7 @@ impl Demand {
             ));
         };
         self.judge_age(pid)?;
-        Ok(Answer { pid: Some(pid), http_status: None })
+        Ok(ProbeAnswer { pid: Some(pid), http_status: None })
     }
 
     /// Judges a process by its age alone.

@@ -1,6 +1,6 @@
 //! `dns:name`: does the name resolve?
 
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::net;
 use crate::words::failure::Failure;
 use std::time::Instant;
@@ -12,8 +12,8 @@ pub struct Dns {
 }
 
 impl Probe for Dns {
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
-        net::resolve(&self.name, deadline).map(|_| Answer::default())
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
+        net::resolve(&self.name, deadline).map(|_| ProbeAnswer::default())
     }
 
     fn cost(&self) -> Cost {

@@ -1,6 +1,6 @@
 //! `exec:COMMAND`: does the command succeed?
 
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::child::{self, Exit, Spec};
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
@@ -24,14 +24,14 @@ impl Exec {
 }
 
 impl Probe for Exec {
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let spec = Spec::new("/bin/sh", [OsString::from("-c"), self.command.clone()]);
         let finished = child::run(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
             .map_err(|cause| Failure::io("cannot run /bin/sh", &cause))?;
         let said = brief(if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr });
         let with = |text: String| if said.is_empty() { text } else { format!("{text}: {said}") };
         match finished.exit {
-            Some(Exit::Code(0)) => Ok(Answer::default()),
+            Some(Exit::Code(0)) => Ok(ProbeAnswer::default()),
             // A command that cannot be run says nothing about the target, least of all that it is down.
             Some(Exit::Code(code @ (126 | 127))) => {
                 Err(Failure::new(Class::Other, with(format!("the command cannot be run ({code})"))))

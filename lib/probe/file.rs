@@ -1,20 +1,20 @@
 //! `file:/path`: is it there?
 
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::words::failure::Failure;
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// Up when the path exists; a link that leads nowhere does not.
-pub struct File {
+pub struct FileProbe {
     /// The path.
     pub path: PathBuf,
 }
 
-impl Probe for File {
-    fn ask(&self, _: Instant) -> Result<Answer, Failure> {
+impl Probe for FileProbe {
+    fn ask(&self, _: Instant) -> Result<ProbeAnswer, Failure> {
         match std::fs::metadata(&self.path) {
-            Ok(_) => Ok(Answer::default()),
+            Ok(_) => Ok(ProbeAnswer::default()),
             Err(cause) => Err(Failure::io(&format!("cannot find {}", self.path.display()), &cause)),
         }
     }

@@ -1,7 +1,7 @@
 //! `http://`, `https://`, `http+unix://`: does it answer as it should?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Answer, Cost, Probe, pace};
+use crate::probe::{Cost, Probe, ProbeAnswer, pace};
 use crate::sys::http::{self, Request};
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
@@ -95,7 +95,7 @@ pub struct Http {
 }
 
 impl Http {
-    fn judge(&self, answer: &http::Answer) -> Result<Answer, Failure> {
+    fn judge(&self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
         // Who answered comes first: what a wrong process says is of no interest.
         let who = self.demand.judge(answer.link())?;
         let refuse = |class: Class, text: String| Failure { class, text, http_status: Some(answer.status) };
@@ -113,12 +113,12 @@ impl Http {
                 wanted.check(&body).map_err(|why| refuse(Class::Body, why))?;
             }
         }
-        Ok(Answer { http_status: Some(answer.status), ..who })
+        Ok(ProbeAnswer { http_status: Some(answer.status), ..who })
     }
 }
 
 impl Probe for Http {
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         http::ask(&self.request, deadline, &|answer| self.judge(&answer))
     }
 

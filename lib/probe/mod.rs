@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// What a successful probe saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct ProbeAnswer {
     /// The process that answered, where it was asked for.
     pub pid: Option<Pid>,
     /// The HTTP status.
@@ -40,7 +40,7 @@ pub trait Probe: Send + Sync {
     ///
     /// # Errors
     /// Why it is not up, as far as can be told.
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure>;
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure>;
 
     /// What asking costs.
     fn cost(&self) -> Cost;

@@ -14,7 +14,7 @@ const SHARE: u32 = 100;
 
 /// What is known when the pause is chosen.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct PollProgress {
     /// What asking costs.
     pub cost: Cost,
     /// How long it has been polled for.
@@ -26,7 +26,7 @@ pub struct Moment {
 }
 
 /// The pause after a probe that failed with `last`, or that succeeded and is not enough yet.
-pub fn pause(moment: Moment, last: Option<&Failure>) -> Duration {
+pub fn pause(moment: PollProgress, last: Option<&Failure>) -> Duration {
     let answers = last.is_none_or(|failure| !failure.class.is_down() && failure.class != Class::Timeout);
     match moment.cost {
         // Somebody answers, only not as wanted: asking it costs a server its time too.
@@ -94,8 +94,8 @@ fn jitter(pause: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn moment(cost: Cost, age: u64, spent: u64, tries: u32) -> Moment {
-        Moment { cost, age: Duration::from_secs(age), spent: Duration::from_micros(spent), tries }
+    fn moment(cost: Cost, age: u64, spent: u64, tries: u32) -> PollProgress {
+        PollProgress { cost, age: Duration::from_secs(age), spent: Duration::from_micros(spent), tries }
     }
 
     #[test]

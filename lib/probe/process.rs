@@ -1,7 +1,7 @@
 //! `pid:N`: does that process live?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::process::{Identity, Pid};
 use crate::words::failure::{Class, Failure};
 use std::sync::OnceLock;
@@ -23,11 +23,11 @@ impl Process {
 }
 
 impl Probe for Process {
-    fn ask(&self, _: Instant) -> Result<Answer, Failure> {
+    fn ask(&self, _: Instant) -> Result<ProbeAnswer, Failure> {
         match Identity::of(self.pid) {
             Some(who) if *self.seen.get_or_init(|| who) == who => {
                 self.demand.judge_age(self.pid)?;
-                Ok(Answer { pid: Some(self.pid), http_status: None })
+                Ok(ProbeAnswer { pid: Some(self.pid), http_status: None })
             }
             Some(_) => Err(Failure::new(
                 Class::Missing,

@@ -1,7 +1,7 @@
 //! `tcp://host:port`: does somebody accept there?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Answer, Cost, Probe, pace};
+use crate::probe::{Cost, Probe, ProbeAnswer, pace};
 use crate::sys::net::{self, Endpoint};
 use crate::words::failure::Failure;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub struct Tcp {
 }
 
 impl Probe for Tcp {
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let addresses = Endpoint::Tcp(self.host.clone(), self.port).addresses(deadline)?;
         let conn = net::connect(&addresses, deadline)?;
         let first = self.demand.judge(conn.link());

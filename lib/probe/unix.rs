@@ -1,7 +1,7 @@
 //! `unix:///path`: does somebody listen on the socket?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Answer, Cost, Probe};
+use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::net;
 use crate::words::failure::Failure;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ pub struct Unix {
 }
 
 impl Probe for Unix {
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let conn = net::connect_unix(&self.path, deadline)?;
         self.demand.judge(conn.link())
     }

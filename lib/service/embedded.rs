@@ -1,7 +1,7 @@
 //! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken
 //! to over a socket in it.
 
-use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
 use crate::sys::lines::LINE_LIMIT;
@@ -22,14 +22,14 @@ const SOCKET_PATH_LIMIT: usize = 103;
 
 /// Where the keeper of one job keeps its state.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct KeeperPaths {
     directory: PathBuf,
 }
 
-impl Place {
+impl KeeperPaths {
     /// The place of the job `label`.
-    pub fn of(label: &str) -> Place {
-        Place { directory: Place::all().join(label) }
+    pub fn of(label: &str) -> KeeperPaths {
+        KeeperPaths { directory: KeeperPaths::all().join(label) }
     }
 
     /// Where the places of all jobs are.
@@ -96,19 +96,19 @@ impl Place {
     }
 
     fn ask_until(&self, request: &Value, deadline: Instant) -> std::result::Result<Value, Trouble> {
-        let retry = |text: String| Trouble { class: Class::Retry, code: None, text };
+        let retry = |text: String| Trouble { class: TroubleClass::Retry, code: None, text };
         let mut conn = match net::connect_unix(&self.control(), deadline) {
             Ok(conn) => conn,
             Err(failure) if failure.class.is_down() && !self.held() => {
                 return Err(Trouble {
-                    class: Class::Unregistered,
+                    class: TroubleClass::Unregistered,
                     code: None,
                     text: "no keeper runs".to_owned(),
                 });
             }
             Err(failure) if failure.class == crate::words::failure::Class::NotPermitted => {
                 return Err(Trouble {
-                    class: Class::Final(Status::NotPermitted),
+                    class: TroubleClass::Final(Status::NotPermitted),
                     code: None,
                     text: failure.text,
                 });
@@ -135,13 +135,13 @@ impl Place {
 #[derive(Clone, Debug)]
 pub struct Embedded {
     label: String,
-    place: Place,
+    paths: KeeperPaths,
 }
 
 impl Embedded {
     /// The job `label`.
     pub fn new(label: &str) -> Embedded {
-        Embedded { label: label.to_owned(), place: Place::of(label) }
+        Embedded { label: label.to_owned(), paths: KeeperPaths::of(label) }
     }
 }
 
@@ -161,20 +161,20 @@ impl Service for Embedded {
     }
 
     fn prepare(&self) -> Result<()> {
-        self.place.make()
+        self.paths.make()
     }
 
-    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
-        match self.place.ask_until(&json!({ "verb": "status" }), deadline) {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
+        match self.paths.ask_until(&json!({ "verb": "status" }), deadline) {
             Ok(answer) => Ok(Some(state(&answer))),
-            Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
+            Err(trouble) if trouble.class == TroubleClass::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
         }
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {
         // Where it can finish what it has begun, it does; a job that cannot is stopped at once.
-        self.place.ask(&json!({ "verb": "drain" })).map(drop)
+        self.paths.ask(&json!({ "verb": "drain" })).map(drop)
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
@@ -187,7 +187,7 @@ impl Service for Embedded {
         let finished = run_tool("baa-run", spec, Instant::now() + UP_LIMIT)?;
         let Some(exit) = finished.exit else {
             return Err(Trouble {
-                class: Class::Retry,
+                class: TroubleClass::Retry,
                 code: None,
                 text: "baa-run did not come up in time".to_owned(),
             });
@@ -199,8 +199,8 @@ impl Service for Embedded {
             Exit::Code(code) => finals
                 .iter()
                 .find(|status| i32::from(status.code()) == code)
-                .map_or(Class::Retry, |status| Class::Final(*status)),
-            Exit::Signal(_) => Class::Retry,
+                .map_or(TroubleClass::Retry, |status| TroubleClass::Final(*status)),
+            Exit::Signal(_) => TroubleClass::Retry,
         };
         let code = if let Exit::Code(code) = exit { Some(code) } else { None };
         let said = brief(finished.stderr.trim_start_matches("baa-run: "));
@@ -209,11 +209,11 @@ impl Service for Embedded {
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
         let verb = if how == Kick::Replace { "restart" } else { "start" };
-        self.place.ask(&json!({ "verb": verb, "now": true })).map(drop)
+        self.paths.ask(&json!({ "verb": verb, "now": true })).map(drop)
     }
 
     fn spare(&self, helper: Pid) -> std::result::Result<(), Trouble> {
-        self.place.ask(&json!({ "verb": "spare", "pid": helper.number() })).map(drop)
+        self.paths.ask(&json!({ "verb": "spare", "pid": helper.number() })).map(drop)
     }
 
     fn plan(&self, source: &Path) -> Vec<String> {
@@ -230,11 +230,11 @@ impl Service for Embedded {
 }
 
 /// The answer to `status`, as the keeper writes it (act/keeper).
-fn state(answer: &Value) -> State {
+fn state(answer: &Value) -> JobState {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
     let millis = |key: &str| answer.get(key).and_then(Value::as_u64).map(Duration::from_millis);
     let word = text("state").unwrap_or("unknown");
-    State {
+    JobState {
         phase: match word {
             "running" | "starting" | "updating" => Phase::Running,
             "stopping" | "draining" => Phase::Stopping,

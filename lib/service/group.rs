@@ -1,6 +1,6 @@
 //! A group of baa-daemons: where it is found, what it can be asked, and one entry of it as a service.
 
-use crate::service::{CALL_LIMIT, Class, Kick, Phase, Service, State, Trouble, quote};
+use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote};
 use crate::sys::file;
 use crate::sys::lines;
 use crate::sys::process::Pid;
@@ -17,16 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the group of a file keeps its state.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct GroupPaths {
     name: String,
 }
 
-impl Place {
+impl GroupPaths {
     /// Of the file at `path`, wherever it is asked from.
     ///
     /// # Errors
     /// 66, 77 where the path leads nowhere.
-    pub fn of(path: &Path) -> Result<Place> {
+    pub fn of(path: &Path) -> Result<GroupPaths> {
         let whole = path
             .canonicalize()
             .map_err(|cause| Error::io(format!("cannot find {}", path.display()), &cause))?;
@@ -36,7 +36,7 @@ impl Place {
             .file_stem()
             .map(|stem| stem.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).take(16).collect())
             .unwrap_or_default();
-        Ok(Place { name: format!("{stem}-{:016x}", hash.finish()) })
+        Ok(GroupPaths { name: format!("{stem}-{:016x}", hash.finish()) })
     }
 
     /// Makes its directories, for us alone.
@@ -124,7 +124,7 @@ fn refusal(code: Option<u64>) -> Status {
 pub struct Grouped {
     file: PathBuf,
     id: String,
-    place: Place,
+    paths: GroupPaths,
 }
 
 impl Grouped {
@@ -133,17 +133,20 @@ impl Grouped {
     /// # Errors
     /// 66, 77 where the path leads nowhere.
     pub fn new(file: &Path, id: &str) -> Result<Grouped> {
-        Ok(Grouped { file: file.to_owned(), id: id.to_owned(), place: Place::of(file)? })
+        Ok(Grouped { file: file.to_owned(), id: id.to_owned(), paths: GroupPaths::of(file)? })
     }
 
     fn tell(&self, verb: &str) -> std::result::Result<Value, Trouble> {
-        self.place.ask_within(verb, Some(&self.id), CALL_LIMIT).map_err(trouble)
+        self.paths.ask_within(verb, Some(&self.id), CALL_LIMIT).map_err(trouble)
     }
 }
 
 fn trouble(error: Error) -> Trouble {
-    let class =
-        if error.status == Status::Unavailable { Class::Unregistered } else { Class::Final(error.status) };
+    let class = if error.status == Status::Unavailable {
+        TroubleClass::Unregistered
+    } else {
+        TroubleClass::Final(error.status)
+    };
     Trouble { class, code: None, text: error.to_string() }
 }
 
@@ -162,12 +165,12 @@ impl Service for Grouped {
 
     fn prepare(&self) -> Result<()> {
         let refuse = |error: Error| Error::new(error.status, format!("cannot reload {}: {error}", self.id));
-        self.place.ask("check", Some(&self.id)).map(drop).map_err(refuse)
+        self.paths.ask("check", Some(&self.id)).map(drop).map_err(refuse)
     }
 
-    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        match self.place.ask_within("status", None, patience) {
+        match self.paths.ask_within("status", None, patience) {
             Ok(answer) => Ok(answer["entries"]
                 .as_array()
                 .and_then(|entries| entries.iter().find(|entry| entry["id"] == self.id))
@@ -183,7 +186,7 @@ impl Service for Grouped {
 
     fn bring_up(&self, _source: &Path) -> std::result::Result<(), Trouble> {
         Err(Trouble {
-            class: Class::Final(Status::Unavailable),
+            class: TroubleClass::Final(Status::Unavailable),
             code: None,
             text: format!("{} is no entry of a group that runs", self.id),
         })
@@ -208,11 +211,11 @@ impl Service for Grouped {
 
 /// An entry, as the group tells of it (act/group). One that is not ready is not there yet: its process is no
 /// proof of anything.
-fn state(entry: &Value) -> State {
+fn state(entry: &Value) -> JobState {
     let word = entry["status"].as_str().unwrap_or("unknown");
     let ready = word == "success";
     let pid = entry["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
-    State {
+    JobState {
         phase: match word {
             "success" if pid.is_some() => Phase::Running,
             "starting" | "loading" | "waiting" => Phase::Waiting,

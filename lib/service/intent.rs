@@ -5,7 +5,7 @@
 //! Bound to one process and good for a minute and one reading, as the seed's (facts 2.2): one that is left
 //! over must not turn a stop into a restart.
 
-use crate::service::embedded::Place;
+use crate::service::embedded::KeeperPaths;
 use crate::sys::file;
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result};
@@ -39,39 +39,39 @@ pub fn reason(text: &str) -> String {
 ///
 /// # Errors
 /// 74, 77 when the file cannot be written.
-pub fn write(place: &Place, keeper: Pid, why: Option<&str>) -> Result<()> {
+pub fn write(paths: &KeeperPaths, keeper: Pid, why: Option<&str>) -> Result<()> {
     let intent = json!({ "kind": KIND, "pid": keeper.number(), "created_ms": millis(SystemTime::now()), "reason": why.map(reason) });
-    let path = place.intent();
+    let path = paths.intent();
     file::replace(&path, format!("{intent}\n").as_bytes(), 0o600)
         .map_err(|cause| Error::io(format!("cannot write '{}'", path.display()), &cause))
 }
 
 /// Tells the keeper that runs as `pid`, if a keeper does, that the TERM which it gets next means a restart.
 /// Its place, where it was told.
-pub fn announce(pid: Pid, why: &str) -> Option<Place> {
-    let labels = std::fs::read_dir(Place::all())
+pub fn announce(pid: Pid, why: &str) -> Option<KeeperPaths> {
+    let labels = std::fs::read_dir(KeeperPaths::all())
         .ok()?
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok());
-    let keeper = |place: &Place| -> Option<i64> {
-        let words = file::read(&place.lock(), SIZE_LIMIT).ok()?;
+    let keeper = |paths: &KeeperPaths| -> Option<i64> {
+        let words = file::read(&paths.lock(), SIZE_LIMIT).ok()?;
         serde_json::from_slice::<Value>(&words).ok()?["pid"].as_i64()
     };
-    let place = labels
-        .map(|label| Place::of(&label))
-        .find(|place| keeper(place) == Some(i64::from(pid.number())) && place.held())?;
-    write(&place, pid, Some(why)).ok()?;
-    Some(place)
+    let paths = labels
+        .map(|label| KeeperPaths::of(&label))
+        .find(|paths| keeper(paths) == Some(i64::from(pid.number())) && paths.held())?;
+    write(&paths, pid, Some(why)).ok()?;
+    Some(paths)
 }
 
 /// Takes back what was written for a restart that did not come.
-pub fn withdraw(place: &Place) {
-    let _ = std::fs::remove_file(place.intent());
+pub fn withdraw(paths: &KeeperPaths) {
+    let _ = std::fs::remove_file(paths.intent());
 }
 
 /// Reads what was meant for `own`, and removes it, whether it is good or not.
-pub fn take(place: &Place, own: Pid) -> Option<Intent> {
-    take_at(&place.intent(), own, SystemTime::now())
+pub fn take(paths: &KeeperPaths, own: Pid) -> Option<Intent> {
+    take_at(&paths.intent(), own, SystemTime::now())
 }
 
 fn take_at(path: &Path, own: Pid, now: SystemTime) -> Option<Intent> {

@@ -6,12 +6,14 @@
 pub mod code;
 mod print;
 
-use crate::service::{CALL_LIMIT, Class, Ended, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{
+    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
+};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
-use code::Verb;
+use code::LaunchctlVerb;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -49,13 +51,13 @@ impl Launchd {
         Ok(Launchd::new(domain, label))
     }
 
-    fn call(&self, verb: Verb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
+    fn call(&self, verb: LaunchctlVerb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
         self.call_until(verb, arguments, Instant::now() + CALL_LIMIT)
     }
 
     fn call_until(
         &self,
-        verb: Verb,
+        verb: LaunchctlVerb,
         arguments: &[&str],
         deadline: Instant,
     ) -> std::result::Result<String, Trouble> {
@@ -66,12 +68,12 @@ impl Launchd {
                 Err(code::classify(verb, code, &format!("{}\n{}", finished.stderr, finished.stdout)))
             }
             Some(exit) => Err(Trouble {
-                class: Class::Retry,
+                class: TroubleClass::Retry,
                 code: None,
                 text: format!("launchctl {} was {exit}", verb.name()),
             }),
             None => Err(Trouble {
-                class: Class::Retry,
+                class: TroubleClass::Retry,
                 code: None,
                 text: format!("launchctl {} did not return in time", verb.name()),
             }),
@@ -128,24 +130,24 @@ impl Service for Launchd {
         Ok(())
     }
 
-    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
-        match self.call_until(Verb::Print, &["print", &self.target()], deadline) {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
+        match self.call_until(LaunchctlVerb::Print, &["print", &self.target()], deadline) {
             Ok(text) => {
                 let seen = print::read(&text, &self.target()).ok_or_else(|| Trouble {
-                    class: Class::Retry,
+                    class: TroubleClass::Retry,
                     code: None,
                     text: "launchctl print gave what cannot be read".to_owned(),
                 })?;
                 Ok(Some(state(&seen)))
             }
-            Err(trouble) if trouble.class == Class::Unregistered => Ok(None),
+            Err(trouble) if trouble.class == TroubleClass::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
         }
     }
 
-    fn ending(&self, pid: Pid) -> Option<Ended> {
+    fn ending(&self, pid: Pid) -> Option<JobEnd> {
         let target = self.target();
-        let printed = self.call(Verb::Print, &["print", &target]).ok()?;
+        let printed = self.call(LaunchctlVerb::Print, &["print", &target]).ok()?;
         let seen = print::read(&printed, &target)?;
         // `Killed: 9`, `78: EX_CONFIG`, `0`; `(never exited)` is none.
         let last = |key: &str, part: fn(&str) -> &str| {
@@ -162,29 +164,33 @@ impl Service for Launchd {
             seen.text("state").unwrap_or("unknown"),
             exit.map_or("unknown".to_owned(), |exit| exit.to_string())
         );
-        (seen.number("pid") != Some(i64::from(pid.number()))).then_some(Ended { exit, stopped: false, words })
+        (seen.number("pid") != Some(i64::from(pid.number()))).then_some(JobEnd {
+            exit,
+            stopped: false,
+            words,
+        })
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {
-        self.call(Verb::Bootout, &["bootout", &self.target()]).map(drop)
+        self.call(LaunchctlVerb::Bootout, &["bootout", &self.target()]).map(drop)
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
         // `disable` survives bootout and reboot, and a disabled label gives 5 or 119: enable it every time.
         // Its own failure shows in the next call.
-        let _ = self.call(Verb::Enable, &["enable", &self.target()]);
-        self.call(Verb::Bootstrap, &["bootstrap", &self.domain, &source.to_string_lossy()]).map(drop)
+        let _ = self.call(LaunchctlVerb::Enable, &["enable", &self.target()]);
+        self.call(LaunchctlVerb::Bootstrap, &["bootstrap", &self.domain, &source.to_string_lossy()]).map(drop)
     }
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
         let target = self.target();
         match how {
-            Kick::Start => self.call(Verb::Kickstart, &["kickstart", &target]).map(drop),
-            Kick::Replace => self.call(Verb::Kickstart, &["kickstart", "-k", &target]).map(drop),
+            Kick::Start => self.call(LaunchctlVerb::Kickstart, &["kickstart", &target]).map(drop),
+            Kick::Replace => self.call(LaunchctlVerb::Kickstart, &["kickstart", "-k", &target]).map(drop),
         }
     }
 
-    fn holds_us(&self, state: &State) -> bool {
+    fn holds_us(&self, state: &JobState) -> bool {
         // launchd sweeps the process group of a job; a process that moved away still has the name in its
         // environment.
         let named = std::env::var_os("XPC_SERVICE_NAME").is_some_and(|name| name == self.label.as_str());
@@ -205,7 +211,7 @@ impl Service for Launchd {
     }
 }
 
-fn descends_from(state: &State) -> bool {
+fn descends_from(state: &JobState) -> bool {
     let table = crate::sys::process::Table::read();
     state.pid.is_some_and(|pid| table.descends(Pid::own(), pid))
 }
@@ -230,7 +236,7 @@ pub fn check_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn state(seen: &print::Seen) -> State {
+fn state(seen: &print::Seen) -> JobState {
     let pid = seen.number("pid").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new);
     let word = seen.text("state").unwrap_or("unknown").to_owned();
     // "not running" is not "gone": during teardown the state is SIGTERMed (codex-remote-feishu#914).
@@ -242,7 +248,7 @@ fn state(seen: &print::Seen) -> State {
     };
     let seconds =
         |key: &str| seen.number(key).and_then(|number| u64::try_from(number).ok()).map(Duration::from_secs);
-    State {
+    JobState {
         phase,
         word,
         pid,

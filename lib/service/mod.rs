@@ -37,7 +37,7 @@ pub enum Phase {
 
 /// What a manager tells about a job that it knows.
 #[derive(Clone, Debug)]
-pub struct State {
+pub struct JobState {
     /// What it does.
     pub phase: Phase,
     /// The manager's own word for that.
@@ -64,7 +64,7 @@ pub struct State {
 
 /// What a manager tells about the end of one process of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct JobEnd {
     /// How it ended.
     pub exit: Option<Exit>,
     /// Whether the manager ended it, on request or for a rule of its own.
@@ -75,7 +75,7 @@ pub struct Ended {
 
 /// What to do after a verb failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum TroubleClass {
     /// As good as done: look at the state.
     Benign,
     /// It may work in a moment.
@@ -90,7 +90,7 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// What to do about it.
-    pub class: Class,
+    pub class: TroubleClass,
     /// The number that the manager gave.
     pub code: Option<i32>,
     /// What it means, in one line.
@@ -135,7 +135,7 @@ pub trait Service {
     ///
     /// # Errors
     /// When it cannot be told, which is not the same as "not there".
-    fn inspect(&self) -> Result<Option<State>, Trouble> {
+    fn inspect(&self) -> Result<Option<JobState>, Trouble> {
         self.inspect_until(Instant::now() + CALL_LIMIT)
     }
 
@@ -143,7 +143,7 @@ pub trait Service {
     ///
     /// # Errors
     /// As `inspect`.
-    fn inspect_until(&self, deadline: Instant) -> Result<Option<State>, Trouble>;
+    fn inspect_until(&self, deadline: Instant) -> Result<Option<JobState>, Trouble>;
 
     /// Begins to take the job down; it may live on for as long as its exit timeout.
     ///
@@ -165,7 +165,7 @@ pub trait Service {
 
     /// How the process `pid`, which is dead and was the job's main one, ended; `None` where the manager does
     /// not know or tell.
-    fn ending(&self, _pid: Pid) -> Option<Ended> {
+    fn ending(&self, _pid: Pid) -> Option<JobEnd> {
         None
     }
 
@@ -184,7 +184,7 @@ pub trait Service {
     }
 
     /// Whether we run inside the job, and would be killed with it.
-    fn holds_us(&self, state: &State) -> bool {
+    fn holds_us(&self, state: &JobState) -> bool {
         let Some(main) = state.pid else { return false };
         let table = crate::sys::process::Table::read();
         let own = Pid::own();
@@ -231,7 +231,7 @@ fn run_tool(name: &str, spec: Spec, deadline: Instant) -> Result<Finished, Troub
         let status =
             if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
         Trouble {
-            class: Class::Final(status),
+            class: TroubleClass::Final(status),
             code: None,
             text: format!("cannot run {name}: {}", crate::words::error::reason(&cause)),
         }

@@ -1,7 +1,9 @@
 //! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own,
 //! so nothing is lost between stop and start.
 
-use crate::service::{CALL_LIMIT, Class, Ended, Kick, Phase, Service, State, Trouble, quote, run_tool};
+use crate::service::{
+    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
+};
 use crate::sys::child::{Exit, Finished, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
@@ -107,7 +109,7 @@ impl Systemd {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(exit) => Err(classify(verb, exit, &finished)),
             None => Err(Trouble {
-                class: Class::Retry,
+                class: TroubleClass::Retry,
                 code: None,
                 text: format!("systemctl {verb} did not return in time"),
             }),
@@ -135,7 +137,7 @@ impl Systemd {
 ///
 /// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by
 /// itself leaves it after.
-fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<Ended> {
+fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<JobEnd> {
     let text = |key: &str| seen.get(key).map_or("", String::as_str);
     let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
     if text("ExecMainPID") != pid.to_string() {
@@ -151,7 +153,7 @@ fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<Ended> {
     let (left, exited) = (number("ActiveExitTimestampMonotonic"), number("ExecMainExitTimestampMonotonic"));
     let stopped =
         (left > 0 && exited > 0 && left < exited) || matches!(text("Result"), "watchdog" | "timeout");
-    Some(Ended {
+    Some(JobEnd {
         exit,
         stopped,
         words: format!("{} ({}), result {}", text("ActiveState"), text("SubState"), text("Result")),
@@ -161,22 +163,24 @@ fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<Ended> {
 /// systemctl's statuses: 1 generic, 4 no such unit, 5 not installed (systemctl(1), EXIT STATUS); the text
 /// tells the rest.
 fn classify(verb: &str, exit: Exit, finished: &Finished) -> Trouble {
-    const TEXTS: &[(&str, Class)] = &[
-        ("not found", Class::Unregistered),
-        ("not loaded", Class::Unregistered),
-        ("is masked", Class::Final(Status::BadConfig)),
-        ("bad unit file setting", Class::Final(Status::BadConfig)),
-        ("has a bad unit file", Class::Final(Status::BadConfig)),
-        ("access denied", Class::Final(Status::NotPermitted)),
-        ("interactive authentication required", Class::Final(Status::NotPermitted)),
-        ("permission denied", Class::Final(Status::NotPermitted)),
-        ("failed to connect to bus", Class::Final(Status::Unavailable)),
-        ("has not been booted with systemd", Class::Final(Status::Unavailable)),
-        ("transaction is destructive", Class::Retry),
+    const TEXTS: &[(&str, TroubleClass)] = &[
+        ("not found", TroubleClass::Unregistered),
+        ("not loaded", TroubleClass::Unregistered),
+        ("is masked", TroubleClass::Final(Status::BadConfig)),
+        ("bad unit file setting", TroubleClass::Final(Status::BadConfig)),
+        ("has a bad unit file", TroubleClass::Final(Status::BadConfig)),
+        ("access denied", TroubleClass::Final(Status::NotPermitted)),
+        ("interactive authentication required", TroubleClass::Final(Status::NotPermitted)),
+        ("permission denied", TroubleClass::Final(Status::NotPermitted)),
+        ("failed to connect to bus", TroubleClass::Final(Status::Unavailable)),
+        ("has not been booted with systemd", TroubleClass::Final(Status::Unavailable)),
+        ("transaction is destructive", TroubleClass::Retry),
     ];
     let lower = finished.stderr.to_ascii_lowercase();
-    let class =
-        TEXTS.iter().find(|(phrase, _)| lower.contains(phrase)).map_or(Class::Retry, |(_, class)| *class);
+    let class = TEXTS
+        .iter()
+        .find(|(phrase, _)| lower.contains(phrase))
+        .map_or(TroubleClass::Retry, |(_, class)| *class);
     let code = if let Exit::Code(code) = exit { Some(code) } else { None };
     let said = brief(&finished.stderr);
     Trouble {
@@ -209,7 +213,7 @@ impl Service for Systemd {
         };
         let trouble = |trouble: Trouble| {
             refuse(
-                if let Class::Final(status) = trouble.class { status } else { Status::Unavailable },
+                if let TroubleClass::Final(status) = trouble.class { status } else { Status::Unavailable },
                 trouble.text,
             )
         };
@@ -251,10 +255,10 @@ impl Service for Systemd {
         }
     }
 
-    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<State>, Trouble> {
+    fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
         let seen = match self.show(deadline) {
             Ok(seen) => seen,
-            Err(trouble) if trouble.class == Class::Unregistered => return Ok(None),
+            Err(trouble) if trouble.class == TroubleClass::Unregistered => return Ok(None),
             Err(trouble) => return Err(trouble),
         };
         let text = |key: &str| seen.get(key).map_or("", String::as_str);
@@ -269,7 +273,7 @@ impl Service for Systemd {
             ("failed", _) => Phase::Failed,
             _ => Phase::Stopped,
         };
-        Ok(Some(State {
+        Ok(Some(JobState {
             phase,
             word: format!("{} ({})", text("ActiveState"), text("SubState")),
             pid: text("MainPID").parse().ok(),
@@ -290,7 +294,7 @@ impl Service for Systemd {
         }))
     }
 
-    fn ending(&self, pid: Pid) -> Option<Ended> {
+    fn ending(&self, pid: Pid) -> Option<JobEnd> {
         let seen = self.show(Instant::now() + CALL_LIMIT).ok()?;
         ended(&seen, pid)
     }
@@ -313,7 +317,7 @@ impl Service for Systemd {
         }
     }
 
-    fn holds_us(&self, state: &State) -> bool {
+    fn holds_us(&self, state: &JobState) -> bool {
         state.others.contains(&Pid::own())
     }
 

@@ -4,7 +4,7 @@ use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::dns::Dns;
 use crate::probe::exec::Exec;
-use crate::probe::file::File;
+use crate::probe::file::FileProbe;
 use crate::probe::http::{Http, JsonValue, Statuses};
 use crate::probe::process::Process;
 use crate::probe::tcp::Tcp;
@@ -59,7 +59,7 @@ impl Default for HttpOptions {
 }
 
 /// One target: its name for people, without secrets, and its question.
-pub struct Target {
+pub struct ProbeTarget {
     /// How messages name it.
     pub name: String,
     /// The question.
@@ -70,7 +70,7 @@ pub struct Target {
 ///
 /// # Errors
 /// A usage error (2) that says what is wrong with it.
-pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Target> {
+pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<ProbeTarget> {
     let shown = text.to_string_lossy();
     // A login in a URL must not be repeated, not even in the message that refuses the URL.
     let safe = hide_login(&shown);
@@ -91,7 +91,7 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Tar
         }
         (Arc::new(Exec::new(OsString::from_vec(command.to_vec()))), false)
     } else if let Some(file) = rest("file:") {
-        (Arc::new(File { path: path(file.strip_prefix(b"//").unwrap_or(file))? }), false)
+        (Arc::new(FileProbe { path: path(file.strip_prefix(b"//").unwrap_or(file))? }), false)
     } else if let Some(socket) = rest("unix:") {
         let path = path(socket.strip_prefix(b"//").unwrap_or(socket))?;
         (Arc::new(Unix { path, demand: demand.clone() }), true)
@@ -121,7 +121,7 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Tar
             "it cannot tell which process answers, which --served-by and --newer-than ask for".to_owned(),
         ));
     }
-    Ok(Target { name: safe, probe })
+    Ok(ProbeTarget { name: safe, probe })
 }
 
 fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {

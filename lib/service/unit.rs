@@ -1,7 +1,7 @@
 //! `launchd:LABEL` and `systemd:UNIT`: a manager's word for a job as the answer to a probe.
 
-use crate::probe::{Answer, Cost, Probe};
-use crate::service::{Class, Phase, Service};
+use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::service::{Phase, Service, TroubleClass};
 use crate::words::failure::{self, Failure};
 use std::time::Instant;
 
@@ -18,10 +18,10 @@ impl<S: Service> Unit<S> {
 }
 
 impl<S: Service + Send + Sync> Probe for Unit<S> {
-    fn ask(&self, deadline: Instant) -> Result<Answer, Failure> {
+    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         match self.service.inspect_until(deadline) {
             Ok(Some(state)) if state.phase == Phase::Running => {
-                Ok(Answer { pid: state.pid, http_status: None })
+                Ok(ProbeAnswer { pid: state.pid, http_status: None })
             }
             Ok(Some(state)) if state.phase == Phase::Stopping => Err(Failure::new(
                 failure::Class::Other,
@@ -36,7 +36,7 @@ impl<S: Service + Send + Sync> Probe for Unit<S> {
                 format!("{} is not known to {}", self.service.target(), self.service.manager()),
             )),
             Err(trouble) => {
-                let class = if trouble.class == Class::Retry {
+                let class = if trouble.class == TroubleClass::Retry {
                     failure::Class::Timeout
                 } else {
                     failure::Class::Other

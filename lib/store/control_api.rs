@@ -6,7 +6,7 @@
 //! is one lease, and what takes and what renews is one request: a grant under another term than ours means
 //! that ours has run out in between.
 
-use crate::store::{Answer, Claim, Controller, Moment, Record, Store, answer_limit, unix_now};
+use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -149,7 +149,7 @@ impl ControlApi {
         body
     }
 
-    fn claim(&self, claim: &Claim, under: Option<u64>) -> Result<Answer> {
+    fn claim(&self, claim: &Claim, under: Option<u64>) -> Result<ClaimAnswer> {
         let asked = Instant::now();
         let said = self.post(ACQUIRE, &Self::body(claim, under), answer_limit(claim.ttl) + claim.wait)?;
         let malformed = |why: String| Error::new(Status::Malformed, format!("Control API {ACQUIRE} {why}"));
@@ -190,12 +190,12 @@ impl ControlApi {
             self.waits.set(Some(asked.elapsed() >= claim.wait / 2));
         }
         if leads {
-            return Ok(Answer::Ours {
+            return Ok(ClaimAnswer::Ours {
                 renewed: said.get("operation").and_then(Value::as_str) == Some("renew"),
                 record,
             });
         }
-        Ok(Answer::Held(record))
+        Ok(ClaimAnswer::Held(record))
     }
 
     /// The lease that an answer tells of. The server's clock tells us nothing: how long it lasts is known
@@ -218,7 +218,7 @@ impl ControlApi {
             instance: String::new(),
             term,
             ttl,
-            expires: Moment::now()?.after(left),
+            expires: BootMoment::now()?.after(left),
             preferred: preferred.map(|preferred| self.clean(preferred)),
             metadata: metadata.map(|metadata| self.clean(metadata)),
             far: true,
@@ -240,13 +240,13 @@ impl Store for ControlApi {
         if self.waits.get() == Some(false) { Duration::from_secs(1) } else { Duration::ZERO }
     }
 
-    fn acquire(&self, claim: &Claim) -> Result<Answer> {
+    fn acquire(&self, claim: &Claim) -> Result<ClaimAnswer> {
         self.claim(claim, None)
     }
 
-    fn renew(&self, claim: &Claim, term: u64) -> Result<Answer> {
+    fn renew(&self, claim: &Claim, term: u64) -> Result<ClaimAnswer> {
         match self.claim(&Claim { wait: Duration::ZERO, ..claim.clone() }, Some(term))? {
-            Answer::Ours { record, .. } if record.term != term => Ok(Answer::Held(record)),
+            ClaimAnswer::Ours { record, .. } if record.term != term => Ok(ClaimAnswer::Held(record)),
             answer => Ok(answer),
         }
     }

@@ -7,7 +7,8 @@
 //! ends before the key does. Several hosts are asked in turn, beginning with the last one that answered.
 
 use crate::store::{
-    Answer, Change, Claim, Controller, Ledger, Moment, Record, Store, answer_limit, granted, unix_now,
+    BootMoment, Claim, ClaimAnswer, ControlStore, Controller, LeaseChange, Record, Store, answer_limit,
+    granted, unix_now,
 };
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
@@ -263,7 +264,7 @@ impl Etcd {
     /// What another has, with its end as seen from here.
     fn others(&self, held: Held, deadline: Instant) -> Result<Record> {
         let left = self.left(&held.lease, deadline)?;
-        Ok(Record { expires: Moment::now()?.after(left), ..held.record })
+        Ok(Record { expires: BootMoment::now()?.after(left), ..held.record })
     }
 
     /// Writes `puts` where the holder's and the term's keys still have these revisions; whether they had.
@@ -298,7 +299,7 @@ impl Etcd {
     /// Goes on with what is the claimant's; `None` where it has ended meanwhile.
     fn go_on(&self, claim: &Claim, seen: &Seen, held: &Held, deadline: Instant) -> Result<Option<Record>> {
         let record =
-            Record { far: true, ..granted(Some(&held.record), claim, held.record.term, &Moment::now()?) };
+            Record { far: true, ..granted(Some(&held.record), claim, held.record.term, &BootMoment::now()?) };
         let as_it_was = Record { expires: held.record.expires.clone(), ..record.clone() };
         if as_it_was == held.record {
             return Ok(self.keep_alive(&held.lease, deadline)?.then_some(record));
@@ -377,7 +378,7 @@ fn held(pair: &Value) -> Result<Held> {
         instance: word("instance").unwrap_or_default(),
         term,
         ttl: Duration::from_millis(value["ttl_ms"].as_u64().unwrap_or(0)),
-        expires: Moment::default(),
+        expires: BootMoment::default(),
         preferred: word("preferred"),
         metadata: word("metadata"),
         far: true,
@@ -394,23 +395,23 @@ impl Store for Etcd {
         Duration::from_millis(50)
     }
 
-    fn acquire(&self, claim: &Claim) -> Result<Answer> {
+    fn acquire(&self, claim: &Claim) -> Result<ClaimAnswer> {
         let deadline = Instant::now() + answer_limit(claim.ttl);
         for _ in 0..TRIES {
             let seen = self.look(&claim.lease, deadline)?;
             match &seen.holder {
                 Some(held) if held.record.is_of(claim) => {
                     if let Some(record) = self.go_on(claim, &seen, held, deadline)? {
-                        return Ok(Answer::Ours { record, renewed: true });
+                        return Ok(ClaimAnswer::Ours { record, renewed: true });
                     }
                 }
                 Some(_) => {
                     let Seen { holder: Some(held), .. } = seen else { continue };
-                    return Ok(Answer::Held(self.others(held, deadline)?));
+                    return Ok(ClaimAnswer::Held(self.others(held, deadline)?));
                 }
                 None => {
                     let term = seen.term + 1;
-                    let record = granted(None, claim, term, &Moment::now()?);
+                    let record = granted(None, claim, term, &BootMoment::now()?);
                     let lease = self.grant(claim.ttl, deadline)?;
                     let mut puts = vec![
                         self.put(&format!("leases/{}/holder", claim.lease), &value_of(&record), &lease),
@@ -422,7 +423,7 @@ impl Store for Etcd {
                     ];
                     puts.extend(self.put_change(claim, term, Some(&claim.holder)));
                     if self.swap(&claim.lease, "0", &seen.term_revision, &puts, deadline)? {
-                        return Ok(Answer::Ours { record, renewed: false });
+                        return Ok(ClaimAnswer::Ours { record, renewed: false });
                     }
                     self.revoke(&lease, deadline);
                 }
@@ -431,20 +432,20 @@ impl Store for Etcd {
         Err(Error::new(Status::Unavailable, "etcd changes faster than it can be read"))
     }
 
-    fn renew(&self, claim: &Claim, term: u64) -> Result<Answer> {
+    fn renew(&self, claim: &Claim, term: u64) -> Result<ClaimAnswer> {
         let deadline = Instant::now() + answer_limit(claim.ttl);
         let mut seen = self.look(&claim.lease, deadline)?;
         if let Some(held) = seen.holder.take_if(|held| held.record.is_of(claim) && held.record.term == term)
             && let Some(record) = self.go_on(claim, &seen, &held, deadline)?
         {
-            return Ok(Answer::Ours { record, renewed: true });
+            return Ok(ClaimAnswer::Ours { record, renewed: true });
         }
         match seen.holder.take() {
-            Some(held) => Ok(Answer::Held(self.others(held, deadline)?)),
+            Some(held) => Ok(ClaimAnswer::Held(self.others(held, deadline)?)),
             None if seen.term == 0 => {
                 Err(Error::new(Status::Lost, "the store does not know the lease any more"))
             }
-            None => Ok(Answer::Held(nobody(&seen))),
+            None => Ok(ClaimAnswer::Held(nobody(&seen))),
         }
     }
 
@@ -485,7 +486,7 @@ impl Store for Etcd {
     }
 }
 
-impl Ledger for Etcd {
+impl ControlStore for Etcd {
     fn leases(&self) -> Result<Vec<(String, Record)>> {
         let mut names: Vec<String> = Vec::new();
         let prefix = self.key("leases/");
@@ -525,7 +526,7 @@ impl Ledger for Etcd {
         Ok(found)
     }
 
-    fn changes(&self, count: usize) -> Result<Vec<Change>> {
+    fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {
         let (from, to) = (self.key("changes/"), self.key("changes0"));
         let body = json!({ "key": encode(&from), "range_end": encode(&to), "limit": count, "sort_order": "DESCEND", "sort_target": "MOD" });
         let said = self.post("kv/range", &body, Instant::now() + PATIENCE)?;
@@ -537,7 +538,7 @@ impl Ledger for Etcd {
                 let word = |name: &str| value[name].as_str().map(str::to_owned);
                 let number = |name: &str| value[name].as_u64().unwrap_or(0);
                 let (lease, host) = (word("lease").unwrap_or_default(), word("host").unwrap_or_default());
-                Change { lease, term: number("term"), holder: word("holder"), host, at: number("at") }
+                LeaseChange { lease, term: number("term"), holder: word("holder"), host, at: number("at") }
             })
             .collect())
     }

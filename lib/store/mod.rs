@@ -17,26 +17,26 @@ const SECRET: u64 = 64 * 1024;
 /// A moment on one machine: the boot, and the time since it, suspend included. All processes of a machine
 /// read the same clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Moment {
+pub struct BootMoment {
     /// The boot's name.
     pub boot: String,
     /// Since the boot.
     pub since: Duration,
 }
 
-impl Moment {
+impl BootMoment {
     /// Now.
     ///
     /// # Errors
     /// Where the kernel does not tell: 74.
-    pub fn now() -> Result<Moment> {
-        let moment = kernel::boot().zip(kernel::uptime()).map(|(boot, since)| Moment { boot, since });
+    pub fn now() -> Result<BootMoment> {
+        let moment = kernel::boot().zip(kernel::uptime()).map(|(boot, since)| BootMoment { boot, since });
         moment.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
     }
 
     /// The moment `span` later.
-    pub fn after(&self, span: Duration) -> Moment {
-        Moment { boot: self.boot.clone(), since: self.since + span }
+    pub fn after(&self, span: Duration) -> BootMoment {
+        BootMoment { boot: self.boot.clone(), since: self.since + span }
     }
 }
 
@@ -81,7 +81,7 @@ pub struct Record {
     /// For how long it was given.
     pub ttl: Duration,
     /// When it ends, on this machine's clock; of a store elsewhere, as seen from here.
-    pub expires: Moment,
+    pub expires: BootMoment,
     /// Who should hold it, as far as anybody has said.
     pub preferred: Option<String>,
     /// What the holder keeps with it.
@@ -92,7 +92,7 @@ pub struct Record {
 
 /// What came of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ClaimAnswer {
     /// It is ours, newly or still, under its term: the fencing token.
     Ours {
         /// As it is now.
@@ -127,7 +127,7 @@ pub struct Controller {
 
 /// A lease has changed hands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct LeaseChange {
     /// The lease.
     pub lease: String,
     /// Under which term.
@@ -155,13 +155,13 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// When the store cannot be asked, or does not answer; then it is not known what became of the claim.
-    fn acquire(&self, claim: &Claim) -> Result<Answer>;
+    fn acquire(&self, claim: &Claim) -> Result<ClaimAnswer>;
 
     /// Goes on with a lease held under `term`; never takes one.
     ///
     /// # Errors
     /// As `acquire`.
-    fn renew(&self, claim: &Claim, term: u64) -> Result<Answer>;
+    fn renew(&self, claim: &Claim, term: u64) -> Result<ClaimAnswer>;
 
     /// Gives up a lease held under `term`; says whether it was held so.
     ///
@@ -184,7 +184,7 @@ pub trait Store: Send {
 
 /// A request that changes a store.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub enum StoreRequest {
     /// As `Store::acquire`.
     Acquire(Claim),
     /// As `Store::renew`.
@@ -197,9 +197,9 @@ pub enum Ask {
 
 /// What came of it.
 #[derive(Clone, Debug)]
-pub enum Told {
+pub enum StoreReply {
     /// Of a claim.
-    Answer(Answer),
+    Answer(ClaimAnswer),
     /// Of a release: whether it was held so.
     Released(bool),
     /// Of a heartbeat.
@@ -207,7 +207,7 @@ pub enum Told {
 }
 
 /// A store that a control API can be made of: it knows all that it holds.
-pub trait Ledger: Store {
+pub trait ControlStore: Store {
     /// All leases, by name.
     ///
     /// # Errors
@@ -224,7 +224,7 @@ pub trait Ledger: Store {
     ///
     /// # Errors
     /// As `Store::acquire`.
-    fn changes(&self, count: usize) -> Result<Vec<Change>>;
+    fn changes(&self, count: usize) -> Result<Vec<LeaseChange>>;
 
     /// How many requests are best written at once.
     fn batch(&self) -> usize {
@@ -232,17 +232,17 @@ pub trait Ledger: Store {
     }
 
     /// Does all of `asks` in their order; where the store can, they reach the disk together.
-    fn together(&self, asks: &[Ask]) -> Vec<Result<Told>> {
+    fn together(&self, asks: &[StoreRequest]) -> Vec<Result<StoreReply>> {
         asks.iter().map(|ask| tell(self, ask)).collect()
     }
 }
 
-fn tell<S: Store + ?Sized>(store: &S, ask: &Ask) -> Result<Told> {
+fn tell<S: Store + ?Sized>(store: &S, ask: &StoreRequest) -> Result<StoreReply> {
     match ask {
-        Ask::Acquire(claim) => store.acquire(claim).map(Told::Answer),
-        Ask::Renew(claim, term) => store.renew(claim, *term).map(Told::Answer),
-        Ask::Release(claim, term) => store.release(claim, *term).map(Told::Released),
-        Ask::Heartbeat(controller) => store.heartbeat(controller).map(|()| Told::Noted),
+        StoreRequest::Acquire(claim) => store.acquire(claim).map(StoreReply::Answer),
+        StoreRequest::Renew(claim, term) => store.renew(claim, *term).map(StoreReply::Answer),
+        StoreRequest::Release(claim, term) => store.release(claim, *term).map(StoreReply::Released),
+        StoreRequest::Heartbeat(controller) => store.heartbeat(controller).map(|()| StoreReply::Noted),
     }
 }
 
@@ -309,7 +309,7 @@ pub fn open(url: Option<&str>, access: &Access) -> Result<Box<dyn Store>> {
 ///
 /// # Errors
 /// As `open`; a control API is none.
-pub fn open_ledger(url: Option<&str>, access: &Access) -> Result<Box<dyn Ledger>> {
+pub fn open_ledger(url: Option<&str>, access: &Access) -> Result<Box<dyn ControlStore>> {
     let Some(url) = url else { return Ok(Box::new(sqlite::Sqlite::open(&default_file())?)) };
     if url.starts_with("etcd://") || url.starts_with("etcds://") {
         return Ok(Box::new(etcd::Etcd::new(url, access.password.clone(), access.trust.clone())?));
@@ -360,7 +360,7 @@ pub fn unix_now() -> u64 {
 impl Record {
     /// How long it lasts from `now`: zero when it is released, has run out, or was given before this boot to
     /// somebody of this machine.
-    pub fn left(&self, now: &Moment) -> Duration {
+    pub fn left(&self, now: &BootMoment) -> Duration {
         match &self.holder {
             None => Duration::ZERO,
             Some(_) if self.expires.boot != now.boot => {
@@ -377,13 +377,13 @@ impl Record {
     /// What it becomes when it is first seen after a boot: what was given to another machine lasts once more
     /// from `now`, for its holder may live, and nobody knows how long we were away.
     #[must_use]
-    pub fn carried_over(self, now: &Moment) -> Record {
+    pub fn carried_over(self, now: &BootMoment) -> Record {
         let outlives = self.far && self.holder.is_some() && self.expires.boot != now.boot;
         if outlives { Record { expires: now.after(self.ttl), ..self } } else { self }
     }
 
     /// Who holds it at `now`.
-    pub fn leader(&self, now: &Moment) -> Option<&str> {
+    pub fn leader(&self, now: &BootMoment) -> Option<&str> {
         self.holder.as_deref().filter(|_| !self.left(now).is_zero())
     }
 
@@ -403,7 +403,7 @@ pub enum Decision {
 }
 
 /// The record of a lease that is `claim`'s from `now` on, where `found` was.
-fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Record {
+fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &BootMoment) -> Record {
     let before =
         || found.and_then(|record| record.preferred.clone()).filter(|preferred| *preferred != claim.holder);
     Record {
@@ -421,7 +421,7 @@ fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Re
 
 /// Decides on a claim. A lease that has run out is a new term even for the one who had it: what was done
 /// under the old one may have been refused already.
-pub fn decide_acquire(found: Option<&Record>, claim: &Claim, now: &Moment) -> Decision {
+pub fn decide_acquire(found: Option<&Record>, claim: &Claim, now: &BootMoment) -> Decision {
     match found {
         Some(record) if !record.left(now).is_zero() => match record.is_of(claim) {
             true => Decision::Write(granted(Some(record), claim, record.term, now), true),
@@ -434,7 +434,7 @@ pub fn decide_acquire(found: Option<&Record>, claim: &Claim, now: &Moment) -> De
 }
 
 /// Decides on a renewal under `term`.
-pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &Moment) -> Decision {
+pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &BootMoment) -> Decision {
     match found {
         Some(record) if record.term == term && record.is_of(claim) && !record.left(now).is_zero() => {
             Decision::Write(granted(found, claim, term, now), true)
@@ -457,8 +457,8 @@ pub fn decide_release(found: Option<&Record>, claim: &Claim, term: u64) -> Decis
 mod tests {
     use super::*;
 
-    fn at(millis: u64) -> Moment {
-        Moment { boot: "b".to_owned(), since: Duration::from_millis(millis) }
+    fn at(millis: u64) -> BootMoment {
+        BootMoment { boot: "b".to_owned(), since: Duration::from_millis(millis) }
     }
 
     fn claim(holder: &str, instance: &str) -> Claim {
@@ -472,7 +472,7 @@ mod tests {
         }
     }
 
-    fn taken(found: Option<&Record>, claim: &Claim, now: &Moment) -> Option<(Record, bool)> {
+    fn taken(found: Option<&Record>, claim: &Claim, now: &BootMoment) -> Option<(Record, bool)> {
         match decide_acquire(found, claim, now) {
             Decision::Write(record, renewed) => Some((record, renewed)),
             Decision::Refuse => None,
@@ -513,7 +513,7 @@ mod tests {
     #[test]
     fn nothing_outlives_its_boot() {
         let (held, _) = taken(None, &claim("a", "1"), &at(0)).unwrap();
-        let later = Moment { boot: "c".to_owned(), since: Duration::ZERO };
+        let later = BootMoment { boot: "c".to_owned(), since: Duration::ZERO };
         assert_eq!(taken(Some(&held), &claim("b", "1"), &later).unwrap().0.term, 2);
         assert_eq!(decide_renew(Some(&held), &claim("a", "1"), 1, &later), Decision::Refuse);
     }
@@ -523,7 +523,7 @@ mod tests {
     fn a_holder_elsewhere_outlives_our_boot() {
         let far = Claim { far: true, ..claim("a", "1") };
         let (held, _) = taken(None, &far, &at(0)).unwrap();
-        let later = Moment { boot: "c".to_owned(), since: Duration::from_millis(5) };
+        let later = BootMoment { boot: "c".to_owned(), since: Duration::from_millis(5) };
         let carried = held.carried_over(&later);
         assert_eq!(carried.expires, later.after(Duration::from_millis(1000)));
         assert_eq!(taken(Some(&carried), &claim("b", "1"), &later), None);

@@ -4,7 +4,8 @@
 //! Time is the kernel's, which all processes of a machine share; a file on a network is no store.
 
 use crate::store::{
-    self, Answer, Ask, Change, Claim, Controller, Decision, Ledger, Moment, Record, Store, Told,
+    self, BootMoment, Claim, ClaimAnswer, ControlStore, Controller, Decision, LeaseChange, Record, Store,
+    StoreReply, StoreRequest,
 };
 use crate::sys::file;
 use crate::words::error::{Error, Result};
@@ -187,7 +188,7 @@ impl Sqlite {
     fn change(
         &self,
         transaction: &Transaction<'_>,
-        now: &Moment,
+        now: &BootMoment,
         lease: &str,
         decide: impl FnOnce(Option<&Record>) -> Decision,
     ) -> rusqlite::Result<(Decision, Option<Record>)> {
@@ -229,23 +230,30 @@ impl Sqlite {
         Ok((decision, found))
     }
 
-    fn one(&self, transaction: &Transaction<'_>, now: &Moment, ask: &Ask) -> rusqlite::Result<Result<Told>> {
+    fn one(
+        &self,
+        transaction: &Transaction<'_>,
+        now: &BootMoment,
+        ask: &StoreRequest,
+    ) -> rusqlite::Result<Result<StoreReply>> {
         Ok(match ask {
-            Ask::Acquire(claim) => {
+            StoreRequest::Acquire(claim) => {
                 answer(self.change(transaction, now, &claim.lease, |found| {
                     store::decide_acquire(found, claim, now)
                 })?)
             }
-            Ask::Renew(claim, term) => answer(self.change(transaction, now, &claim.lease, |found| {
-                store::decide_renew(found, claim, *term, now)
-            })?),
-            Ask::Release(claim, term) => {
+            StoreRequest::Renew(claim, term) => {
+                answer(self.change(transaction, now, &claim.lease, |found| {
+                    store::decide_renew(found, claim, *term, now)
+                })?)
+            }
+            StoreRequest::Release(claim, term) => {
                 let (decision, _) = self.change(transaction, now, &claim.lease, |found| {
                     store::decide_release(found, claim, *term)
                 })?;
-                Ok(Told::Released(decision != Decision::Refuse))
+                Ok(StoreReply::Released(decision != Decision::Refuse))
             }
-            Ask::Heartbeat(controller) => {
+            StoreRequest::Heartbeat(controller) => {
                 let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
                     controller;
                 let row = params![
@@ -264,16 +272,16 @@ impl Sqlite {
                         "INSERT OR REPLACE INTO controllers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
                     )?
                     .execute(row)?;
-                Ok(Told::Noted)
+                Ok(StoreReply::Noted)
             }
         })
     }
 
-    fn all(&self, asks: &[Ask]) -> Result<Vec<Result<Told>>> {
+    fn all(&self, asks: &[StoreRequest]) -> Result<Vec<Result<StoreReply>>> {
         let told = |error: rusqlite::Error| told(&self.path, &error);
         let transaction = self.begin()?;
         // The time is read once the file is ours: what waiting for it took is part of it.
-        let now = Moment::now()?;
+        let now = BootMoment::now()?;
         let said = asks
             .iter()
             .map(|ask| self.one(&transaction, &now, ask))
@@ -283,7 +291,7 @@ impl Sqlite {
         Ok(said)
     }
 
-    fn single(&self, ask: Ask) -> Result<Told> {
+    fn single(&self, ask: StoreRequest) -> Result<StoreReply> {
         self.all(&[ask])?.pop().unwrap_or_else(|| Err(Error::bug("the store said nothing")))
     }
 
@@ -301,18 +309,20 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     Ok((found.dev(), found.ino()))
 }
 
-fn answer((decision, found): (Decision, Option<Record>)) -> Result<Told> {
+fn answer((decision, found): (Decision, Option<Record>)) -> Result<StoreReply> {
     match (decision, found) {
-        (Decision::Write(record, renewed), _) => Ok(Told::Answer(Answer::Ours { record, renewed })),
-        (Decision::Refuse, Some(record)) => Ok(Told::Answer(Answer::Held(record))),
+        (Decision::Write(record, renewed), _) => {
+            Ok(StoreReply::Answer(ClaimAnswer::Ours { record, renewed }))
+        }
+        (Decision::Refuse, Some(record)) => Ok(StoreReply::Answer(ClaimAnswer::Held(record))),
         (Decision::Refuse, None) => {
             Err(Error::new(Status::Lost, "the store does not know the lease any more"))
         }
     }
 }
 
-fn of_a_claim(told: Told) -> Result<Answer> {
-    if let Told::Answer(answer) = told {
+fn of_a_claim(told: StoreReply) -> Result<ClaimAnswer> {
+    if let StoreReply::Answer(answer) = told {
         Ok(answer)
     } else {
         Err(Error::bug("the store answered another question"))
@@ -324,16 +334,16 @@ impl Store for Sqlite {
         Duration::from_millis(50)
     }
 
-    fn acquire(&self, claim: &Claim) -> Result<Answer> {
-        of_a_claim(self.single(Ask::Acquire(claim.clone()))?)
+    fn acquire(&self, claim: &Claim) -> Result<ClaimAnswer> {
+        of_a_claim(self.single(StoreRequest::Acquire(claim.clone()))?)
     }
 
-    fn renew(&self, claim: &Claim, term: u64) -> Result<Answer> {
-        of_a_claim(self.single(Ask::Renew(claim.clone(), term))?)
+    fn renew(&self, claim: &Claim, term: u64) -> Result<ClaimAnswer> {
+        of_a_claim(self.single(StoreRequest::Renew(claim.clone(), term))?)
     }
 
     fn release(&self, claim: &Claim, term: u64) -> Result<bool> {
-        Ok(matches!(self.single(Ask::Release(claim.clone(), term))?, Told::Released(true)))
+        Ok(matches!(self.single(StoreRequest::Release(claim.clone(), term))?, StoreReply::Released(true)))
     }
 
     fn read(&self, lease: &str) -> Result<Option<Record>> {
@@ -341,11 +351,11 @@ impl Store for Sqlite {
     }
 
     fn heartbeat(&self, controller: &Controller) -> Result<()> {
-        self.single(Ask::Heartbeat(controller.clone())).map(drop)
+        self.single(StoreRequest::Heartbeat(controller.clone())).map(drop)
     }
 }
 
-impl Ledger for Sqlite {
+impl ControlStore for Sqlite {
     fn leases(&self) -> Result<Vec<(String, Record)>> {
         self.rows(&format!("SELECT {COLUMNS}, name FROM leases ORDER BY name"), |row| {
             Ok((row.get(10)?, record(row)?))
@@ -370,12 +380,12 @@ impl Ledger for Sqlite {
         })
     }
 
-    fn changes(&self, count: usize) -> Result<Vec<Change>> {
+    fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {
         self.rows(
             &format!("SELECT lease, term, holder, host, at FROM changes ORDER BY number DESC LIMIT {count}"),
             |row| {
                 let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-                Ok(Change {
+                Ok(LeaseChange {
                     lease: row.get(0)?,
                     term: number(1)?,
                     holder: row.get(2)?,
@@ -390,7 +400,7 @@ impl Ledger for Sqlite {
         BATCH
     }
 
-    fn together(&self, asks: &[Ask]) -> Vec<Result<Told>> {
+    fn together(&self, asks: &[StoreRequest]) -> Vec<Result<StoreReply>> {
         match self.all(asks) {
             Ok(said) => said,
             // Nothing of it was written: each is told so.
@@ -409,7 +419,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         instance: row.get(2)?,
         term: number(3)?,
         ttl: Duration::from_millis(number(4)?),
-        expires: Moment { boot: row.get(5)?, since: Duration::from_nanos(number(6)?) },
+        expires: BootMoment { boot: row.get(5)?, since: Duration::from_nanos(number(6)?) },
         preferred: row.get(7)?,
         metadata: row.get(8)?,
         far: row.get(9)?,
@@ -492,7 +502,7 @@ mod tests {
                         let claim = claim(&format!("c{who}"), 600_000);
                         let mut terms = Vec::new();
                         for _ in 0..20 {
-                            if let Answer::Ours { record, .. } = store.acquire(&claim).unwrap() {
+                            if let ClaimAnswer::Ours { record, .. } = store.acquire(&claim).unwrap() {
                                 terms.push(record.term);
                                 assert!(store.release(&claim, record.term).unwrap());
                             }
@@ -523,9 +533,11 @@ mod tests {
             .env("STORE", &path)
             .output();
         assert!(other.unwrap().status.success());
-        assert!(one.renew(&claim("a", 600_000), 1).is_ok_and(|answer| matches!(answer, Answer::Ours { .. })));
         assert!(
-            matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a"))
+            one.renew(&claim("a", 600_000), 1).is_ok_and(|answer| matches!(answer, ClaimAnswer::Ours { .. }))
+        );
+        assert!(
+            matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), ClaimAnswer::Held(record) if record.holder.as_deref() == Some("a"))
         );
         assert!(dir.path().join("store-wal").exists());
     }
@@ -547,7 +559,10 @@ mod tests {
             std::fs::remove_file(dir.path().join(name)).unwrap();
         }
         assert!(store.renew(&claim("a", 600_000), 1).is_err());
-        assert!(matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), Answer::Ours { .. }));
+        assert!(matches!(
+            Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(),
+            ClaimAnswer::Ours { .. }
+        ));
         assert!(
             store.renew(&claim("a", 600_000), 1).unwrap_err().to_string().contains("replaced or removed")
         );
@@ -564,14 +579,14 @@ mod tests {
         store.acquire(&Claim { lease: "near".to_owned(), ..claim("a", 600_000) }).unwrap();
         store.connection.execute_batch("UPDATE leases SET boot = 'before'").unwrap();
         assert!(
-            matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Held(record) if record.holder.as_deref() == Some("a"))
+            matches!(store.acquire(&far("b", 50)).unwrap(), ClaimAnswer::Held(record) if record.holder.as_deref() == Some("a"))
         );
         assert!(matches!(
             store.acquire(&Claim { lease: "near".to_owned(), ..claim("b", 1) }).unwrap(),
-            Answer::Ours { .. }
+            ClaimAnswer::Ours { .. }
         ));
         let end = std::time::Instant::now() + Duration::from_secs(60);
-        while !matches!(store.acquire(&far("b", 50)).unwrap(), Answer::Ours { .. }) {
+        while !matches!(store.acquire(&far("b", 50)).unwrap(), ClaimAnswer::Ours { .. }) {
             assert!(std::time::Instant::now() < end);
         }
     }
@@ -590,7 +605,7 @@ mod tests {
         drop(old);
         let store = Sqlite::open(&path).unwrap();
         assert!(
-            matches!(store.acquire(&claim("a", 1000)).unwrap(), Answer::Ours { record, .. } if record.term == 8)
+            matches!(store.acquire(&claim("a", 1000)).unwrap(), ClaimAnswer::Ours { record, .. } if record.term == 8)
         );
         assert_eq!(store.changes(9).unwrap().len(), 1);
     }
@@ -605,7 +620,7 @@ mod tests {
         assert_eq!(store.back_up(&copy).unwrap_err().status, Status::Busy);
         let copy = Sqlite::open(&copy).unwrap();
         assert!(
-            matches!(copy.acquire(&claim("b", 1000)).unwrap(), Answer::Ours { record, renewed: false } if record.term == 1_000_002)
+            matches!(copy.acquire(&claim("b", 1000)).unwrap(), ClaimAnswer::Ours { record, renewed: false } if record.term == 1_000_002)
         );
         assert_eq!(
             std::fs::read_dir(dir.path())

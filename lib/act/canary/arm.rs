@@ -1,7 +1,7 @@
 //! A canary in the background: this program again, in a session of its own, that says one word once it has
 //! armed.
 
-use crate::act::canary::record::Place;
+use crate::act::canary::record::RecordDirectory;
 use crate::sys::child::Spec;
 use crate::sys::file;
 use crate::sys::poll::{self, For};
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// What came of arming, in iapeer's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ArmOutcome {
     /// A canary watches now.
     Spawned,
     /// One watched already.
@@ -30,28 +30,28 @@ pub enum State {
     Failed(String),
 }
 
-impl State {
+impl ArmOutcome {
     /// The word for it.
     pub fn word(&self) -> &'static str {
         match self {
-            State::Spawned => "spawned",
-            State::Already => "already",
-            State::Skipped => "skipped",
-            State::Failed(_) => "failed",
+            ArmOutcome::Spawned => "spawned",
+            ArmOutcome::Already => "already",
+            ArmOutcome::Skipped => "skipped",
+            ArmOutcome::Failed(_) => "failed",
         }
     }
 
     /// The line in which a canary tells it to whoever has started it.
     pub fn line(&self) -> String {
         match self {
-            State::Failed(why) => format!("failed {}", brief(why)),
+            ArmOutcome::Failed(why) => format!("failed {}", brief(why)),
             other => other.word().to_owned(),
         }
     }
 
     /// Why it could not be armed.
     pub fn reason(&self) -> Option<&str> {
-        if let State::Failed(why) = self { Some(why) } else { None }
+        if let ArmOutcome::Failed(why) = self { Some(why) } else { None }
     }
 
     /// Its JSON.
@@ -59,12 +59,12 @@ impl State {
         json!({ "schema": "baa.canary.arm/1", "state": self.word(), "reason": self.reason() })
     }
 
-    fn read(line: &str) -> State {
+    fn read(line: &str) -> ArmOutcome {
         match line.trim_end().split_once(' ').unwrap_or((line.trim_end(), "")) {
-            ("spawned", _) => State::Spawned,
-            ("already", _) => State::Already,
-            ("failed", why) => State::Failed(why.to_owned()),
-            _ => State::Failed("the canary ended without a word".to_owned()),
+            ("spawned", _) => ArmOutcome::Spawned,
+            ("already", _) => ArmOutcome::Already,
+            ("failed", why) => ArmOutcome::Failed(why.to_owned()),
+            _ => ArmOutcome::Failed("the canary ended without a word".to_owned()),
         }
     }
 }
@@ -74,12 +74,12 @@ impl State {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn arm(place: &Place, arguments: Vec<OsString>) -> Result<State> {
+pub fn arm(records: &RecordDirectory, arguments: Vec<OsString>) -> Result<ArmOutcome> {
     let cannot = |cause: std::io::Error| Error::io("cannot start a canary", &cause);
-    if let Err(error) = place.make() {
-        return Ok(State::Failed(error.to_string()));
+    if let Err(error) = records.make() {
+        return Ok(ArmOutcome::Failed(error.to_string()));
     }
-    let log = file::open_log(&place.armings().join("canary.log")).ok().flatten();
+    let log = file::open_log(&records.armings().join("canary.log")).ok().flatten();
     let (mut output, input) = std::io::pipe().map_err(cannot)?;
     let mut spec = Spec::new(std::env::current_exe().map_err(cannot)?, arguments);
     spec.arg0 = Some("baa-canary".into());
@@ -100,5 +100,5 @@ pub fn arm(place: &Place, arguments: Vec<OsString>) -> Result<State> {
             count => said.push_str(&String::from_utf8_lossy(&buffer[..count])),
         }
     }
-    Ok(State::read(&said))
+    Ok(ArmOutcome::read(&said))
 }

@@ -5,8 +5,8 @@
 //! only one process ever has. What the file says is for `status`, `list`, `dismiss`, and for whoever comes
 //! after a canary that was killed.
 
-use crate::act::canary::record::Place;
-use crate::act::canary::target::Target;
+use crate::act::canary::record::RecordDirectory;
+use crate::act::canary::target::CanaryTarget;
 use crate::sys::child::Signal;
 use crate::sys::file::{self, Lock};
 use crate::sys::process::{Identity, Pid, Start, Watch};
@@ -33,8 +33,8 @@ impl Arming {
     ///
     /// # Errors
     /// When the file cannot be made.
-    pub fn begin(place: &Place, target: &Target) -> Result<Option<Arming>> {
-        let path = place.armings().join(format!("{}.json", key(target.who)));
+    pub fn begin(records: &RecordDirectory, target: &CanaryTarget) -> Result<Option<Arming>> {
+        let path = records.armings().join(format!("{}.json", key(target.who)));
         let cannot = |cause| Error::io(format!("cannot arm at {}", path.display()), &cause);
         let Some(lock) = Lock::take(&path).map_err(cannot)? else { return Ok(None) };
         // What an earlier canary of this very process was told is not meant for us.
@@ -46,7 +46,7 @@ impl Arming {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn publish(&self, target: &Target) -> Result<()> {
+    pub fn publish(&self, target: &CanaryTarget) -> Result<()> {
         let own = Identity::of(Pid::own()).ok_or_else(|| Error::bug("we are not alive"))?;
         let text = json!({
             "schema": "baa.canary.arming/1",
@@ -242,8 +242,8 @@ pub fn json(found: &[Armed]) -> Value {
 }
 
 /// All armings of a place, by identity.
-pub fn all(place: &Place) -> Vec<Armed> {
-    let names = std::fs::read_dir(place.armings()).into_iter().flatten().flatten();
+pub fn all(records: &RecordDirectory) -> Vec<Armed> {
+    let names = std::fs::read_dir(records.armings()).into_iter().flatten().flatten();
     let paths = names
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"));

@@ -1,6 +1,6 @@
 //! What a process died of: the evidence, ranked. Pure, and `unknown` rather than wrong.
 
-use crate::service::Ended;
+use crate::service::JobEnd;
 use crate::sys::cgroup::Kills;
 use crate::sys::child::Exit;
 use crate::sys::process::trace::Sent;
@@ -24,7 +24,7 @@ pub struct Evidence {
     /// Kills for want of memory on the whole machine since the last look, a second or a few ago.
     pub machine: Option<u64>,
     /// What the manager of its job says.
-    pub ended: Option<Ended>,
+    pub ended: Option<JobEnd>,
     /// How a tmux server's last moments looked to a client of it.
     pub tmux: Option<Parting>,
     /// How long the machine was suspended since the last look.
@@ -90,7 +90,7 @@ impl Cause {
 
 /// The cause, and what speaks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct CauseVerdict {
     /// What it died of.
     pub cause: Cause,
     /// The signal behind it, also one that it exited in answer to.
@@ -114,7 +114,7 @@ const TERMINAL: [i32; 5] = [Signal::SIGTERM as i32, Signal::SIGINT as i32, HUP, 
 const MANAGERS: [&str; 4] = ["systemd", "(sd-pam)", "launchd", "baa-run"];
 
 /// Judges the death of `who`.
-pub fn judge(who: Pid, seen: &Evidence) -> Verdict {
+pub fn judge(who: Pid, seen: &Evidence) -> CauseVerdict {
     let mut evidence = words(who, seen);
     let exit = seen.ending.map(|ending| ending.exit).or(seen.ended.as_ref().and_then(|ended| ended.exit));
     let fatal = fatal(who, exit, seen);
@@ -129,7 +129,7 @@ pub fn judge(who: Pid, seen: &Evidence) -> Verdict {
             (_, Some(sent)) => Some(sent.signal),
             _ => None,
         };
-        Verdict {
+        CauseVerdict {
             cause,
             signal: signal.filter(|_| cause != Cause::Reboot),
             sender: sender.clone(),
@@ -144,8 +144,8 @@ fn decide(
     seen: &Evidence,
     exit: Option<Exit>,
     fatal: Option<&Sent>,
-    mut verdict: impl FnMut(Cause, Option<String>) -> Verdict,
-) -> Verdict {
+    mut verdict: impl FnMut(Cause, Option<String>) -> CauseVerdict,
+) -> CauseVerdict {
     if seen.rebooted {
         return verdict(Cause::Reboot, None);
     }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn is(evidence: &Evidence, cause: Cause) -> Verdict {
+    fn is(evidence: &Evidence, cause: Cause) -> CauseVerdict {
         let verdict = judge(who(), evidence);
         assert_eq!(verdict.cause, cause, "{verdict:?}");
         verdict
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_manager_that_stops_it_is_believed() {
         let ended = |stopped| {
-            Some(Ended { exit: None, stopped, words: "inactive (dead), result success".to_owned() })
+            Some(JobEnd { exit: None, stopped, words: "inactive (dead), result success".to_owned() })
         };
         is(&Evidence { ended: ended(true), ..exited(Exit::Signal(15)) }, Cause::UnitStopped);
         is(&Evidence { ended: ended(false), ..exited(Exit::Signal(15)) }, Cause::Signal);

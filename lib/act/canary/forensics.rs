@@ -1,8 +1,8 @@
 //! Everything that is found at a death, in a file beside the record: the evidence, the last minute, then the
 //! machine.
 
-use crate::act::canary::record::{Death, Place};
-use crate::act::canary::target::Target;
+use crate::act::canary::record::{Death, RecordDirectory};
+use crate::act::canary::target::CanaryTarget;
 use crate::sys::child::{self, Spec};
 use crate::sys::process::{self, Table, Vitals};
 use crate::sys::{cgroup, file, kernel};
@@ -42,15 +42,15 @@ const COMMANDS: [(&str, &[&str]); 3] = [
 ];
 
 /// What is found about the machine: once for all who died together.
-pub struct Machine(String);
+pub struct MachineFacts(String);
 
 /// A title and a text.
 pub type Section = (String, String);
 
-impl Machine {
+impl MachineFacts {
     /// Looks now, at what is quick to see. `full_args` lists arguments too, which may hold secrets.
-    pub fn look(directory: &Path, full_args: bool) -> Machine {
-        Machine(render(&quick(directory, full_args)))
+    pub fn look(directory: &Path, full_args: bool) -> MachineFacts {
+        MachineFacts(render(&quick(directory, full_args)))
     }
 }
 
@@ -59,8 +59,8 @@ impl Machine {
 ///
 /// # Errors
 /// Those of open(2) and write(2).
-pub fn begin(place: &Place, death: &Death, known: &[Section]) -> io::Result<(File, PathBuf)> {
-    let directory = place.forensics();
+pub fn begin(records: &RecordDirectory, death: &Death, known: &[Section]) -> io::Result<(File, PathBuf)> {
+    let directory = records.forensics();
     file::own_dir(&directory)?;
     let path = directory.join(death.file_name());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -79,7 +79,7 @@ pub fn begin(place: &Place, death: &Death, known: &[Section]) -> io::Result<(Fil
 ///
 /// # Errors
 /// Those of write(2) and fsync(2).
-pub fn complete(file: &mut File, machine: &Machine, group: Option<&cgroup::Group>) -> io::Result<()> {
+pub fn complete(file: &mut File, machine: &MachineFacts, group: Option<&cgroup::Group>) -> io::Result<()> {
     let group = group.map(group_section);
     file.write_all((machine.0.clone() + &render(group.as_slice())).as_bytes())?;
     file.sync_data()
@@ -101,7 +101,7 @@ pub fn add_slow(files: Vec<(i32, File)>) -> io::Result<()> {
 }
 
 /// All of it, for a look without a death; of one process, if one is given.
-pub fn snapshot(directory: &Path, target: Option<&Target>, full_args: bool) -> Vec<Section> {
+pub fn snapshot(directory: &Path, target: Option<&CanaryTarget>, full_args: bool) -> Vec<Section> {
     let mut all = quick(directory, full_args);
     all.extend(target.and_then(|target| cgroup::Group::of(target.who.pid)).as_ref().map(group_section));
     let pids: Vec<i32> = target.iter().map(|target| target.who.pid.number()).collect();

@@ -3,7 +3,7 @@
 
 use crate::act::canary::arming::{self, Armed, Condition};
 use crate::act::canary::cause::{self, Cause, Evidence};
-use crate::act::canary::record::{self, Death, Place};
+use crate::act::canary::record::{self, Death, RecordDirectory};
 use crate::words::error::{Error, Result};
 use crate::words::logfmt;
 use std::time::SystemTime;
@@ -13,16 +13,16 @@ use std::time::SystemTime;
 ///
 /// # Errors
 /// When it cannot be recorded; the gaps stay open then.
-pub fn close(place: &Place) -> Result<Vec<String>> {
+pub fn close(records: &RecordDirectory) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    for armed in arming::all(place) {
+    for armed in arming::all(records) {
         let condition = armed.condition();
         if condition == Condition::Armed {
             continue;
         }
         let Some(left) = armed.inherit() else { continue };
-        record::write(place, &line(&armed, condition), || ()).map_err(|cause| {
-            Error::io(format!("cannot record a gap in {}", place.log().display()), &cause)
+        record::write(records, &line(&armed, condition), || ()).map_err(|cause| {
+            Error::io(format!("cannot record a gap in {}", records.log().display()), &cause)
         })?;
         left.end();
         found.push(format!("{} (process {}): {}", armed.identity, armed.who.pid, condition.word()));

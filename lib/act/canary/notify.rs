@@ -1,7 +1,7 @@
 //! What is run after a record: a shell command, with the record in its environment and as JSON on its
 //! standard input.
 
-use crate::act::canary::record::{Death, Place};
+use crate::act::canary::record::{Death, RecordDirectory};
 use crate::sys::child::{self, Finished, Spec};
 use crate::words::error::{Error, Result, brief, reason};
 use crate::words::exit::Status;
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 /// When it failed or took too long.
-pub fn run(command: &str, limit: Duration, death: &Death, place: &Place) -> Result<()> {
+pub fn run(command: &str, limit: Duration, death: &Death, records: &RecordDirectory) -> Result<()> {
     let failed = |why: String| Error::new(Status::Io, format!("the command after the record failed: {why}"));
-    let finished = start(command, limit, death, place).map_err(|cause| failed(reason(&cause)))?;
+    let finished = start(command, limit, death, records).map_err(|cause| failed(reason(&cause)))?;
     match finished.exit {
         Some(exit) if exit.success() => Ok(()),
         Some(exit) => Err(failed(format!(
@@ -27,7 +27,12 @@ pub fn run(command: &str, limit: Duration, death: &Death, place: &Place) -> Resu
     }
 }
 
-fn start(command: &str, limit: Duration, death: &Death, place: &Place) -> std::io::Result<Finished> {
+fn start(
+    command: &str,
+    limit: Duration,
+    death: &Death,
+    records: &RecordDirectory,
+) -> std::io::Result<Finished> {
     let json = death.json();
     let mut spec = Spec::new("/bin/sh", ["-c", command]);
     let text = |key: &str| {
@@ -40,7 +45,7 @@ fn start(command: &str, limit: Duration, death: &Death, place: &Place) -> std::i
         let value = Some(text(key)).filter(|value| value != "null").unwrap_or_default();
         spec.env.push((format!("BAA_CANARY_{}", key.to_uppercase()).into(), value.into()));
     }
-    spec.env.push(("BAA_CANARY_LOG".into(), place.log().into()));
+    spec.env.push(("BAA_CANARY_LOG".into(), records.log().into()));
     let (output, mut input) = std::io::pipe()?;
     // A record is far smaller than what a pipe holds (64 KiB), so this cannot block.
     let _ = input.write_all(format!("{json}\n").as_bytes());

@@ -1,8 +1,8 @@
 //! The record of a death: one line in exits.log, on the disk before anything slow is asked, and never lost
 //! for want of a place.
 
-use crate::act::canary::cause::Verdict;
-use crate::act::canary::target::Target;
+use crate::act::canary::cause::CauseVerdict;
+use crate::act::canary::target::CanaryTarget;
 use crate::sys::child::Exit;
 use crate::sys::process::Ending;
 use crate::sys::{file, signal};
@@ -15,14 +15,14 @@ use std::time::{Duration, SystemTime};
 
 /// Where records, forensics and armings are.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct RecordDirectory {
     directory: PathBuf,
 }
 
-impl Place {
+impl RecordDirectory {
     /// A log directory.
-    pub fn new(directory: PathBuf) -> Place {
-        Place { directory }
+    pub fn new(directory: PathBuf) -> RecordDirectory {
+        RecordDirectory { directory }
     }
 
     /// The log of deaths.
@@ -77,14 +77,19 @@ pub struct Death {
     /// How the kernel says it ended.
     pub ending: Option<Ending>,
     /// Why.
-    pub verdict: Verdict,
+    pub verdict: CauseVerdict,
     /// The file with everything else; `None` when it could not be made.
     pub forensics: Option<PathBuf>,
 }
 
 impl Death {
     /// The death of `target`.
-    pub fn new(target: &Target, at: SystemTime, ending: Option<Ending>, verdict: Verdict) -> Death {
+    pub fn new(
+        target: &CanaryTarget,
+        at: SystemTime,
+        ending: Option<Ending>,
+        verdict: CauseVerdict,
+    ) -> Death {
         let socket = target.socket.as_ref().map(|path| path.to_string_lossy().into_owned());
         Death {
             identity: target.identity.clone(),
@@ -183,10 +188,10 @@ impl Death {
 ///
 /// # Errors
 /// When no place takes them.
-pub fn write(place: &Place, lines: &str, make_room: impl FnOnce()) -> io::Result<PathBuf> {
+pub fn write(records: &RecordDirectory, lines: &str, make_room: impl FnOnce()) -> io::Result<PathBuf> {
     let first = || {
-        let _ = file::own_dir(place.directory());
-        file::append_durably(&place.log(), lines)
+        let _ = file::own_dir(records.directory());
+        file::append_durably(&records.log(), lines)
     };
     let tried = first().or_else(|cause| {
         make_room();
@@ -196,10 +201,10 @@ pub fn write(place: &Place, lines: &str, make_room: impl FnOnce()) -> io::Result
             Err(cause)
         }
     });
-    let Err(cause) = tried else { return Ok(place.log()) };
+    let Err(cause) = tried else { return Ok(records.log()) };
     for second in [file::state_dir(), file::runtime_dir()] {
-        let second = Place::new(second.join("canary"));
-        if second.directory() != place.directory()
+        let second = RecordDirectory::new(second.join("canary"));
+        if second.directory() != records.directory()
             && file::own_dir(second.directory()).is_ok()
             && file::append_durably(&second.log(), lines).is_ok()
         {

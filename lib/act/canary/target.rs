@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// How a target is named by people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Aim {
+pub enum CanaryTargetName {
     /// The tmux server that listens on this socket.
     Socket(PathBuf),
     /// This process.
@@ -28,13 +28,13 @@ pub enum Aim {
     Label(String),
 }
 
-impl Aim {
+impl CanaryTargetName {
     /// Reads one line of a file of targets: `sock=PATH`, `pid=N`, `pidfile=PATH`, `unit=U` or `label=L`, or a
     /// path alone; then perhaps `identity=ID`. `None` for an empty line or a comment.
     ///
     /// # Errors
     /// Says what is wrong.
-    pub fn parse(line: &str) -> std::result::Result<Option<(Aim, Option<String>)>, String> {
+    pub fn parse(line: &str) -> std::result::Result<Option<(CanaryTargetName, Option<String>)>, String> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(None);
@@ -44,12 +44,12 @@ impl Aim {
             None => (line, None),
         };
         let aim = match first.split_once('=') {
-            Some(("sock", path)) => Aim::Socket(PathBuf::from(path)),
-            Some(("pidfile", path)) => Aim::PidFile(PathBuf::from(path)),
-            Some(("pid", pid)) => Aim::Pid(pid.parse()?),
-            Some(("unit", unit)) => Aim::Unit(unit.to_owned()),
-            Some(("label", label)) => Aim::Label(label.to_owned()),
-            _ if first.starts_with('/') => Aim::Socket(PathBuf::from(first)),
+            Some(("sock", path)) => CanaryTargetName::Socket(PathBuf::from(path)),
+            Some(("pidfile", path)) => CanaryTargetName::PidFile(PathBuf::from(path)),
+            Some(("pid", pid)) => CanaryTargetName::Pid(pid.parse()?),
+            Some(("unit", unit)) => CanaryTargetName::Unit(unit.to_owned()),
+            Some(("label", label)) => CanaryTargetName::Label(label.to_owned()),
+            _ if first.starts_with('/') => CanaryTargetName::Socket(PathBuf::from(first)),
             _ => {
                 return Err(format!(
                     "'{}' is no target; write sock=, pid=, pidfile=, unit= or label=",
@@ -61,20 +61,20 @@ impl Aim {
     }
 }
 
-impl std::fmt::Display for Aim {
+impl std::fmt::Display for CanaryTargetName {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Aim::Socket(path) => write!(out, "tmux server at {}", path.display()),
-            Aim::Pid(pid) => write!(out, "process {pid}"),
-            Aim::PidFile(path) => write!(out, "process of {}", path.display()),
-            Aim::Unit(unit) => write!(out, "unit {unit}"),
-            Aim::Label(label) => write!(out, "job {label}"),
+            CanaryTargetName::Socket(path) => write!(out, "tmux server at {}", path.display()),
+            CanaryTargetName::Pid(pid) => write!(out, "process {pid}"),
+            CanaryTargetName::PidFile(path) => write!(out, "process of {}", path.display()),
+            CanaryTargetName::Unit(unit) => write!(out, "unit {unit}"),
+            CanaryTargetName::Label(label) => write!(out, "job {label}"),
         }
     }
 }
 
 /// A process to watch.
-pub struct Target {
+pub struct CanaryTarget {
     /// What it is called in records and file names.
     pub identity: String,
     /// Who it is.
@@ -89,24 +89,24 @@ pub struct Target {
 ///
 /// # Errors
 /// 69 when nothing lives there, or somebody else listens; 2 for a bad name.
-pub fn pin(aim: &Aim, identity: Option<&str>) -> Result<Target> {
+pub fn pin(aim: &CanaryTargetName, identity: Option<&str>) -> Result<CanaryTarget> {
     if let Some(identity) = identity {
         check_identity(identity)?;
     }
     let absent = |why: &str| Error::new(Status::Unavailable, format!("cannot watch the {aim}: {why}"));
     let (pid, socket, service): (Pid, Option<PathBuf>, Option<Box<dyn Service>>) = match aim {
-        Aim::Socket(path) => (
+        CanaryTargetName::Socket(path) => (
             served(path).map_err(|why| absent(&why))?,
             Some(path.canonicalize().map_err(|cause| absent(&reason(&cause)))?),
             None,
         ),
-        Aim::Pid(pid) => (*pid, None, None),
-        Aim::PidFile(path) => (from_file(aim, path)?, None, None),
-        Aim::Unit(unit) => from_service(aim, Box::new(Systemd::of_target(unit)?))?,
-        Aim::Label(label) if label.contains('/') || cfg!(target_os = "macos") => {
+        CanaryTargetName::Pid(pid) => (*pid, None, None),
+        CanaryTargetName::PidFile(path) => (from_file(aim, path)?, None, None),
+        CanaryTargetName::Unit(unit) => from_service(aim, Box::new(Systemd::of_target(unit)?))?,
+        CanaryTargetName::Label(label) if label.contains('/') || cfg!(target_os = "macos") => {
             from_service(aim, Box::new(Launchd::of_target(label)?))?
         }
-        Aim::Label(label) => {
+        CanaryTargetName::Label(label) => {
             crate::service::check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
             from_service(aim, Box::new(Embedded::new(label)))?
         }
@@ -116,7 +116,7 @@ pub fn pin(aim: &Aim, identity: Option<&str>) -> Result<Target> {
         Some(identity) => identity.to_owned(),
         None => default_identity(aim, who),
     };
-    Ok(Target { identity, who, socket, service })
+    Ok(CanaryTarget { identity, who, socket, service })
 }
 
 fn served(path: &Path) -> std::result::Result<Pid, String> {
@@ -125,7 +125,7 @@ fn served(path: &Path) -> std::result::Result<Pid, String> {
     })
 }
 
-fn from_file(aim: &Aim, path: &Path) -> Result<Pid> {
+fn from_file(aim: &CanaryTargetName, path: &Path) -> Result<Pid> {
     // A pid file that is gone is the usual sign of a daemon that is.
     let bytes = file::read(path, 4096).map_err(|cause| {
         let status =
@@ -144,7 +144,7 @@ fn from_file(aim: &Aim, path: &Path) -> Result<Pid> {
 
 type Pinned = (Pid, Option<PathBuf>, Option<Box<dyn Service>>);
 
-fn from_service(aim: &Aim, service: Box<dyn Service>) -> Result<Pinned> {
+fn from_service(aim: &CanaryTargetName, service: Box<dyn Service>) -> Result<Pinned> {
     let cannot = |why: String| Error::new(Status::Unavailable, format!("cannot watch the {aim}: {why}"));
     match service.inspect() {
         Ok(Some(state)) => match state.pid {
@@ -175,18 +175,22 @@ pub fn check_identity(identity: &str) -> Result<()> {
     Ok(())
 }
 
-fn default_identity(aim: &Aim, who: Identity) -> String {
+fn default_identity(aim: &CanaryTargetName, who: Identity) -> String {
     let text = match aim {
-        Aim::Socket(path) => {
+        CanaryTargetName::Socket(path) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             iapeer::identity_of_socket(&name).map_or_else(
                 || path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
                 str::to_owned,
             )
         }
-        Aim::PidFile(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-        Aim::Unit(name) | Aim::Label(name) => name.rsplit('/').next().unwrap_or(name).to_owned(),
-        Aim::Pid(pid) => format!("{}-{pid}", process::name(*pid).unwrap_or_default()),
+        CanaryTargetName::PidFile(path) => {
+            path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        }
+        CanaryTargetName::Unit(name) | CanaryTargetName::Label(name) => {
+            name.rsplit('/').next().unwrap_or(name).to_owned()
+        }
+        CanaryTargetName::Pid(pid) => format!("{}-{pid}", process::name(*pid).unwrap_or_default()),
     };
     let clean: String = text
         .chars()
@@ -204,17 +208,20 @@ mod tests {
     #[test]
     fn a_line_names_a_target() {
         assert_eq!(
-            Aim::parse(" sock=/a b.sock identity=x-y "),
-            Ok(Some((Aim::Socket("/a b.sock".into()), Some("x-y".into()))))
+            CanaryTargetName::parse(" sock=/a b.sock identity=x-y "),
+            Ok(Some((CanaryTargetName::Socket("/a b.sock".into()), Some("x-y".into()))))
         );
-        assert_eq!(Aim::parse("/run/t.sock"), Ok(Some((Aim::Socket("/run/t.sock".into()), None))));
         assert_eq!(
-            Aim::parse("unit=user/web.service"),
-            Ok(Some((Aim::Unit("user/web.service".into()), None)))
+            CanaryTargetName::parse("/run/t.sock"),
+            Ok(Some((CanaryTargetName::Socket("/run/t.sock".into()), None)))
         );
-        assert_eq!((Aim::parse(""), Aim::parse("# x")), (Ok(None), Ok(None)));
+        assert_eq!(
+            CanaryTargetName::parse("unit=user/web.service"),
+            Ok(Some((CanaryTargetName::Unit("user/web.service".into()), None)))
+        );
+        assert_eq!((CanaryTargetName::parse(""), CanaryTargetName::parse("# x")), (Ok(None), Ok(None)));
         for line in ["pid=0", "pid=x", "x", "what=1"] {
-            assert!(Aim::parse(line).is_err(), "{line}");
+            assert!(CanaryTargetName::parse(line).is_err(), "{line}");
         }
     }
 

@@ -2,10 +2,10 @@
 //! each.
 
 use crate::act::canary::cause::{self, Evidence};
-use crate::act::canary::forensics::{self, Machine};
+use crate::act::canary::forensics::{self, MachineFacts};
 use crate::act::canary::notify;
-use crate::act::canary::order::Wanted;
-use crate::act::canary::record::{self, Death, Place};
+use crate::act::canary::record::{self, Death, RecordDirectory};
+use crate::act::canary::request::RequestedTarget;
 use crate::act::canary::ring;
 use crate::act::canary::target;
 use crate::act::canary::watched::Watched;
@@ -31,9 +31,9 @@ const RECENT: Duration = Duration::from_secs(5);
 
 /// How to watch.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct CanarySettings {
     /// Where records go.
-    pub place: Place,
+    pub records: RecordDirectory,
     /// How soon after a signal on the channel a death counts as meant.
     pub grace: Duration,
     /// Whether to sample.
@@ -48,7 +48,7 @@ pub struct Settings {
 
 /// A canary that has armed its targets.
 pub struct Canary {
-    settings: Settings,
+    settings: CanarySettings,
     watched: Vec<Watched>,
     signals: Signals,
     began: Instant,
@@ -83,7 +83,7 @@ impl Look {
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CanaryOutcome {
     /// Deaths recorded.
     pub deaths: usize,
     /// Targets dismissed.
@@ -101,14 +101,14 @@ impl Canary {
     ///
     /// # Errors
     /// When nothing can be kept at the place, or signals cannot be caught.
-    pub fn begin(wanted: &[Wanted], settings: Settings) -> Result<Begun> {
+    pub fn begin(wanted: &[RequestedTarget], settings: CanarySettings) -> Result<Begun> {
         if wanted.is_empty() {
             return Err(Error::new(
                 Status::Usage,
                 "nothing to watch: give --sock, --pid, --pidfile, --unit, --label, --identity or --targets-from",
             ));
         }
-        settings.place.make()?;
+        settings.records.make()?;
         poll::raise_descriptor_limit();
         let caught = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1];
         let signals = Signals::catch(&caught).map_err(|cause| Error::io("cannot catch signals", &cause))?;
@@ -160,7 +160,7 @@ impl Canary {
             [one] => format!("{} (process {})", one.target.identity, one.target.who.pid),
             many => format!("{} processes", many.len()),
         };
-        format!("watching {what}, recording in {}", self.settings.place.log().display())
+        format!("watching {what}, recording in {}", self.settings.records.log().display())
     }
 
     /// Watches until every target is dead or dismissed, or a signal comes; tells each death to `report` once
@@ -168,8 +168,12 @@ impl Canary {
     ///
     /// # Errors
     /// 74 when a death can be recorded nowhere; the record is in the message then.
-    pub fn watch(mut self, voice: &Voice, mut report: impl FnMut(&Death) -> Result<()>) -> Result<Outcome> {
-        let mut outcome = Outcome::default();
+    pub fn watch(
+        mut self,
+        voice: &Voice,
+        mut report: impl FnMut(&Death) -> Result<()>,
+    ) -> Result<CanaryOutcome> {
+        let mut outcome = CanaryOutcome::default();
         let mut failed = Ok(());
         let mut tick = self.sample();
         memory::shrink();
@@ -177,7 +181,7 @@ impl Canary {
             // The dead first: a dismissal is seen there too, and whoever is told to go leaves no death
             // behind.
             if self.wait(tick)? {
-                let (deaths, dismissed) = self.bury(voice, &mut report, &mut failed);
+                let (deaths, dismissed) = self.record_deaths(voice, &mut report, &mut failed);
                 outcome.deaths += deaths;
                 outcome.dismissed += dismissed;
             }
@@ -255,7 +259,7 @@ impl Canary {
 
     /// Records all who are dead by now: evidence first, then one durable write for all, then what takes
     /// longer.
-    fn bury(
+    fn record_deaths(
         &mut self,
         voice: &Voice,
         report: &mut impl FnMut(&Death) -> Result<()>,
@@ -265,7 +269,7 @@ impl Canary {
         let (dead, alive) = std::mem::take(&mut self.watched).into_iter().partition(Watched::dead);
         self.watched = alive;
         let mut dismissed = 0;
-        let mut graves: Vec<Grave> = Vec::new();
+        let mut unwritten: Vec<UnwrittenDeath> = Vec::new();
         for mut one in dead {
             one.part(self.settings.grace);
             if one.meant(self.settings.grace) {
@@ -274,47 +278,47 @@ impl Canary {
                 dismissed += 1;
                 continue;
             }
-            graves.push(self.judge(one, at));
+            unwritten.push(self.judge(one, at));
         }
-        if graves.is_empty() {
+        if unwritten.is_empty() {
             return (0, dismissed);
         }
-        let lines: Vec<String> = graves.iter().map(|grave| grave.death.line()).collect();
+        let lines: Vec<String> = unwritten.iter().map(|one| one.death.line()).collect();
         let lines = lines.join("\n");
-        match record::write(&self.settings.place, &lines, || {
-            graves.iter().for_each(|grave| grave.watched.arming.end())
+        match record::write(&self.settings.records, &lines, || {
+            unwritten.iter().for_each(|one| one.watched.arming.end())
         }) {
-            Ok(path) if path == self.settings.place.log() => {}
+            Ok(path) if path == self.settings.records.log() => {}
             Ok(path) => voice.warn(format!(
                 "cannot write {}; recorded in {}",
-                self.settings.place.log().display(),
+                self.settings.records.log().display(),
                 path.display()
             )),
             Err(cause) => {
                 voice.warn(&lines);
                 *failed = Err(Error::io(
-                    format!("cannot record a death in {}", self.settings.place.log().display()),
+                    format!("cannot record a death in {}", self.settings.records.log().display()),
                     &cause,
                 ));
             }
         }
-        let machine = Machine::look(self.settings.place.directory(), self.settings.full_args);
-        let count = graves.len();
+        let machine = MachineFacts::look(self.settings.records.directory(), self.settings.full_args);
+        let count = unwritten.len();
         let mut files = Vec::new();
-        for grave in graves {
-            let death = &grave.death;
-            match grave.file {
+        for one in unwritten {
+            let death = &one.death;
+            match one.file {
                 Ok(mut file) => match forensics::complete(
                     &mut file,
                     &machine,
-                    grave.watched.group.as_ref().map(|group| &group.0),
+                    one.watched.group.as_ref().map(|group| &group.0),
                 ) {
                     Ok(()) => files.push((death.pid, file)),
-                    Err(cause) => voice.warn(self.settings.place.cannot_keep(&cause)),
+                    Err(cause) => voice.warn(self.settings.records.cannot_keep(&cause)),
                 },
-                Err(cause) => voice.warn(self.settings.place.cannot_keep(&cause)),
+                Err(cause) => voice.warn(self.settings.records.cannot_keep(&cause)),
             }
-            grave.watched.arming.end();
+            one.watched.arming.end();
             let told =
                 death.forensics.as_ref().map_or(String::new(), |path| format!("; see {}", path.display()));
             voice.note(format!(
@@ -327,19 +331,19 @@ impl Canary {
                 *failed = Err(error);
             }
             if let Some((command, limit)) = self.settings.exec.clone() {
-                let (death, place) = (grave.death, self.settings.place.clone());
-                self.after.push(std::thread::spawn(move || notify::run(&command, limit, &death, &place)));
+                let (death, records) = (one.death, self.settings.records.clone());
+                self.after.push(std::thread::spawn(move || notify::run(&command, limit, &death, &records)));
             }
         }
         // What may take seconds must not keep us from the next death.
-        let place = self.settings.place.clone();
+        let records = self.settings.records.clone();
         self.after.push(std::thread::spawn(move || {
-            forensics::add_slow(files).map_err(|cause| Error::new(Status::Io, place.cannot_keep(&cause)))
+            forensics::add_slow(files).map_err(|cause| Error::new(Status::Io, records.cannot_keep(&cause)))
         }));
         (count, dismissed)
     }
 
-    fn judge(&mut self, one: Watched, at: SystemTime) -> Grave {
+    fn judge(&mut self, one: Watched, at: SystemTime) -> UnwrittenDeath {
         let who = one.target.who.pid;
         let ending = one.ending(self.exits.as_mut());
         self.kernel.extend(self.log.as_mut().map(|log| log.take(about_memory)).unwrap_or_default());
@@ -381,14 +385,14 @@ impl Canary {
         if self.settings.ring {
             known.push(("ring".to_owned(), one.ring.text(self.began.elapsed())));
         }
-        let file = forensics::begin(&self.settings.place, &death, &known);
+        let file = forensics::begin(&self.settings.records, &death, &known);
         death.forensics = file.as_ref().ok().map(|(_, path)| path.clone());
-        Grave { watched: one, death, file: file.map(|(file, _)| file) }
+        UnwrittenDeath { watched: one, death, file: file.map(|(file, _)| file) }
     }
 }
 
 /// A death on its way to the disk.
-struct Grave {
+struct UnwrittenDeath {
     watched: Watched,
     death: Death,
     file: io::Result<File>,

@@ -4,9 +4,9 @@ use crate::act::canary::arming::Arming;
 use crate::act::canary::cause::Parting;
 use crate::act::canary::channel::{Channel, Word};
 use crate::act::canary::ring::Ring;
-use crate::act::canary::target::Target;
-use crate::act::canary::watch::Settings;
-use crate::service::Ended;
+use crate::act::canary::target::CanaryTarget;
+use crate::act::canary::watch::CanarySettings;
+use crate::service::JobEnd;
 use crate::service::tmux::{self, Unserved};
 use crate::sys::cgroup::{Group, Kills};
 use crate::sys::poll::{self, For};
@@ -33,7 +33,7 @@ const STALE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// One process, watched.
 pub(super) struct Watched {
-    pub(super) target: Target,
+    pub(super) target: CanaryTarget,
     watch: Watch,
     pub(super) arming: Arming,
     pub(super) group: Option<Box<(Group, Kills)>>,
@@ -50,11 +50,11 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn begin(target: Target, settings: &Settings) -> Result<Watched> {
+    pub(super) fn begin(target: CanaryTarget, settings: &CanarySettings) -> Result<Watched> {
         let gone = || {
             Error::new(Status::Unavailable, format!("cannot watch process {}: it is dead", target.who.pid))
         };
-        let arming = Arming::begin(&settings.place, &target)?;
+        let arming = Arming::begin(&settings.records, &target)?;
         let arming = arming.ok_or_else(|| {
             Error::new(Status::Busy, format!("process {} is watched already", target.who.pid))
         })?;
@@ -219,7 +219,7 @@ impl Watched {
     }
 
     /// What the manager of the job says, as soon as it has noticed.
-    pub(super) fn asked(&self) -> Option<Ended> {
+    pub(super) fn asked(&self) -> Option<JobEnd> {
         let service = self.target.service.as_ref()?;
         let until = Instant::now() + MANAGER_LIMIT;
         loop {

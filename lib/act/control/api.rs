@@ -1,7 +1,7 @@
 //! The words of the control API: bodies read as the seed's client writes them, answers written as it reads
 //! them (seed 002).
 
-use crate::store::{Answer, Claim, Controller, Moment, Record, check_name, unix_now};
+use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, check_name, unix_now};
 use crate::words::span;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub const GLOBAL: &str = "global";
 
 /// A claim, and the term that it is to be renewed or given up under.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ClaimRequest {
     /// The claim.
     pub claim: Claim,
     /// The term.
@@ -92,7 +92,7 @@ impl Body {
 ///
 /// # Errors
 /// What is wrong with the body.
-pub fn asked(bytes: &[u8]) -> Result<Asked, String> {
+pub fn asked(bytes: &[u8]) -> Result<ClaimRequest, String> {
     let body = Body::parse(bytes)?;
     let metadata = body.text("metadata_json")?;
     if metadata.as_ref().is_some_and(|metadata| metadata.len() > METADATA) {
@@ -114,7 +114,7 @@ pub fn asked(bytes: &[u8]) -> Result<Asked, String> {
         // Whoever comes over the network outlives a boot of ours.
         far: true,
     };
-    Ok(Asked { claim, term: body.number("term", 0, u64::MAX)? })
+    Ok(ClaimRequest { claim, term: body.number("term", 0, u64::MAX)? })
 }
 
 /// A heartbeat.
@@ -140,7 +140,7 @@ pub fn beat(bytes: &[u8]) -> Result<Controller, String> {
 
 /// What is known of a lease. The times are ours, in seconds since 1970, and for people; `left_ms` is what
 /// counts.
-pub fn lease(name: &str, record: &Record, now: &Moment) -> Value {
+pub fn lease(name: &str, record: &Record, now: &BootMoment) -> Value {
     let (left, leader, unix) = (record.left(now), record.leader(now), unix_now());
     let ends = leader.map(|_| unix + left.as_secs());
     json!({
@@ -157,11 +157,11 @@ pub fn lease(name: &str, record: &Record, now: &Moment) -> Value {
 }
 
 /// What became of a claim.
-pub fn claimed(name: &str, answer: &Answer, now: &Moment) -> Value {
+pub fn claimed(name: &str, answer: &ClaimAnswer, now: &BootMoment) -> Value {
     let (record, leads, operation) = match answer {
-        Answer::Ours { record, renewed: true } => (record, true, "renew"),
-        Answer::Ours { record, renewed: false } => (record, true, "acquire"),
-        Answer::Held(record) => (record, false, "acquire"),
+        ClaimAnswer::Ours { record, renewed: true } => (record, true, "renew"),
+        ClaimAnswer::Ours { record, renewed: false } => (record, true, "acquire"),
+        ClaimAnswer::Held(record) => (record, false, "acquire"),
     };
     let lease = lease(name, record, now);
     let mut said = json!({});

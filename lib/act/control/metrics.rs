@@ -1,6 +1,6 @@
 //! What Prometheus may know: counts and times, no names of holders.
 
-use crate::store::{Moment, Record};
+use crate::store::{BootMoment, Record};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +35,7 @@ impl Metrics {
     pub fn text(
         &self,
         leases: &[(String, Record)],
-        now: &Moment,
+        now: &BootMoment,
         controllers: usize,
         (commits, changes): (u64, u64),
         connections: usize,

@@ -1,7 +1,7 @@
 //! The status page for people: all of it in one answer, whole without a script; with one it follows by
 //! itself.
 
-use crate::store::{Change, Controller, Moment, Record};
+use crate::store::{BootMoment, Controller, LeaseChange, Record};
 use crate::words::{span, stamp};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -19,7 +19,7 @@ pub struct Shown {
     /// The controllers.
     pub controllers: Vec<(Controller, Duration)>,
     /// The last changes of hands.
-    pub changes: Vec<Change>,
+    pub changes: Vec<LeaseChange>,
 }
 
 const STYLE: &str = "
@@ -87,7 +87,7 @@ fn table(page: &mut String, title: &str, heads: &[&str], rows: &[String], none: 
 }
 
 /// The page; `nonce` allows its script and its style, and nothing else.
-pub fn render(shown: &Shown, now: &Moment, nonce: &str) -> String {
+pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
     let mut live = String::new();
     let leases: Vec<String> = shown
         .leases
@@ -192,7 +192,7 @@ mod tests {
             version: Some(bad.to_owned()),
             ..Controller::default()
         };
-        let change = Change {
+        let change = LeaseChange {
             lease: bad.to_owned(),
             term: 1,
             holder: Some(bad.to_owned()),
@@ -204,7 +204,7 @@ mod tests {
             controllers: vec![(controller, Duration::ZERO)],
             changes: vec![change],
         };
-        let page = render(&shown, &Moment { boot: "b".to_owned(), since: Duration::ZERO }, "n");
+        let page = render(&shown, &BootMoment { boot: "b".to_owned(), since: Duration::ZERO }, "n");
         assert_eq!((page.matches("<script").count(), page.contains("alert(\"1\")")), (1, false));
         assert!(page.contains("&lt;script&gt;"));
     }

@@ -2,11 +2,11 @@
 //! stopped without cutting anybody off.
 
 use crate::act::control::api::{self, GLOBAL};
-use crate::act::control::desk::{Desk, Opener};
-use crate::act::control::gate::{Gate, Refusal};
+use crate::act::control::authorization::{Authorization, Refusal};
 use crate::act::control::metrics::Metrics;
 use crate::act::control::page::{self, Shown};
-use crate::store::{Answer, Ask, Ledger, Moment, Record, Told, check_name};
+use crate::act::control::store_queue::{StoreOpener, StoreQueue};
+use crate::store::{BootMoment, ClaimAnswer, ControlStore, Record, StoreReply, StoreRequest, check_name};
 use crate::sys::poll;
 use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
@@ -44,13 +44,13 @@ const LOOK: Duration = Duration::from_millis(50);
 const CHANGES: usize = 50;
 
 /// What to serve, and where.
-pub struct Order {
+pub struct ServeOptions {
     /// The address.
     pub listen: SocketAddr,
     /// How the store is opened.
-    pub open: Box<Opener>,
+    pub open: Box<StoreOpener>,
     /// Who may come in.
-    pub gate: Gate,
+    pub authorization: Authorization,
     /// How many connections at once.
     pub connections: usize,
     /// Whether each request has a line on stderr.
@@ -58,8 +58,8 @@ pub struct Order {
 }
 
 struct Shared {
-    desk: Desk,
-    gate: Gate,
+    store: StoreQueue,
+    authorization: Authorization,
     metrics: Metrics,
     connections: AtomicUsize,
     /// Rings when a lease is given up.
@@ -82,28 +82,28 @@ struct Reply {
 ///
 /// # Errors
 /// 78 beyond loopback without a token; those of the store and of bind(2).
-pub fn serve(order: Order, voice: &Voice) -> Result<Status> {
-    if !order.gate.guarded() && !order.listen.ip().is_loopback() {
-        let why = format!("cannot listen on {}, which is not loopback, without --token-file", order.listen);
+pub fn serve(options: ServeOptions, voice: &Voice) -> Result<Status> {
+    if !options.authorization.guarded() && !options.listen.ip().is_loopback() {
+        let why = format!("cannot listen on {}, which is not loopback, without --token-file", options.listen);
         return Err(Error::new(Status::BadConfig, why));
     }
     poll::raise_descriptor_limit();
     let shared = Arc::new(Shared {
-        desk: Desk::open(&order.open)?,
-        gate: order.gate,
+        store: StoreQueue::open(&options.open)?,
+        authorization: options.authorization,
         metrics: Metrics::default(),
         connections: AtomicUsize::new(0),
         freed: Notify::new(),
         random: RandomState::new(),
         serial: AtomicU64::new(0),
-        log: order.log,
+        log: options.log,
         voice: voice.clone(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|cause| Error::io("cannot start", &cause))?;
-    let outcome = runtime.block_on(listen(order.listen, order.connections, shared, voice));
+    let outcome = runtime.block_on(listen(options.listen, options.connections, shared, voice));
     // What waits for a store that hangs must not keep us.
     runtime.shutdown_background();
     outcome
@@ -116,16 +116,16 @@ async fn listen(address: SocketAddr, most: usize, shared: Arc<Shared>, voice: &V
     let (mut term, mut int, mut hup) =
         (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?, caught(SignalKind::hangup())?);
     voice.note(format!("listening on http://{}", listener.local_addr().map_err(cannot)?));
-    let (graceful, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(most)));
+    let (graceful, permits) = (GracefulShutdown::new(), Arc::new(Semaphore::new(most)));
     loop {
         let accept = async {
             // Who comes when all places are taken waits in the kernel's queue.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (listener.accept().await, permit)
         };
-        let (stream, peer, place) = tokio::select! {
-            (accepted, place) = accept => match accepted {
-                Ok((stream, peer)) => (stream, peer, place),
+        let (stream, peer, permit) = tokio::select! {
+            (accepted, permit) = accept => match accepted {
+                Ok((stream, peer)) => (stream, peer, permit),
                 Err(_) => {
                     // No descriptor is free, or the client is gone already.
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -135,7 +135,7 @@ async fn listen(address: SocketAddr, most: usize, shared: Arc<Shared>, voice: &V
             _ = term.recv() => break,
             _ = int.recv() => break,
             _ = hup.recv() => {
-                match shared.gate.reload() {
+                match shared.authorization.reload() {
                     Ok(()) => voice.note("the tokens are read again"),
                     Err(error) => voice.warn(format!("the old tokens stay: {error}")),
                 }
@@ -154,7 +154,7 @@ async fn listen(address: SocketAddr, most: usize, shared: Arc<Shared>, voice: &V
             // A client that breaks off concerns nobody else.
             let _ = connection.await;
             shared.connections.fetch_sub(1, Ordering::Relaxed);
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
@@ -276,14 +276,14 @@ async fn reply(shared: &Shared, request: Request<Incoming>, id: &str, who: &mut 
     match path {
         "/healthz" => return plain(200, "ok\n"),
         "/readyz" => {
-            return match shared.desk.look(|ledger| ledger.read(GLOBAL).map(drop)).await {
+            return match shared.store.look(|store| store.read(GLOBAL).map(drop)).await {
                 Ok(()) => plain(200, "ready\n"),
                 Err(error) => plain(503, format!("not ready: {error}\n")),
             };
         }
         _ => {}
     }
-    match shared.gate.admit(&parts.headers, changes) {
+    match shared.authorization.admit(&parts.headers, changes) {
         Ok(()) => {}
         Err(Refusal::Token) => {
             let mut reply = failed(id, 401, "unauthorized", "a valid token is needed");
@@ -304,7 +304,7 @@ async fn reply(shared: &Shared, request: Request<Incoming>, id: &str, who: &mut 
         "/" if get => status_page(shared, id).await,
         "/metrics" if get => metrics(shared, id).await,
         "/v1/leader" if get => leader(shared, id, parts.uri.query().unwrap_or_default()).await,
-        "/v1/controllers" if get => match shared.desk.look(|ledger| ledger.controllers()).await {
+        "/v1/controllers" if get => match shared.store.look(|store| store.controllers()).await {
             Ok(all) => data(
                 id,
                 &json!({ "controllers": all.iter().map(|(one, ago)| api::controller(one, *ago)).collect::<Vec<_>>() }),
@@ -332,8 +332,8 @@ async fn reply(shared: &Shared, request: Request<Incoming>, id: &str, who: &mut 
     }
 }
 
-fn now() -> Moment {
-    Moment::now().unwrap_or_default()
+fn now() -> BootMoment {
+    BootMoment::now().unwrap_or_default()
 }
 
 async fn acquire(
@@ -352,19 +352,19 @@ async fn acquire(
         // Before the store is asked, so that no release between its answer and our wait is missed.
         freed.as_mut().enable();
         let ask = match asked.term {
-            Some(term) => Ask::Renew(asked.claim.clone(), term),
-            None => Ask::Acquire(asked.claim.clone()),
+            Some(term) => StoreRequest::Renew(asked.claim.clone(), term),
+            None => StoreRequest::Acquire(asked.claim.clone()),
         };
-        let answer = match shared.desk.change(ask).await {
-            Ok(Told::Answer(answer)) => answer,
+        let answer = match shared.store.change(ask).await {
+            Ok(StoreReply::Answer(answer)) => answer,
             // A lease that was never held is nobody's, also to who believed in it.
-            Err(error) if error.status == Status::Lost => Answer::Held(Record::default()),
+            Err(error) if error.status == Status::Lost => ClaimAnswer::Held(Record::default()),
             Ok(_) => return Ok(trouble(id, &Error::bug("the store answered another question"))),
             Err(error) => return Ok(trouble(id, &error)),
         };
         let left = until.saturating_duration_since(Instant::now());
         match &answer {
-            Answer::Held(record) if asked.term.is_none() && !left.is_zero() => {
+            ClaimAnswer::Held(record) if asked.term.is_none() && !left.is_zero() => {
                 let ends = record.left(&now()) + Duration::from_millis(1);
                 let _ = tokio::time::timeout(left.min(ends).min(LOOK), freed).await;
             }
@@ -382,8 +382,8 @@ async fn release(
     let asked = api::asked(bytes)?;
     who.clone_from(&asked.claim.holder);
     let term = asked.term.ok_or("term is missing")?;
-    let released = match shared.desk.change(Ask::Release(asked.claim, term)).await {
-        Ok(told) => matches!(told, Told::Released(true)),
+    let released = match shared.store.change(StoreRequest::Release(asked.claim, term)).await {
+        Ok(told) => matches!(told, StoreReply::Released(true)),
         Err(error) => return Ok(trouble(id, &error)),
     };
     shared.freed.notify_waiters();
@@ -399,7 +399,7 @@ async fn heartbeat(
     let beat = api::beat(bytes)?;
     who.clone_from(&beat.id);
     let said = api::controller(&beat, Duration::ZERO);
-    Ok(match shared.desk.change(Ask::Heartbeat(beat)).await {
+    Ok(match shared.store.change(StoreRequest::Heartbeat(beat)).await {
         Ok(_) => data(id, &said),
         Err(error) => trouble(id, &error),
     })
@@ -415,21 +415,21 @@ async fn leader(shared: &Shared, id: &str, query: &str) -> Reply {
         return trouble(id, &error);
     }
     let wanted = name.clone();
-    match shared.desk.look(move |ledger| ledger.read(&wanted)).await {
+    match shared.store.look(move |store| store.read(&wanted)).await {
         Ok(record) => data(id, &api::lease(&name, &record.unwrap_or_default(), &now())),
         Err(error) => trouble(id, &error),
     }
 }
 
 async fn status_page(shared: &Shared, id: &str) -> Reply {
-    let look = |ledger: &dyn Ledger| {
+    let look = |store: &dyn ControlStore| {
         Ok(Shown {
-            leases: ledger.leases()?,
-            controllers: ledger.controllers()?,
-            changes: ledger.changes(CHANGES)?,
+            leases: store.leases()?,
+            controllers: store.controllers()?,
+            changes: store.changes(CHANGES)?,
         })
     };
-    match shared.desk.look(look).await {
+    match shared.store.look(look).await {
         Ok(shown) => {
             let number = shared.serial.fetch_add(1, Ordering::Relaxed);
             let nonce = format!(
@@ -454,10 +454,10 @@ async fn status_page(shared: &Shared, id: &str) -> Reply {
 }
 
 async fn metrics(shared: &Shared, id: &str) -> Reply {
-    match shared.desk.look(|ledger| Ok((ledger.leases()?, ledger.controllers()?.len()))).await {
+    match shared.store.look(|store| Ok((store.leases()?, store.controllers()?.len()))).await {
         Ok((leases, controllers)) => {
             let connections = shared.connections.load(Ordering::Relaxed);
-            let body = shared.metrics.text(&leases, &now(), controllers, shared.desk.counts(), connections);
+            let body = shared.metrics.text(&leases, &now(), controllers, shared.store.counts(), connections);
             Reply { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body, fields: Vec::new() }
         }
         Err(error) => trouble(id, &error),

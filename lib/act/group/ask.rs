@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What a group is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verb {
+pub(super) enum GroupVerb {
     /// How it fares.
     Status,
     /// To read its file again.
@@ -23,20 +23,20 @@ pub(super) enum Verb {
     Restart(String),
 }
 
-impl Verb {
-    pub(super) fn parse(line: &[u8]) -> std::result::Result<Verb, String> {
+impl GroupVerb {
+    pub(super) fn parse(line: &[u8]) -> std::result::Result<GroupVerb, String> {
         let question: Value =
             serde_json::from_slice(line).map_err(|_| "the question is no JSON".to_owned())?;
         let id = || question["id"].as_str().map(str::to_owned);
         match (question["verb"].as_str(), id()) {
-            (Some("status"), _) => Ok(Verb::Status),
-            (Some("reload"), _) => Ok(Verb::Reload),
-            (Some("stop"), None) => Ok(Verb::StopAll),
-            (Some("stop"), Some(id)) => Ok(Verb::Stop(id)),
-            (Some("start"), Some(id)) => Ok(Verb::Start(id)),
-            (Some("restart"), Some(id)) => Ok(Verb::Restart(id)),
-            (Some("check"), Some(id)) => Ok(Verb::Check(id)),
-            (Some("renew"), Some(id)) => Ok(Verb::Renew(id)),
+            (Some("status"), _) => Ok(GroupVerb::Status),
+            (Some("reload"), _) => Ok(GroupVerb::Reload),
+            (Some("stop"), None) => Ok(GroupVerb::StopAll),
+            (Some("stop"), Some(id)) => Ok(GroupVerb::Stop(id)),
+            (Some("start"), Some(id)) => Ok(GroupVerb::Start(id)),
+            (Some("restart"), Some(id)) => Ok(GroupVerb::Restart(id)),
+            (Some("check"), Some(id)) => Ok(GroupVerb::Check(id)),
+            (Some("renew"), Some(id)) => Ok(GroupVerb::Renew(id)),
             _ => Err("unknown verb".to_owned()),
         }
     }

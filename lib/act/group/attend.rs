@@ -2,15 +2,15 @@
 
 mod asked;
 
-use crate::act::group::entry::{Health, Kind, Life};
+use crate::act::group::entry::{EntryHealth, EntryKind, Life};
 use crate::act::group::journal::Journal;
-use crate::act::group::machine::{Do, Event, Machine};
+use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine};
 use crate::act::group::output::Output;
-use crate::act::group::plan::Plan;
+use crate::act::group::plan::GroupPlan;
 use crate::act::group::probing::{Probes, Question};
-use crate::act::group::slot::Slot;
+use crate::act::group::slot::EntrySlot;
 use crate::act::group::table;
-use crate::service::group::Place;
+use crate::service::group::GroupPaths;
 use crate::service::systemd::Systemd;
 use crate::sys::child::{self, Signal};
 use crate::sys::file::Lock;
@@ -44,7 +44,7 @@ const MARK: &str = "BAA_DAEMONS_GROUP";
 const ENTRY: &str = "BAA_DAEMONS_ENTRY";
 
 /// What to run, and how.
-pub struct Order {
+pub struct GroupRequest {
     /// The file of the group.
     pub file: PathBuf,
     /// Stop when every entry is ready or done; `Some(limit)` is how long that may take, without end where
@@ -57,11 +57,11 @@ pub struct Order {
 }
 
 struct Group<'a> {
-    order: &'a Order,
+    request: &'a GroupRequest,
     voice: &'a Voice,
-    place: Place,
-    machine: Machine,
-    slots: Vec<Slot>,
+    paths: GroupPaths,
+    machine: GroupMachine,
+    slots: Vec<EntrySlot>,
     serial: u64,
     probes: Probes,
     journal: Journal,
@@ -80,20 +80,20 @@ struct Group<'a> {
 /// # Errors
 /// 75 when this group runs already; 65 to 78 for its file; 124 with each laggard named, when it was not ready
 /// in time.
-pub fn attend(order: &Order, voice: &Voice) -> Result<Status> {
-    let plan = Plan::read(&order.file)?;
+pub fn attend(request: &GroupRequest, voice: &Voice) -> Result<Status> {
+    let plan = GroupPlan::read(&request.file)?;
     let cannot = |cause: std::io::Error| Error::io("cannot run a group", &cause);
     let signals = Signals::catch(&[Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
         .map_err(cannot)?;
-    let place = Place::of(&order.file)?;
-    place.make()?;
-    let busy = || Error::new(Status::Busy, format!("cannot run {}: it runs already", order.file.display()));
-    let _lock = Lock::take_soon(&place.lock()).map_err(cannot)?.ok_or_else(busy)?;
+    let paths = GroupPaths::of(&request.file)?;
+    paths.make()?;
+    let busy = || Error::new(Status::Busy, format!("cannot run {}: it runs already", request.file.display()));
+    let _lock = Lock::take_soon(&paths.lock()).map_err(cannot)?.ok_or_else(busy)?;
     poll::raise_descriptor_limit();
     child::adopt_orphans();
-    clear(&place, voice);
-    let mut lines = Lines::listen(&place.control())?;
-    let mut group = Group::new(order, voice, place, plan)?;
+    clear(&paths, voice);
+    let mut lines = Lines::listen(&paths.control())?;
+    let mut group = Group::new(request, voice, paths, plan)?;
     group.journal.note("begin", None, json!({ "pid": std::process::id(), "entries": group.slots.len() }));
     group.run(&signals, &mut lines)?;
     group.journal.note("done", None, json!({ "killed": group.killed }));
@@ -104,13 +104,13 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Status> {
 }
 
 /// What the names of the control groups of this group begin with.
-fn nest_prefix(place: &Place) -> String {
-    format!("baa-{}-", place.directory().file_name().unwrap_or_default().to_string_lossy())
+fn nest_prefix(paths: &GroupPaths) -> String {
+    format!("baa-{}-", paths.directory().file_name().unwrap_or_default().to_string_lossy())
 }
 
 /// What a group that was killed has left: two of them must not run side by side.
-fn clear(place: &Place, voice: &Voice) {
-    let find = || process::marked(MARK, &place.directory().to_string_lossy());
+fn clear(paths: &GroupPaths, voice: &Voice) {
+    let find = || process::marked(MARK, &paths.directory().to_string_lossy());
     let left = find();
     if left.is_empty() {
         return;
@@ -132,22 +132,32 @@ fn clear(place: &Place, voice: &Voice) {
 }
 
 impl<'a> Group<'a> {
-    fn new(order: &'a Order, voice: &'a Voice, place: Place, plan: Plan) -> Result<Group<'a>> {
-        let machine = Machine::new(plan.entries.iter().map(|entry| entry.rules.clone()).collect());
-        let (probes, journal, live) = (Probes::new()?, Journal::new(&place.journal()), Live::new(order.live));
-        let slots: Vec<Slot> =
-            plan.entries.into_iter().zip(0u64..).map(|(entry, key)| Slot::new(key, entry, &place)).collect();
+    fn new(
+        request: &'a GroupRequest,
+        voice: &'a Voice,
+        paths: GroupPaths,
+        plan: GroupPlan,
+    ) -> Result<Group<'a>> {
+        let machine = GroupMachine::new(plan.entries.iter().map(|entry| entry.rules.clone()).collect());
+        let (probes, journal, live) =
+            (Probes::new()?, Journal::new(&paths.journal()), Live::new(request.live));
+        let slots: Vec<EntrySlot> = plan
+            .entries
+            .into_iter()
+            .zip(0u64..)
+            .map(|(entry, key)| EntrySlot::new(key, entry, &paths))
+            .collect();
         let serial = slots.len() as u64;
         let (next_sweep, next_show, ground) = (
             Instant::now(),
             Instant::now(),
             Ground::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates())),
         );
-        ground.iter().for_each(|ground| ground.clear(&nest_prefix(&place)));
+        ground.iter().for_each(|ground| ground.clear(&nest_prefix(&paths)));
         Ok(Group {
-            order,
+            request,
             voice,
-            place,
+            paths,
             machine,
             slots,
             serial,
@@ -164,8 +174,8 @@ impl<'a> Group<'a> {
     }
 
     fn run(&mut self, signals: &Signals, lines: &mut Lines) -> Result<()> {
-        let limit = self.order.until_success.flatten().map(|limit| Instant::now() + limit);
-        self.happen(Event::Time);
+        let limit = self.request.until_success.flatten().map(|limit| Instant::now() + limit);
+        self.happen(GroupEvent::Time);
         memory::shrink();
         while !self.finished {
             self.sleep(signals, lines, limit)?;
@@ -179,19 +189,19 @@ impl<'a> Group<'a> {
             self.reap();
             for (of, said, soon) in self.probes.answers() {
                 if let Some(number) = self.number(of.0) {
-                    self.happen(Event::Probed(number, of.1, said, soon));
+                    self.happen(GroupEvent::Probed(number, of.1, said, soon));
                 }
             }
             self.outputs(false);
             lines.serve(&mut |line| self.reply(line));
-            self.happen(Event::Time);
+            self.happen(GroupEvent::Time);
             self.sweep();
             self.forget();
-            if self.order.until_success.is_some() && !self.machine.is_ending() {
+            if self.request.until_success.is_some() && !self.machine.is_ending() {
                 if self.machine.all_ready() {
                     self.stop();
                 } else if limit.is_some_and(|limit| Instant::now() >= limit) {
-                    let taken = span::show(self.order.until_success.flatten().unwrap_or_default());
+                    let taken = span::show(self.request.until_success.flatten().unwrap_or_default());
                     self.late = Some(Error::new(
                         Status::TooLate,
                         format!("timed out after {taken} waiting for {}", table::laggards(&self.machine)),
@@ -228,7 +238,7 @@ impl<'a> Group<'a> {
         if !self.machine.is_ending() {
             self.journal.note("stop", None, json!({}));
         }
-        self.happen(Event::Stop);
+        self.happen(GroupEvent::Stop);
     }
 
     fn number(&self, key: u64) -> Option<usize> {
@@ -262,7 +272,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: GroupEvent) {
         let mut queue = std::collections::VecDeque::from([event]);
         while let Some(event) = queue.pop_front() {
             let todo = self.machine.handle(Instant::now(), event);
@@ -270,12 +280,14 @@ impl<'a> Group<'a> {
             self.tell_changes();
             for todo in todo {
                 match todo {
-                    Do::Start(number, session) => queue.push_back(self.start(number, session)),
-                    Do::Tell(number) => self.tell(number),
-                    Do::Sweep(number) => (self.slots[number].main, self.slots[number].swept) = (None, false),
-                    Do::Kill(number) => self.kill(number),
-                    Do::Probe(number, session) => self.probe(number, session),
-                    Do::Finish => self.finished = true,
+                    GroupAction::Start(number, session) => queue.push_back(self.start(number, session)),
+                    GroupAction::Tell(number) => self.tell(number),
+                    GroupAction::Sweep(number) => {
+                        (self.slots[number].main, self.slots[number].swept) = (None, false)
+                    }
+                    GroupAction::Kill(number) => self.kill(number),
+                    GroupAction::Probe(number, session) => self.probe(number, session),
+                    GroupAction::Finish => self.finished = true,
                 }
             }
         }
@@ -290,7 +302,7 @@ impl<'a> Group<'a> {
                     entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
                 let text = format!("{}: {}{message}", entry.rules.id, entry.health.word());
                 self.live.clear();
-                if let Health::Failure(_) = entry.health {
+                if let EntryHealth::Failure(_) = entry.health {
                     self.voice.note(text)
                 } else {
                     self.voice.step(text)
@@ -308,7 +320,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    fn start(&mut self, number: usize, session: u64) -> Event {
+    fn start(&mut self, number: usize, session: u64) -> GroupEvent {
         match self.started(number, session) {
             Ok(identity) => {
                 self.journal.note(
@@ -316,14 +328,14 @@ impl<'a> Group<'a> {
                     Some(&self.slots[number].entry.rules.id),
                     json!({ "pid": identity.pid.number(), "life": session }),
                 );
-                Event::Started(number, session)
+                GroupEvent::Started(number, session)
             }
-            Err(error) => Event::NotStarted(number, session, error.to_string()),
+            Err(error) => GroupEvent::NotStarted(number, session, error.to_string()),
         }
     }
 
     fn started(&mut self, number: usize, session: u64) -> Result<Identity> {
-        let variable = (MARK.into(), self.place.directory().as_os_str().to_owned());
+        let variable = (MARK.into(), self.paths.directory().as_os_str().to_owned());
         let slot = &mut self.slots[number];
         let cannot = |cause: std::io::Error| Error::io("cannot read what it says", &cause);
         let mut spec = slot.entry.spec()?;
@@ -340,7 +352,7 @@ impl<'a> Group<'a> {
         spec.ends_with_us = Some(Signal::SIGKILL);
         // Without one, sessions, parents and the environment tell what belongs to it.
         slot.nest = self.ground.as_ref().and_then(|ground| {
-            ground.make(&format!("{}{}-{session}", nest_prefix(&self.place), slot.key)).ok()
+            ground.make(&format!("{}{}-{session}", nest_prefix(&self.paths), slot.key)).ok()
         });
         spec.nest = slot.nest.as_ref().map(Nest::door);
         let started = spec.start().map_err(|cause| {
@@ -412,7 +424,7 @@ impl<'a> Group<'a> {
 
     fn probe(&mut self, number: usize, session: u64) {
         let slot = &mut self.slots[number];
-        if slot.entry.rules.kind == Kind::Check && slot.since.is_none() {
+        if slot.entry.rules.kind == EntryKind::Check && slot.since.is_none() {
             slot.since = Some(Instant::now());
         }
         if slot.question.is_none() {
@@ -452,7 +464,7 @@ impl<'a> Group<'a> {
                 Some(&self.slots[number].entry.rules.id),
                 json!({ "pid": pid.number(), "code": code, "signal": signal }),
             );
-            self.happen(Event::Exited(number, session, exit));
+            self.happen(GroupEvent::Exited(number, session, exit));
         }
     }
 
@@ -476,7 +488,7 @@ impl<'a> Group<'a> {
             let left = if clean && roots.len() < 2 { Vec::new() } else { child::members(&roots, &[]) };
             if left.is_empty() {
                 self.slots[number].nest = None;
-                self.happen(Event::Swept(number));
+                self.happen(GroupEvent::Swept(number));
             } else if !std::mem::replace(&mut self.slots[number].swept, true) {
                 left.into_iter().for_each(|one| child::signal(one, Signal::SIGTERM));
             }
@@ -491,7 +503,7 @@ impl<'a> Group<'a> {
             if !(all || slot.outputs.len() > 2 || slot.outputs.iter().any(|output| output.ready)) {
                 continue;
             }
-            let (log, id, echo) = (&mut slot.log, &slot.entry.rules.id, self.order.echo);
+            let (log, id, echo) = (&mut slot.log, &slot.entry.rules.id, self.request.echo);
             let mut each = |line: &[u8]| {
                 log.add(line);
                 if echo {

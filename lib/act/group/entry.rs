@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// A command that runs on.
     Daemon,
     /// A command that does its work and ends.
@@ -16,7 +16,7 @@ pub enum Kind {
 
 /// When a command that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum RestartWhen {
     /// Never.
     Never,
     /// After any end but an exit with 0.
@@ -28,9 +28,9 @@ pub enum When {
 /// The pauses between starts: `initial`, then `step` more each time, `cap` at most; anew after `reset_after`
 /// of health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restart {
+pub struct RestartPauses {
     /// When at all.
-    pub when: When,
+    pub when: RestartWhen,
     /// The first pause.
     pub initial: Duration,
     /// What is added each time.
@@ -58,7 +58,7 @@ pub struct Intervals {
 
 /// When an entry counts as ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ready {
+pub struct EntryReadiness {
     /// Between probes.
     pub intervals: Intervals,
     /// How long a failure is only a start, after each launch.
@@ -71,26 +71,26 @@ pub struct Ready {
 
 /// All that the machine knows of an entry beforehand.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct EntryRules {
     /// Its name.
     pub id: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: EntryKind,
     /// The numbers of those it needs.
     pub needs: Vec<usize>,
     /// Whether it runs on when what it needs fails.
     pub ignores: bool,
     /// When it is ready; a daemon without is ready when it runs.
-    pub ready: Option<Ready>,
+    pub ready: Option<EntryReadiness>,
     /// When it is started again.
-    pub restart: Restart,
+    pub restart: RestartPauses,
     /// How long it may take to stop; zero is without end.
     pub stop_timeout: Duration,
 }
 
 /// How an entry fares (facts A2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Health {
+pub enum EntryHealth {
     /// For what it needs.
     Waiting,
     /// It has been started; what the last probe said, if it said anything.
@@ -105,24 +105,24 @@ pub enum Health {
     Disabled,
 }
 
-impl Health {
+impl EntryHealth {
     /// Its word.
     pub fn word(&self) -> &'static str {
         match self {
-            Health::Waiting => "waiting",
-            Health::Starting(_) => "starting",
-            Health::Loading(_) => "loading",
-            Health::Success => "success",
-            Health::Failure(_) => "failure",
-            Health::Disabled => "disabled",
+            EntryHealth::Waiting => "waiting",
+            EntryHealth::Starting(_) => "starting",
+            EntryHealth::Loading(_) => "loading",
+            EntryHealth::Success => "success",
+            EntryHealth::Failure(_) => "failure",
+            EntryHealth::Disabled => "disabled",
         }
     }
 
     /// What there is to say about it.
     pub fn message(&self) -> Option<&str> {
         match self {
-            Health::Starting(message) => message.as_deref(),
-            Health::Loading(message) | Health::Failure(message) => Some(message),
+            EntryHealth::Starting(message) => message.as_deref(),
+            EntryHealth::Loading(message) | EntryHealth::Failure(message) => Some(message),
             _ => None,
         }
     }
@@ -149,13 +149,13 @@ pub enum Life {
 
 /// An entry of the group.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct GroupEntry {
     /// What was known of it.
-    pub rules: Rules,
+    pub rules: EntryRules,
     /// What its process does.
     pub life: Life,
     /// How it fares.
-    pub health: Health,
+    pub health: EntryHealth,
     /// The number of its life.
     pub session: u64,
     /// How often it ended by itself, and not as it should.
@@ -177,12 +177,12 @@ pub struct Entry {
     pub(super) leaving: bool,
 }
 
-impl Entry {
-    pub(super) fn new(rules: Rules) -> Entry {
-        Entry {
+impl GroupEntry {
+    pub(super) fn new(rules: EntryRules) -> GroupEntry {
+        GroupEntry {
             rules,
             life: Life::Down,
-            health: Health::Waiting,
+            health: EntryHealth::Waiting,
             session: 0,
             failed: 0,
             last: None,

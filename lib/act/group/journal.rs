@@ -1,6 +1,6 @@
 //! What happened to a group, a line of JSON each.
 
-use crate::act::group::entry::{Entry, Health, Life};
+use crate::act::group::entry::{EntryHealth, GroupEntry, Life};
 use crate::act::group::output::LogFile;
 use crate::words::stamp;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ impl Journal {
     }
 
     /// Notes how an entry fares, where it has changed since `before`.
-    pub(super) fn health(&mut self, before: &mut Health, entry: &Entry, pid: Option<i32>) -> bool {
+    pub(super) fn health(&mut self, before: &mut EntryHealth, entry: &GroupEntry, pid: Option<i32>) -> bool {
         if *before == entry.health {
             return false;
         }

@@ -3,7 +3,9 @@
 //! An entry runs while all that it needs is a success, and is stopped when that is over: its dependents
 //! first. What comes of an older life of an entry bears that life's number, and is not listened to.
 
-use crate::act::group::entry::{Entry, Health, Kind, Life, Restart, Rules, When};
+use crate::act::group::entry::{
+    EntryHealth, EntryKind, EntryRules, GroupEntry, Life, RestartPauses, RestartWhen,
+};
 use crate::sys::child::Exit;
 use std::time::{Duration, Instant};
 
@@ -25,7 +27,7 @@ pub enum Said {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum GroupEvent {
     /// Begin, or time went by.
     Time,
     /// The entry's process of this life runs.
@@ -50,7 +52,7 @@ pub enum Event {
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Do {
+pub enum GroupAction {
     /// Start the entry, under this life's number.
     Start(usize, u64),
     /// Tell it to stop.
@@ -67,17 +69,20 @@ pub enum Do {
 
 /// The group.
 #[derive(Clone, Debug)]
-pub struct Machine {
-    pub(super) entries: Vec<Entry>,
+pub struct GroupMachine {
+    pub(super) entries: Vec<GroupEntry>,
     ending: bool,
     finished: bool,
 }
 
-impl Machine {
+impl GroupMachine {
     /// A group in which nothing runs. `needs` name entries by their places.
-    pub fn new(rules: Vec<Rules>) -> Machine {
-        let mut machine =
-            Machine { entries: rules.into_iter().map(Entry::new).collect(), ending: false, finished: false };
+    pub fn new(rules: Vec<EntryRules>) -> GroupMachine {
+        let mut machine = GroupMachine {
+            entries: rules.into_iter().map(GroupEntry::new).collect(),
+            ending: false,
+            finished: false,
+        };
         machine.link();
         machine
     }
@@ -93,7 +98,7 @@ impl Machine {
     }
 
     /// The entries.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[GroupEntry] {
         &self.entries
     }
 
@@ -104,21 +109,21 @@ impl Machine {
 
     /// Whether every entry is ready, or done.
     pub fn all_ready(&self) -> bool {
-        self.entries.iter().all(|entry| entry.health == Health::Success)
+        self.entries.iter().all(|entry| entry.health == EntryHealth::Success)
     }
 
     /// What an entry waits for.
     pub fn waits_for(&self, number: usize) -> Vec<&str> {
         let needs = self.entries[number].rules.needs.iter();
         needs
-            .filter(|need| self.entries[**need].health != Health::Success)
+            .filter(|need| self.entries[**need].health != EntryHealth::Success)
             .map(|need| self.entries[*need].rules.id.as_str())
             .collect()
     }
 
-    /// When `Event::Time` is due.
+    /// When `GroupEvent::Time` is due.
     pub fn wake(&self) -> Option<Instant> {
-        let life = |entry: &Entry| match entry.life {
+        let life = |entry: &GroupEntry| match entry.life {
             Life::Resting(until) | Life::Stopping(Some(until)) | Life::Sweeping(until, _) => Some(until),
             _ => None,
         };
@@ -130,38 +135,38 @@ impl Machine {
     }
 
     /// Takes an event; says what to do, in order.
-    pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Do> {
+    pub fn handle(&mut self, now: Instant, event: GroupEvent) -> Vec<GroupAction> {
         let mut todo = Vec::new();
         if self.finished {
             return todo;
         }
         match event {
-            Event::Time => {}
-            Event::Started(number, session) => self.started(now, number, session),
-            Event::NotStarted(number, session, why) => {
+            GroupEvent::Time => {}
+            GroupEvent::Started(number, session) => self.started(now, number, session),
+            GroupEvent::NotStarted(number, session, why) => {
                 if self.is(number, session) && self.entries[number].life == Life::Starting {
                     self.crashed(now, number, why);
                 }
             }
-            Event::Exited(number, session, exit) => {
+            GroupEvent::Exited(number, session, exit) => {
                 if self.is(number, session) {
                     self.exited(now, number, exit, &mut todo);
                 }
             }
-            Event::Swept(number) => self.swept(now, number),
-            Event::Probed(number, session, said, soon) => {
+            GroupEvent::Swept(number) => self.swept(now, number),
+            GroupEvent::Probed(number, session, said, soon) => {
                 if self.is(number, session) && self.entries[number].life == Life::Up {
                     self.probed(now, number, said, soon);
                 }
             }
-            Event::Stop if self.ending => {
+            GroupEvent::Stop if self.ending => {
                 let alive = (0..self.entries.len()).filter(|number| self.entries[*number].alive());
-                todo.extend(alive.map(Do::Kill));
+                todo.extend(alive.map(GroupAction::Kill));
             }
-            Event::Stop => self.ending = true,
-            Event::Hold(number) => self.entries[number].held = true,
-            Event::Release(number) => self.entries[number].held = false,
-            Event::Bounce(number) => {
+            GroupEvent::Stop => self.ending = true,
+            GroupEvent::Hold(number) => self.entries[number].held = true,
+            GroupEvent::Release(number) => self.entries[number].held = false,
+            GroupEvent::Bounce(number) => {
                 self.entries[number].held = false;
                 self.bounce(number);
             }
@@ -190,14 +195,14 @@ impl Machine {
             entry.life = Life::Up;
             if entry.rules.ready.is_some() {
                 entry.probe = Some(now);
-            } else if entry.rules.kind == Kind::Daemon {
-                entry.health = Health::Success;
+            } else if entry.rules.kind == EntryKind::Daemon {
+                entry.health = EntryHealth::Success;
                 entry.healthy = Some(now);
             }
         }
     }
 
-    fn exited(&mut self, now: Instant, number: usize, exit: Exit, todo: &mut Vec<Do>) {
+    fn exited(&mut self, now: Instant, number: usize, exit: Exit, todo: &mut Vec<GroupAction>) {
         let entry = &mut self.entries[number];
         entry.probe = None;
         entry.last = Some(exit.to_string());
@@ -209,11 +214,11 @@ impl Machine {
         let limit =
             if entry.rules.stop_timeout.is_zero() { SWEEP } else { entry.rules.stop_timeout.min(SWEEP) };
         entry.life = Life::Sweeping(now + limit, by_itself);
-        if by_itself.is_some() && !(entry.rules.kind == Kind::Oneshot && exit.success()) {
+        if by_itself.is_some() && !(entry.rules.kind == EntryKind::Oneshot && exit.success()) {
             // Its dependents need not wait for what it has left.
-            entry.health = Health::Failure(exit.to_string());
+            entry.health = EntryHealth::Failure(exit.to_string());
         }
-        todo.push(Do::Sweep(number));
+        todo.push(GroupAction::Sweep(number));
     }
 
     fn swept(&mut self, now: Instant, number: usize) {
@@ -222,15 +227,17 @@ impl Machine {
             Life::Sweeping(_, None) => {
                 entry.life = Life::Down;
                 entry.restarts = 0;
-                entry.health = Health::Waiting;
+                entry.health = EntryHealth::Waiting;
             }
-            Life::Sweeping(_, Some(exit)) if entry.rules.kind == Kind::Oneshot && exit.success() => {
+            Life::Sweeping(_, Some(exit)) if entry.rules.kind == EntryKind::Oneshot && exit.success() => {
                 entry.life = Life::Over;
-                entry.health = Health::Success;
+                entry.health = EntryHealth::Success;
             }
-            Life::Sweeping(_, Some(exit)) if exit.success() && entry.rules.restart.when != When::Always => {
+            Life::Sweeping(_, Some(exit))
+                if exit.success() && entry.rules.restart.when != RestartWhen::Always =>
+            {
                 entry.life = Life::Over;
-                entry.health = Health::Failure(exit.to_string());
+                entry.health = EntryHealth::Failure(exit.to_string());
             }
             Life::Sweeping(_, Some(exit)) => self.crashed(now, number, exit.to_string()),
             _ => {}
@@ -242,12 +249,12 @@ impl Machine {
         let entry = &mut self.entries[number];
         entry.failed += 1;
         entry.last = Some(why.clone());
-        entry.health = Health::Failure(why);
-        let Restart { when, initial, step, cap, reset_after, max } = entry.rules.restart;
+        entry.health = EntryHealth::Failure(why);
+        let RestartPauses { when, initial, step, cap, reset_after, max } = entry.rules.restart;
         if entry.healthy.take().is_some_and(|since| now.saturating_duration_since(since) >= reset_after) {
             entry.restarts = 0;
         }
-        if when == When::Never || max.is_some_and(|max| entry.restarts >= max) {
+        if when == RestartWhen::Never || max.is_some_and(|max| entry.restarts >= max) {
             entry.life = Life::Over;
             return;
         }
@@ -259,18 +266,18 @@ impl Machine {
     fn probed(&mut self, now: Instant, number: usize, said: Said, soon: Duration) {
         let entry = &mut self.entries[number];
         let Some(ready) = entry.rules.ready else { return };
-        let was = entry.health == Health::Success;
+        let was = entry.health == EntryHealth::Success;
         match said {
             Said::Ready => {
                 (entry.good, entry.bad) = (entry.good + 1, 0);
                 if entry.good >= ready.successes {
-                    entry.health = Health::Success;
+                    entry.health = EntryHealth::Success;
                     entry.healthy.get_or_insert(now);
                 }
             }
             Said::Loading(message) => {
                 (entry.good, entry.bad) = (0, 0);
-                entry.health = Health::Loading(message);
+                entry.health = EntryHealth::Loading(message);
                 entry.healthy = None;
             }
             Said::Not(message) => {
@@ -281,35 +288,35 @@ impl Machine {
                         .launched
                         .is_some_and(|launched| now.saturating_duration_since(launched) <= ready.grace);
                     entry.health = if young && !was {
-                        Health::Starting(Some(message))
+                        EntryHealth::Starting(Some(message))
                     } else {
-                        Health::Failure(message)
+                        EntryHealth::Failure(message)
                     };
                 }
             }
         }
         let pause = match &entry.health {
             // A failure that does not count yet is looked into soon.
-            Health::Success if entry.bad > 0 => ready.intervals.failure,
-            Health::Success => ready.intervals.success,
-            Health::Loading(_) => ready.intervals.loading,
-            Health::Failure(_) => ready.intervals.failure,
+            EntryHealth::Success if entry.bad > 0 => ready.intervals.failure,
+            EntryHealth::Success => ready.intervals.success,
+            EntryHealth::Loading(_) => ready.intervals.loading,
+            EntryHealth::Failure(_) => ready.intervals.failure,
             _ => ready.intervals.starting.unwrap_or(soon),
         };
         entry.probe = Some(now + pause);
     }
 
-    fn time(&mut self, now: Instant, todo: &mut Vec<Do>) {
+    fn time(&mut self, now: Instant, todo: &mut Vec<GroupAction>) {
         for (number, entry) in self.entries.iter_mut().enumerate() {
             match &mut entry.life {
                 Life::Stopping(Some(until)) | Life::Sweeping(until, _) if now >= *until => {
                     // A kill that did not reach everything is repeated.
                     *until = now + AGAIN;
-                    todo.push(Do::Kill(number));
+                    todo.push(GroupAction::Kill(number));
                 }
                 Life::Up if entry.probe.is_some_and(|due| now >= due) => {
                     entry.probe = None;
-                    todo.push(Do::Probe(number, entry.session));
+                    todo.push(GroupAction::Probe(number, entry.session));
                 }
                 _ => {}
             }
@@ -325,7 +332,7 @@ impl Machine {
                 .rules
                 .needs
                 .iter()
-                .all(|need| wanted[*need] && self.entries[*need].health == Health::Success);
+                .all(|need| wanted[*need] && self.entries[*need].health == EntryHealth::Success);
             let itself = !self.ending && !entry.held && !entry.bounced && !entry.leaving;
             wanted.push(itself && (met || (entry.rules.ignores && entry.alive())));
         }
@@ -352,7 +359,7 @@ impl Machine {
     }
 
     /// Draws all consequences: starts what may run, tells to stop what may not, dependents first.
-    fn settle(&mut self, now: Instant, todo: &mut Vec<Do>) {
+    fn settle(&mut self, now: Instant, todo: &mut Vec<GroupAction>) {
         loop {
             let (mut changed, wanted) = (false, self.wanted());
             let awaited = self.awaited(&wanted);
@@ -363,9 +370,9 @@ impl Machine {
                 break;
             }
         }
-        if self.ending && !self.entries.iter().any(Entry::alive) {
+        if self.ending && !self.entries.iter().any(GroupEntry::alive) {
             self.finished = true;
-            todo.push(Do::Finish);
+            todo.push(GroupAction::Finish);
         }
     }
 
@@ -375,14 +382,14 @@ impl Machine {
         number: usize,
         all: &[bool],
         free: bool,
-        todo: &mut Vec<Do>,
+        todo: &mut Vec<GroupAction>,
     ) -> bool {
         let wanted = all[number];
         let met = self.entries[number]
             .rules
             .needs
             .iter()
-            .all(|need| all[*need] && self.entries[*need].health == Health::Success);
+            .all(|need| all[*need] && self.entries[*need].health == EntryHealth::Success);
         let replaced = self.entries[number].replaces.iter().all(|one| !self.entries[*one].alive());
         let entry = &mut self.entries[number];
         let before = (entry.life, entry.health.clone(), entry.bounced);
@@ -400,38 +407,38 @@ impl Machine {
             Life::Starting | Life::Up if !wanted && free => {
                 entry.probe = None;
                 entry.healthy = None;
-                if entry.rules.kind == Kind::Check {
+                if entry.rules.kind == EntryKind::Check {
                     entry.life = Life::Down;
                 } else if entry.life == Life::Up {
                     let limit = entry.rules.stop_timeout;
                     entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
-                    todo.push(Do::Tell(number));
+                    todo.push(GroupAction::Tell(number));
                 }
                 // One that is told to stop is ready no more.
                 if entry.life != Life::Starting {
-                    entry.health = Health::Waiting;
+                    entry.health = EntryHealth::Waiting;
                 }
             }
             _ => {}
         }
         if entry.life == Life::Down {
             entry.bounced = false;
-            entry.health = if entry.held { Health::Disabled } else { Health::Waiting };
+            entry.health = if entry.held { EntryHealth::Disabled } else { EntryHealth::Waiting };
         }
         (entry.life, entry.health.clone(), entry.bounced) != before
     }
 }
 
-fn start(now: Instant, number: usize, entry: &mut Entry, todo: &mut Vec<Do>) {
+fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
     (entry.good, entry.bad, entry.launched) = (0, 0, Some(now));
-    entry.health = Health::Starting(None);
-    if entry.rules.kind == Kind::Check {
+    entry.health = EntryHealth::Starting(None);
+    if entry.rules.kind == EntryKind::Check {
         entry.life = Life::Up;
         entry.probe = None;
-        todo.push(Do::Probe(number, entry.session));
+        todo.push(GroupAction::Probe(number, entry.session));
     } else {
         entry.life = Life::Starting;
-        todo.push(Do::Start(number, entry.session));
+        todo.push(GroupAction::Start(number, entry.session));
     }
 }

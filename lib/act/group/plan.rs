@@ -1,6 +1,8 @@
 //! A group as its file says: read once, checked whole before anything starts.
 
-use crate::act::group::entry::{Intervals, Kind, Ready, Restart, Rules, When};
+use crate::act::group::entry::{
+    EntryKind, EntryReadiness, EntryRules, Intervals, RestartPauses, RestartWhen,
+};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::service::job::Job;
@@ -157,9 +159,9 @@ impl TryFrom<SpanText> for Span {
 }
 
 /// An entry, checked.
-pub struct Entry {
+pub struct PlanEntry {
     /// What the machine knows of it.
-    pub rules: Rules,
+    pub rules: EntryRules,
     /// What is started; `None` for a check.
     recipe: Option<Recipe>,
     env: BTreeMap<String, String>,
@@ -173,7 +175,7 @@ pub struct Entry {
     text: EntryText,
 }
 
-impl Entry {
+impl PlanEntry {
     /// The start of one instance.
     ///
     /// # Errors
@@ -205,7 +207,7 @@ impl Entry {
     }
 
     /// Whether `other` says the same of it.
-    pub fn same(&self, other: &Entry) -> bool {
+    pub fn same(&self, other: &PlanEntry) -> bool {
         let ordered = |text: &EntryText| {
             let mut text = text.clone();
             text.requires.sort();
@@ -216,18 +218,18 @@ impl Entry {
 }
 
 /// A group, checked: every need is met by an entry, and none needs itself.
-pub struct Plan {
+pub struct GroupPlan {
     /// The entries, each after those it needs.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<PlanEntry>,
 }
 
-impl Plan {
+impl GroupPlan {
     /// Reads the file of a group. Paths in it are relative to its directory.
     ///
     /// # Errors
     /// 66, 74, 77 where it cannot be read; 65 where it is no TOML of this kind; 78 where what it says makes
     /// no sense.
-    pub fn read(path: &Path) -> Result<Plan> {
+    pub fn read(path: &Path) -> Result<GroupPlan> {
         let bytes = file::read(path, LIMIT)
             .map_err(|cause| Error::io(format!("cannot read {}", path.display()), &cause))?;
         let name = path.display();
@@ -238,26 +240,27 @@ impl Plan {
         let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let wrong = |why: String| Error::new(Status::BadConfig, format!("{name}: {why}"));
         let all = [
-            (Kind::Daemon, document.daemon),
-            (Kind::Oneshot, document.oneshot),
-            (Kind::Check, document.check),
+            (EntryKind::Daemon, document.daemon),
+            (EntryKind::Oneshot, document.oneshot),
+            (EntryKind::Check, document.check),
         ];
-        let texts: Vec<(Kind, EntryText)> = all
+        let texts: Vec<(EntryKind, EntryText)> = all
             .into_iter()
             .flat_map(|(kind, texts)| texts.into_iter().map(move |text| (kind, text)))
             .collect();
         if texts.is_empty() {
             return Err(wrong("there is no [[daemon]], [[oneshot]] or [[check]] in it".to_owned()));
         }
-        let order = order(&texts).map_err(wrong)?;
-        let place = |id: &String| order.iter().position(|number| texts[*number].1.id == *id).unwrap_or(0);
-        let entries = order.iter().map(|number| {
+        let start_order = start_order(&texts).map_err(wrong)?;
+        let position =
+            |id: &String| start_order.iter().position(|number| texts[*number].1.id == *id).unwrap_or(0);
+        let entries = start_order.iter().map(|number| {
             let (kind, text) = &texts[*number];
-            let needs = text.requires.iter().map(place).collect();
+            let needs = text.requires.iter().map(position).collect();
             entry(*kind, text, needs, beside)
                 .map_err(|error| error.context(format!("{name}: entry '{}'", text.id)))
         });
-        Ok(Plan { entries: entries.collect::<Result<_>>()? })
+        Ok(GroupPlan { entries: entries.collect::<Result<_>>()? })
     }
 
     /// The waves in which they start: each needs only what is in those before.
@@ -295,7 +298,7 @@ fn malformed(name: &str, text: &str, error: &toml::de::Error) -> Error {
 }
 
 /// The numbers of the entries, each after those it needs; otherwise in the order of the file.
-fn order(texts: &[(Kind, EntryText)]) -> std::result::Result<Vec<usize>, String> {
+fn start_order(texts: &[(EntryKind, EntryText)]) -> std::result::Result<Vec<usize>, String> {
     let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
     for (number, (_, text)) in texts.iter().enumerate() {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
@@ -355,11 +358,11 @@ fn order(texts: &[(Kind, EntryText)]) -> std::result::Result<Vec<usize>, String>
     Ok(sorted)
 }
 
-fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Result<Entry> {
+fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Result<PlanEntry> {
     let wrong = |why: &str| Error::new(Status::BadConfig, why.to_owned());
     let recipe = match (kind, &text.command, &text.job) {
-        (Kind::Check, None, None) => None,
-        (Kind::Check, ..) => return Err(wrong("a check has no command")),
+        (EntryKind::Check, None, None) => None,
+        (EntryKind::Check, ..) => return Err(wrong("a check has no command")),
         (_, Some(words), None) if !words.is_empty() => {
             Some(Recipe::Command(words.iter().map(OsString::from).collect()))
         }
@@ -370,10 +373,10 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
         }
         _ => return Err(wrong("it needs a command, or the job of a property list, and not both")),
     };
-    if kind == Kind::Check && text.ready.is_none() {
+    if kind == EntryKind::Check && text.ready.is_none() {
         return Err(wrong("a check needs ready.probe"));
     }
-    if kind == Kind::Oneshot && text.ready.is_some() {
+    if kind == EntryKind::Oneshot && text.ready.is_some() {
         return Err(wrong("a oneshot is ready when it has exited with 0; it takes no ready"));
     }
     let ready = text.ready.as_ref();
@@ -394,7 +397,7 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
         }
         None => None,
     };
-    let rules = Rules {
+    let rules = EntryRules {
         id: text.id.clone(),
         kind,
         needs,
@@ -407,7 +410,7 @@ fn entry(kind: Kind, text: &EntryText, needs: Vec<usize>, beside: &Path) -> Resu
         return Err(wrong("a threshold must be 1 or more"));
     }
     let cwd = text.cwd.as_ref().map(|cwd| beside.join(cwd));
-    Ok(Entry {
+    Ok(PlanEntry {
         rules,
         recipe,
         env: text.env.clone(),
@@ -430,7 +433,7 @@ fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
     }
 }
 
-fn ready_rules(text: &ReadyText) -> Ready {
+fn ready_rules(text: &ReadyText) -> EntryReadiness {
     let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
     let table = match &text.interval {
         Some(EveryText::Table(table)) => table.clone(),
@@ -443,7 +446,7 @@ fn ready_rules(text: &ReadyText) -> Ready {
         None => IntervalText::default(),
     };
     let IntervalText { default, starting, loading, success, failure, .. } = table;
-    Ready {
+    EntryReadiness {
         intervals: Intervals {
             starting: starting.map(|span| span.0),
             loading: or(loading.or(default), 30),
@@ -456,7 +459,7 @@ fn ready_rules(text: &ReadyText) -> Ready {
     }
 }
 
-fn restart(kind: Kind, text: Option<&RestartText>) -> Restart {
+fn restart(kind: EntryKind, text: Option<&RestartText>) -> RestartPauses {
     let none =
         RestartTable { policy: None, initial: None, step: None, cap: None, reset_after: None, max: None };
     let table = match text {
@@ -466,14 +469,14 @@ fn restart(kind: Kind, text: Option<&RestartText>) -> Restart {
     };
     let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
     let when = match table.policy {
-        Some(WhenText::Never) => When::Never,
-        Some(WhenText::OnFailure) => When::OnFailure,
-        Some(WhenText::Always) => When::Always,
+        Some(WhenText::Never) => RestartWhen::Never,
+        Some(WhenText::OnFailure) => RestartWhen::OnFailure,
+        Some(WhenText::Always) => RestartWhen::Always,
         // A oneshot that has done its work is done.
-        None if kind == Kind::Oneshot => When::OnFailure,
-        None => When::Always,
+        None if kind == EntryKind::Oneshot => RestartWhen::OnFailure,
+        None => RestartWhen::Always,
     };
-    Restart {
+    RestartPauses {
         when,
         initial: or(table.initial, 0),
         step: or(table.step, 1),

@@ -2,7 +2,7 @@
 //! else.
 
 use crate::act::group::machine::Said;
-use crate::probe::pace::{self, Moment};
+use crate::probe::pace::{self, PollProgress};
 use crate::probe::{Cost, Probe};
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result};
@@ -32,14 +32,14 @@ pub(super) struct Question {
 }
 
 /// An answer: of whom, what it said, and how soon it may be asked again.
-pub(super) type Reply = ((u64, u64), Said, Duration);
+pub(super) type ProbeReply = ((u64, u64), Said, Duration);
 
 /// Those who ask.
 pub(super) struct Probes {
     queue: Sender<Question>,
     waiting: Arc<Mutex<Receiver<Question>>>,
-    replies: Receiver<Reply>,
-    reply: Sender<Reply>,
+    replies: Receiver<ProbeReply>,
+    reply: Sender<ProbeReply>,
     pub(super) bell: Arc<Bell>,
     /// Questions that nobody has begun with, less the threads that have nothing to do, plus the threads.
     open: Arc<AtomicUsize>,
@@ -94,7 +94,7 @@ impl Probes {
     }
 
     /// The answers that have come.
-    pub(super) fn answers(&self) -> Vec<Reply> {
+    pub(super) fn answers(&self) -> Vec<ProbeReply> {
         self.bell.silence();
         self.replies.try_iter().collect()
     }
@@ -104,14 +104,14 @@ fn next(waiting: &Mutex<Receiver<Question>>) -> Option<Question> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-fn answer(question: &Question) -> Reply {
+fn answer(question: &Question) -> ProbeReply {
     let began = Instant::now();
     let said = question.probe.ask(began + question.timeout);
     let cost = question.probe.cost();
     // An answer that took long has cost others, not us.
     let spent = began.elapsed().min(Duration::from_millis(1));
     let failure = said.as_ref().err();
-    let soon = pace::pause(Moment { cost, age: question.age, spent, tries: question.tries }, failure);
+    let soon = pace::pause(PollProgress { cost, age: question.age, spent, tries: question.tries }, failure);
     let said = match said {
         Ok(_) => Said::Ready,
         Err(failure) => match loading(cost, &failure) {

@@ -1,36 +1,36 @@
 //! A group whose file has changed: what is new comes, what is gone leaves, what stays goes on.
 
-use crate::act::group::entry::{Entry, Kind, Restart, Rules, When};
-use crate::act::group::machine::Machine;
+use crate::act::group::entry::{EntryKind, EntryRules, GroupEntry, RestartPauses, RestartWhen};
+use crate::act::group::machine::GroupMachine;
 use std::time::Duration;
 
-impl Machine {
+impl GroupMachine {
     /// Takes new rules. `kept` says, for each of them, which of the old entries it goes on as; others leave,
     /// once what needed them is down, and what stays and needs what is new is stopped and started. Says where
     /// each old entry is now.
-    pub fn reload(&mut self, rules: Vec<Rules>, kept: &[Option<usize>]) -> Vec<usize> {
+    pub fn reload(&mut self, rules: Vec<EntryRules>, kept: &[Option<usize>]) -> Vec<usize> {
         let old = std::mem::take(&mut self.entries);
         let count = rules.len();
-        let mut place: Vec<Option<usize>> = vec![None; old.len()];
+        let mut paths: Vec<Option<usize>> = vec![None; old.len()];
         for (new, from) in kept.iter().enumerate() {
-            from.iter().for_each(|from| place[*from] = Some(new));
+            from.iter().for_each(|from| paths[*from] = Some(new));
         }
         let mut next = count;
-        let place: Vec<usize> = place
+        let paths: Vec<usize> = paths
             .into_iter()
-            .map(|place| {
-                place.unwrap_or_else(|| {
+            .map(|paths| {
+                paths.unwrap_or_else(|| {
                     next += 1;
                     next - 1
                 })
             })
             .collect();
-        let mut entries: Vec<Entry> = rules.into_iter().map(Entry::new).collect();
-        entries.extend((count..next).map(|_| Entry::new(leaving())));
+        let mut entries: Vec<GroupEntry> = rules.into_iter().map(GroupEntry::new).collect();
+        entries.extend((count..next).map(|_| GroupEntry::new(leaving())));
         for (number, mut entry) in old.into_iter().enumerate() {
-            let at = place[number];
-            entry.dependents = entry.dependents.iter().map(|one| place[*one]).collect();
-            entry.replaces = entry.replaces.iter().map(|one| place[*one]).collect();
+            let at = paths[number];
+            entry.dependents = entry.dependents.iter().map(|one| paths[*one]).collect();
+            entry.replaces = entry.replaces.iter().map(|one| paths[*one]).collect();
             if at < count {
                 // Its needs are those of the new rules, by their new places.
                 entry.rules = entries[at].rules.clone();
@@ -54,7 +54,7 @@ impl Machine {
                 self.bounce(number);
             }
         }
-        place
+        paths
     }
 
     /// Forgets those who have left and are down. Says which places were kept, in order; the others are gone.
@@ -62,10 +62,10 @@ impl Machine {
         let gone: Vec<bool> = self.entries.iter().map(|entry| entry.leaving && !entry.alive()).collect();
         let stay: Vec<usize> = (0..gone.len()).filter(|number| !gone[*number]).collect();
         if stay.len() < gone.len() {
-            let place = |number: &usize| stay.iter().position(|one| one == number);
+            let paths = |number: &usize| stay.iter().position(|one| one == number);
             for entry in &mut self.entries {
                 for list in [&mut entry.dependents, &mut entry.replaces, &mut entry.rules.needs] {
-                    *list = list.iter().filter_map(place).collect();
+                    *list = list.iter().filter_map(paths).collect();
                 }
             }
             let mut number = 0;
@@ -79,13 +79,19 @@ impl Machine {
 }
 
 /// What stands in a place until the one who leaves is put there.
-fn leaving() -> Rules {
+fn leaving() -> EntryRules {
     let zero = Duration::ZERO;
-    let restart =
-        Restart { when: When::Never, initial: zero, step: zero, cap: zero, reset_after: zero, max: None };
-    Rules {
+    let restart = RestartPauses {
+        when: RestartWhen::Never,
+        initial: zero,
+        step: zero,
+        cap: zero,
+        reset_after: zero,
+        max: None,
+    };
+    EntryRules {
         id: String::new(),
-        kind: Kind::Check,
+        kind: EntryKind::Check,
         needs: Vec::new(),
         ignores: false,
         ready: None,

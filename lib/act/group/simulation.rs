@@ -2,8 +2,10 @@
 //! of their own. Never does a dependent run on without its needs, never are there two instances of an entry,
 //! and every stop ends.
 
-use crate::act::group::entry::{Health, Intervals, Kind, Life, Ready, Restart, Rules, When};
-use crate::act::group::machine::{Do, Event, Machine, Said};
+use crate::act::group::entry::{
+    EntryHealth, EntryKind, EntryReadiness, EntryRules, Intervals, Life, RestartPauses, RestartWhen,
+};
+use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine, Said};
 use crate::sys::child::Exit;
 use crate::words::dice::Dice;
 use std::collections::BTreeMap;
@@ -13,29 +15,30 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn rules(dice: &mut Dice, number: usize) -> Rules {
-    let kind = [Kind::Daemon, Kind::Daemon, Kind::Oneshot, Kind::Check][dice.roll(4) as usize];
+fn rules(dice: &mut Dice, number: usize) -> EntryRules {
+    let kind =
+        [EntryKind::Daemon, EntryKind::Daemon, EntryKind::Oneshot, EntryKind::Check][dice.roll(4) as usize];
     let intervals = Intervals {
         starting: Some(seconds(1)),
         loading: seconds(5),
         success: seconds(5),
         failure: seconds(1),
     };
-    let probed = kind == Kind::Check || (kind == Kind::Daemon && dice.roll(2) == 0);
+    let probed = kind == EntryKind::Check || (kind == EntryKind::Daemon && dice.roll(2) == 0);
     let needs = (0..number).filter(|_| dice.roll(3) == 0).collect();
-    let when = [When::Always, When::OnFailure, When::Never][dice.roll(3) as usize];
-    Rules {
+    let when = [RestartWhen::Always, RestartWhen::OnFailure, RestartWhen::Never][dice.roll(3) as usize];
+    EntryRules {
         id: format!("e{number}"),
         kind,
         needs,
         ignores: dice.roll(5) == 0,
-        ready: probed.then_some(Ready {
+        ready: probed.then_some(EntryReadiness {
             intervals,
             grace: seconds(3),
             successes: 1 + dice.roll(2) as u32,
             failures: 1 + dice.roll(3) as u32,
         }),
-        restart: Restart {
+        restart: RestartPauses {
             when,
             initial: Duration::ZERO,
             step: seconds(1),
@@ -48,7 +51,7 @@ fn rules(dice: &mut Dice, number: usize) -> Rules {
 }
 
 /// Those that need an entry, be it through others; with or without those that run on without it.
-fn dependents(machine: &Machine, number: usize, ignoring: bool) -> Vec<usize> {
+fn dependents(machine: &GroupMachine, number: usize, ignoring: bool) -> Vec<usize> {
     let (mut found, mut open) = (Vec::new(), vec![number]);
     while let Some(at) = open.pop() {
         for (one, entry) in machine.entries().iter().enumerate() {
@@ -80,13 +83,13 @@ impl World {
         self.keys.iter().position(|one| *one == key)
     }
 
-    fn feed(&mut self, dice: &mut Dice, machine: &mut Machine, now: Instant, event: Event) {
+    fn feed(&mut self, dice: &mut Dice, machine: &mut GroupMachine, now: Instant, event: GroupEvent) {
         let mut queue = vec![event];
         while let Some(event) = queue.pop() {
             for todo in machine.handle(now, event) {
                 assert!(!self.finished, "{todo:?} after the end");
                 match todo {
-                    Do::Start(number, session) => {
+                    GroupAction::Start(number, session) => {
                         let (key, entry) = (self.keys[number], &machine.entries()[number]);
                         assert!(
                             !self.alive.contains_key(&key) && !self.rest.contains_key(&key),
@@ -110,13 +113,13 @@ impl World {
                             entry.rules.id
                         );
                         if dice.roll(10) == 0 {
-                            queue.push(Event::NotStarted(number, session, "no".to_owned()));
+                            queue.push(GroupEvent::NotStarted(number, session, "no".to_owned()));
                         } else {
                             self.alive.insert(key, session);
-                            queue.push(Event::Started(number, session));
+                            queue.push(GroupEvent::Started(number, session));
                         }
                     }
-                    Do::Tell(number) => {
+                    GroupAction::Tell(number) => {
                         for one in dependents(machine, number, false) {
                             let id = &machine.entries()[one].rules.id;
                             assert!(
@@ -127,17 +130,17 @@ impl World {
                         }
                         assert!(self.told.insert(self.keys[number], ()).is_none(), "told twice");
                     }
-                    Do::Sweep(_) => {}
-                    Do::Kill(number) => {
+                    GroupAction::Sweep(_) => {}
+                    GroupAction::Kill(number) => {
                         let key = self.keys[number];
                         self.rest.remove(&key);
                         if let Some(session) = self.alive.remove(&key) {
                             self.told.remove(&key);
-                            queue.push(Event::Exited(number, session, Exit::Signal(9)));
+                            queue.push(GroupEvent::Exited(number, session, Exit::Signal(9)));
                         }
                     }
-                    Do::Probe(number, session) => self.probes.push((self.keys[number], session)),
-                    Do::Finish => {
+                    GroupAction::Probe(number, session) => self.probes.push((self.keys[number], session)),
+                    GroupAction::Finish => {
                         assert!(self.alive.is_empty() && self.rest.is_empty(), "left behind");
                         self.finished = true;
                     }
@@ -147,7 +150,7 @@ impl World {
     }
 
     /// One thing happens.
-    fn step(&mut self, dice: &mut Dice, machine: &mut Machine, now: &mut Instant, stops: bool) {
+    fn step(&mut self, dice: &mut Dice, machine: &mut GroupMachine, now: &mut Instant, stops: bool) {
         *now += Duration::from_millis(dice.roll(1500));
         let pick = |dice: &mut Dice, count: usize| dice.roll(count.max(1) as u64) as usize;
         let event = match dice.roll(12) {
@@ -163,7 +166,7 @@ impl World {
                 if dice.roll(3) == 0 {
                     self.rest.insert(key, ());
                 }
-                Event::Exited(self.number(key).unwrap(), session, Exit::Code(dice.roll(2) as i32))
+                GroupEvent::Exited(self.number(key).unwrap(), session, Exit::Code(dice.roll(2) as i32))
             }
             3..=6 if !self.probes.is_empty() => {
                 let of = self.probes.swap_remove(pick(dice, self.probes.len()));
@@ -172,27 +175,27 @@ impl World {
                         [pick(dice, 4)]
                     .clone();
                 match self.number(of.0) {
-                    Some(number) => Event::Probed(number, of.1, said, Duration::from_millis(10)),
-                    None => Event::Time,
+                    Some(number) => GroupEvent::Probed(number, of.1, said, Duration::from_millis(10)),
+                    None => GroupEvent::Time,
                 }
             }
             7 => {
                 let gone: Vec<u64> = self.rest.keys().copied().filter(|_| dice.roll(2) == 0).collect();
                 self.rest.retain(|key, ()| !gone.contains(key));
-                Event::Time
+                GroupEvent::Time
             }
-            8 => Event::Hold(pick(dice, self.keys.len())),
-            9 => Event::Release(pick(dice, self.keys.len())),
-            10 if dice.roll(4) == 0 => Event::Bounce(pick(dice, self.keys.len())),
-            11 if stops && dice.roll(100) == 0 => Event::Stop,
-            _ => Event::Time,
+            8 => GroupEvent::Hold(pick(dice, self.keys.len())),
+            9 => GroupEvent::Release(pick(dice, self.keys.len())),
+            10 if dice.roll(4) == 0 => GroupEvent::Bounce(pick(dice, self.keys.len())),
+            11 if stops && dice.roll(100) == 0 => GroupEvent::Stop,
+            _ => GroupEvent::Time,
         };
-        let good = |machine: &Machine| -> Vec<bool> {
-            machine.entries().iter().map(|entry| entry.health == Health::Success).collect()
+        let good = |machine: &GroupMachine| -> Vec<bool> {
+            machine.entries().iter().map(|entry| entry.health == EntryHealth::Success).collect()
         };
         let was = good(machine);
         // What comes of an older life says nothing of this one.
-        let stale = if let Event::Probed(number, session, ..) = event {
+        let stale = if let GroupEvent::Probed(number, session, ..) = event {
             Some(number).filter(|number| machine.entries()[*number].session != session)
         } else {
             None
@@ -207,19 +210,19 @@ impl World {
             }
         }
         assert!(
-            before == after || !matches!(after, Some(Health::Success | Health::Loading(_))),
+            before == after || !matches!(after, Some(EntryHealth::Success | EntryHealth::Loading(_))),
             "a stale answer is believed"
         );
         self.sweep(dice, machine, *now);
         self.keep_order(machine);
     }
 
-    fn sweep(&mut self, dice: &mut Dice, machine: &mut Machine, now: Instant) {
+    fn sweep(&mut self, dice: &mut Dice, machine: &mut GroupMachine, now: Instant) {
         for number in 0..self.keys.len() {
             if matches!(machine.entries()[number].life, Life::Sweeping(..))
                 && !self.rest.contains_key(&self.keys[number])
             {
-                self.feed(dice, machine, now, Event::Swept(number));
+                self.feed(dice, machine, now, GroupEvent::Swept(number));
             }
         }
         let stay = machine.forget();
@@ -228,11 +231,13 @@ impl World {
 
     /// Whoever runs without all of its needs has been told to stop, or waits for its own dependents to go
     /// first.
-    fn keep_order(&self, machine: &Machine) {
+    fn keep_order(&self, machine: &GroupMachine) {
         for (number, entry) in machine.entries().iter().enumerate() {
             assert_eq!(
                 self.alive.contains_key(&self.keys[number]),
-                entry.alive() && !matches!(entry.life, Life::Sweeping(..)) && entry.rules.kind != Kind::Check
+                entry.alive()
+                    && !matches!(entry.life, Life::Sweeping(..))
+                    && entry.rules.kind != EntryKind::Check
             );
             let life = (self.keys[number], entry.session);
             if entry.life == Life::Up && self.doomed.contains(&life) {
@@ -241,7 +246,7 @@ impl World {
                 assert!(waits, "{} outlives what it needed", entry.rules.id);
             }
             let unmet =
-                entry.rules.needs.iter().any(|need| machine.entries()[*need].health != Health::Success);
+                entry.rules.needs.iter().any(|need| machine.entries()[*need].health != EntryHealth::Success);
             if unmet && entry.life == Life::Up && !entry.rules.ignores && !self.finished {
                 let waits =
                     dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
@@ -257,16 +262,16 @@ fn a_hundred_thousand_steps_keep_the_order() {
     let mut starts = 0;
     for seed in 1..=100u64 {
         let mut dice = Dice::of(seed);
-        let mut all: Vec<Rules> = (0..8).map(|number| rules(&mut dice, number)).collect();
-        let mut machine = Machine::new(all.clone());
+        let mut all: Vec<EntryRules> = (0..8).map(|number| rules(&mut dice, number)).collect();
+        let mut machine = GroupMachine::new(all.clone());
         let mut world = World { keys: (0..8).collect(), ..World::default() };
         let (mut now, mut serial) = (Instant::now(), 100);
-        world.feed(&mut dice, &mut machine, now, Event::Time);
+        world.feed(&mut dice, &mut machine, now, GroupEvent::Time);
         for step in 0..1000 {
             world.step(&mut dice, &mut machine, &mut now, false);
             if step % 100 == 99 {
                 // Some stay as they are, some change, their needs with them.
-                let next: Vec<(Rules, bool)> = (0..8)
+                let next: Vec<(EntryRules, bool)> = (0..8)
                     .map(|number| {
                         if dice.roll(3) == 0 {
                             (rules(&mut dice, number), true)
@@ -275,32 +280,32 @@ fn a_hundred_thousand_steps_keep_the_order() {
                         }
                     })
                     .collect();
-                let here = |rules: &Rules| {
+                let here = |rules: &EntryRules| {
                     machine.entries().iter().position(|entry| entry.rules.id == rules.id && !entry.leaves())
                 };
                 let kept: Vec<Option<usize>> =
                     next.iter().map(|(rules, new)| if *new { None } else { here(rules) }).collect();
                 all = next.into_iter().map(|(rules, _)| rules).collect();
-                let place = machine.reload(all.clone(), &kept);
+                let paths = machine.reload(all.clone(), &kept);
                 let mut keys = vec![0; machine.entries().len()];
                 for (new, key) in keys.iter_mut().enumerate() {
                     serial += 1;
-                    *key = place.iter().position(|at| *at == new).map_or(serial, |old| world.keys[old]);
+                    *key = paths.iter().position(|at| *at == new).map_or(serial, |old| world.keys[old]);
                 }
                 world.keys = keys;
-                world.feed(&mut dice, &mut machine, now, Event::Time);
+                world.feed(&mut dice, &mut machine, now, GroupEvent::Time);
                 world.sweep(&mut dice, &mut machine, now);
             }
         }
         starts += machine.entries().iter().map(|entry| entry.session).sum::<u64>();
-        world.feed(&mut dice, &mut machine, now, Event::Stop);
+        world.feed(&mut dice, &mut machine, now, GroupEvent::Stop);
         for _ in 0..200 {
             if world.finished {
                 break;
             }
             now += seconds(1);
             world.rest.clear();
-            world.feed(&mut dice, &mut machine, now, Event::Time);
+            world.feed(&mut dice, &mut machine, now, GroupEvent::Time);
             world.sweep(&mut dice, &mut machine, now);
             // Whoever has no limit ends by itself in the end.
             let told: Vec<u64> = world.told.keys().copied().collect();
@@ -311,7 +316,7 @@ fn a_hundred_thousand_steps_keep_the_order() {
                         &mut dice,
                         &mut machine,
                         now,
-                        Event::Exited(number, session, Exit::Signal(15)),
+                        GroupEvent::Exited(number, session, Exit::Signal(15)),
                     );
                 }
             }

@@ -1,19 +1,19 @@
 //! What belongs to an entry besides what the machine knows of it: its process, what that says, its log.
 
-use crate::act::group::entry::{Health, Life};
+use crate::act::group::entry::{EntryHealth, Life};
 use crate::act::group::output::{LogFile, Output};
-use crate::act::group::plan::Entry;
+use crate::act::group::plan::PlanEntry;
 use crate::probe::Probe;
-use crate::service::group::Place;
+use crate::service::group::GroupPaths;
 use crate::sys::nest::Nest;
 use crate::sys::process::Identity;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// An entry that runs, and what belongs to it.
-pub(super) struct Slot {
+pub(super) struct EntrySlot {
     pub(super) key: u64,
-    pub(super) entry: Entry,
+    pub(super) entry: PlanEntry,
     pub(super) main: Option<Identity>,
     pub(super) last: Option<Identity>,
     pub(super) since: Option<Instant>,
@@ -21,7 +21,7 @@ pub(super) struct Slot {
     pub(super) log: LogFile,
     pub(super) question: Option<Arc<dyn Probe>>,
     pub(super) tries: u32,
-    pub(super) told: Health,
+    pub(super) told: EntryHealth,
     pub(super) told_life: Life,
     pub(super) killed: bool,
     /// The control group of the last life, until nothing of that is left.
@@ -30,11 +30,11 @@ pub(super) struct Slot {
     pub(super) swept: bool,
 }
 
-impl Slot {
-    pub(super) fn new(key: u64, entry: Entry, place: &Place) -> Slot {
-        let log = LogFile::new(&place.log(&entry.rules.id));
-        let (told, told_life) = (Health::Waiting, Life::Down);
-        Slot {
+impl EntrySlot {
+    pub(super) fn new(key: u64, entry: PlanEntry, paths: &GroupPaths) -> EntrySlot {
+        let log = LogFile::new(&paths.log(&entry.rules.id));
+        let (told, told_life) = (EntryHealth::Waiting, Life::Down);
+        EntrySlot {
             key,
             entry,
             main: None,

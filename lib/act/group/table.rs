@@ -1,22 +1,22 @@
 //! A group in words: waves, laggards, a table.
 
-use crate::act::group::entry::{Health, Kind, Life};
-use crate::act::group::machine::Machine;
-use crate::act::group::plan::Plan;
+use crate::act::group::entry::{EntryHealth, EntryKind, Life};
+use crate::act::group::machine::GroupMachine;
+use crate::act::group::plan::GroupPlan;
 use crate::words::span;
 use serde_json::Value;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// Those that are not ready, with how they fare and why.
-pub(super) fn laggards(machine: &Machine) -> String {
+pub(super) fn laggards(machine: &GroupMachine) -> String {
     let words =
-        machine.entries().iter().enumerate().filter(|(_, entry)| entry.health != Health::Success).map(
+        machine.entries().iter().enumerate().filter(|(_, entry)| entry.health != EntryHealth::Success).map(
             |(number, entry)| {
                 let waits = machine.waits_for(number);
                 let mut inside = vec![entry.health.word().to_owned()];
                 inside.extend(entry.health.message().map(str::to_owned));
-                if entry.health == Health::Waiting && !waits.is_empty() {
+                if entry.health == EntryHealth::Waiting && !waits.is_empty() {
                     inside.push(format!("for {}", waits.join(", ")));
                 }
                 if entry.failed > 0 {
@@ -33,7 +33,7 @@ pub(super) fn laggards(machine: &Machine) -> String {
 }
 
 /// How all of it fares, in a line.
-pub(super) fn live(machine: &Machine) -> String {
+pub(super) fn live(machine: &GroupMachine) -> String {
     let count = |word: &str| machine.entries().iter().filter(|entry| entry.health.word() == word).count();
     let words = ["success", "starting", "loading", "waiting", "failure", "disabled"];
     let parts: Vec<String> = words
@@ -56,7 +56,7 @@ pub(super) fn live(machine: &Machine) -> String {
 }
 
 /// The waves of a plan, for people.
-pub fn waves(plan: &Plan) -> String {
+pub fn waves(plan: &GroupPlan) -> String {
     let mut text = String::new();
     for (title, waves) in [("start", plan.waves()), ("stop", plan.stop_waves())] {
         for (number, wave) in waves.iter().enumerate() {
@@ -68,13 +68,13 @@ pub fn waves(plan: &Plan) -> String {
 }
 
 /// A plan for Graphviz: an arrow goes to what is needed.
-pub fn dot(plan: &Plan) -> String {
+pub fn dot(plan: &GroupPlan) -> String {
     let mut text = "digraph group {\n    rankdir=LR;\n".to_owned();
     for entry in &plan.entries {
         let shape = match entry.rules.kind {
-            Kind::Daemon => "box",
-            Kind::Oneshot => "ellipse",
-            Kind::Check => "diamond",
+            EntryKind::Daemon => "box",
+            EntryKind::Oneshot => "ellipse",
+            EntryKind::Check => "diamond",
         };
         let _ = writeln!(text, "    \"{}\" [shape={shape}];", entry.rules.id);
         for need in &entry.rules.needs {

@@ -1,7 +1,7 @@
 //! What a person asks a keeper (baa-run ctl).
 
-use crate::service::embedded::Place;
-use crate::service::{Class, Trouble, intent};
+use crate::service::embedded::KeeperPaths;
+use crate::service::{Trouble, TroubleClass, intent};
 use crate::sys::process::{Pid, Watch};
 use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
@@ -14,9 +14,9 @@ const LOOK: Duration = Duration::from_millis(20);
 
 fn error(label: &str, trouble: Trouble) -> Error {
     let status = match trouble.class {
-        Class::Final(status) => status,
-        Class::Retry => Status::Busy,
-        Class::Benign | Class::Unregistered => Status::Unavailable,
+        TroubleClass::Final(status) => status,
+        TroubleClass::Retry => Status::Busy,
+        TroubleClass::Benign | TroubleClass::Unregistered => Status::Unavailable,
     };
     Error::new(status, format!("cannot ask about {label}: {}", trouble.text))
 }
@@ -39,7 +39,7 @@ pub fn tell(label: &str, verb: &str) -> Result<Value> {
 
 /// How a restart or an update is asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct How<'a> {
+pub struct AskOptions<'a> {
     /// Why; it reaches the next life.
     pub reason: Option<&'a str>,
     /// Whether a restart is done at once, however short ago the last one was.
@@ -56,7 +56,7 @@ pub struct How<'a> {
 /// # Errors
 /// 69 when no keeper runs, or when the next life does not come to serve, or the keeper ends; 124 when that is
 /// not known in time.
-pub fn restart(label: &str, how: How<'_>, voice: &Voice) -> Result<Value> {
+pub fn restart(label: &str, how: AskOptions<'_>, voice: &Voice) -> Result<Value> {
     let begun = ask(label, &json!({ "verb": "restart", "reason": how.reason, "now": how.now }))?;
     if let Some(millis) = begun["restart_in_ms"].as_u64() {
         let pause = crate::words::span::show(Duration::from_millis(millis));
@@ -72,7 +72,7 @@ pub fn restart(label: &str, how: How<'_>, voice: &Voice) -> Result<Value> {
 /// # Errors
 /// 69 when no keeper runs, or when the next life did not come to serve: the old one goes on; 75 when none
 /// serves now; 78 without --ready.
-pub fn update(label: &str, how: How<'_>) -> Result<Value> {
+pub fn update(label: &str, how: AskOptions<'_>) -> Result<Value> {
     if status(label)?["asks_ready"] != true {
         return Err(Error::new(
             Status::BadConfig,
@@ -84,11 +84,11 @@ pub fn update(label: &str, how: How<'_>) -> Result<Value> {
 }
 
 fn ask(label: &str, request: &Value) -> Result<Value> {
-    Place::of(label).ask(request).map_err(|trouble| error(label, trouble))
+    KeeperPaths::of(label).ask(request).map_err(|trouble| error(label, trouble))
 }
 
 /// Waits for what comes of the change that `begun` tells of.
-fn outcome(label: &str, begun: Value, how: How<'_>, not: &str) -> Result<Value> {
+fn outcome(label: &str, begun: Value, how: AskOptions<'_>, not: &str) -> Result<Value> {
     if how.no_wait {
         return Ok(begun);
     }
@@ -136,7 +136,7 @@ pub fn intend(label: &str, reason: Option<&str>) -> Result<Value> {
         .and_then(|pid| i32::try_from(pid).ok())
         .and_then(Pid::new)
         .ok_or_else(gone)?;
-    intent::write(&Place::of(label), keeper, reason)?;
+    intent::write(&KeeperPaths::of(label), keeper, reason)?;
     Ok(answer)
 }
 

@@ -6,20 +6,20 @@ mod health;
 mod report;
 mod spawn;
 
-use health::Health;
+use health::LifeHealth;
 
 use super::control;
 use super::drain::Draining;
-use super::ledger::Ledger;
+use super::failure_log::FailureLog;
 use super::lockfile::{Held, Taken};
 use super::notify::Notify;
-use super::office::{Office, clear, identities};
-use super::order::{Order, SCHEMA};
+use super::request::{KeeperRequest, SCHEMA};
+use super::runtime_directory::{RuntimeDirectory, clear, identities};
 use super::schedule::Schedule;
-use super::stability::Story;
+use super::stability::RecentEvents;
 use super::supervisor::Allowance;
 use super::watchdog::Watchdog;
-use super::{Do, Event, Keeper, State};
+use super::{Keeper, KeeperAction, KeeperEvent, KeeperState};
 use crate::sys::child::{self, Exit};
 use crate::sys::lines::Lines;
 use crate::sys::poll::{self, For};
@@ -52,7 +52,7 @@ const CALM: Duration = Duration::from_millis(200);
 
 /// How keeping ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct KeeperEnd {
     /// The status to end with.
     pub status: Status,
     /// The last state, in JSON.
@@ -63,15 +63,15 @@ pub struct Ended {
 ///
 /// # Errors
 /// 75 when another keeper has the label; 74, 77, 78 when the state cannot be kept.
-pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
+pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
     let cannot = |cause: std::io::Error| Error::io("cannot keep a command", &cause);
     let signals = Signals::catch(&CAUGHT).map_err(cannot)?;
     if Pid::own().number() == 1 {
         signals.catch_all().map_err(cannot)?;
     }
-    let held = match order.lock.as_ref().map(|lock| lock.take(&signals)).transpose()? {
+    let held = match request.lock.as_ref().map(|lock| lock.take(&signals)).transpose()? {
         Some(Taken::Signal(signal)) => {
-            return Ok(Ended {
+            return Ok(KeeperEnd {
                 status: Status::Signal(signal as u8),
                 json: json!({ "schema": SCHEMA, "state": "finished" }),
             });
@@ -79,30 +79,30 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         Some(Taken::Held(held)) => Some(held),
         None => None,
     };
-    let office = match &order.label {
-        Some(label) => Some(Office::open(label)?),
+    let runtime = match &request.label {
+        Some(label) => Some(RuntimeDirectory::open(label)?),
         None => None,
     };
     let adopts = child::adopt_orphans();
-    if let Some(office) = &office {
-        office.clear_predecessor(order.policy.exit_timeout, voice);
+    if let Some(runtime) = &runtime {
+        runtime.clear_predecessor(request.policy.exit_timeout, voice);
     }
     for left in held.iter().filter_map(|held| held.left.as_ref()).flat_map(identities) {
-        clear(left, "command", order.policy.exit_timeout, voice);
+        clear(left, "command", request.policy.exit_timeout, voice);
     }
-    let ledger = order.give_up.clone().map(Ledger::open);
-    if let Some(ledger) = ledger.as_ref().filter(|ledger| ledger.tripped()) {
-        return Err(Error::new(Status::BadConfig, format!("cannot keep it: {}", ledger.words())));
+    let failure_log = request.give_up.clone().map(FailureLog::open);
+    if let Some(failure_log) = failure_log.as_ref().filter(|failure_log| failure_log.tripped()) {
+        return Err(Error::new(Status::BadConfig, format!("cannot keep it: {}", failure_log.words())));
     }
-    let control = match &office {
-        Some(office) => Some(Lines::listen(&office.place.control())?),
+    let control = match &runtime {
+        Some(runtime) => Some(Lines::listen(&runtime.paths.control())?),
         None => None,
     };
-    let mut shift = Shift {
-        order,
+    let mut keeper_loop = KeeperLoop {
+        request,
         voice,
-        office,
-        keeper: Keeper::new(order.policy.clone()),
+        runtime,
+        keeper: Keeper::new(request.policy.clone()),
         main: None,
         last_main: None,
         spared: Vec::new(),
@@ -113,14 +113,14 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         draining: None,
         drain_begun: None,
         drain_told: 0,
-        health: Health::default(),
+        health: LifeHealth::default(),
         notify: None,
-        ledger,
+        failure_log,
         gave_up: false,
         reason: None,
-        story: Story::new(),
-        schedule: Schedule::new(order.cooldown),
-        allowance: Allowance::ask(&order.supervisor),
+        story: RecentEvents::new(),
+        schedule: Schedule::new(request.cooldown),
+        allowance: Allowance::ask(&request.supervisor),
         watchdog: None,
         fired: Arc::default(),
         guarded: 0,
@@ -133,16 +133,16 @@ pub fn attend(order: &Order, voice: &Voice) -> Result<Ended> {
         killing: false,
         touched: Some(Instant::now()),
     };
-    shift.run(&signals, control)?;
-    shift.leave();
-    Ok(Ended { status: shift.status(), json: shift.status_json(shift.keeper.state()) })
+    keeper_loop.run(&signals, control)?;
+    keeper_loop.leave();
+    Ok(KeeperEnd { status: keeper_loop.status(), json: keeper_loop.status_json(keeper_loop.keeper.state()) })
 }
 
 /// One life of a keeper.
-struct Shift<'a> {
-    order: &'a Order,
+struct KeeperLoop<'a> {
+    request: &'a KeeperRequest,
     voice: &'a Voice,
-    office: Option<Office>,
+    runtime: Option<RuntimeDirectory>,
     keeper: Keeper,
     main: Option<Identity>,
     last_main: Option<Identity>,
@@ -156,14 +156,14 @@ struct Shift<'a> {
     /// Since when the process drains that does, and how often that was told.
     drain_begun: Option<(Instant, Identity)>,
     drain_told: u32,
-    health: Health,
+    health: LifeHealth,
     /// Where the life that is being started tells of itself, and its process.
     notify: Option<(Pid, Notify)>,
-    ledger: Option<Ledger>,
+    failure_log: Option<FailureLog>,
     gave_up: bool,
     /// Why it was restarted last, for the next life.
     reason: Option<String>,
-    story: Story,
+    story: RecentEvents,
     schedule: Schedule,
     allowance: Allowance,
     watchdog: Option<Watchdog>,
@@ -187,9 +187,9 @@ struct Shift<'a> {
     touched: Option<Instant>,
 }
 
-impl Shift<'_> {
+impl KeeperLoop<'_> {
     fn run(&mut self, signals: &Signals, mut control: Option<Lines>) -> Result<()> {
-        self.happen(Event::Begin);
+        self.happen(KeeperEvent::Begin);
         self.publish();
         while !self.finished {
             let published = (self.keeper.state(), self.keeper.runs());
@@ -208,12 +208,12 @@ impl Shift<'_> {
             if let Some(outcome) = self.draining.as_ref().and_then(Draining::over) {
                 self.drained(outcome);
             }
-            self.happen(Event::Time);
-            if self.paths_hold() && self.keeper.state() == State::Idle {
-                self.happen(Event::Paths);
+            self.happen(KeeperEvent::Time);
+            if self.paths_hold() && self.keeper.state() == KeeperState::Idle {
+                self.happen(KeeperEvent::Paths);
             }
-            if matches!(self.keeper.state(), State::Sweeping(..)) && self.rest().is_empty() {
-                self.happen(Event::Swept);
+            if matches!(self.keeper.state(), KeeperState::Sweeping(..)) && self.rest().is_empty() {
+                self.happen(KeeperEvent::Swept);
             }
             self.parked();
             self.guard();
@@ -230,13 +230,15 @@ impl Shift<'_> {
 
     fn reaped(&mut self, pid: Pid, exit: Exit) {
         match self.keeper.state() {
-            State::Updating(_, Some(next), _) | State::Replacing(_, next, ..) if next.pid == pid => {
+            KeeperState::Updating(_, Some(next), _) | KeeperState::Replacing(_, next, ..)
+                if next.pid == pid =>
+            {
                 self.voice.note(format!("{}: the next life {exit}", self.name()));
-                self.happen(Event::NextExited(exit));
+                self.happen(KeeperEvent::NextExited(exit));
             }
-            State::Updating(old, ..) | State::Replacing(old, ..) if old.pid == pid => {
+            KeeperState::Updating(old, ..) | KeeperState::Replacing(old, ..) if old.pid == pid => {
                 self.forget_drain();
-                self.happen(Event::Exited(exit));
+                self.happen(KeeperEvent::Exited(exit));
             }
             _ if self.main.is_some_and(|main| main.pid == pid) => {
                 self.main = None;
@@ -258,10 +260,10 @@ impl Shift<'_> {
             until = Some(until.map_or(then, |until| until.min(then)));
         };
         // What the main process left behind may be no child of ours, so nothing tells us when it is gone.
-        if matches!(self.keeper.state(), State::Sweeping(..)) {
+        if matches!(self.keeper.state(), KeeperState::Sweeping(..)) {
             at_most(5);
         }
-        if !self.order.recipe.paths().is_empty() {
+        if !self.request.recipe.paths().is_empty() {
             at_most(1000);
         }
         // What a start has touched is given back once a life has lasted a moment; not while it may be the
@@ -279,30 +281,30 @@ impl Shift<'_> {
         ready.map(drop).map_err(|cause| Error::io("cannot wait", &cause))
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: KeeperEvent) {
         let mut queue = vec![event];
         while let Some(event) = queue.pop() {
             for todo in self.keeper.handle(Instant::now(), event) {
                 match todo {
-                    Do::Start => queue.push(self.start()),
-                    Do::StartNext => queue.push(self.start_next()),
-                    Do::Promote(who) => (self.main, self.last_main) = (Some(who), Some(who)),
-                    Do::KillOne(who) => child::kill_trees(&[who], &self.spared),
-                    Do::Drain(who, limit) => queue.extend(self.drain(who, limit)),
-                    Do::Terminate(who) => {
+                    KeeperAction::Start => queue.push(self.start()),
+                    KeeperAction::StartNext => queue.push(self.start_next()),
+                    KeeperAction::Promote(who) => (self.main, self.last_main) = (Some(who), Some(who)),
+                    KeeperAction::KillOne(who) => child::kill_trees(&[who], &self.spared),
+                    KeeperAction::Drain(who, limit) => queue.extend(self.drain(who, limit)),
+                    KeeperAction::Terminate(who) => {
                         self.cut_drain();
                         child::signal(who, Signal::SIGTERM);
                     }
-                    Do::TerminateRest => {
+                    KeeperAction::TerminateRest => {
                         self.rest().iter().for_each(|one| child::signal(*one, Signal::SIGTERM))
                     }
-                    Do::Kill => {
+                    KeeperAction::Kill => {
                         if !std::mem::replace(&mut self.killing, true) {
                             self.voice.warn(format!("{}: killing it", self.name()));
                         }
                         child::kill_trees(&self.roots(), &self.spared);
                     }
-                    Do::Finish => self.finished = true,
+                    KeeperAction::Finish => self.finished = true,
                 }
             }
         }
@@ -326,10 +328,10 @@ impl Shift<'_> {
     }
 
     fn paths_hold(&self) -> bool {
-        self.order.recipe.paths().iter().any(|(path, wanted)| path.exists() == *wanted)
+        self.request.recipe.paths().iter().any(|(path, wanted)| path.exists() == *wanted)
     }
 
     fn name(&self) -> &str {
-        self.order.label.as_deref().unwrap_or("command")
+        self.request.label.as_deref().unwrap_or("command")
     }
 }

@@ -1,23 +1,23 @@
 //! A change that somebody has asked for, a restart or an update: numbered, so that whoever asked can wait for
 //! what came of it.
 
-use super::{Keeper, State};
+use super::{Keeper, KeeperState};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// It is stopped and started.
     Restart,
     /// Its next life is started beside it.
     Update,
 }
 
-impl Kind {
+impl ChangeKind {
     /// Its name in JSON, and for hooks.
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Restart => "restart",
-            Kind::Update => "update",
+            ChangeKind::Restart => "restart",
+            ChangeKind::Update => "update",
         }
     }
 }
@@ -28,7 +28,7 @@ pub(super) const OVERTAKEN: &str = "something else was asked for";
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ChangeOutcome {
     /// It is not decided.
     Open,
     /// The next life serves; or runs, where nobody knows when it serves.
@@ -37,40 +37,40 @@ pub enum Outcome {
     Failed(&'static str),
 }
 
-impl Outcome {
+impl ChangeOutcome {
     /// Its name in JSON, and for hooks.
     pub fn word(self) -> &'static str {
         match self {
-            Outcome::Open => "open",
-            Outcome::Done => "done",
-            Outcome::Failed(_) => "failed",
+            ChangeOutcome::Open => "open",
+            ChangeOutcome::Done => "done",
+            ChangeOutcome::Failed(_) => "failed",
         }
     }
 }
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct KeeperChange {
     /// From 1 on, for each keeper.
     pub number: u32,
     /// What was asked for.
-    pub kind: Kind,
+    pub kind: ChangeKind,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ChangeOutcome,
     /// How often the command had been started before; `None` while the change only waits for its time.
     before: Option<u64>,
 }
 
-impl Change {
+impl KeeperChange {
     /// Whether it is decided.
     pub fn over(&self) -> bool {
-        self.outcome != Outcome::Open
+        self.outcome != ChangeOutcome::Open
     }
 }
 
 impl Keeper {
     /// The last change.
-    pub fn change(&self) -> Option<Change> {
+    pub fn change(&self) -> Option<KeeperChange> {
         self.change
     }
 
@@ -78,15 +78,15 @@ impl Keeper {
     /// nothing.
     pub fn restarting(&self) -> bool {
         self.change.is_some_and(|change| {
-            change.kind == Kind::Restart && !change.over() && change.before == Some(self.runs)
+            change.kind == ChangeKind::Restart && !change.over() && change.before == Some(self.runs)
         })
     }
 
     /// Opens a restart that is to come; the one that waits already, if one does. Its number.
     pub fn plan_restart(&mut self) -> u32 {
         match self.change {
-            Some(change) if change.kind == Kind::Restart && !change.over() => change.number,
-            _ => self.open(Kind::Restart, None),
+            Some(change) if change.kind == ChangeKind::Restart && !change.over() => change.number,
+            _ => self.open(ChangeKind::Restart, None),
         }
     }
 
@@ -98,16 +98,16 @@ impl Keeper {
     }
 
     pub(super) fn begin_update(&mut self) {
-        self.open(Kind::Update, Some(self.runs));
+        self.open(ChangeKind::Update, Some(self.runs));
     }
 
-    fn open(&mut self, kind: Kind, before: Option<u64>) -> u32 {
+    fn open(&mut self, kind: ChangeKind, before: Option<u64>) -> u32 {
         let number = self.change.map_or(0, |change| change.number) + 1;
-        self.change = Some(Change { number, kind, outcome: Outcome::Open, before });
+        self.change = Some(KeeperChange { number, kind, outcome: ChangeOutcome::Open, before });
         number
     }
 
-    pub(super) fn decided(&mut self, outcome: Outcome) {
+    pub(super) fn decided(&mut self, outcome: ChangeOutcome) {
         if let Some(change) = &mut self.change {
             change.outcome = outcome;
         }
@@ -116,13 +116,14 @@ impl Keeper {
     /// A restart is decided by the state that it has led to.
     pub(super) fn settle(&mut self) {
         let Some(change) = self.change.filter(|change| !change.over()) else { return };
-        let started = change.kind == Kind::Restart && change.before.is_some_and(|before| self.runs > before);
+        let started =
+            change.kind == ChangeKind::Restart && change.before.is_some_and(|before| self.runs > before);
         match self.state {
-            State::Running(_) if started => self.decided(Outcome::Done),
-            State::Idle | State::Waiting(_) if started => {
-                self.decided(Outcome::Failed("the next life did not come to serve"))
+            KeeperState::Running(_) if started => self.decided(ChangeOutcome::Done),
+            KeeperState::Idle | KeeperState::Waiting(_) if started => {
+                self.decided(ChangeOutcome::Failed("the next life did not come to serve"))
             }
-            State::Finished => self.decided(Outcome::Failed(STOPPED)),
+            KeeperState::Finished => self.decided(ChangeOutcome::Failed(STOPPED)),
             _ => {}
         }
     }

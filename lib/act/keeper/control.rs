@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum ClientRequest {
     /// `status`.
     Status,
     /// `stop`.
@@ -23,7 +23,7 @@ pub(super) enum Request {
 }
 
 /// The answer to a line, by `reply`.
-pub(super) fn answer(line: &[u8], reply: &mut dyn FnMut(Request) -> Value) -> String {
+pub(super) fn answer(line: &[u8], reply: &mut dyn FnMut(ClientRequest) -> Value) -> String {
     parse(line).map_or_else(|why| json!({ "error": why }), reply).to_string()
 }
 
@@ -31,18 +31,20 @@ fn reason(request: &Value) -> Option<String> {
     request.get("reason").and_then(Value::as_str).map(intent::reason)
 }
 
-fn parse(line: &[u8]) -> std::result::Result<Request, &'static str> {
+fn parse(line: &[u8]) -> std::result::Result<ClientRequest, &'static str> {
     let request: Value = serde_json::from_slice(line).map_err(|_| "the request is not JSON")?;
     match request.get("verb").and_then(Value::as_str) {
-        Some("status") => Ok(Request::Status),
-        Some("stop") => Ok(Request::Stop),
-        Some("start") => Ok(Request::Start),
-        Some("restart") => Ok(Request::Restart { reason: reason(&request), now: request["now"] == true }),
-        Some("drain") => Ok(Request::Drain(reason(&request))),
-        Some("update") => Ok(Request::Update(reason(&request))),
+        Some("status") => Ok(ClientRequest::Status),
+        Some("stop") => Ok(ClientRequest::Stop),
+        Some("start") => Ok(ClientRequest::Start),
+        Some("restart") => {
+            Ok(ClientRequest::Restart { reason: reason(&request), now: request["now"] == true })
+        }
+        Some("drain") => Ok(ClientRequest::Drain(reason(&request))),
+        Some("update") => Ok(ClientRequest::Update(reason(&request))),
         Some("spare") => {
             let pid = request.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
-            pid.map(Request::Spare).ok_or("spare needs a pid")
+            pid.map(ClientRequest::Spare).ok_or("spare needs a pid")
         }
         _ => Err("unknown verb"),
     }

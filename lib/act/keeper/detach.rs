@@ -1,6 +1,6 @@
 //! A keeper in the background: started in a session of its own, and waited for until it is up.
 
-use crate::service::embedded::Place;
+use crate::service::embedded::KeeperPaths;
 use crate::sys::child::{self, Exit, Spec};
 use crate::sys::file;
 use crate::sys::process::Watch;
@@ -23,13 +23,13 @@ const LOG_LIMIT: u64 = 1024 * 1024;
 /// The status and the words that the keeper ended with, when it did.
 pub fn detach(label: &str) -> Result<()> {
     let cannot = |cause: std::io::Error| Error::io(format!("cannot start a keeper for {label}"), &cause);
-    let place = Place::of(label);
-    place.make()?;
-    if std::fs::metadata(place.log()).is_ok_and(|log| log.len() > LOG_LIMIT) {
-        std::fs::remove_file(place.log()).map_err(cannot)?;
+    let paths = KeeperPaths::of(label);
+    paths.make()?;
+    if std::fs::metadata(paths.log()).is_ok_and(|log| log.len() > LOG_LIMIT) {
+        std::fs::remove_file(paths.log()).map_err(cannot)?;
     }
-    let log = file::open_log(&place.log()).map_err(cannot)?;
-    let said_before = std::fs::metadata(place.log()).map_or(0, |log| log.len());
+    let log = file::open_log(&paths.log()).map_err(cannot)?;
+    let said_before = std::fs::metadata(paths.log()).map_or(0, |log| log.len());
     let arguments = std::env::args_os().skip(1);
     let mut ours = true;
     // After `--` the arguments are the command's, and may be spelled the same.
@@ -50,25 +50,25 @@ pub fn detach(label: &str) -> Result<()> {
         let own = |answer: serde_json::Value| {
             answer.get("keeper").and_then(serde_json::Value::as_i64) == Some(i64::from(keeper.pid.number()))
         };
-        if place.ask(&json!({ "verb": "status" })).is_ok_and(own) {
+        if paths.ask(&json!({ "verb": "status" })).is_ok_and(own) {
             return Ok(());
         }
         let pause = Instant::now() + Duration::from_millis(5);
         if watch.as_ref().is_none_or(|watch| watch.wait(pause)) {
-            return Err(epitaph(label, &place, said_before));
+            return Err(epitaph(label, &paths, said_before));
         }
         if Instant::now() >= until {
             return Err(Error::new(
                 Status::TooLate,
-                format!("the keeper of {label} did not come up; see '{}'", place.log().display()),
+                format!("the keeper of {label} did not come up; see '{}'", paths.log().display()),
             ));
         }
     }
 }
 
-fn epitaph(label: &str, place: &Place, said_before: u64) -> Error {
+fn epitaph(label: &str, paths: &KeeperPaths, said_before: u64) -> Error {
     let exit = child::reap().first().map(|(_, exit)| *exit);
-    let log = file::read(&place.log(), 16 * LOG_LIMIT).unwrap_or_default();
+    let log = file::read(&paths.log(), 16 * LOG_LIMIT).unwrap_or_default();
     let said =
         String::from_utf8_lossy(log.get(usize::try_from(said_before).unwrap_or(0)..).unwrap_or_default())
             .into_owned();

@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// How it is asked to.
 #[derive(Clone, Debug)]
-pub enum How {
+pub enum DrainMethod {
     /// By this signal; it ends by itself.
     Signal(Signal),
     /// By this shell command, which returns when all is done.
@@ -35,7 +35,7 @@ pub enum How {
 #[derive(Clone, Debug)]
 pub struct Drain {
     /// How.
-    pub how: How,
+    pub how: DrainMethod,
     /// How long; zero is without end.
     pub limit: Duration,
     /// A shell command that aborts what is left of a drain that is cut short.
@@ -48,9 +48,9 @@ pub struct Drain {
 ///
 /// # Errors
 /// 2 for what is none.
-pub fn url(text: &str) -> Result<How> {
+pub fn url(text: &str) -> Result<DrainMethod> {
     Url::parse(text)
-        .map(How::Http)
+        .map(DrainMethod::Http)
         .map_err(|why| Error::new(Status::Usage, format!("cannot drain by '{}': {why}", brief(text))))
 }
 
@@ -82,7 +82,7 @@ impl Draining {
         limit: Option<Duration>,
         env: Vec<(OsString, OsString)>,
     ) -> Result<Option<Draining>> {
-        if let How::Signal(_) = drain.how {
+        if let DrainMethod::Signal(_) = drain.how {
             return Ok(None);
         }
         let cannot = |cause: std::io::Error| Error::io("cannot drain", &cause);
@@ -94,9 +94,9 @@ impl Draining {
         let count = Arc::clone(&left);
         let work = move || {
             let _ = say.send(match &how {
-                How::Command(command) => by_command(command, env, until, &stopped),
-                How::Http(url) => by_http(url, &body(&env), until, &stopped, &count),
-                How::Signal(_) => Ok(()),
+                DrainMethod::Command(command) => by_command(command, env, until, &stopped),
+                DrainMethod::Http(url) => by_http(url, &body(&env), until, &stopped, &count),
+                DrainMethod::Signal(_) => Ok(()),
             });
             ring.ring();
         };

@@ -17,7 +17,7 @@ const WORDS: usize = 4096;
 
 /// A file to lock.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+pub struct LockRequest {
     /// The file, made where it is missing.
     pub path: PathBuf,
     /// How long to wait for it.
@@ -39,7 +39,7 @@ pub(super) enum Taken {
     Signal(Signal),
 }
 
-impl Wanted {
+impl LockRequest {
     /// Takes the lock if it is free now.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ const STATUS_LIMIT: usize = 200;
 
 /// What was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Notification {
     /// That it is ready.
     pub(super) ready: bool,
     /// That it is alive.
@@ -83,8 +83,8 @@ impl Notify {
     }
 
     /// What was told since the last call.
-    pub(super) fn hear(&mut self) -> Told {
-        let (mut told, mut bytes) = (Told::default(), [0u8; 4096]);
+    pub(super) fn hear(&mut self) -> Notification {
+        let (mut told, mut bytes) = (Notification::default(), [0u8; 4096]);
         match self {
             Notify::Socket(socket, _) => {
                 while let Ok(count) = socket.recv(&mut bytes) {
@@ -111,7 +111,7 @@ impl Notify {
     }
 }
 
-impl Told {
+impl Notification {
     fn line(&mut self, line: &[u8]) {
         match line {
             b"READY=1" => self.ready = true,
@@ -159,11 +159,14 @@ mod tests {
 
     #[test]
     fn a_command_tells_in_lines() {
-        let mut told = Told::default();
+        let mut told = Notification::default();
         b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10"
             .split(|byte| *byte == b'\n')
             .for_each(|line| told.line(line));
-        assert_eq!(told, Told { alive: true, status: Some("ab".to_owned()), ..Told::default() });
+        assert_eq!(
+            told,
+            Notification { alive: true, status: Some("ab".to_owned()), ..Notification::default() }
+        );
         told.line(b"READY=1");
         assert!(told.ready && !told.stuck);
     }

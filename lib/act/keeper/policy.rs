@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// When a command that ended is started again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Restart {
+pub enum RestartPolicy {
     /// Never: the keeper ends with it.
     Never,
     /// After any end but an exit with 0.
@@ -21,7 +21,7 @@ pub enum Restart {
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// When it is started again.
-    pub restart: Restart,
+    pub restart: RestartPolicy,
     /// Whether it is started at first.
     pub start_at_once: bool,
     /// The shortest time between two starts by itself; a request starts at once.
@@ -51,14 +51,14 @@ pub(super) enum Again {
 }
 
 /// What `restart` says after this end.
-pub(super) fn wanted_again(restart: &Restart, exit: Exit) -> Again {
+pub(super) fn wanted_again(restart: &RestartPolicy, exit: Exit) -> Again {
     let wanted = match restart {
-        Restart::Never => return Again::Over,
-        Restart::OnFailure if exit.success() => return Again::Over,
-        Restart::OnFailure | Restart::Always => true,
-        Restart::Job(KeepAlive::Always(always)) => *always,
-        // launchd takes the keys as alternatives; paths are looked at apart, as `Event::Paths`.
-        Restart::Job(KeepAlive::When { successful_exit, crashed, .. }) => {
+        RestartPolicy::Never => return Again::Over,
+        RestartPolicy::OnFailure if exit.success() => return Again::Over,
+        RestartPolicy::OnFailure | RestartPolicy::Always => true,
+        RestartPolicy::Job(KeepAlive::Always(always)) => *always,
+        // launchd takes the keys as alternatives; paths are looked at apart, as `KeeperEvent::Paths`.
+        RestartPolicy::Job(KeepAlive::When { successful_exit, crashed, .. }) => {
             successful_exit.is_some_and(|wanted| wanted == exit.success())
                 || crashed.is_some_and(|wanted| wanted == exit.is_crash())
         }

@@ -1,10 +1,10 @@
 //! Whether a command that was started serves, and whether it goes on to: asked aside, and answered only by a
 //! process of its own; or told by itself.
 
-use super::notify::{Notify, Told};
+use super::notify::{Notification, Notify};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
-use crate::probe::pace::{self, Moment};
+use crate::probe::pace::{self, PollProgress};
 use crate::service::target::{self, HttpOptions};
 use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
@@ -25,7 +25,7 @@ const ANSWER_LATER: Duration = Duration::from_secs(10);
 
 /// What is asked, and how long it may take until the answer is good.
 #[derive(Clone, Debug)]
-pub struct Ready {
+pub struct ReadyCheck {
     /// What is asked, or listened to.
     pub by: By,
     /// From the start on.
@@ -47,7 +47,7 @@ pub enum By {
 
 /// What is asked of a life that serves.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct LiveCheck {
     /// A target, as baa-healthwait takes it.
     pub target: OsString,
     /// Between two questions.
@@ -79,10 +79,10 @@ pub(super) struct Asking {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicBool>,
     last: Arc<Mutex<String>>,
-    how: How,
+    how: QuestionKind,
 }
 
-enum How {
+enum QuestionKind {
     Probe(Arc<dyn Probe>),
     Told(Notify),
     Over,
@@ -93,7 +93,7 @@ impl Asking {
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub(super) fn begin(ready: &Ready, pid: Pid, notify: Option<Notify>) -> Result<Asking> {
+    pub(super) fn begin(ready: &ReadyCheck, pid: Pid, notify: Option<Notify>) -> Result<Asking> {
         let cannot = |cause: std::io::Error| Error::io("cannot ask for readiness", &cause);
         let bell = Arc::new(Bell::new().map_err(cannot)?);
         let target = match (&ready.by, notify) {
@@ -104,7 +104,7 @@ impl Asking {
                 } else {
                     "it has not written a line"
                 };
-                let (last, how) = (Arc::new(Mutex::new(last.to_owned())), How::Told(notify));
+                let (last, how) = (Arc::new(Mutex::new(last.to_owned())), QuestionKind::Told(notify));
                 return Ok(Asking { bell, stop: Arc::default(), answered: Arc::default(), last, how });
             }
             (_, None) => return Err(Error::new(Status::Internal, "nothing to listen to")),
@@ -115,7 +115,7 @@ impl Asking {
             stop: Arc::default(),
             answered: Arc::default(),
             last: Arc::default(),
-            how: How::Probe(Arc::clone(&probe)),
+            how: QuestionKind::Probe(Arc::clone(&probe)),
         };
         let (bell, stop, answered, last) = (
             Arc::clone(&asking.bell),
@@ -134,7 +134,7 @@ impl Asking {
                     answered.store(true, Ordering::SeqCst);
                     return bell.ring();
                 }
-                let moment = Moment {
+                let moment = PollProgress {
                     cost: probe.cost(),
                     age: began.elapsed(),
                     spent: asked.elapsed().min(Duration::from_millis(1)),
@@ -158,24 +158,24 @@ impl Asking {
     /// Readable when it may be answered.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.how {
-            How::Probe(_) | How::Over => Some(self.bell.fd()),
-            How::Told(notify) => notify.fd(),
+            QuestionKind::Probe(_) | QuestionKind::Over => Some(self.bell.fd()),
+            QuestionKind::Told(notify) => notify.fd(),
         }
     }
 
     /// What is known by now; `ready` once it serves.
-    pub(super) fn hear(&mut self) -> Told {
-        if let How::Told(notify) = &mut self.how {
+    pub(super) fn hear(&mut self) -> Notification {
+        if let QuestionKind::Told(notify) = &mut self.how {
             return notify.hear();
         }
         self.bell.silence();
-        Told { ready: self.answered.load(Ordering::SeqCst), ..Told::default() }
+        Notification { ready: self.answered.load(Ordering::SeqCst), ..Notification::default() }
     }
 
     /// Where the life goes on to tell of itself, once it serves.
     pub(super) fn into_notify(mut self) -> Option<Notify> {
-        match std::mem::replace(&mut self.how, How::Over) {
-            How::Told(notify) if notify.lasts() => Some(notify),
+        match std::mem::replace(&mut self.how, QuestionKind::Over) {
+            QuestionKind::Told(notify) if notify.lasts() => Some(notify),
             _ => None,
         }
     }
@@ -189,37 +189,37 @@ impl Asking {
 impl Drop for Asking {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        if let How::Probe(probe) = &self.how {
+        if let QuestionKind::Probe(probe) = &self.how {
             probe.cancel();
         }
     }
 }
 
 /// A life that serves is asked whether it still does, until this is dropped.
-pub(super) struct Living {
+pub(super) struct LiveWatch {
     bell: Arc<Bell>,
     lost: Arc<Mutex<Option<String>>>,
     probe: Arc<dyn Probe>,
     _leash: Sender<()>,
 }
 
-impl Drop for Living {
+impl Drop for LiveWatch {
     fn drop(&mut self) {
         self.probe.cancel();
     }
 }
 
-impl Living {
+impl LiveWatch {
     /// Begins to ask `pid`.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub(super) fn begin(live: &Live, pid: Pid) -> Result<Living> {
+    pub(super) fn begin(live: &LiveCheck, pid: Pid) -> Result<LiveWatch> {
         let cannot = |cause: std::io::Error| Error::io("cannot ask whether it lives", &cause);
         let (probe, live) = (probe(&live.target, pid)?, live.clone());
         let ((leash, held), bell, lost) =
             (channel::<()>(), Arc::new(Bell::new().map_err(cannot)?), Arc::new(Mutex::new(None)));
-        let living = Living {
+        let living = LiveWatch {
             bell: Arc::clone(&bell),
             lost: Arc::clone(&lost),
             probe: Arc::clone(&probe),

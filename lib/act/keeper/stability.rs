@@ -19,15 +19,15 @@ const ERROR_LIMIT: usize = 500;
 
 /// The last happenings of a keeper: when, and what, by name alone.
 #[derive(Clone, Debug)]
-pub(super) struct Story {
+pub(super) struct RecentEvents {
     began: Instant,
     events: Arc<Mutex<VecDeque<(SystemTime, &'static str)>>>,
 }
 
-impl Story {
+impl RecentEvents {
     /// An empty one. Nothing is allocated until something happens.
-    pub(super) fn new() -> Story {
-        Story { began: Instant::now(), events: Arc::default() }
+    pub(super) fn new() -> RecentEvents {
+        RecentEvents { began: Instant::now(), events: Arc::default() }
     }
 
     /// Remembers that `what` happened now.
@@ -117,7 +117,7 @@ fn prune(directory: &Path) {
 /// Writes a bundle aside and waits no longer than `limit` for it: a disk that hangs must not keep us from
 /// ending.
 pub(super) fn bundle_within(
-    story: &Story,
+    story: &RecentEvents,
     reason: &'static str,
     error: String,
     limit: Duration,
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_story_is_bounded_and_has_no_secrets() {
-        let story = Story::new();
+        let story = RecentEvents::new();
         (0..1500).for_each(|turn| story.note(if turn < 1400 { "started" } else { "exited" }));
         let words = story.words(named("a/b"), "line\nbreak", "now");
         assert_eq!((&words["reason"], &words["error"]["message"]), (&json!("unknown"), &json!("linebreak")));

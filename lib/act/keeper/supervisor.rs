@@ -3,7 +3,7 @@
 
 use crate::service::launchd::Launchd;
 use crate::service::systemd::Systemd;
-use crate::service::{Phase, Service, State};
+use crate::service::{JobState, Phase, Service};
 use crate::sys::process::Pid;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,7 +75,7 @@ impl Supervisor {
         }
     }
 
-    fn look(&self, patience: Duration) -> Option<State> {
+    fn look(&self, patience: Duration) -> Option<JobState> {
         let until = Instant::now() + patience;
         match self {
             Supervisor::None | Supervisor::External => None,

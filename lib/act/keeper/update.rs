@@ -1,100 +1,108 @@
 //! An update that can be undone: the next life is started beside the one that serves, and takes over only
 //! when it serves itself. Until then the old one stays; if the next one dies or is late, it was never there.
 
-use crate::act::keeper::change::{OVERTAKEN, Outcome};
-use crate::act::keeper::{Do, Event, Keeper, Next, State, bound, end};
+use crate::act::keeper::change::{ChangeOutcome, OVERTAKEN};
+use crate::act::keeper::{Keeper, KeeperAction, KeeperEvent, KeeperState, Next, bound, end};
 use crate::sys::clock;
 use crate::sys::process::Identity;
 use std::time::{Duration, Instant};
 
 impl Keeper {
     /// Takes what concerns an update; `None` for all else.
-    pub(super) fn updating(&mut self, now: Instant, event: Event) -> Option<Vec<Do>> {
+    pub(super) fn updating(&mut self, now: Instant, event: KeeperEvent) -> Option<Vec<KeeperAction>> {
         let todo = match (self.state, event) {
-            (State::Running(old), Event::Update) => {
+            (KeeperState::Running(old), KeeperEvent::Update) => {
                 self.policy.ready?;
-                self.state = State::Updating(old, None, clock::after(now, self.policy.update));
+                self.state = KeeperState::Updating(old, None, clock::after(now, self.policy.update));
                 self.begin_update();
                 self.runs += 1;
-                vec![Do::StartNext]
+                vec![KeeperAction::StartNext]
             }
-            (State::Updating(old, None, until), Event::NextStarted(new)) => {
-                self.state = State::Updating(old, Some(new), until);
+            (KeeperState::Updating(old, None, until), KeeperEvent::NextStarted(new)) => {
+                self.state = KeeperState::Updating(old, Some(new), until);
                 vec![]
             }
-            (State::Updating(old, ..), Event::NextNotStarted) => self.undo(old, "it could not be started"),
-            (State::Updating(old, ..), Event::NextExited(_)) => self.undo(old, "it ended before it served"),
-            (State::Updating(old, _, until), Event::Time) if now >= until => {
+            (KeeperState::Updating(old, ..), KeeperEvent::NextNotStarted) => {
+                self.undo(old, "it could not be started")
+            }
+            (KeeperState::Updating(old, ..), KeeperEvent::NextExited(_)) => {
+                self.undo(old, "it ended before it served")
+            }
+            (KeeperState::Updating(old, _, until), KeeperEvent::Time) if now >= until => {
                 self.undo(old, "it did not serve in time")
             }
-            (State::Updating(old, Some(new), _), Event::Ready) => {
-                self.decided(Outcome::Done);
+            (KeeperState::Updating(old, Some(new), _), KeeperEvent::Ready) => {
+                self.decided(ChangeOutcome::Done);
                 let drain = self.policy.drain;
-                self.state = State::Replacing(
+                self.state = KeeperState::Replacing(
                     old,
                     new,
                     drain.map_or_else(|| self.limit(now), |limit| end(now, limit)),
                     drain.is_none(),
                 );
-                vec![Do::Promote(new), drain.map_or(Do::Terminate(old), |limit| Do::Drain(old, bound(limit)))]
+                vec![
+                    KeeperAction::Promote(new),
+                    drain
+                        .map_or(KeeperAction::Terminate(old), |limit| KeeperAction::Drain(old, bound(limit))),
+                ]
             }
             // The old one is gone by itself: the next one is all that there is.
-            (State::Updating(old, Some(new), until), Event::Exited(exit)) => {
+            (KeeperState::Updating(old, Some(new), until), KeeperEvent::Exited(exit)) => {
                 self.last_exit = Some(exit);
                 self.last_start = Some(now);
-                self.decided(Outcome::Done);
-                self.state = State::Readying(new, until);
-                vec![Do::Promote(new), Do::KillOne(old)]
+                self.decided(ChangeOutcome::Done);
+                self.state = KeeperState::Readying(new, until);
+                vec![KeeperAction::Promote(new), KeeperAction::KillOne(old)]
             }
-            (State::Updating(old, next, _), Event::Stop | Event::Restart) => {
-                self.decided(Outcome::Failed(OVERTAKEN));
+            (KeeperState::Updating(old, next, _), KeeperEvent::Stop | KeeperEvent::Restart) => {
+                self.decided(ChangeOutcome::Failed(OVERTAKEN));
                 let until = self.limit(now);
-                self.state = State::Stopping(
+                self.state = KeeperState::Stopping(
                     old,
                     until,
-                    if event == Event::Stop { Next::Finish } else { Next::Start },
+                    if event == KeeperEvent::Stop { Next::Finish } else { Next::Start },
                 );
-                next.map(Do::KillOne).into_iter().chain([Do::Terminate(old)]).collect()
+                next.map(KeeperAction::KillOne).into_iter().chain([KeeperAction::Terminate(old)]).collect()
             }
-            (State::Replacing(old, new, _, false), Event::Drained) => self.retire(now, old, new),
-            (State::Replacing(old, new, Some(until), false), Event::Time) if now >= until => {
+            (KeeperState::Replacing(old, new, _, false), KeeperEvent::Drained) => self.retire(now, old, new),
+            (KeeperState::Replacing(old, new, Some(until), false), KeeperEvent::Time) if now >= until => {
                 self.retire(now, old, new)
             }
-            (State::Replacing(old, new, Some(until), true), Event::Time) if now >= until => {
-                self.state = State::Replacing(old, new, Some(now + Duration::from_millis(100)), true);
-                vec![Do::KillOne(old)]
+            (KeeperState::Replacing(old, new, Some(until), true), KeeperEvent::Time) if now >= until => {
+                self.state = KeeperState::Replacing(old, new, Some(now + Duration::from_millis(100)), true);
+                vec![KeeperAction::KillOne(old)]
             }
-            (State::Replacing(old, new, ..), Event::Exited(_)) => {
-                self.state = State::Running(new);
-                vec![Do::KillOne(old)]
+            (KeeperState::Replacing(old, new, ..), KeeperEvent::Exited(_)) => {
+                self.state = KeeperState::Running(new);
+                vec![KeeperAction::KillOne(old)]
             }
-            (State::Replacing(old, ..), Event::NextExited(exit)) => {
+            (KeeperState::Replacing(old, ..), KeeperEvent::NextExited(exit)) => {
                 self.last_exit = Some(exit);
                 let until = self.limit(now);
-                self.state = State::Stopping(old, until, Next::Start);
-                vec![Do::Terminate(old)]
+                self.state = KeeperState::Stopping(old, until, Next::Start);
+                vec![KeeperAction::Terminate(old)]
             }
-            (State::Replacing(old, new, ..), Event::Stop) => {
+            (KeeperState::Replacing(old, new, ..), KeeperEvent::Stop) => {
                 let until = self.limit(now);
-                self.state = State::Stopping(new, until, Next::Finish);
-                vec![Do::KillOne(old), Do::Terminate(new)]
+                self.state = KeeperState::Stopping(new, until, Next::Finish);
+                vec![KeeperAction::KillOne(old), KeeperAction::Terminate(new)]
             }
-            (State::Updating(..) | State::Replacing(..), _) => vec![],
+            (KeeperState::Updating(..) | KeeperState::Replacing(..), _) => vec![],
             _ => return None,
         };
         Some(todo)
     }
 
-    fn undo(&mut self, old: Identity, why: &'static str) -> Vec<Do> {
-        let next = if let State::Updating(_, next, _) = self.state { next } else { None };
-        self.decided(Outcome::Failed(why));
-        self.state = State::Running(old);
-        next.map(Do::KillOne).into_iter().collect()
+    fn undo(&mut self, old: Identity, why: &'static str) -> Vec<KeeperAction> {
+        let next = if let KeeperState::Updating(_, next, _) = self.state { next } else { None };
+        self.decided(ChangeOutcome::Failed(why));
+        self.state = KeeperState::Running(old);
+        next.map(KeeperAction::KillOne).into_iter().collect()
     }
 
-    fn retire(&mut self, now: Instant, old: Identity, new: Identity) -> Vec<Do> {
-        self.state = State::Replacing(old, new, self.limit(now), true);
-        vec![Do::Terminate(old)]
+    fn retire(&mut self, now: Instant, old: Identity, new: Identity) -> Vec<KeeperAction> {
+        self.state = KeeperState::Replacing(old, new, self.limit(now), true);
+        vec![KeeperAction::Terminate(old)]
     }
 
     fn limit(&self, now: Instant) -> Option<Instant> {
@@ -105,7 +113,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::act::keeper::{Policy, Restart};
+    use crate::act::keeper::{Policy, RestartPolicy};
     use crate::sys::child::Exit;
     use crate::sys::process::{Pid, Start};
 
@@ -113,7 +121,7 @@ mod tests {
         Identity { pid: Pid::new(pid).unwrap(), start: Start(1) }
     }
 
-    fn outcome(keeper: &Keeper) -> Option<(u32, Outcome)> {
+    fn outcome(keeper: &Keeper) -> Option<(u32, ChangeOutcome)> {
         keeper.change().map(|change| (change.number, change.outcome))
     }
 
@@ -123,7 +131,7 @@ mod tests {
         let (throttle, exit_timeout, backoff, healthy_after) =
             (seconds(1), seconds(5), seconds(0), seconds(60));
         let mut keeper = Keeper::new(Policy {
-            restart: Restart::Always,
+            restart: RestartPolicy::Always,
             start_at_once: true,
             throttle,
             exit_timeout,
@@ -133,13 +141,13 @@ mod tests {
             ready: Some(seconds(60)),
             update: seconds(10),
         });
-        keeper.handle(now, Event::Begin);
-        keeper.handle(now, Event::Started(who(7)));
-        assert_eq!(keeper.handle(now, Event::Update), []);
-        keeper.handle(now, Event::Ready);
-        assert_eq!(keeper.handle(now, Event::Update), [Do::StartNext]);
-        assert_eq!(keeper.handle(now, Event::NextStarted(who(8))), []);
-        assert_eq!(outcome(&keeper), Some((1, Outcome::Open)));
+        keeper.handle(now, KeeperEvent::Begin);
+        keeper.handle(now, KeeperEvent::Started(who(7)));
+        assert_eq!(keeper.handle(now, KeeperEvent::Update), []);
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(keeper.handle(now, KeeperEvent::Update), [KeeperAction::StartNext]);
+        assert_eq!(keeper.handle(now, KeeperEvent::NextStarted(who(8))), []);
+        assert_eq!(outcome(&keeper), Some((1, ChangeOutcome::Open)));
         keeper
     }
 
@@ -147,35 +155,41 @@ mod tests {
     fn the_old_one_goes_when_the_next_one_serves() {
         let now = Instant::now();
         let mut keeper = updating(now, None);
-        assert_eq!(keeper.handle(now, Event::Ready), [Do::Promote(who(8)), Do::Terminate(who(7))]);
-        assert_eq!(outcome(&keeper), Some((1, Outcome::Done)));
-        assert_eq!(keeper.handle(now + Duration::from_secs(5), Event::Time), [Do::KillOne(who(7))]);
-        assert_eq!(keeper.handle(now, Event::Exited(Exit::Signal(9))), [Do::KillOne(who(7))]);
-        assert_eq!(keeper.state(), State::Running(who(8)));
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::Ready),
+            [KeeperAction::Promote(who(8)), KeeperAction::Terminate(who(7))]
+        );
+        assert_eq!(outcome(&keeper), Some((1, ChangeOutcome::Done)));
+        assert_eq!(
+            keeper.handle(now + Duration::from_secs(5), KeeperEvent::Time),
+            [KeeperAction::KillOne(who(7))]
+        );
+        assert_eq!(keeper.handle(now, KeeperEvent::Exited(Exit::Signal(9))), [KeeperAction::KillOne(who(7))]);
+        assert_eq!(keeper.state(), KeeperState::Running(who(8)));
         // What it has begun is finished first.
         let mut keeper = updating(now, Some(Duration::from_secs(30)));
         assert_eq!(
-            keeper.handle(now, Event::Ready),
-            [Do::Promote(who(8)), Do::Drain(who(7), Some(Duration::from_secs(30)))]
+            keeper.handle(now, KeeperEvent::Ready),
+            [KeeperAction::Promote(who(8)), KeeperAction::Drain(who(7), Some(Duration::from_secs(30)))]
         );
-        assert_eq!(keeper.handle(now, Event::Drained), [Do::Terminate(who(7))]);
-        keeper.handle(now, Event::Exited(Exit::Code(0)));
-        assert_eq!(keeper.state(), State::Running(who(8)));
+        assert_eq!(keeper.handle(now, KeeperEvent::Drained), [KeeperAction::Terminate(who(7))]);
+        keeper.handle(now, KeeperEvent::Exited(Exit::Code(0)));
+        assert_eq!(keeper.state(), KeeperState::Running(who(8)));
     }
 
     #[test]
     fn the_old_one_stays_when_the_next_one_does_not_serve() {
         let now = Instant::now();
-        for (event, late) in [(Event::NextExited(Exit::Code(1)), 0), (Event::Time, 10)] {
+        for (event, late) in [(KeeperEvent::NextExited(Exit::Code(1)), 0), (KeeperEvent::Time, 10)] {
             let mut keeper = updating(now, None);
             assert_eq!(
                 keeper.handle(now + Duration::from_secs(late), event),
-                [Do::KillOne(who(8))],
+                [KeeperAction::KillOne(who(8))],
                 "{event:?}"
             );
-            assert_eq!(keeper.state(), State::Running(who(7)));
-            assert!(matches!(outcome(&keeper), Some((1, Outcome::Failed(_)))));
-            assert_eq!(keeper.handle(now, Event::Update), [Do::StartNext]);
+            assert_eq!(keeper.state(), KeeperState::Running(who(7)));
+            assert!(matches!(outcome(&keeper), Some((1, ChangeOutcome::Failed(_)))));
+            assert_eq!(keeper.handle(now, KeeperEvent::Update), [KeeperAction::StartNext]);
         }
     }
 
@@ -183,20 +197,29 @@ mod tests {
     fn a_stop_or_a_death_in_between_leaves_nobody_behind() {
         let now = Instant::now();
         let mut keeper = updating(now, None);
-        assert_eq!(keeper.handle(now, Event::Stop), [Do::KillOne(who(8)), Do::Terminate(who(7))]);
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::Stop),
+            [KeeperAction::KillOne(who(8)), KeeperAction::Terminate(who(7))]
+        );
         let mut keeper = updating(now, None);
         assert_eq!(
-            keeper.handle(now, Event::Exited(Exit::Code(1))),
-            [Do::Promote(who(8)), Do::KillOne(who(7))]
+            keeper.handle(now, KeeperEvent::Exited(Exit::Code(1))),
+            [KeeperAction::Promote(who(8)), KeeperAction::KillOne(who(7))]
         );
-        assert!(matches!(keeper.state(), State::Readying(new, _) if new == who(8)));
+        assert!(matches!(keeper.state(), KeeperState::Readying(new, _) if new == who(8)));
         let mut keeper = updating(now, None);
-        keeper.handle(now, Event::Ready);
-        assert_eq!(keeper.handle(now, Event::Stop), [Do::KillOne(who(7)), Do::Terminate(who(8))]);
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::Stop),
+            [KeeperAction::KillOne(who(7)), KeeperAction::Terminate(who(8))]
+        );
         let mut keeper = updating(now, None);
-        keeper.handle(now, Event::Ready);
-        assert_eq!(keeper.handle(now, Event::NextExited(Exit::Code(1))), [Do::Terminate(who(7))]);
-        keeper.handle(now, Event::Exited(Exit::Code(0)));
-        assert_eq!(keeper.handle(now, Event::Swept), [Do::Start]);
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::NextExited(Exit::Code(1))),
+            [KeeperAction::Terminate(who(7))]
+        );
+        keeper.handle(now, KeeperEvent::Exited(Exit::Code(0)));
+        assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Start]);
     }
 }

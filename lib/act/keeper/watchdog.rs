@@ -1,6 +1,6 @@
 //! The last resort: a stop that is not over in time ends the keeper from aside, whatever it waits for.
 
-use super::stability::{self, Story};
+use super::stability::{self, RecentEvents};
 use crate::sys::child;
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say;
@@ -27,7 +27,7 @@ impl Watchdog {
     pub(super) fn arm(
         limit: Duration,
         reason: &'static str,
-        story: &Story,
+        story: &RecentEvents,
         fired: &Arc<AtomicBool>,
         roots: Vec<Identity>,
         spared: Vec<Pid>,

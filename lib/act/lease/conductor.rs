@@ -1,7 +1,7 @@
 //! A conductor: what it is set to, in which state it is, and what it tells of itself (seed 002). Pure: it is
 //! told what happens, and keeps it.
 
-use crate::store::{Answer, Controller, Moment, unix_now};
+use crate::store::{BootMoment, ClaimAnswer, Controller, unix_now};
 use crate::words::error::{Error, Result};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -211,7 +211,7 @@ pub fn checklist_text() -> String {
 
 /// Whether it leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ConductorState {
     /// It does.
     Leader,
     /// Another does, or nobody yet.
@@ -220,13 +220,13 @@ pub enum State {
     Degraded,
 }
 
-impl State {
+impl ConductorState {
     /// Its word.
     pub fn name(self) -> &'static str {
         match self {
-            State::Leader => "leader",
-            State::Standby => "standby",
-            State::Degraded => "degraded",
+            ConductorState::Leader => "leader",
+            ConductorState::Standby => "standby",
+            ConductorState::Degraded => "degraded",
         }
     }
 }
@@ -236,7 +236,7 @@ impl State {
 pub struct Conductor {
     /// What it is set to.
     pub config: Config,
-    state: State,
+    state: ConductorState,
     failures: u32,
     /// When the last failure was counted, since the machine's boot.
     counted: Option<Duration>,
@@ -256,7 +256,7 @@ impl Conductor {
     pub fn new(config: Config) -> Conductor {
         Conductor {
             config,
-            state: State::Standby,
+            state: ConductorState::Standby,
             failures: 0,
             counted: None,
             leader: None,
@@ -272,7 +272,7 @@ impl Conductor {
     }
 
     /// In which state it is.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> ConductorState {
         self.state
     }
 
@@ -294,8 +294,8 @@ impl Conductor {
     /// Notes that it is stopped.
     pub fn stopped(&mut self) {
         (self.started, self.loops) = (false, false);
-        if self.state == State::Leader {
-            self.state = State::Standby;
+        if self.state == ConductorState::Leader {
+            self.state = ConductorState::Standby;
         }
     }
 
@@ -306,7 +306,7 @@ impl Conductor {
             Err(error) => {
                 self.last_error = Some(error.to_string());
                 if !self.started {
-                    self.state = State::Degraded;
+                    self.state = ConductorState::Degraded;
                 }
             }
         }
@@ -314,18 +314,18 @@ impl Conductor {
 
     /// Notes what came of a claim or a renewal at `now`. Retries within one interval count once, so that the
     /// threshold is one of time.
-    pub fn answered(&mut self, answer: &Result<Answer>, now: Duration) {
+    pub fn answered(&mut self, answer: &Result<ClaimAnswer>, now: Duration) {
         match answer {
             Ok(answer) => {
                 let (record, state) = match answer {
-                    Answer::Ours { record, .. } => (record, State::Leader),
-                    Answer::Held(record) => (record, State::Standby),
+                    ClaimAnswer::Ours { record, .. } => (record, ConductorState::Leader),
+                    ClaimAnswer::Held(record) => (record, ConductorState::Standby),
                 };
-                let left = Moment::now().map_or(Duration::ZERO, |now| record.left(&now));
+                let left = BootMoment::now().map_or(Duration::ZERO, |now| record.left(&now));
                 self.leader = record.holder.clone().filter(|_| !left.is_zero());
                 (self.term, self.expires_at) =
                     (Some(record.term), self.leader.is_some().then(|| unix_now() + left.as_secs()));
-                self.last_operation = Some(if matches!(answer, Answer::Ours { renewed: true, .. }) {
+                self.last_operation = Some(if matches!(answer, ClaimAnswer::Ours { renewed: true, .. }) {
                     "renew"
                 } else {
                     "acquire"
@@ -339,7 +339,7 @@ impl Conductor {
                     self.failures += 1;
                 }
                 if self.failures >= self.config.threshold {
-                    self.state = State::Degraded;
+                    self.state = ConductorState::Degraded;
                 }
             }
         }
@@ -348,8 +348,8 @@ impl Conductor {
     /// Notes that the lease is no longer to be acted on, and why.
     pub fn lost(&mut self, why: &Error) {
         self.last_error = Some(why.to_string());
-        if self.state == State::Leader {
-            self.state = State::Degraded;
+        if self.state == ConductorState::Leader {
+            self.state = ConductorState::Degraded;
         }
     }
 
@@ -376,13 +376,13 @@ impl Conductor {
                 "host": config.host,
                 "role": config.role.name(),
                 "leaseState": self.state.name(),
-                "schedulerEnabled": self.state == State::Leader,
+                "schedulerEnabled": self.state == ConductorState::Leader,
                 "currentLeaderId": self.leader,
                 "currentTerm": self.term,
                 "leaseExpiresAt": self.expires_at,
                 "lastHeartbeatAt": self.last_heartbeat_at,
                 "lastLeaseOperation": self.last_operation,
-                "nextLeaseOperation": if self.state == State::Leader { "renew" } else { "acquire" },
+                "nextLeaseOperation": if self.state == ConductorState::Leader { "renew" } else { "acquire" },
                 "consecutiveRenewFailures": self.failures,
                 "lastError": self.last_error,
             },
@@ -410,7 +410,7 @@ impl Conductor {
             self.config.identity(),
             self.state.name(),
             self.leader.as_deref().unwrap_or("none"),
-            if self.state == State::Leader { "enabled" } else { "disabled" },
+            if self.state == ConductorState::Leader { "enabled" } else { "disabled" },
         )
     }
 }
@@ -442,18 +442,18 @@ mod tests {
         })
     }
 
-    fn ours(term: u64) -> Result<Answer> {
+    fn ours(term: u64) -> Result<ClaimAnswer> {
         let holder = Some("mini-main".to_owned());
         let record = Record {
             holder,
             term,
-            expires: Moment::now().unwrap().after(Duration::from_secs(30)),
+            expires: BootMoment::now().unwrap().after(Duration::from_secs(30)),
             ..Record::default()
         };
-        Ok(Answer::Ours { record, renewed: false })
+        Ok(ClaimAnswer::Ours { record, renewed: false })
     }
 
-    fn failed() -> Result<Answer> {
+    fn failed() -> Result<ClaimAnswer> {
         Err(Error::new(Status::Unavailable, "no answer"))
     }
 
@@ -463,14 +463,14 @@ mod tests {
         let mut conductor = conductor();
         let at = Duration::from_secs;
         conductor.answered(&ours(1), at(0));
-        assert_eq!(conductor.state(), State::Leader);
+        assert_eq!(conductor.state(), ConductorState::Leader);
         conductor.answered(&failed(), at(5));
         conductor.answered(&failed(), at(6));
-        assert_eq!((conductor.state(), conductor.failures), (State::Leader, 1));
+        assert_eq!((conductor.state(), conductor.failures), (ConductorState::Leader, 1));
         conductor.answered(&failed(), at(10));
-        assert_eq!((conductor.state(), conductor.failures), (State::Degraded, 2));
+        assert_eq!((conductor.state(), conductor.failures), (ConductorState::Degraded, 2));
         conductor.answered(&ours(1), at(11));
-        assert_eq!((conductor.state(), conductor.failures), (State::Leader, 0));
+        assert_eq!((conductor.state(), conductor.failures), (ConductorState::Leader, 0));
     }
 
     /// The seed's own test.
@@ -501,12 +501,12 @@ mod tests {
     fn without_a_first_heartbeat_it_is_degraded_until_it_is_answered() {
         let mut conductor = conductor();
         conductor.heartbeat(&Err(Error::new(Status::Unavailable, "refused")));
-        assert_eq!(conductor.state(), State::Degraded);
+        assert_eq!(conductor.state(), ConductorState::Degraded);
         conductor.answered(&failed(), Duration::ZERO);
-        assert_eq!((conductor.state(), conductor.failures), (State::Degraded, 1));
+        assert_eq!((conductor.state(), conductor.failures), (ConductorState::Degraded, 1));
         conductor.answered(&ours(1), Duration::ZERO);
         conductor.started(true);
         conductor.heartbeat(&Err(Error::new(Status::Unavailable, "refused")));
-        assert_eq!(conductor.state(), State::Leader);
+        assert_eq!(conductor.state(), ConductorState::Leader);
     }
 }

@@ -1,7 +1,7 @@
 //! The guardian: the parent of the command, which ends it when the lease does, whatever has become of the
 //! holder.
 
-use crate::act::lease::holder::{Guard, Measure};
+use crate::act::lease::holder::{GuardianState, Measure};
 use crate::act::lease::line::{Line, Wire};
 use crate::sys::child::{self, Exit, Signal, Spec};
 use crate::sys::poll::{self, For};
@@ -58,7 +58,7 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
     match spec.start() {
         Ok(started) => {
             let _ = wire.say(Line::Started(started.identity.pid.number(), started.identity.start.0));
-            keep(&mut wire, started.identity, own, Guard::new(until));
+            keep(&mut wire, started.identity, own, GuardianState::new(until));
         }
         Err(cause) => drop(wire.say(Line::Failed(cause.raw_os_error().unwrap_or(0)))),
     }
@@ -66,7 +66,7 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
 }
 
 /// Watches over the command, a child of us, `own`, until it has ended, or is ended.
-fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: Guard) {
+fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: GuardianState) {
     let watch = Watch::over(command).ok().flatten();
     let mut held = true;
     loop {

@@ -3,8 +3,8 @@
 
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::name;
-use crate::act::lease::run::{Ending, Run, not_started};
-use crate::store::{Answer, Claim, Store};
+use crate::act::lease::run::{LeasedRun, RunEnding, not_started};
+use crate::store::{Claim, ClaimAnswer, Store};
 use crate::sys::child::Exit;
 use crate::sys::poll::{self, For};
 use crate::sys::say::Voice;
@@ -22,7 +22,7 @@ const PASSED_ON: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
 
 /// What to hold, and how.
-pub struct Order<'a> {
+pub struct HoldRequest<'a> {
     /// The claim.
     pub claim: Claim,
     /// How often to renew, at most.
@@ -38,19 +38,19 @@ pub struct Order<'a> {
 /// # Errors
 /// 75 not acquired, 124 not in time, 69 the store cannot be asked, 76 lost while running, 126 and 127 the
 /// command cannot be run.
-pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Status> {
+pub fn hold(store: &dyn Store, request: &HoldRequest<'_>, voice: &Voice) -> Result<Status> {
     let signals = Signals::catch(&PASSED_ON).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let mut claim = order.claim.clone();
+    let mut claim = request.claim.clone();
     if !store.tells_instances() {
         claim.holder = format!("{}+{}", claim.holder, claim.instance);
     }
-    let mut holder = match acquire(store, &claim, order, &signals, voice)? {
+    let mut holder = match acquire(store, &claim, request, &signals, voice)? {
         Taken::Lease(holder) => holder,
         Taken::Signal(signal) => return Ok(Status::Signal(signal as u8)),
     };
     let term = holder.term();
     voice.step(format!("leader of {} under term {term}", claim.lease));
-    let mut run = Run::start(&claim, &holder, order.command, Vec::new(), None)?;
+    let mut run = LeasedRun::start(&claim, &holder, request.command, Vec::new(), None)?;
     memory::shrink();
     let ending = until_it_ends(store, &claim, &mut holder, &mut run, &signals, voice)
         .map_err(|why| Error::new(Status::Lost, format!("lost {} under term {term}: {why}", claim.lease)))?;
@@ -59,10 +59,10 @@ pub fn hold(store: &dyn Store, order: &Order<'_>, voice: &Voice) -> Result<Statu
         Err(error) => voice.warn(format!("the lease is not given up, and runs out by itself: {error}")),
     }
     match ending {
-        Ending::Command(Exit::Code(code), _) => Ok(Status::Command(u8::try_from(code).unwrap_or(u8::MAX))),
-        Ending::Command(Exit::Signal(number), _) => Ok(Status::Signal(u8::try_from(number).unwrap_or(0))),
-        Ending::NotStarted(number) => Err(not_started(number, order.command)),
-        Ending::Unguarded => Err(Error::bug("a command without a guardian is no ending")),
+        RunEnding::Command(Exit::Code(code), _) => Ok(Status::Command(u8::try_from(code).unwrap_or(u8::MAX))),
+        RunEnding::Command(Exit::Signal(number), _) => Ok(Status::Signal(u8::try_from(number).unwrap_or(0))),
+        RunEnding::NotStarted(number) => Err(not_started(number, request.command)),
+        RunEnding::Unguarded => Err(Error::bug("a command without a guardian is no ending")),
     }
 }
 
@@ -88,11 +88,11 @@ pub fn now() -> Result<Duration> {
 fn acquire(
     store: &dyn Store,
     claim: &Claim,
-    order: &Order<'_>,
+    request: &HoldRequest<'_>,
     signals: &Signals,
     voice: &Voice,
 ) -> Result<Taken> {
-    let end = order.wait.map(|wait| clock::after(Instant::now(), wait));
+    let end = request.wait.map(|wait| clock::after(Instant::now(), wait));
     let mut said = false;
     loop {
         // A store that can waits for us, once there is anything to wait for.
@@ -108,7 +108,8 @@ fn acquire(
         // A store that cannot be reached may be in a moment; what else it says is final.
         let (unknown, answer) = match answer {
             Err(error)
-                if error.status == Status::Unavailable && !order.wait.is_some_and(|wait| wait.is_zero()) =>
+                if error.status == Status::Unavailable
+                    && !request.wait.is_some_and(|wait| wait.is_zero()) =>
             {
                 (Some(error), None)
             }
@@ -116,17 +117,17 @@ fn acquire(
         };
         let held = match answer {
             None => unknown.as_ref().map(ToString::to_string).unwrap_or_default(),
-            Some(Answer::Ours { record, .. }) => {
-                let holder = Holder::granted(sent, record.term, claim.ttl, order.interval);
+            Some(ClaimAnswer::Ours { record, .. }) => {
+                let holder = Holder::granted(sent, record.term, claim.ttl, request.interval);
                 // An answer that took too long grants nothing any more.
                 if holder.may_begin(now()?) {
                     return Ok(Taken::Lease(holder));
                 }
                 format!("the store took too long to grant {}", claim.lease)
             }
-            Some(Answer::Held(record)) => name::held(&claim.lease, &record),
+            Some(ClaimAnswer::Held(record)) => name::held(&claim.lease, &record),
         };
-        if order.wait.is_some_and(|wait| wait.is_zero()) {
+        if request.wait.is_some_and(|wait| wait.is_zero()) {
             return Err(Error::new(Status::Busy, format!("cannot acquire: {held}")));
         }
         if !std::mem::replace(&mut said, true) {
@@ -154,10 +155,10 @@ fn until_it_ends(
     store: &dyn Store,
     claim: &Claim,
     holder: &mut Holder,
-    run: &mut Run,
+    run: &mut LeasedRun,
     signals: &Signals,
     voice: &Voice,
-) -> std::result::Result<Ending, String> {
+) -> std::result::Result<RunEnding, String> {
     let mut lost: Option<String> = None;
     loop {
         let at = now().unwrap_or(Duration::MAX);
@@ -169,8 +170,8 @@ fn until_it_ends(
         signals.take().into_iter().for_each(|signal| run.signal(signal));
         match run.ended() {
             None => {}
-            Some(Ending::Unguarded) => return Err("its guardian was killed".to_owned()),
-            Some(Ending::Command(_, true)) => {
+            Some(RunEnding::Unguarded) => return Err("its guardian was killed".to_owned()),
+            Some(RunEnding::Command(_, true)) => {
                 return Err(lost.unwrap_or_else(|| "it could not be renewed in time".to_owned()));
             }
             Some(ending) => return lost.map_or(Ok(ending), Err),
@@ -193,7 +194,7 @@ fn until_it_ends(
 }
 
 /// Renews; the time is taken before the store is asked.
-pub fn renew(store: &dyn Store, claim: &Claim, holder: &mut Holder) -> (Renewal, Result<Answer>) {
+pub fn renew(store: &dyn Store, claim: &Claim, holder: &mut Holder) -> (Renewal, Result<ClaimAnswer>) {
     // Without a clock nothing can be said of the answer, and the lease is not extended.
     let sent = now().unwrap_or(Duration::ZERO);
     holder.sent(sent);

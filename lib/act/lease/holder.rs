@@ -2,7 +2,7 @@
 //! answers, they say what to do. Moments count from the machine's boot and include suspend.
 
 use crate::act::lease::deadline::{self, Deadline, KILL_BUDGET};
-use crate::store::Answer;
+use crate::store::ClaimAnswer;
 use crate::words::error::Result;
 use std::time::Duration;
 
@@ -65,9 +65,9 @@ impl Holder {
     }
 
     /// Takes the answer to a renewal that was sent at `sent`.
-    pub fn answered(&mut self, sent: Duration, answer: &Result<Answer>, now: Duration) -> Renewal {
+    pub fn answered(&mut self, sent: Duration, answer: &Result<ClaimAnswer>, now: Duration) -> Renewal {
         match answer {
-            Ok(Answer::Ours { record, .. }) if record.term == self.term => {
+            Ok(ClaimAnswer::Ours { record, .. }) if record.term == self.term => {
                 let until = Deadline::of(sent, self.ttl);
                 // An answer may be overtaken by a later one.
                 if until.soft > self.until.soft {
@@ -101,16 +101,16 @@ pub enum Measure {
 
 /// A guardian's knowledge.
 #[derive(Clone, Copy, Debug)]
-pub struct Guard {
+pub struct GuardianState {
     until: Deadline,
     held: bool,
     told: bool,
 }
 
-impl Guard {
+impl GuardianState {
     /// Over a command of a holder who may act until then.
-    pub fn new(until: Deadline) -> Guard {
-        Guard { until, held: true, told: false }
+    pub fn new(until: Deadline) -> GuardianState {
+        GuardianState { until, held: true, told: false }
     }
 
     /// The holder says that it may act until then.

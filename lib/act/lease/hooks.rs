@@ -1,7 +1,7 @@
 //! Commands that are told of a change of state: one after the other, in their order, and never in the way of
 //! a renewal.
 
-use crate::act::lease::conductor::State;
+use crate::act::lease::conductor::ConductorState;
 use crate::sys::child::{self, Spec};
 use crate::sys::say::Voice;
 use crate::words::error::brief;
@@ -29,18 +29,18 @@ pub struct Commands {
 }
 
 impl Commands {
-    fn of(&self, state: State) -> Option<&String> {
+    fn of(&self, state: ConductorState) -> Option<&String> {
         match state {
-            State::Leader => self.leader.as_ref(),
-            State::Standby => self.standby.as_ref(),
-            State::Degraded => self.degraded.as_ref(),
+            ConductorState::Leader => self.leader.as_ref(),
+            ConductorState::Standby => self.standby.as_ref(),
+            ConductorState::Degraded => self.degraded.as_ref(),
         }
     }
 }
 
 /// A command to run, for a state, with these variables.
 struct Call {
-    state: State,
+    state: ConductorState,
     command: String,
     env: Vec<(OsString, OsString)>,
 }
@@ -74,7 +74,7 @@ impl Hooks {
                 voice.warn(format!("the hook for {} failed: {}", state.name(), failed.trim_end()));
             }
         };
-        let wanted = [State::Leader, State::Standby, State::Degraded]
+        let wanted = [ConductorState::Leader, ConductorState::Standby, ConductorState::Degraded]
             .into_iter()
             .any(|state| commands.of(state).is_some());
         let worker = if wanted { std::thread::Builder::new().spawn(work).ok() } else { None };
@@ -82,7 +82,7 @@ impl Hooks {
     }
 
     /// Tells of a change to `state`, with `env` besides it.
-    pub fn tell(&self, state: State, mut env: Vec<(OsString, OsString)>) {
+    pub fn tell(&self, state: ConductorState, mut env: Vec<(OsString, OsString)>) {
         if let (Some(command), Some(queue)) = (self.commands.of(state), &self.queue) {
             env.push(("BAA_LEASE_STATE".into(), state.name().into()));
             let _ = queue.send(Call { state, command: command.clone(), env });

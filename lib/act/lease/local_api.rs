@@ -1,6 +1,6 @@
 //! What a conductor tells of itself on this machine: `/healthz`, `/readyz`, `/rolez`, `/v1/runtime`.
 
-use crate::act::lease::conductor::{Conductor, State};
+use crate::act::lease::conductor::{Conductor, ConductorState};
 use crate::sys::http::serve::{self, Reply};
 use crate::sys::http::{Scheme, Url};
 use crate::sys::net::{self, Endpoint};
@@ -52,7 +52,9 @@ fn answer(path: &str, conductor: &Conductor) -> Reply {
     let text = |status: u16, body: &str| (status, "text/plain; charset=utf-8", format!("{body}\n"));
     match path {
         "/healthz" => text(200, "ok"),
-        "/readyz" if conductor.is_started() && conductor.state() != State::Degraded => text(200, "ready"),
+        "/readyz" if conductor.is_started() && conductor.state() != ConductorState::Degraded => {
+            text(200, "ready")
+        }
         "/readyz" => text(503, "not ready"),
         "/rolez" => text(200, conductor.state().name()),
         "/v1/runtime" => (200, "application/json", format!("{:#}\n", conductor.snapshot())),

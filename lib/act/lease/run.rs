@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 /// What has become of the command. Nothing of it lives then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum RunEnding {
     /// It ended so; whether it was ended because the lease was.
     Command(Exit, bool),
     /// It could not be started: the number of the error.
@@ -30,13 +30,13 @@ pub enum Ending {
 }
 
 /// A command that runs under a lease.
-pub struct Run {
+pub struct LeasedRun {
     wire: Wire,
     guardian: Pid,
     command: Option<Identity>,
 }
 
-impl Run {
+impl LeasedRun {
     /// Starts `command` under `claim`, as long as `holder` may act on it, with `env` besides the lease's own
     /// variables. It and all that it starts inherit `keep`.
     ///
@@ -48,7 +48,7 @@ impl Run {
         command: &[OsString],
         env: Vec<(OsString, OsString)>,
         keep: Option<OwnedFd>,
-    ) -> Result<Run> {
+    ) -> Result<LeasedRun> {
         let cannot = |cause: std::io::Error| Error::io("cannot start a guardian", &cause);
         // What a guardian leaves that is killed is ours then.
         child::adopt_orphans();
@@ -65,7 +65,7 @@ impl Run {
         let mut wire = Wire::new(ours).map_err(cannot)?;
         wire.say(Line::Until(holder.until())).map_err(cannot)?;
         let guardian = spec.start().map_err(cannot)?.identity.pid;
-        Ok(Run { wire, guardian, command: None })
+        Ok(LeasedRun { wire, guardian, command: None })
     }
 
     /// Readable when there is something to hear.
@@ -84,15 +84,15 @@ impl Run {
     }
 
     /// Whether it has ended, and how. Not to be asked again after that.
-    pub fn ended(&mut self) -> Option<Ending> {
+    pub fn ended(&mut self) -> Option<RunEnding> {
         let (lines, more) = self.wire.hear();
         for line in lines {
             match line {
                 Line::Started(pid, start) => {
                     self.command = Pid::new(pid).map(|pid| Identity { pid, start: Start(start) })
                 }
-                Line::Failed(number) => return Some(self.reaped(Ending::NotStarted(number))),
-                Line::Ended(exit, late) => return Some(self.reaped(Ending::Command(exit, late))),
+                Line::Failed(number) => return Some(self.reaped(RunEnding::NotStarted(number))),
+                Line::Ended(exit, late) => return Some(self.reaped(RunEnding::Command(exit, late))),
                 _ => {}
             }
         }
@@ -102,10 +102,10 @@ impl Run {
         // The guardian was killed, and its command with it, or it is killed now.
         let roots: Vec<Identity> = self.command.into_iter().chain(Identity::of(Pid::own())).collect();
         child::kill_trees(&roots, &[]);
-        Some(self.reaped(Ending::Unguarded))
+        Some(self.reaped(RunEnding::Unguarded))
     }
 
-    fn reaped(&self, ending: Ending) -> Ending {
+    fn reaped(&self, ending: RunEnding) -> RunEnding {
         let _ = child::wait(self.guardian);
         ending
     }

@@ -2,8 +2,8 @@
 //! late and doubled, processes stop and die, clocks run apart; and never do two commands live at once. The
 //! decisions are those of the program, the world around them is made up.
 
-use crate::act::lease::holder::{Guard, Holder, Measure, Renewal};
-use crate::store::{self, Answer, Claim, Decision, Moment, Record};
+use crate::act::lease::holder::{GuardianState, Holder, Measure, Renewal};
+use crate::store::{self, BootMoment, Claim, ClaimAnswer, Decision, Record};
 use crate::words::dice::Dice;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -30,7 +30,7 @@ enum Event {
     /// A request comes to the store: of a node's life, sent then by its clock.
     Request(usize, u64, Ask, Duration),
     /// An answer comes to a node.
-    Answer(usize, u64, Ask, Duration, std::result::Result<Answer, ()>),
+    Answer(usize, u64, Ask, Duration, std::result::Result<ClaimAnswer, ()>),
     /// A holder's turn.
     Turn(usize, u64),
     /// A guardian's look at a command's life.
@@ -50,7 +50,7 @@ struct Node {
     stopped_until: u64,
     holder: Option<Holder>,
     /// Bears the number of the command.
-    guard: Option<(u64, Guard)>,
+    guard: Option<(u64, GuardianState)>,
     deaf: bool,
 }
 
@@ -177,7 +177,7 @@ impl World {
 
     /// The store: the program's own decisions, on a clock that is nobody else's.
     fn serve(&mut self, node: usize, life: u64, ask: Ask, sent: Duration) {
-        let now = Moment {
+        let now = BootMoment {
             boot: "b".to_owned(),
             since: Duration::from_micros(self.at / 1000 * self.store_rate / 1000),
         };
@@ -190,9 +190,9 @@ impl World {
         let answer = match (decision, &self.record) {
             (Decision::Write(record, renewed), _) => {
                 self.record = Some(record.clone());
-                Ok(Answer::Ours { record, renewed })
+                Ok(ClaimAnswer::Ours { record, renewed })
             }
-            (Decision::Refuse, Some(record)) => Ok(Answer::Held(record.clone())),
+            (Decision::Refuse, Some(record)) => Ok(ClaimAnswer::Held(record.clone())),
             (Decision::Refuse, None) => Err(()),
         };
         self.send(Event::Answer(node, life, ask, sent, answer));
@@ -204,7 +204,7 @@ impl World {
         life: u64,
         ask: Ask,
         sent: Duration,
-        answer: std::result::Result<Answer, ()>,
+        answer: std::result::Result<ClaimAnswer, ()>,
     ) {
         let (at, me) = (self.at, &mut self.nodes[node]);
         if me.life != life {
@@ -216,14 +216,14 @@ impl World {
             return self.after(delay, Event::Answer(node, life, ask, sent, answer));
         }
         let now = me.clock(at);
-        let answer: Result<Answer> = answer.map_err(|()| Error::new(Status::Unavailable, "lost"));
+        let answer: Result<ClaimAnswer> = answer.map_err(|()| Error::new(Status::Unavailable, "lost"));
         match (ask, &mut me.holder) {
             (Ask::Acquire, None) if me.guard.is_none() => {
-                let Ok(Answer::Ours { record, .. }) = answer else { return };
+                let Ok(ClaimAnswer::Ours { record, .. }) = answer else { return };
                 let term = record.term;
                 let holder = Holder::granted(sent, term, TTL, TTL / 4);
                 if holder.may_begin(now) {
-                    me.guard = Some((self.serial, Guard::new(holder.until())));
+                    me.guard = Some((self.serial, GuardianState::new(holder.until())));
                     me.holder = Some(holder);
                     let command = self.serial;
                     self.history.push(Span { node, term, from: at, to: None });

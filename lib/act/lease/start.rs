@@ -5,14 +5,14 @@
 //! it. So whoever gets the lock knows that nothing of the one before lives, even after kill -9, and goes on
 //! under that one's lease at once.
 
-use crate::act::lease::conductor::{Conductor, Config, State};
+use crate::act::lease::conductor::{Conductor, ConductorState, Config};
 use crate::act::lease::deadline::Deadline;
 use crate::act::lease::hold::{now, renew, wait_of};
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::hooks::{Commands, Hooks};
-use crate::act::lease::run::{Ending, Run, not_started, variables};
+use crate::act::lease::run::{LeasedRun, RunEnding, not_started, variables};
 use crate::act::lease::{local_api, name};
-use crate::store::{self, Answer, Claim, Store};
+use crate::store::{self, Claim, ClaimAnswer, Store};
 use crate::sys::file::{self, Lock};
 use crate::sys::memory;
 use crate::sys::poll::{self, For};
@@ -39,7 +39,7 @@ const LASTED: Duration = Duration::from_secs(60);
 const STOPPING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// What to start.
-pub struct Order {
+pub struct ConductorRequest {
     /// What the conductor is set to.
     pub config: Config,
     /// Whether its local API may be seen from elsewhere.
@@ -60,28 +60,28 @@ pub struct Order {
 /// 75 when a conductor of this name runs here already; those of the local API; never for a store that cannot
 /// be reached.
 pub fn start(
-    order: Order,
+    request: ConductorRequest,
     stores: [Box<dyn Store>; 2],
     begun: &dyn Fn(&Conductor) -> Result<()>,
     voice: &Voice,
 ) -> Result<Option<Signal>> {
     let signals = Signals::catch(&STOPPING).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let (lock, instance) = alone(&order.config)?;
-    let listener = order
+    let (lock, instance) = alone(&request.config)?;
+    let listener = request
         .config
         .local_api
         .as_ref()
-        .filter(|_| !order.once)
-        .map(|url| local_api::bind(url, order.anywhere))
+        .filter(|_| !request.once)
+        .map(|url| local_api::bind(url, request.anywhere))
         .transpose()?;
     let [store, other] = stores;
-    let claim = claim_of(&order.config, instance);
-    let shared = Arc::new(Mutex::new(Conductor::new(order.config)));
+    let claim = claim_of(&request.config, instance);
+    let shared = Arc::new(Mutex::new(Conductor::new(request.config)));
     if let Some(listener) = listener {
         local_api::serve(listener, Arc::clone(&shared))?;
     }
-    let hooks = Hooks::new(order.hooks, voice.clone());
-    let (state, holder, run) = (State::Standby, None, None);
+    let hooks = Hooks::new(request.hooks, voice.clone());
+    let (state, holder, run) = (ConductorState::Standby, None, None);
     let mut life = Life {
         store: store.as_ref(),
         claim,
@@ -89,7 +89,7 @@ pub fn start(
         hooks,
         voice,
         lock,
-        scheduler: order.scheduler,
+        scheduler: request.scheduler,
         state,
         holder,
         run,
@@ -100,9 +100,9 @@ pub fn start(
     let registered = life.store.heartbeat(&beat);
     life.conductor().heartbeat(&registered);
     let next = life.cycle();
-    life.conductor().started(!order.once);
+    life.conductor().started(!request.once);
     let told = begun(&life.conductor());
-    if order.once {
+    if request.once {
         return told.map(|()| None);
     }
     // Nobody reads what we say: that is no reason to lead no more.
@@ -183,10 +183,10 @@ struct Life<'a> {
     lock: Lock,
     scheduler: Option<String>,
     /// The state that hooks were told of.
-    state: State,
+    state: ConductorState,
     holder: Option<Holder>,
     /// The scheduler that runs, since when, and whether it was told to end.
-    run: Option<(Run, Duration, bool)>,
+    run: Option<(LeasedRun, Duration, bool)>,
     /// When the scheduler may run again.
     resting: Option<Duration>,
     pause: Duration,
@@ -226,7 +226,7 @@ impl Life<'_> {
         let mut answer = self.store.acquire(&Claim { wait, ..self.claim.clone() });
         let at = now().unwrap_or(Duration::MAX);
         let mut next = at + interval.min(if answer.is_ok() { self.store.pace() } else { AGAIN });
-        if let Ok(Answer::Ours { record, .. }) = &answer {
+        if let Ok(ClaimAnswer::Ours { record, .. }) = &answer {
             let holder = Holder::granted(sent, record.term, self.claim.ttl, interval);
             next = holder.due().unwrap_or(at);
             if holder.may_begin(at) {
@@ -271,7 +271,7 @@ impl Life<'_> {
         self.voice.note(format!("{} -> {}: {summary}", self.state.name(), state.name()));
         self.state = state;
         self.hooks.tell(state, variables(&self.claim, term.unwrap_or(0)));
-        if state != State::Leader {
+        if state != ConductorState::Leader {
             let hard = self.holder.as_ref().map_or(Duration::ZERO, |holder| holder.until().hard);
             self.end_scheduler(hard);
         }
@@ -320,14 +320,14 @@ impl Life<'_> {
         Ok(signals.take().into_iter().next())
     }
 
-    fn ended(&mut self, ending: Ending, since: Duration, told: bool) -> Result<()> {
+    fn ended(&mut self, ending: RunEnding, since: Duration, told: bool) -> Result<()> {
         let at = now()?;
         let what = match ending {
-            Ending::Command(exit, _) => exit.to_string(),
-            Ending::NotStarted(number) => not_started(number, &["/bin/sh".into()]).to_string(),
-            Ending::Unguarded => "its guardian was killed".to_owned(),
+            RunEnding::Command(exit, _) => exit.to_string(),
+            RunEnding::NotStarted(number) => not_started(number, &["/bin/sh".into()]).to_string(),
+            RunEnding::Unguarded => "its guardian was killed".to_owned(),
         };
-        if told || matches!(ending, Ending::Command(_, true)) {
+        if told || matches!(ending, RunEnding::Command(_, true)) {
             self.voice.note(format!("the scheduler has ended: {what}"));
             return Ok(());
         }
@@ -346,7 +346,7 @@ impl Life<'_> {
         if self.resting.is_some_and(|resting| at >= resting) {
             self.resting = None;
         }
-        let (Some(command), Some(holder), State::Leader, None, None) =
+        let (Some(command), Some(holder), ConductorState::Leader, None, None) =
             (&self.scheduler, &self.holder, self.state, &self.run, self.resting)
         else {
             return Ok(());
@@ -358,7 +358,7 @@ impl Life<'_> {
         let keep =
             self.lock.share().map_err(|cause| Error::io("cannot share the conductor's lock", &cause))?;
         let env = self.conductor().config.paths.variables();
-        self.run = Some((Run::start(&self.claim, holder, &words, env, Some(keep))?, at, false));
+        self.run = Some((LeasedRun::start(&self.claim, holder, &words, env, Some(keep))?, at, false));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 
 use crate::act::peers::root::Root;
 use crate::service::launchd::Launchd;
-use crate::service::{Class, Service, job};
+use crate::service::{Service, TroubleClass, job};
 use crate::sys::child;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -53,7 +53,7 @@ pub fn tear_down(root: &Root, personality: &str, path: &Path) -> Result<String> 
         match job.take_down() {
             // One that is not loaded needs no booting out.
             Ok(()) => "booted out + plist removed",
-            Err(trouble) if matches!(trouble.class, Class::Benign | Class::Unregistered) => {
+            Err(trouble) if matches!(trouble.class, TroubleClass::Benign | TroubleClass::Unregistered) => {
                 "not loaded + plist removed"
             }
             Err(trouble) => {

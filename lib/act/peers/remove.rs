@@ -5,7 +5,7 @@ use crate::act::peers::agent::{self, Agent};
 use crate::act::peers::live;
 use crate::act::peers::lock::{Refused, RegistryLock};
 use crate::act::peers::registry::{self, Peer, Registry};
-use crate::act::peers::report::{Action, Reason, Report};
+use crate::act::peers::report::{Action, PeerReport, Reason};
 use crate::act::peers::root::Root;
 use crate::act::peers::tombstone::Tombstone;
 use crate::service::iapeer;
@@ -24,7 +24,7 @@ const REGISTRY_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// How to remove.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct RemoveSettings {
     /// Also what lives, is waked, has a foreign job, or stands in a newer registry.
     pub force: bool,
     /// Tell, and do nothing.
@@ -43,13 +43,13 @@ pub struct Settings {
 ///
 /// # Errors
 /// When nothing could be begun at all.
-pub fn remove(root: &Root, names: &[String], settings: Settings) -> Result<Vec<Report>> {
+pub fn remove(root: &Root, names: &[String], settings: RemoveSettings) -> Result<Vec<PeerReport>> {
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let for_all = |action, why: Reason, trouble: &str| {
         names
             .iter()
-            .map(|name| Report::new(name, settings.dry_run).refuse(action, why, trouble))
+            .map(|name| PeerReport::new(name, settings.dry_run).refuse(action, why, trouble))
             .collect::<Vec<_>>()
     };
     // Nothing is made in an installation that is not there, nor by a look.
@@ -90,7 +90,7 @@ pub fn remove(root: &Root, names: &[String], settings: Settings) -> Result<Vec<R
         let removal = Removal { root, lock: lock.as_ref(), settings };
         // What has begun is finished; what has not is not begun.
         reports.push(match signals.take().first() {
-            Some(signal) => Report::new(name, settings.dry_run).refuse(
+            Some(signal) => PeerReport::new(name, settings.dry_run).refuse(
                 Action::Refused,
                 Reason::Interrupted,
                 format!(
@@ -108,12 +108,12 @@ struct Removal<'a> {
     root: &'a Root,
     /// `None` when nothing is to be changed.
     lock: Option<&'a RegistryLock>,
-    settings: Settings,
+    settings: RemoveSettings,
 }
 
 impl Removal<'_> {
-    fn one(&self, name: &str) -> Report {
-        let report = Report::new(name, self.settings.dry_run);
+    fn one(&self, name: &str) -> PeerReport {
+        let report = PeerReport::new(name, self.settings.dry_run);
         let text = match self.read() {
             Ok(text) => text,
             Err((why, trouble)) => return report.refuse(Action::Refused, why, trouble),
@@ -136,8 +136,10 @@ impl Removal<'_> {
                 format!("\"{name}\" is registered; --purge-only is for what a removed peer has left"),
             ),
             (Some(peer), before) => self.registered(report, &registry, peer, before),
-            (None, Some(begun)) if !begun.complete => self.finish(Report { resumed: true, ..report }, begun),
-            (None, _) => self.absent(Report { near: registry.near(name), ..report }),
+            (None, Some(begun)) if !begun.complete => {
+                self.finish(PeerReport { resumed: true, ..report }, begun)
+            }
+            (None, _) => self.absent(PeerReport { near: registry.near(name), ..report }),
         }
     }
 
@@ -157,13 +159,13 @@ impl Removal<'_> {
 
     fn registered(
         &self,
-        report: Report,
+        report: PeerReport,
         registry: &Registry<'_>,
         peer: &Peer,
         before: Option<Tombstone>,
-    ) -> Report {
+    ) -> PeerReport {
         let name = &peer.personality;
-        let report = Report { runtimes: peer.runtimes.clone(), cwd: Some(peer.cwd.clone()), ..report };
+        let report = PeerReport { runtimes: peer.runtimes.clone(), cwd: Some(peer.cwd.clone()), ..report };
         let found = agent::find(self.root, name);
         match self.lives(name, &peer.runtimes) {
             Some((live, Reason::Live)) => {
@@ -213,13 +215,13 @@ impl Removal<'_> {
             let why = if error.status == Status::Lost { Reason::Compromised } else { Reason::Unwritable };
             return report.refuse(Action::Refused, why, error.to_string());
         }
-        self.purge_and_close(Report { plist, ..report }, tombstone)
+        self.purge_and_close(PeerReport { plist, ..report }, tombstone)
     }
 
     /// What an attempt before this one has begun: the record is gone.
-    fn finish(&self, report: Report, begun: Tombstone) -> Report {
+    fn finish(&self, report: PeerReport, begun: Tombstone) -> PeerReport {
         let name = begun.personality.clone();
-        let report = Report { runtimes: begun.runtimes.clone(), cwd: Some(begun.cwd.clone()), ..report };
+        let report = PeerReport { runtimes: begun.runtimes.clone(), cwd: Some(begun.cwd.clone()), ..report };
         if let Some((runtimes, why)) = self.lives(&name, &begun.runtimes) {
             let trouble = format!(
                 "remove: \"{name}\" is half removed, and yet it lives or is waked on {}",
@@ -232,7 +234,7 @@ impl Removal<'_> {
             return self.told(report, &found);
         }
         match self.tear_down(&name, &found) {
-            Ok(plist) => self.purge_and_close(Report { plist, ..report }, begun),
+            Ok(plist) => self.purge_and_close(PeerReport { plist, ..report }, begun),
             Err(error) => report.refuse(Action::Refused, Reason::Partial, error.to_string()),
         }
     }
@@ -249,11 +251,11 @@ impl Removal<'_> {
         Some((live::waking(self.root, name), Reason::Waking)).filter(|(waking, _)| !waking.is_empty())
     }
 
-    fn absent(&self, report: Report) -> Report {
+    fn absent(&self, report: PeerReport) -> PeerReport {
         let name = report.personality.clone();
         let left = self.state_of(&name);
         if !self.settings.purge_only || left.is_empty() {
-            let report = Report { leftovers: left, ..report };
+            let report = PeerReport { leftovers: left, ..report };
             let must = self.settings.must_exist;
             return if must {
                 report.refuse(Action::Absent, Reason::NotRegistered, format!("\"{name}\" is not registered"))
@@ -269,20 +271,26 @@ impl Removal<'_> {
             return report.refuse(Action::RefusedLive, why, trouble);
         }
         if self.lock.is_none() {
-            return Report { action: Action::Purged, purged: left, ..report };
+            return PeerReport { action: Action::Purged, purged: left, ..report };
         }
-        purged(Report { action: Action::Purged, ..report }, self.purge(&name))
+        purged(PeerReport { action: Action::Purged, ..report }, self.purge(&name))
     }
 
     /// What would be done.
-    fn told(&self, report: Report, agent: &Agent) -> Report {
+    fn told(&self, report: PeerReport, agent: &Agent) -> PeerReport {
         let plist = match agent {
             Agent::None => None,
             Agent::Owned(path) => Some(format!("{} would be removed", path.display())),
             Agent::Foreign(path) => Some(skipped(path)),
         };
         let purged = if self.settings.keep_state { Vec::new() } else { self.state_of(&report.personality) };
-        Report { action: Action::Removed, kept: self.root.kept(&report.personality), plist, purged, ..report }
+        PeerReport {
+            action: Action::Removed,
+            kept: self.root.kept(&report.personality),
+            plist,
+            purged,
+            ..report
+        }
     }
 
     fn tear_down(&self, name: &str, agent: &Agent) -> Result<Option<String>> {
@@ -325,12 +333,12 @@ impl Removal<'_> {
         }
     }
 
-    fn purge_and_close(&self, report: Report, tombstone: Tombstone) -> Report {
+    fn purge_and_close(&self, report: PeerReport, tombstone: Tombstone) -> PeerReport {
         let name = report.personality.clone();
-        let report = Report { action: Action::Removed, kept: self.root.kept(&name), ..report };
+        let report = PeerReport { action: Action::Removed, kept: self.root.kept(&name), ..report };
         let keep = tombstone.keep_state || self.settings.keep_state;
         let report = if keep {
-            Report { leftovers: self.state_of(&name), ..report }
+            PeerReport { leftovers: self.state_of(&name), ..report }
         } else {
             purged(report, self.purge(&name))
         };
@@ -394,8 +402,8 @@ fn skipped(path: &Path) -> String {
     format!("skipped-foreign {}", path.display())
 }
 
-fn purged(report: Report, purge: Purge) -> Report {
-    let report = Report { purged: purge.removed, leftovers: purge.left, ..report };
+fn purged(report: PeerReport, purge: Purge) -> PeerReport {
+    let report = PeerReport { purged: purge.removed, leftovers: purge.left, ..report };
     match purge.trouble {
         None => report,
         Some(trouble) => {

@@ -71,7 +71,7 @@ impl Reason {
 
 /// The report on one peer.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct PeerReport {
     /// Its name.
     pub personality: String,
     /// How it went.
@@ -100,10 +100,10 @@ pub struct Report {
     pub near: Vec<String>,
 }
 
-impl Report {
+impl PeerReport {
     /// Of `personality`, as yet absent.
-    pub fn new(personality: &str, dry_run: bool) -> Report {
-        Report {
+    pub fn new(personality: &str, dry_run: bool) -> PeerReport {
+        PeerReport {
             personality: personality.to_owned(),
             action: Action::Absent,
             dry_run,
@@ -122,8 +122,8 @@ impl Report {
 
     /// The same, refused.
     #[must_use]
-    pub fn refuse(self, action: Action, reason: Reason, trouble: impl Into<String>) -> Report {
-        Report { action, reason: Some(reason), trouble: Some(trouble.into()), ..self }
+    pub fn refuse(self, action: Action, reason: Reason, trouble: impl Into<String>) -> PeerReport {
+        PeerReport { action, reason: Some(reason), trouble: Some(trouble.into()), ..self }
     }
 
     /// 0 or 1; iapeer has no finer ones, `reason` has.

@@ -1,7 +1,7 @@
 //! The dangerous part of a reload: from the moment the job is told to go until it is registered again.
 
-use super::{Halt, MARGIN, Outcome, Reload, refused, status_of};
-use crate::service::{Class, Kick, Phase, State, Trouble, intent};
+use super::{Halt, MARGIN, Reload, ReloadOutcome, refused, status_of};
+use crate::service::{JobState, Kick, Phase, Trouble, TroubleClass, intent};
 use crate::words::exit::Status;
 use crate::words::span;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ impl Backoff {
 
 impl Reload<'_> {
     /// Tells the job to go and waits until it is gone: the process dead and the label free.
-    pub(super) fn take_down(&mut self, before: &State) -> Result<(), Halt> {
+    pub(super) fn take_down(&mut self, before: &JobState) -> Result<(), Halt> {
         let patience = self.patience(before);
         self.step(format!(
             "taking it down ({} may take up to {} to exit)",
@@ -55,10 +55,10 @@ impl Reload<'_> {
                 Err(trouble) => {
                     self.step(&trouble);
                     // Whatever it said, only what is seen counts: "in progress" may be heard and may be not.
-                    if trouble.class == Class::Unregistered || self.gone_or_going() {
+                    if trouble.class == TroubleClass::Unregistered || self.gone_or_going() {
                         break;
                     }
-                    if matches!(trouble.class, Class::Final(_)) || self.clock.now() >= until {
+                    if matches!(trouble.class, TroubleClass::Final(_)) || self.clock.now() >= until {
                         told.iter().for_each(intent::withdraw);
                         return Err(refused(&trouble));
                     }
@@ -110,7 +110,7 @@ impl Reload<'_> {
                         self.start()?;
                         let status = if status == Status::Unavailable { Status::BadConfig } else { status };
                         Err(Halt {
-                            outcome: Outcome::Restored,
+                            outcome: ReloadOutcome::Restored,
                             status,
                             reason: format!("{trouble}; restored from {}", last_good.display()),
                         })
@@ -128,9 +128,9 @@ impl Reload<'_> {
         // Not lost at all: the old job never went.
         let still_there = matches!(self.service.inspect(), Ok(Some(_)));
         if self.was_registered && !still_there {
-            Halt { outcome: Outcome::Lost, status: Status::Lost, reason }
+            Halt { outcome: ReloadOutcome::Lost, status: Status::Lost, reason }
         } else {
-            Halt { outcome: Outcome::Unhealthy, status: status_of(trouble), reason }
+            Halt { outcome: ReloadOutcome::Unhealthy, status: status_of(trouble), reason }
         }
     }
 
@@ -151,10 +151,10 @@ impl Reload<'_> {
             }
             // "Already loaded" may mean the old registration on its last legs; only a live new process proves
             // the new one.
-            if trouble.class != Class::Unregistered && self.runs_anew() {
+            if trouble.class != TroubleClass::Unregistered && self.runs_anew() {
                 return Ok(());
             }
-            if matches!(trouble.class, Class::Final(_)) || self.clock.now() >= until {
+            if matches!(trouble.class, TroubleClass::Final(_)) || self.clock.now() >= until {
                 return Err(trouble);
             }
             self.pause(backoff.next());
@@ -185,7 +185,7 @@ impl Reload<'_> {
         }
         match self.kick(Kick::Start) {
             // It is registered, and a call that was not answered may have been heard: its health decides.
-            Err(halt) if halt.outcome == Outcome::Unhealthy => {
+            Err(halt) if halt.outcome == ReloadOutcome::Unhealthy => {
                 self.step(halt.reason);
                 Ok(())
             }
@@ -200,8 +200,8 @@ impl Reload<'_> {
         loop {
             match self.service.kick(how) {
                 Ok(()) => return Ok(()),
-                Err(trouble) if trouble.class == Class::Benign => return Ok(()),
-                Err(trouble) if trouble.class == Class::Unregistered => {
+                Err(trouble) if trouble.class == TroubleClass::Benign => return Ok(()),
+                Err(trouble) if trouble.class == TroubleClass::Unregistered => {
                     self.step(&trouble);
                     let source: PathBuf = self.request.source.clone();
                     self.register(&source, BRING_UP_LIMIT).map_err(|trouble| self.lost(&trouble, ""))?;
@@ -214,9 +214,9 @@ impl Reload<'_> {
                     if self.runs_anew() && how == Kick::Start {
                         return Ok(());
                     }
-                    if trouble.class != Class::Retry || self.clock.now() >= until {
+                    if trouble.class != TroubleClass::Retry || self.clock.now() >= until {
                         return Err(Halt {
-                            outcome: Outcome::Unhealthy,
+                            outcome: ReloadOutcome::Unhealthy,
                             status: status_of(&trouble),
                             reason: format!("it is registered but was not started: {trouble}"),
                         });

@@ -1,8 +1,8 @@
 //! What is told of a reload: in JSON always, to people when it failed. Values of environment variables are
 //! never among it.
 
-use super::{Outcome, Proof, Report};
-use crate::service::State;
+use super::{Proof, ReloadOutcome, ReloadReport};
+use crate::service::JobState;
 use crate::service::job::Job;
 use crate::sys::file;
 use crate::words::span::{self, millis};
@@ -26,7 +26,7 @@ pub struct Case<'a> {
     /// The job, where there is a file.
     pub job: Option<&'a Job>,
     /// What happened.
-    pub report: &'a Report,
+    pub report: &'a ReloadReport,
     /// The command that repairs it by hand.
     pub repair: String,
 }
@@ -35,7 +35,7 @@ impl Case<'_> {
     /// Its object in the JSON report.
     pub fn json(&self) -> Value {
         let report = self.report;
-        let failed = !matches!(report.outcome, Outcome::Recovered | Outcome::RecoveredByKick);
+        let failed = !matches!(report.outcome, ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick);
         let logs: Vec<Value> =
             if failed { self.logs().into_iter().map(|log| log.json()).collect() } else { Vec::new() };
         json!({
@@ -141,7 +141,7 @@ impl Log<'_> {
     }
 }
 
-fn state_json(state: &State) -> Value {
+fn state_json(state: &JobState) -> Value {
     json!({
         "state": state.word,
         "pid": state.pid.map(|pid| pid.number()),
@@ -152,7 +152,7 @@ fn state_json(state: &State) -> Value {
     })
 }
 
-fn state_words(state: &State) -> String {
+fn state_words(state: &JobState) -> String {
     let mut words = vec![state.word.clone()];
     words.push(state.pid.map_or("no process".to_owned(), |pid| format!("process {pid}")));
     words.extend(state.runs.map(|runs| format!("runs {runs}")));

@@ -1,7 +1,7 @@
 //! A reload from inside the job that is reloaded would be killed half-way; it is handed over to a helper
 //! outside.
 
-use crate::act::reload::keepsake::Keepsake;
+use crate::act::reload::files::ReloadFiles;
 use crate::service::Service;
 use crate::sys::child::Spec;
 use crate::sys::file;
@@ -35,12 +35,12 @@ pub fn is_helper() -> bool {
 ///
 /// # Errors
 /// 69 when it did not begin; then nothing was touched.
-pub fn hand_over(service: &dyn Service, keepsake: &Keepsake) -> Result<Pid> {
+pub fn hand_over(service: &dyn Service, files: &ReloadFiles) -> Result<Pid> {
     let cannot = |cause: std::io::Error| Error::io("cannot hand the reload over to a helper", &cause);
     let mut words: Vec<OsString> = service.escape().into_iter().map(OsString::from).collect();
     words.push(std::env::current_exe().map_err(cannot)?.into_os_string());
     words.extend(std::env::args_os().skip(1));
-    let log = file::open_log(&keepsake.log()).map_err(cannot)?;
+    let log = file::open_log(&files.log()).map_err(cannot)?;
     let output = || log.as_ref().and_then(|log| log.try_clone().ok()).map_or_else(Stdio::null, Stdio::from);
     let mut spec = Spec::new(words.remove(0), words);
     spec.env.push((VARIABLE.into(), Pid::own().to_string().into()));
@@ -51,13 +51,10 @@ pub fn hand_over(service: &dyn Service, keepsake: &Keepsake) -> Result<Pid> {
     })?;
     let until = Instant::now() + BEGIN;
     while Instant::now() < until && helper.alive() {
-        if keepsake.locked() {
+        if files.locked() {
             return Ok(helper.pid);
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(Error::new(
-        Status::Unavailable,
-        format!("the helper did not begin; see '{}'", keepsake.log().display()),
-    ))
+    Err(Error::new(Status::Unavailable, format!("the helper did not begin; see '{}'", files.log().display())))
 }

@@ -1,11 +1,11 @@
 //! The proof of recovery: a good answer, from a process that is not the old one and belongs to the job, which
 //! then stays.
 
-use super::{Halt, Outcome, Proof, Reload};
+use super::{Halt, Proof, Reload, ReloadOutcome};
 use crate::probe::Cost;
 use crate::probe::demand::Demand;
-use crate::probe::pace::{self, Moment};
-use crate::service::{Kick, State};
+use crate::probe::pace::{self, PollProgress};
+use crate::service::{JobState, Kick};
 use crate::sys::process::{Identity, Pid};
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
@@ -20,7 +20,7 @@ struct Round {
     attempts: u32,
     slot_ends: Option<Instant>,
     tries: u32,
-    state: Option<State>,
+    state: Option<JobState>,
     looked: Option<Instant>,
     /// A process whose answer does not count.
     stale: Option<Pid>,
@@ -36,10 +36,10 @@ enum Look {
 
 impl Reload<'_> {
     /// Two rounds, with a kick between them, as the script had it.
-    pub(super) fn prove(&mut self) -> Result<Outcome, Halt> {
+    pub(super) fn prove(&mut self) -> Result<ReloadOutcome, Halt> {
         let old = self.old.map(|old| old.pid);
         if self.round(old)? {
-            return Ok(Outcome::Recovered);
+            return Ok(ReloadOutcome::Recovered);
         }
         if self.request.skip_kickstart {
             return Err(self.unhealthy(" and must not be kicked"));
@@ -54,14 +54,14 @@ impl Reload<'_> {
         ));
         self.kick(how)?;
         if self.round(living.or(old))? {
-            return Ok(Outcome::RecoveredByKick);
+            return Ok(ReloadOutcome::RecoveredByKick);
         }
         Err(self.unhealthy(", even after a kick"))
     }
 
     fn unhealthy(&self, more: &str) -> Halt {
         Halt {
-            outcome: Outcome::Unhealthy,
+            outcome: ReloadOutcome::Unhealthy,
             status: Status::Unavailable,
             reason: format!("it did not recover{more}: {}", self.last()),
         }
@@ -107,7 +107,7 @@ impl Reload<'_> {
                 self.step(format!("attempt {} of {}: {failure}", round.attempts, self.request.attempts));
             }
             round.tries += 1;
-            let moment = Moment {
+            let moment = PollProgress {
                 cost: Cost::Local,
                 age: now - round.began,
                 spent: Duration::from_micros(50),
@@ -126,7 +126,7 @@ impl Reload<'_> {
             }
             if self.request.deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Halt {
-                    outcome: Outcome::Unhealthy,
+                    outcome: ReloadOutcome::Unhealthy,
                     status: Status::TooLate,
                     reason: format!("it did not recover before the deadline: {}", self.last()),
                 });
@@ -208,7 +208,7 @@ impl Reload<'_> {
 
     /// Whether a run of this life has come to a good end, or none was to be expected: the job waits for its
     /// time, and must not be kicked.
-    fn completed(&self, state: &State) -> bool {
+    fn completed(&self, state: &JobState) -> bool {
         let new_life = state.life.is_none() || state.life != self.old_life;
         (state.completed && new_life)
             || (self.request.skip_kickstart && !self.request.starts_itself && state.pid.is_none())

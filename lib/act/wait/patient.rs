@@ -1,8 +1,8 @@
 //! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the
 //! deadline.
 
-use super::{Due, Rules, Verdict, Wait};
-use crate::probe::{Answer, Cost, Probe};
+use super::{Due, Wait, WaitRules, WaitVerdict};
+use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::clock;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Watch};
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 /// How a wait ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum WaitEnding {
     /// By itself.
-    By(Verdict),
+    By(WaitVerdict),
     /// A process that was watched is dead.
     Died(String),
     /// A signal came.
@@ -35,13 +35,13 @@ const CLEAN_UP: Duration = Duration::from_millis(45);
 /// # Errors
 /// Those of making threads and pipes.
 pub fn wait(
-    rules: Rules,
+    rules: WaitRules,
     probes: &[Arc<dyn Probe>],
     watched: &[Pid],
     signals: &Signals,
     refresh: Duration,
     show: &mut dyn FnMut(&Wait, Instant),
-) -> Result<(Wait, Ending)> {
+) -> Result<(Wait, WaitEnding)> {
     let cannot = |cause: std::io::Error| Error::io("cannot wait", &cause);
     let began = Instant::now();
     let costs: Vec<Cost> = probes.iter().map(|probe| probe.cost()).collect();
@@ -49,21 +49,21 @@ pub fn wait(
     let mut wait = Wait::new(rules, &costs, began);
     let (watches, dead) = watches(watched)?;
     if let Some(pid) = dead {
-        return Ok((wait, Ending::Died(format!("process {pid} is not alive"))));
+        return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive"))));
     }
-    let mut desk = Desk::open(probes).map_err(cannot)?;
+    let mut threads = ProbeThreads::open(probes).map_err(cannot)?;
     let (mut spent_before, mut probes_before) = (clock::processor_time(), 0u32);
     let mut spent = Duration::ZERO;
     let ending = loop {
         if let Some(pid) = watches.iter().find(|watch| watch.dead()) {
-            break Ending::Died(epitaph(pid));
+            break WaitEnding::Died(epitaph(pid));
         }
         if let Some(signal) = signals.take().first() {
-            break Ending::Signal(*signal);
+            break WaitEnding::Signal(*signal);
         }
         let now = Instant::now();
-        while let Ok(Seen { index, count, last }) = desk.results.try_recv() {
-            desk.flying -= 1;
+        while let Ok(Seen { index, count, last }) = threads.results.try_recv() {
+            threads.flying -= 1;
             probes_before += count;
             wait.observe(now, index, count, last, spent * local);
         }
@@ -74,12 +74,12 @@ pub fn wait(
         }
         show(&wait, now);
         if let Some(verdict) = wait.verdict(now) {
-            break Ending::By(verdict);
+            break WaitEnding::By(verdict);
         }
         for due in wait.due(now) {
-            desk.ask(due);
+            threads.ask(due);
         }
-        let mut fds = vec![(signals.fd(), For::Reading), (desk.bell.fd(), For::Reading)];
+        let mut fds = vec![(signals.fd(), For::Reading), (threads.bell.fd(), For::Reading)];
         fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
         let mut until = wait.wake();
         if fds.len() < 2 + watches.len() {
@@ -87,9 +87,9 @@ pub fn wait(
         }
         let heartbeat = now + refresh;
         poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
-        desk.bell.silence();
+        threads.bell.silence();
     };
-    desk.close(probes);
+    threads.close(probes);
     Ok((wait, ending))
 }
 
@@ -128,19 +128,19 @@ fn verb(exit: crate::sys::child::Exit) -> String {
 struct Seen {
     index: usize,
     count: u32,
-    last: std::result::Result<Answer, Failure>,
+    last: std::result::Result<ProbeAnswer, Failure>,
 }
 
 /// Where threads lay down what they saw, and ring.
-struct Desk {
+struct ProbeThreads {
     askers: Vec<Sender<Due>>,
     results: Receiver<Seen>,
     bell: Arc<Bell>,
     flying: usize,
 }
 
-impl Desk {
-    fn open(probes: &[Arc<dyn Probe>]) -> std::io::Result<Desk> {
+impl ProbeThreads {
+    fn open(probes: &[Arc<dyn Probe>]) -> std::io::Result<ProbeThreads> {
         let (sender, results) = channel();
         let bell = Arc::new(Bell::new()?);
         let mut askers = Vec::new();
@@ -157,7 +157,7 @@ impl Desk {
             })?;
             askers.push(asker);
         }
-        Ok(Desk { askers, results, bell, flying: 0 })
+        Ok(ProbeThreads { askers, results, bell, flying: 0 })
     }
 
     fn ask(&mut self, due: Due) {

@@ -1,7 +1,7 @@
 //! The outcome of a wait, in JSON and in words.
 
-use super::{Progress, Verdict, Wait};
-use crate::act::wait::patient::Ending;
+use super::{Progress, Wait, WaitVerdict};
+use crate::act::wait::patient::WaitEnding;
 use crate::words::exit::Status;
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 pub const SCHEMA: &str = "baa.healthwait/1";
 
 /// The status that a wait ends with.
-pub fn status(ending: &Ending) -> Status {
+pub fn status(ending: &WaitEnding) -> Status {
     match ending {
-        Ending::By(Verdict::Ready) => Status::Done,
-        Ending::By(Verdict::TooLate) => Status::TooLate,
-        Ending::Died(_) => Status::Unavailable,
-        Ending::Signal(signal) => Status::Signal(u8::try_from(*signal as i32).unwrap_or(0)),
+        WaitEnding::By(WaitVerdict::Ready) => Status::Done,
+        WaitEnding::By(WaitVerdict::TooLate) => Status::TooLate,
+        WaitEnding::Died(_) => Status::Unavailable,
+        WaitEnding::Signal(signal) => Status::Signal(u8::try_from(*signal as i32).unwrap_or(0)),
     }
 }
 
@@ -26,12 +26,12 @@ pub fn plan(names: &[String]) -> Value {
 }
 
 /// The JSON object of `--json`.
-pub fn json(wait: &Wait, ending: &Ending, names: &[String], now: Instant) -> Value {
+pub fn json(wait: &Wait, ending: &WaitEnding, names: &[String], now: Instant) -> Value {
     let (result, reason) = match ending {
-        Ending::By(Verdict::Ready) => ("ready", None),
-        Ending::By(Verdict::TooLate) => ("timeout", None),
-        Ending::Died(reason) => ("died", Some(reason.clone())),
-        Ending::Signal(signal) => ("signal", Some(signal.as_str().to_owned())),
+        WaitEnding::By(WaitVerdict::Ready) => ("ready", None),
+        WaitEnding::By(WaitVerdict::TooLate) => ("timeout", None),
+        WaitEnding::Died(reason) => ("died", Some(reason.clone())),
+        WaitEnding::Signal(signal) => ("signal", Some(signal.as_str().to_owned())),
     };
     json!({
         "schema": SCHEMA,
@@ -58,12 +58,18 @@ fn one(target: &Progress, name: &str) -> Value {
 }
 
 /// Why the wait did not end well, in one line.
-pub fn words(wait: &Wait, ending: &Ending, names: &[String], invert: bool, now: Instant) -> Option<String> {
+pub fn words(
+    wait: &Wait,
+    ending: &WaitEnding,
+    names: &[String],
+    invert: bool,
+    now: Instant,
+) -> Option<String> {
     match ending {
-        Ending::By(Verdict::Ready) => None,
-        Ending::Died(reason) => Some(reason.clone()),
-        Ending::Signal(signal) => Some(format!("ended by {}", signal.as_str())),
-        Ending::By(Verdict::TooLate) => {
+        WaitEnding::By(WaitVerdict::Ready) => None,
+        WaitEnding::Died(reason) => Some(reason.clone()),
+        WaitEnding::Signal(signal) => Some(format!("ended by {}", signal.as_str())),
+        WaitEnding::By(WaitVerdict::TooLate) => {
             let wanted = if invert { "down" } else { "up" };
             let laggards: Vec<String> = wait
                 .targets()

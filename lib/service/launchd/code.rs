@@ -4,13 +4,13 @@
 //! Sources: `launchctl error N`, and field reports of macOS 14 to 26 (openclaw#112731, headroom#1289,
 //! osquery#5698, t3code#11995, KiroCrew#1698).
 
-use crate::service::{Class, Trouble};
+use crate::service::{Trouble, TroubleClass};
 use crate::words::error::brief;
 use crate::words::exit::Status;
 
 /// What launchctl was asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum LaunchctlVerb {
     /// `bootout`.
     Bootout,
     /// `bootstrap`.
@@ -23,44 +23,44 @@ pub enum Verb {
     Print,
 }
 
-impl Verb {
+impl LaunchctlVerb {
     /// As launchctl calls it.
     pub fn name(self) -> &'static str {
         match self {
-            Verb::Bootout => "bootout",
-            Verb::Bootstrap => "bootstrap",
-            Verb::Enable => "enable",
-            Verb::Kickstart => "kickstart",
-            Verb::Print => "print",
+            LaunchctlVerb::Bootout => "bootout",
+            LaunchctlVerb::Bootstrap => "bootstrap",
+            LaunchctlVerb::Enable => "enable",
+            LaunchctlVerb::Kickstart => "kickstart",
+            LaunchctlVerb::Print => "print",
         }
     }
 }
 
-use Class::{Benign, Final, Retry, Unregistered};
 use Status::{BadConfig, Internal, NotPermitted, Unavailable};
+use TroubleClass::{Benign, Final, Retry, Unregistered};
 
 /// A code, the verb it is meant for (`None`: any), its class, its meaning. The first row that fits counts.
-type Row = (i32, Option<Verb>, Class, &'static str);
+type Row = (i32, Option<LaunchctlVerb>, TroubleClass, &'static str);
 
 const TABLE: &[Row] = &[
     (1, None, Final(NotPermitted), "not permitted"),
-    (3, Some(Verb::Bootstrap), Retry, "no such process"),
+    (3, Some(LaunchctlVerb::Bootstrap), Retry, "no such process"),
     (3, None, Unregistered, "not loaded"),
     // The catch-all. Whether it is loaded, draining or broken only `print` can tell, so it is tried again
     // while there is time.
     (
         5,
-        Some(Verb::Bootstrap),
+        Some(LaunchctlVerb::Bootstrap),
         Retry,
         "input/output error: the label still drains, or is loaded, or disabled, or launchd rejects the file",
     ),
-    (5, Some(Verb::Bootout), Benign, "input/output error: it may not have been loaded"),
+    (5, Some(LaunchctlVerb::Bootout), Benign, "input/output error: it may not have been loaded"),
     (5, None, Retry, "input/output error"),
     (13, None, Final(NotPermitted), "permission denied"),
-    (17, Some(Verb::Bootstrap), Benign, "already loaded"),
-    (36, Some(Verb::Bootout), Benign, "in progress: the job is on its way down"),
+    (17, Some(LaunchctlVerb::Bootstrap), Benign, "already loaded"),
+    (36, Some(LaunchctlVerb::Bootout), Benign, "in progress: the job is on its way down"),
     (36, None, Retry, "in progress: the label still drains"),
-    (37, Some(Verb::Bootout), Benign, "already in progress: the job is on its way down"),
+    (37, Some(LaunchctlVerb::Bootout), Benign, "already in progress: the job is on its way down"),
     // Loaded already, or still draining; `print` decides.
     (37, None, Retry, "already in progress: the label still drains, or is loaded"),
     (64, None, Final(Internal), "launchctl does not know this usage"),
@@ -69,13 +69,13 @@ const TABLE: &[Row] = &[
     (109, None, Final(BadConfig), "invalid property list"),
     (110, None, Final(BadConfig), "the property list has no Label"),
     (111, None, Final(BadConfig), "the property list has no program"),
-    (112, Some(Verb::Bootstrap), Retry, "no such domain at the moment"),
+    (112, Some(LaunchctlVerb::Bootstrap), Retry, "no such domain at the moment"),
     (112, None, Final(Unavailable), "no such domain: the user has no such session"),
-    (113, Some(Verb::Bootstrap), Retry, "no such service at the moment"),
+    (113, Some(LaunchctlVerb::Bootstrap), Retry, "no such service at the moment"),
     (113, None, Unregistered, "not loaded"),
     (119, None, Retry, "the service is disabled"),
     (122, None, Final(NotPermitted), "launchd refuses the owner or the mode of the file"),
-    (124, Some(Verb::Bootstrap), Retry, "the domain is tearing down"),
+    (124, Some(LaunchctlVerb::Bootstrap), Retry, "the domain is tearing down"),
     (124, None, Retry, "the domain is tearing down"),
     (
         125,
@@ -83,7 +83,7 @@ const TABLE: &[Row] = &[
         Final(Unavailable),
         "the domain does not support this: no GUI login (ssh, sudo); try --domain user/UID",
     ),
-    (130, Some(Verb::Bootstrap), Benign, "already loaded"),
+    (130, Some(LaunchctlVerb::Bootstrap), Benign, "already loaded"),
     (134, None, Final(BadConfig), "the job cannot be loaded in this session (LimitLoadToSessionType)"),
     (139, None, Retry, "the service cannot be started at present"),
     (141, None, Retry, "launchd avoids reentrancy"),
@@ -114,7 +114,7 @@ const TEXTS: &[(&str, i32)] = &[
 ];
 
 /// What it means that `verb` exited with `exit` and said `text`.
-pub fn classify(verb: Verb, exit: i32, text: &str) -> Trouble {
+pub fn classify(verb: LaunchctlVerb, exit: i32, text: &str) -> Trouble {
     let code = code_in(text).unwrap_or(exit);
     let row = |code: i32| {
         TABLE.iter().find(|(number, only, ..)| *number == code && only.is_none_or(|only| only == verb))
@@ -156,41 +156,54 @@ mod tests {
     #[test]
     fn codes_and_texts_of_the_field_are_told_apart() {
         for (verb, exit, text, class) in [
-            (Verb::Bootout, 3, "Boot-out failed: 3: No such process", Unregistered),
+            (LaunchctlVerb::Bootout, 3, "Boot-out failed: 3: No such process", Unregistered),
             (
-                Verb::Bootstrap,
+                LaunchctlVerb::Bootstrap,
                 5,
                 "Bootstrap failed: 5: Input/output error\nTry re-running the command as root for richer errors.",
                 Retry,
             ),
-            (Verb::Bootout, 36, "Boot-out failed: 36: Operation now in progress", Benign),
-            (Verb::Bootstrap, 37, "Bootstrap failed: 37: Operation already in progress", Retry),
-            (Verb::Kickstart, 37, "Operation already in progress", Retry),
-            (Verb::Print, 113, "Could not find service \"x\" in domain for user gui: 501", Unregistered),
-            (Verb::Print, 1, "Bad request.\nCould not find service \"x\" in domain for port", Unregistered),
-            (Verb::Print, 1, "", Final(NotPermitted)),
-            (Verb::Print, 13, "", Final(NotPermitted)),
-            (Verb::Print, 125, "Could not find domain for user gui: 501", Final(Unavailable)),
+            (LaunchctlVerb::Bootout, 36, "Boot-out failed: 36: Operation now in progress", Benign),
+            (LaunchctlVerb::Bootstrap, 37, "Bootstrap failed: 37: Operation already in progress", Retry),
+            (LaunchctlVerb::Kickstart, 37, "Operation already in progress", Retry),
             (
-                Verb::Bootstrap,
+                LaunchctlVerb::Print,
+                113,
+                "Could not find service \"x\" in domain for user gui: 501",
+                Unregistered,
+            ),
+            (
+                LaunchctlVerb::Print,
+                1,
+                "Bad request.\nCould not find service \"x\" in domain for port",
+                Unregistered,
+            ),
+            (LaunchctlVerb::Print, 1, "", Final(NotPermitted)),
+            (LaunchctlVerb::Print, 13, "", Final(NotPermitted)),
+            (LaunchctlVerb::Print, 125, "Could not find domain for user gui: 501", Final(Unavailable)),
+            (
+                LaunchctlVerb::Bootstrap,
                 125,
                 "Bootstrap failed: 125: Domain does not support specified action",
                 Final(Unavailable),
             ),
-            (Verb::Bootstrap, 119, "Bootstrap failed: 119: Service is disabled", Retry),
-            (Verb::Bootstrap, 130, "service already exists in domain", Benign),
+            (LaunchctlVerb::Bootstrap, 119, "Bootstrap failed: 119: Service is disabled", Retry),
+            (LaunchctlVerb::Bootstrap, 130, "service already exists in domain", Benign),
             (
-                Verb::Bootstrap,
+                LaunchctlVerb::Bootstrap,
                 122,
                 "Bootstrap failed: 122: Path had bad ownership/permissions",
                 Final(NotPermitted),
             ),
-            (Verb::Bootstrap, 109, "Bootstrap failed: 109: Invalid property list", Final(BadConfig)),
-            (Verb::Bootout, 64, "Unrecognized target specifier", Final(Internal)),
-            (Verb::Bootstrap, 99, "what", Retry),
+            (LaunchctlVerb::Bootstrap, 109, "Bootstrap failed: 109: Invalid property list", Final(BadConfig)),
+            (LaunchctlVerb::Bootout, 64, "Unrecognized target specifier", Final(Internal)),
+            (LaunchctlVerb::Bootstrap, 99, "what", Retry),
         ] {
             assert_eq!(classify(verb, exit, text).class, class, "{verb:?} {exit} {text}");
         }
-        assert_eq!(classify(Verb::Bootstrap, 5, "Bootstrap failed: 5: Input/output error").code, Some(5));
+        assert_eq!(
+            classify(LaunchctlVerb::Bootstrap, 5, "Bootstrap failed: 5: Input/output error").code,
+            Some(5)
+        );
     }
 }

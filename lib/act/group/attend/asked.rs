@@ -2,11 +2,11 @@
 //! file again.
 
 use super::Group;
-use crate::act::group::ask::Verb;
-use crate::act::group::entry::{Health, Life};
-use crate::act::group::machine::Event;
-use crate::act::group::plan::Plan;
-use crate::act::group::slot::Slot;
+use crate::act::group::ask::GroupVerb;
+use crate::act::group::entry::{EntryHealth, Life};
+use crate::act::group::machine::GroupEvent;
+use crate::act::group::plan::GroupPlan;
+use crate::act::group::slot::EntrySlot;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -15,20 +15,20 @@ use std::time::Instant;
 
 impl Group<'_> {
     pub(super) fn reply(&mut self, line: &[u8]) -> String {
-        let answer = match Verb::parse(line) {
-            Ok(Verb::Status) => Ok(()),
-            Ok(Verb::Reload) => self.reload(),
-            Ok(Verb::Check(id)) => self.plan_with(&id).map(drop),
-            Ok(Verb::Renew(id)) => self.renew(&id),
-            Ok(Verb::StopAll) => {
+        let answer = match GroupVerb::parse(line) {
+            Ok(GroupVerb::Status) => Ok(()),
+            Ok(GroupVerb::Reload) => self.reload(),
+            Ok(GroupVerb::Check(id)) => self.plan_with(&id).map(drop),
+            Ok(GroupVerb::Renew(id)) => self.renew(&id),
+            Ok(GroupVerb::StopAll) => {
                 if !self.machine.is_ending() {
                     self.stop();
                 }
                 Ok(())
             }
-            Ok(Verb::Start(id)) => self.told(&id, Event::Release),
-            Ok(Verb::Stop(id)) => self.told(&id, Event::Hold),
-            Ok(Verb::Restart(id)) => self.told(&id, Event::Bounce),
+            Ok(GroupVerb::Start(id)) => self.told(&id, GroupEvent::Release),
+            Ok(GroupVerb::Stop(id)) => self.told(&id, GroupEvent::Hold),
+            Ok(GroupVerb::Restart(id)) => self.told(&id, GroupEvent::Bounce),
             Err(why) => Err(Error::new(Status::Usage, why)),
         };
         match answer {
@@ -38,8 +38,8 @@ impl Group<'_> {
     }
 
     /// The file as it is now, if it would do and has the entry.
-    fn plan_with(&self, id: &str) -> Result<Plan> {
-        let plan = Plan::read(&self.order.file)?;
+    fn plan_with(&self, id: &str) -> Result<GroupPlan> {
+        let plan = GroupPlan::read(&self.request.file)?;
         if plan.entries.iter().any(|entry| entry.rules.id == id) { Ok(plan) } else { Err(absent(id)) }
     }
 
@@ -50,11 +50,11 @@ impl Group<'_> {
         if self.adopt(plan).iter().any(|changed| changed == id) {
             Ok(())
         } else {
-            self.told(id, Event::Bounce)
+            self.told(id, GroupEvent::Bounce)
         }
     }
 
-    fn told(&mut self, id: &str, event: fn(usize) -> Event) -> Result<()> {
+    fn told(&mut self, id: &str, event: fn(usize) -> GroupEvent) -> Result<()> {
         let number = self.machine.entries().iter().position(|entry| entry.rules.id == id && !entry.leaves());
         let number = number.ok_or_else(|| absent(id))?;
         self.happen(event(number));
@@ -63,14 +63,14 @@ impl Group<'_> {
 
     /// Reads the file again; where it is wrong nothing changes.
     pub(super) fn reload(&mut self) -> Result<()> {
-        let plan = Plan::read(&self.order.file)
+        let plan = GroupPlan::read(&self.request.file)
             .inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
         self.adopt(plan);
         Ok(())
     }
 
     /// Goes on as `plan` has it. The ids of those that are new or changed.
-    fn adopt(&mut self, plan: Plan) -> Vec<String> {
+    fn adopt(&mut self, plan: GroupPlan) -> Vec<String> {
         let here = self.machine.entries().iter().zip(&self.slots);
         let kept: Vec<Option<usize>> = plan
             .entries
@@ -95,23 +95,23 @@ impl Group<'_> {
             changed.len(),
             plan.entries.len()
         ));
-        let place =
+        let paths =
             self.machine.reload(plan.entries.iter().map(|entry| entry.rules.clone()).collect(), &kept);
         let count = self.machine.entries().len();
-        let mut slots: Vec<Option<Slot>> = (0..count).map(|_| None).collect();
+        let mut slots: Vec<Option<EntrySlot>> = (0..count).map(|_| None).collect();
         for (at, entry) in plan.entries.into_iter().enumerate() {
             self.serial += 1;
-            slots[at] = Some(Slot::new(self.serial, entry, &self.place));
+            slots[at] = Some(EntrySlot::new(self.serial, entry, &self.paths));
         }
         for (number, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
-            let at = place[number];
+            let at = paths[number];
             if let Some(new) = slots[at].take() {
                 slot.entry = new.entry;
             }
             slots[at] = Some(slot);
         }
         self.slots = slots.into_iter().flatten().collect();
-        self.happen(Event::Time);
+        self.happen(GroupEvent::Time);
         changed
     }
 
@@ -142,7 +142,7 @@ impl Group<'_> {
                     "id": entry.rules.id,
                     "status": entry.health.word(),
                     "message": entry.health.message(),
-                    "waits_for": if entry.health == Health::Waiting { self.machine.waits_for(number) } else { Vec::new() },
+                    "waits_for": if entry.health == EntryHealth::Waiting { self.machine.waits_for(number) } else { Vec::new() },
                     "pid": slot.main.map(|main| main.pid.number()),
                     "life": entry.session,
                     "up_ms": up,
@@ -153,7 +153,7 @@ impl Group<'_> {
                 })
             })
             .collect();
-        json!({ "schema": "baa.daemons/1", "file": self.order.file, "pid": std::process::id(), "stopping": self.machine.is_ending(), "entries": entries })
+        json!({ "schema": "baa.daemons/1", "file": self.request.file, "pid": std::process::id(), "stopping": self.machine.is_ending(), "entries": entries })
     }
 }
 

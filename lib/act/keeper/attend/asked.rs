@@ -1,12 +1,12 @@
 //! What a keeper is asked for, by signals and over its socket.
 
-use super::Shift;
-use crate::act::keeper::change::Kind;
-use crate::act::keeper::control::Request;
-use crate::act::keeper::ledger::Ledger;
-use crate::act::keeper::order::{SCHEMA, User1};
+use super::KeeperLoop;
+use crate::act::keeper::change::ChangeKind;
+use crate::act::keeper::control::ClientRequest;
+use crate::act::keeper::failure_log::FailureLog;
+use crate::act::keeper::request::{SCHEMA, User1};
 use crate::act::keeper::supervisor::{kill_after, shares};
-use crate::act::keeper::{Event, Next, State};
+use crate::act::keeper::{KeeperEvent, KeeperState, Next};
 use crate::service::intent::{self, Intent};
 use crate::sys::child;
 use crate::sys::process::Pid;
@@ -15,7 +15,7 @@ use crate::words::span;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-impl Shift<'_> {
+impl KeeperLoop<'_> {
     /// INT stops; TERM stops, unless a restart was meant; USR1 restarts where it may; the others are the
     /// command's.
     pub(super) fn signal(&mut self, number: i32) {
@@ -41,7 +41,7 @@ impl Shift<'_> {
         if let Some(limit) = self.allowance.limit() {
             self.keeper.stop_within(kill_after(limit));
         }
-        self.happen(Event::Stop);
+        self.happen(KeeperEvent::Stop);
     }
 
     /// What was meant by a signal. While the keeper ends nothing is read: an intent that is there is not for
@@ -49,12 +49,12 @@ impl Shift<'_> {
     fn intent(&self) -> Option<Intent> {
         let ending = matches!(
             self.keeper.state(),
-            State::Stopping(_, _, Next::Finish)
-                | State::Sweeping(_, Next::Finish)
-                | State::Draining(_, _, Next::Finish)
+            KeeperState::Stopping(_, _, Next::Finish)
+                | KeeperState::Sweeping(_, Next::Finish)
+                | KeeperState::Draining(_, _, Next::Finish)
         );
-        let office = self.office.as_ref().filter(|_| !ending)?;
-        intent::take(&office.place, Pid::own())
+        let office = self.runtime.as_ref().filter(|_| !ending)?;
+        intent::take(&office.paths, Pid::own())
     }
 
     /// A restart through whoever supervises us: that one waits for our end and starts us anew, so the work in
@@ -62,7 +62,7 @@ impl Shift<'_> {
     /// ourselves.
     fn restart_meant(&mut self, intent: Intent) {
         self.reason = intent.reason;
-        if !self.order.supervisor.stops_us() {
+        if !self.request.supervisor.stops_us() {
             self.voice.note(format!("{}: restarting, as was meant", self.name()));
             return self.restart_now();
         }
@@ -74,11 +74,11 @@ impl Shift<'_> {
         if let Some(shares) = shares {
             self.keeper.stop_within(shares.stop);
         }
-        self.happen(Event::Leave(shares.map(|shares| shares.drain)));
+        self.happen(KeeperEvent::Leave(shares.map(|shares| shares.drain)));
     }
 
     fn user1(&mut self) {
-        let may = self.order.user1;
+        let may = self.request.user1;
         match self.intent() {
             Some(intent) => {
                 self.reason = intent.reason;
@@ -103,7 +103,7 @@ impl Shift<'_> {
     fn restart_now(&mut self) {
         self.story.note("restart");
         self.schedule.done(Instant::now());
-        self.happen(Event::Restart);
+        self.happen(KeeperEvent::Restart);
     }
 
     /// A restart in its time: now, or when the last one is long enough ago. One that is being done already is
@@ -130,52 +130,52 @@ impl Shift<'_> {
     pub(super) fn on_time(&mut self) {
         if self.schedule.take(Instant::now()) {
             self.story.note("restart");
-            self.happen(Event::Restart);
+            self.happen(KeeperEvent::Restart);
         }
     }
 
-    pub(super) fn request(&mut self, request: Request) -> Value {
+    pub(super) fn request(&mut self, request: ClientRequest) -> Value {
         match request {
-            Request::Status => return self.status_json(self.keeper.state()),
-            Request::Spare(pid) => {
+            ClientRequest::Status => return self.status_json(self.keeper.state()),
+            ClientRequest::Spare(pid) => {
                 self.spared.extend(Pid::new(pid));
                 return json!({ "schema": SCHEMA });
             }
             // A second stop over the socket is impatience, not an order to kill; signals are.
-            Request::Stop => {
+            ClientRequest::Stop => {
                 if !matches!(
                     self.keeper.state(),
-                    State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)
+                    KeeperState::Stopping(_, _, Next::Finish) | KeeperState::Sweeping(_, Next::Finish)
                 ) {
                     self.stop();
                 }
             }
-            Request::Drain(reason) => {
+            ClientRequest::Drain(reason) => {
                 self.reason = reason;
                 self.schedule.cancel();
                 self.story.note("leave");
-                self.happen(Event::Leave(None));
+                self.happen(KeeperEvent::Leave(None));
             }
-            Request::Start => {
+            ClientRequest::Start => {
                 self.forgive();
-                self.happen(Event::Start);
+                self.happen(KeeperEvent::Start);
             }
-            Request::Update(reason) => {
-                if self.order.ready.is_none() || !matches!(self.keeper.state(), State::Running(_)) {
+            ClientRequest::Update(reason) => {
+                if self.request.ready.is_none() || !matches!(self.keeper.state(), KeeperState::Running(_)) {
                     return json!({ "error": "no life of it serves now, or nobody knows whether one does" });
                 }
                 self.reason = reason;
                 // A restart that waits for its time is one with it.
                 self.schedule.done(Instant::now());
                 self.story.note("update");
-                self.happen(Event::Update);
+                self.happen(KeeperEvent::Update);
             }
-            Request::Restart { reason, now } => {
+            ClientRequest::Restart { reason, now } => {
                 self.forgive();
                 let one = self
                     .keeper
                     .change()
-                    .filter(|change| change.kind == Kind::Restart && !change.over())
+                    .filter(|change| change.kind == ChangeKind::Restart && !change.over())
                     .map(|change| change.number);
                 self.reason = reason.or(self.reason.take());
                 if now {
@@ -196,6 +196,6 @@ impl Shift<'_> {
 
     /// Somebody has asked for a start: what went before does not count.
     fn forgive(&mut self) {
-        self.ledger.iter_mut().for_each(Ledger::clear);
+        self.failure_log.iter_mut().for_each(FailureLog::clear);
     }
 }

@@ -1,12 +1,12 @@
 //! How lives, changes and the keeper itself end: drains, bad ends, the watchdog, and what is left for others
 //! to know.
 
-use super::Shift;
-use crate::act::keeper::change::{Change, Kind, OVERTAKEN, Outcome, STOPPED};
-use crate::act::keeper::drain::{Draining, How};
+use super::KeeperLoop;
+use crate::act::keeper::change::{ChangeKind, ChangeOutcome, KeeperChange, OVERTAKEN, STOPPED};
+use crate::act::keeper::drain::{DrainMethod, Draining};
 use crate::act::keeper::stability;
 use crate::act::keeper::watchdog::Watchdog;
-use crate::act::keeper::{Event, Next, State, supervisor};
+use crate::act::keeper::{KeeperEvent, KeeperState, Next, supervisor};
 use crate::sys::child::{self, Exit, Spec};
 use crate::sys::clock;
 use crate::sys::file;
@@ -29,17 +29,17 @@ const BUNDLE_LIMIT: Duration = Duration::from_secs(5);
 /// What the watchdog grants beyond the time after which everything is killed.
 const MERCY: Duration = Duration::from_secs(5);
 
-impl Shift<'_> {
+impl KeeperLoop<'_> {
     /// Has the command finish what it has begun.
-    pub(super) fn drain(&mut self, who: Identity, limit: Option<Duration>) -> Option<Event> {
-        let drain = self.order.drain.as_ref()?;
+    pub(super) fn drain(&mut self, who: Identity, limit: Option<Duration>) -> Option<KeeperEvent> {
+        let drain = self.request.drain.as_ref()?;
         let words = limit
             .map_or_else(|| "without end".to_owned(), |limit| format!("for {} at most", span::show(limit)));
         self.voice.note(format!("{}: draining {words}", self.name()));
         self.story.note("drain");
         let env = self.drain_variables(who, limit);
         (self.drain_begun, self.drain_told) = (Some((Instant::now(), who)), 0);
-        if let How::Signal(signal) = drain.how {
+        if let DrainMethod::Signal(signal) = drain.how {
             child::signal(who, signal);
         }
         match Draining::begin(drain, limit, env) {
@@ -50,15 +50,15 @@ impl Shift<'_> {
             Err(error) => {
                 self.voice.warn(format!("{}: {error}", self.name()));
                 self.drain_begun = None;
-                Some(Event::Drained)
+                Some(KeeperEvent::Drained)
             }
         }
     }
 
     /// What a command that drains is told: how long it has, and what clients may be told.
     fn drain_variables(&self, who: Identity, limit: Option<Duration>) -> Vec<(OsString, OsString)> {
-        let leaving =
-            matches!(self.keeper.state(), State::Draining(_, _, Next::Finish)) && !self.left_for_restart;
+        let leaving = matches!(self.keeper.state(), KeeperState::Draining(_, _, Next::Finish))
+            && !self.left_for_restart;
         let expected = if leaving { String::new() } else { EXPECTED.as_millis().to_string() };
         vec![
             ("BAA_PID".into(), who.pid.to_string().into()),
@@ -78,7 +78,7 @@ impl Shift<'_> {
             }
             Err(why) => self.voice.warn(format!("{}: not drained: {why}", self.name())),
         }
-        self.happen(Event::Drained);
+        self.happen(KeeperEvent::Drained);
     }
 
     /// There is nothing to drain any more: whoever drained, if somebody did.
@@ -91,7 +91,7 @@ impl Shift<'_> {
     /// way.
     pub(super) fn cut_drain(&mut self) {
         let Some(who) = self.forget_drain() else { return };
-        let Some(command) = self.order.drain.as_ref().and_then(|drain| drain.abort.clone()) else { return };
+        let Some(command) = self.request.drain.as_ref().and_then(|drain| drain.abort.clone()) else { return };
         self.voice.note(format!("{}: aborting what is left", self.name()));
         let env = self.drain_variables(who, Some(Duration::ZERO));
         self.hook("--drain-abort", command, env, true);
@@ -124,8 +124,9 @@ impl Shift<'_> {
 
     /// Since when it drains, and how often that is told, if it is.
     fn noticed(&self) -> Option<(Instant, Duration)> {
-        let drains = matches!(self.keeper.state(), State::Draining(..) | State::Replacing(..));
-        let ((since, _), notice) = (self.drain_begun.filter(|_| drains)?, self.order.drain.as_ref()?.notice);
+        let drains = matches!(self.keeper.state(), KeeperState::Draining(..) | KeeperState::Replacing(..));
+        let ((since, _), notice) =
+            (self.drain_begun.filter(|_| drains)?, self.request.drain.as_ref()?.notice);
         (!notice.is_zero()).then_some((since, notice))
     }
 
@@ -133,20 +134,23 @@ impl Shift<'_> {
         self.forget_drain();
         self.story.note(if exit.success() { "exited" } else { "failed" });
         // What was asked for does not count.
-        let bad = matches!(self.keeper.state(), State::Running(_) | State::Readying(..)) && !exit.success();
+        let bad = matches!(self.keeper.state(), KeeperState::Running(_) | KeeperState::Readying(..))
+            && !exit.success();
         match self.keeper.state() {
-            State::Running(_) if exit.success() => self.voice.step(format!("{}: {exit}", self.name())),
-            State::Running(_) | State::Readying(..) => self.voice.note(format!("{}: {exit}", self.name())),
+            KeeperState::Running(_) if exit.success() => self.voice.step(format!("{}: {exit}", self.name())),
+            KeeperState::Running(_) | KeeperState::Readying(..) => {
+                self.voice.note(format!("{}: {exit}", self.name()))
+            }
             _ => {}
         }
-        if matches!(self.keeper.state(), State::Readying(..)) {
+        if matches!(self.keeper.state(), KeeperState::Readying(..)) {
             self.not_serving = format!("it {exit} before it served");
         }
-        self.happen(Event::Exited(exit));
+        self.happen(KeeperEvent::Exited(exit));
         if bad && self.failed() {
-            self.happen(Event::GiveUp);
+            self.happen(KeeperEvent::GiveUp);
         }
-        if let State::Waiting(until) = self.keeper.state() {
+        if let KeeperState::Waiting(until) = self.keeper.state() {
             self.voice.step(format!(
                 "{}: next start in {}",
                 self.name(),
@@ -157,12 +161,12 @@ impl Shift<'_> {
 
     /// Writes a bad end down; whether there were too many of them for a next start.
     pub(super) fn failed(&mut self) -> bool {
-        let Some(ledger) = self.ledger.as_mut() else { return false };
-        if ledger.note() {
+        let Some(failure_log) = self.failure_log.as_mut() else { return false };
+        if failure_log.note() {
             self.voice.warn(format!(
                 "{}: giving up: {}",
-                self.order.label.as_deref().unwrap_or("command"),
-                ledger.words()
+                self.request.label.as_deref().unwrap_or("command"),
+                failure_log.words()
             ));
             self.gave_up = true;
         }
@@ -174,8 +178,8 @@ impl Shift<'_> {
     pub(super) fn guard(&mut self) {
         let asked = |next: Next| matches!(next, Next::Finish | Next::Start);
         let (phase, until) = match self.keeper.state() {
-            State::Draining(_, until, _) => (1, until),
-            State::Stopping(_, until, next) | State::Sweeping(until, next) if asked(next) => {
+            KeeperState::Draining(_, until, _) => (1, until),
+            KeeperState::Stopping(_, until, next) | KeeperState::Sweeping(until, next) if asked(next) => {
                 (2, until.map(|_| Instant::now()))
             }
             _ => (0, None),
@@ -188,7 +192,7 @@ impl Shift<'_> {
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()) + self.close_limit());
         let finishing = matches!(
             self.keeper.state(),
-            State::Stopping(_, _, Next::Finish) | State::Sweeping(_, Next::Finish)
+            KeeperState::Stopping(_, _, Next::Finish) | KeeperState::Sweeping(_, Next::Finish)
         ) && !self.left_for_restart;
         let reason = if finishing { "run.stop_shutdown_timeout" } else { "run.restart_shutdown_timeout" };
         self.watchdog = limit.and_then(|limit| {
@@ -199,7 +203,7 @@ impl Shift<'_> {
     /// How long a stop may take in all: what was configured, but more than the limit after which it is
     /// killed, and less than what a supervisor allows.
     fn close_limit(&self) -> Duration {
-        let own = self.order.shutdown.max(self.order.policy.exit_timeout + MERCY);
+        let own = self.request.shutdown.max(self.request.policy.exit_timeout + MERCY);
         let supervised = self.allowance.limit().map(supervisor::whole);
         supervised.map_or(own, |supervised| own.min(supervised))
     }
@@ -215,9 +219,9 @@ impl Shift<'_> {
             return;
         }
         self.told = change.number;
-        self.story.note(if change.outcome == Outcome::Done { "changed" } else { "not-changed" });
+        self.story.note(if change.outcome == ChangeOutcome::Done { "changed" } else { "not-changed" });
         let why = self.why(change);
-        if let Some(office) = &self.office {
+        if let Some(office) = &self.runtime {
             let text = format!("{}\n", sentinel(change, &why, self.changing.1.elapsed()));
             let written = file::own_dir(&file::state_dir().join("run"))
                 .and_then(|()| file::replace(&office.sentinel, text.as_bytes(), 0o600));
@@ -229,7 +233,7 @@ impl Shift<'_> {
                 ));
             }
         }
-        let Some(command) = self.order.on_restart.clone() else { return };
+        let Some(command) = self.request.on_restart.clone() else { return };
         let text = |text: &str| OsString::from(text);
         let env = vec![
             ("BAA_LABEL".into(), text(self.name())),
@@ -242,13 +246,15 @@ impl Shift<'_> {
     }
 
     /// Why a change failed, as far as is known.
-    pub(super) fn why(&self, change: Change) -> String {
+    pub(super) fn why(&self, change: KeeperChange) -> String {
         match change.outcome {
-            Outcome::Failed(why) if self.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) => {
+            ChangeOutcome::Failed(why)
+                if self.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) =>
+            {
                 why.to_owned()
             }
-            Outcome::Failed(_) => self.not_serving.clone(),
-            Outcome::Done | Outcome::Open => String::new(),
+            ChangeOutcome::Failed(_) => self.not_serving.clone(),
+            ChangeOutcome::Done | ChangeOutcome::Open => String::new(),
         }
     }
 
@@ -321,16 +327,16 @@ impl Shift<'_> {
         }
         self.hooks.drain(..).for_each(|hook| drop(hook.join()));
         if self.left_for_restart {
-            std::thread::sleep(self.order.supervisor.delay());
+            std::thread::sleep(self.request.supervisor.delay());
         }
     }
 }
 
 /// What the next life finds of the last change (facts 2.7).
-fn sentinel(change: Change, why: &str, took: Duration) -> Value {
+fn sentinel(change: KeeperChange, why: &str, took: Duration) -> Value {
     let reason = match (change.kind, change.outcome) {
-        (Kind::Update, Outcome::Failed(_)) => json!("restart-unhealthy"),
-        (_, Outcome::Failed(why)) => json!(why),
+        (ChangeKind::Update, ChangeOutcome::Failed(_)) => json!("restart-unhealthy"),
+        (_, ChangeOutcome::Failed(why)) => json!(why),
         _ => Value::Null,
     };
     let message = if why.is_empty() { Value::Null } else { json!(why) };
@@ -338,7 +344,7 @@ fn sentinel(change: Change, why: &str, took: Duration) -> Value {
         "version": 1,
         "payload": {
             "kind": change.kind.word(),
-            "status": if change.outcome == Outcome::Done { "ok" } else { "error" },
+            "status": if change.outcome == ChangeOutcome::Done { "ok" } else { "error" },
             "ts": stamp::millis(SystemTime::now()),
             "message": message,
             "stats": { "reason": reason, "durationMs": millis(took) },

@@ -1,9 +1,9 @@
 //! Whether a life serves, and goes on to: what is asked of it, and what it tells.
 
-use super::Shift;
-use crate::act::keeper::notify::{Notify, Told};
-use crate::act::keeper::readiness::{Asking, By, Living};
-use crate::act::keeper::{Event, State};
+use super::KeeperLoop;
+use crate::act::keeper::notify::{Notification, Notify};
+use crate::act::keeper::readiness::{Asking, By, LiveWatch};
+use crate::act::keeper::{KeeperEvent, KeeperState};
 use crate::sys::clock;
 use crate::sys::process::Pid;
 use crate::words::span;
@@ -12,18 +12,18 @@ use std::time::Instant;
 
 /// What is known of the life that is the main one.
 #[derive(Default)]
-pub(super) struct Health {
+pub(super) struct LifeHealth {
     /// Whether the life that was started last serves yet.
     asking: Option<Asking>,
     /// Whether the main one still does, and which process that is.
-    living: Option<(Pid, Living)>,
+    living: Option<(Pid, LiveWatch)>,
     /// What the main one tells of itself, and when it last said that it lives.
     heard: Option<(Notify, Instant)>,
     /// What it says that it does.
     pub(super) status: Option<String>,
 }
 
-impl Health {
+impl LifeHealth {
     /// What to wait for.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let asking = self.asking.as_ref().and_then(Asking::fd);
@@ -32,7 +32,7 @@ impl Health {
     }
 }
 
-impl Shift<'_> {
+impl KeeperLoop<'_> {
     /// Hears whether it serves, and says so when its time to is over.
     pub(super) fn health(&mut self) {
         self.readiness();
@@ -43,13 +43,13 @@ impl Shift<'_> {
     /// When the next sign of life is due.
     pub(super) fn sign_due(&self) -> Option<Instant> {
         let (_, last) = self.health.heard.as_ref()?;
-        Some(clock::after(*last, self.order.watchdog?))
+        Some(clock::after(*last, self.request.watchdog?))
     }
 
     fn readiness(&mut self) {
         let (who, until) = match self.keeper.state() {
-            State::Readying(who, until) | State::Updating(_, Some(who), until) => (who, until),
-            State::Running(who) => {
+            KeeperState::Readying(who, until) | KeeperState::Updating(_, Some(who), until) => (who, until),
+            KeeperState::Running(who) => {
                 // Not asked for readiness, but for signs of life. What an update that was undone has left is
                 // nobody's.
                 if let Some(notify) = self.notify_of(who.pid) {
@@ -64,7 +64,7 @@ impl Shift<'_> {
             }
         };
         let told = self.health.asking.as_mut().map(Asking::hear);
-        match (told, &self.order.ready) {
+        match (told, &self.request.ready) {
             (Some(told), _) if told.ready => {
                 self.voice.step(format!("{}: serves", self.name()));
                 self.story.note("serves");
@@ -76,13 +76,13 @@ impl Shift<'_> {
                     .or_else(|| self.notify_of(who.pid));
                 self.health.heard = notify.map(|notify| (notify, Instant::now()));
                 self.health.status = told.status;
-                self.happen(Event::Ready);
+                self.happen(KeeperEvent::Ready);
             }
             (Some(told), Some(ready)) => {
                 self.health.status = told.status.or(self.health.status.take());
                 if let Some(asking) = self.health.asking.as_ref().filter(|_| Instant::now() >= until) {
-                    let limit = if matches!(self.keeper.state(), State::Updating(..)) {
-                        self.order.policy.update
+                    let limit = if matches!(self.keeper.state(), KeeperState::Updating(..)) {
+                        self.request.policy.update
                     } else {
                         ready.limit
                     };
@@ -113,8 +113,8 @@ impl Shift<'_> {
 
     /// One that serves is asked whether it goes on to. A life that is going, or beside another, is let alone.
     fn liveness(&mut self) {
-        let Some(live) = &self.order.live else { return };
-        let State::Running(who) = self.keeper.state() else {
+        let Some(live) = &self.request.live else { return };
+        let KeeperState::Running(who) = self.keeper.state() else {
             self.health.living = None;
             return;
         };
@@ -123,7 +123,7 @@ impl Shift<'_> {
                 Some(why) => self.hung(&why),
                 None => self.health.living = Some((pid, living)),
             },
-            _ => match Living::begin(live, who.pid) {
+            _ => match LiveWatch::begin(live, who.pid) {
                 Ok(living) => self.health.living = Some((who.pid, living)),
                 Err(error) => self.voice.warn(error),
             },
@@ -133,17 +133,17 @@ impl Shift<'_> {
     /// What it tells of itself; without a sign of life in time it does not live.
     fn hear(&mut self) {
         let Some((notify, last)) = &mut self.health.heard else { return };
-        let Told { alive, stuck, status, .. } = notify.hear();
+        let Notification { alive, stuck, status, .. } = notify.hear();
         if alive {
             *last = Instant::now();
         }
         self.health.status = status.or(self.health.status.take());
-        if !matches!(self.keeper.state(), State::Running(_)) {
+        if !matches!(self.keeper.state(), KeeperState::Running(_)) {
             // Whatever it does now, the time begins anew when it is done.
             *last = Instant::now();
         } else if stuck {
             self.hung("it says that it is stuck");
-        } else if let Some(limit) = self.order.watchdog
+        } else if let Some(limit) = self.request.watchdog
             && last.elapsed() >= limit
         {
             self.hung(&format!("it has not said WATCHDOG=1 for {}", span::show(limit)));
@@ -154,9 +154,9 @@ impl Shift<'_> {
         self.voice.warn(format!("{}: does not serve any more: {why}", self.name()));
         self.story.note("hung");
         self.health.heard = None;
-        self.happen(Event::Hung);
+        self.happen(KeeperEvent::Hung);
         if self.failed() {
-            self.happen(Event::GiveUp);
+            self.happen(KeeperEvent::GiveUp);
         }
     }
 }

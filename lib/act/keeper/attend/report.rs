@@ -1,8 +1,8 @@
 //! What a keeper tells of itself: its status, for whoever asks, and for the keeper after it.
 
-use super::Shift;
-use crate::act::keeper::order::SCHEMA;
-use crate::act::keeper::{Restart, State};
+use super::KeeperLoop;
+use crate::act::keeper::request::SCHEMA;
+use crate::act::keeper::{KeeperState, RestartPolicy};
 use crate::service::recipe::Recipe;
 use crate::sys::child::Exit;
 use crate::sys::{file, kernel};
@@ -11,59 +11,59 @@ use crate::words::span::millis;
 use serde_json::{Value, json};
 use std::time::{Instant, SystemTime};
 
-impl Shift<'_> {
+impl KeeperLoop<'_> {
     pub(super) fn publish(&self) {
         self.publish_with(self.keeper.state());
     }
 
-    pub(super) fn publish_with(&self, state: State) {
+    pub(super) fn publish_with(&self, state: KeeperState) {
         if let Some(held) = &self.held {
             held.inform(&self.status_json(state));
         }
-        let Some(office) = &self.office else { return };
+        let Some(office) = &self.runtime else { return };
         let text = format!("{}\n", self.status_json(state));
-        if let Err(cause) = file::replace(&office.place.status(), text.as_bytes(), 0o600) {
+        if let Err(cause) = file::replace(&office.paths.status(), text.as_bytes(), 0o600) {
             self.voice.warn(format!(
                 "cannot write '{}': {}",
-                office.place.status().display(),
+                office.paths.status().display(),
                 crate::words::error::reason(&cause)
             ));
         }
     }
 
     /// Read by `service::embedded`.
-    pub(super) fn status_json(&self, state: State) -> Value {
-        let policy = &self.order.policy;
+    pub(super) fn status_json(&self, state: KeeperState) -> Value {
+        let policy = &self.request.policy;
         let word = match state {
-            State::Idle => "idle",
-            State::Waiting(_) => "waiting",
-            State::Starting | State::Running(_) => "running",
-            State::Readying(..) => "starting",
-            State::Updating(..) => "updating",
-            State::Replacing(..) => "running",
-            State::Draining(..) => "draining",
-            State::Stopping(..) | State::Sweeping(..) => "stopping",
-            State::Finished => "finished",
+            KeeperState::Idle => "idle",
+            KeeperState::Waiting(_) => "waiting",
+            KeeperState::Starting | KeeperState::Running(_) => "running",
+            KeeperState::Readying(..) => "starting",
+            KeeperState::Updating(..) => "updating",
+            KeeperState::Replacing(..) => "running",
+            KeeperState::Draining(..) => "draining",
+            KeeperState::Stopping(..) | KeeperState::Sweeping(..) => "stopping",
+            KeeperState::Finished => "finished",
         };
-        let next_start = if let State::Waiting(until) = state {
+        let next_start = if let KeeperState::Waiting(until) = state {
             Some(millis(until.saturating_duration_since(Instant::now())))
         } else {
             None
         };
         // In an update there are two lives: this is the one that is not the main process.
         let beside = match state {
-            State::Updating(_, next, _) => next,
-            State::Replacing(old, ..) => Some(old),
+            KeeperState::Updating(_, next, _) => next,
+            KeeperState::Replacing(old, ..) => Some(old),
             _ => None,
         };
-        let job = if let Recipe::Job(job) = &self.order.recipe {
+        let job = if let Recipe::Job(job) = &self.request.recipe {
             Some(job.path.to_string_lossy().into_owned())
         } else {
             None
         };
         json!({
             "schema": SCHEMA,
-            "label": self.order.label,
+            "label": self.request.label,
             "state": word,
             "pid": self.main.map(|main| main.pid.number()),
             "start": self.main.map(|main| main.start.0),
@@ -76,7 +76,7 @@ impl Shift<'_> {
             "restart_in_ms": self.schedule.due().map(|due| millis(due.saturating_duration_since(Instant::now()))),
             "parked": self.keeper.parked(),
             "says": self.health.status,
-            "asks_ready": self.order.ready.is_some(),
+            "asks_ready": self.request.ready.is_some(),
             "keeper": std::process::id(),
             "runs": self.keeper.runs(),
             "last_exit": self.keeper.last_exit().map(|exit| exit.to_string()),
@@ -93,19 +93,23 @@ impl Shift<'_> {
     /// success.
     pub(super) fn status(&self) -> Status {
         if self.gave_up {
-            return self.order.gives_up_with;
+            return self.request.gives_up_with;
         }
         if self.keeper.never_came_up() {
             return Status::Unavailable;
         }
-        if let (Some(error), Restart::Never | Restart::OnFailure) =
-            (&self.not_started, &self.order.policy.restart)
+        if let (Some(error), RestartPolicy::Never | RestartPolicy::OnFailure) =
+            (&self.not_started, &self.request.policy.restart)
         {
             return error.status;
         }
-        match (&self.order.policy.restart, self.keeper.last_exit()) {
-            (Restart::Never, Some(Exit::Code(code))) => Status::Command(u8::try_from(code).unwrap_or(1)),
-            (Restart::Never, Some(Exit::Signal(number))) => Status::Signal(u8::try_from(number).unwrap_or(0)),
+        match (&self.request.policy.restart, self.keeper.last_exit()) {
+            (RestartPolicy::Never, Some(Exit::Code(code))) => {
+                Status::Command(u8::try_from(code).unwrap_or(1))
+            }
+            (RestartPolicy::Never, Some(Exit::Signal(number))) => {
+                Status::Signal(u8::try_from(number).unwrap_or(0))
+            }
             _ => Status::Done,
         }
     }

@@ -1,9 +1,9 @@
 //! Starting a life: what it is given, and what is known of it on disk before anything else happens.
 
-use super::Shift;
+use super::KeeperLoop;
 use crate::act::keeper::notify::Notify;
 use crate::act::keeper::readiness::By;
-use crate::act::keeper::{Event, State, lockfile};
+use crate::act::keeper::{KeeperEvent, KeeperState, lockfile};
 use crate::sys::child::Spec;
 use crate::sys::process::Identity;
 use crate::sys::signal::Signal;
@@ -13,8 +13,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Instant;
 
-impl Shift<'_> {
-    pub(super) fn start(&mut self) -> Event {
+impl KeeperLoop<'_> {
+    pub(super) fn start(&mut self) -> KeeperEvent {
         self.not_serving.clear();
         self.killing = false;
         self.touched = Some(Instant::now());
@@ -22,7 +22,7 @@ impl Shift<'_> {
             self.not_serving = error.to_string();
             // Whoever has the lock serves in our place; that is no failure of the command.
             self.voice.warn(format!("{}: {error}", self.name()));
-            return Event::NotStarted;
+            return KeeperEvent::NotStarted;
         }
         match self.spawn() {
             Ok(identity) => {
@@ -33,21 +33,23 @@ impl Shift<'_> {
                 self.not_started = None;
                 // Known on disk before anything else happens: should we be killed now, the next keeper finds
                 // it.
-                self.publish_with(State::Running(identity));
-                Event::Started(identity)
+                self.publish_with(KeeperState::Running(identity));
+                KeeperEvent::Started(identity)
             }
             Err(error) => {
                 self.voice.warn(format!("{}: {error}", self.name()));
                 self.story.note("not-started");
                 self.not_serving = error.to_string();
                 self.not_started = Some(error);
-                if self.failed() { Event::GiveUp } else { Event::NotStarted }
+                if self.failed() { KeeperEvent::GiveUp } else { KeeperEvent::NotStarted }
             }
         }
     }
 
-    pub(super) fn start_next(&mut self) -> Event {
-        let State::Updating(old, _, until) = self.keeper.state() else { return Event::NextNotStarted };
+    pub(super) fn start_next(&mut self) -> KeeperEvent {
+        let KeeperState::Updating(old, _, until) = self.keeper.state() else {
+            return KeeperEvent::NextNotStarted;
+        };
         self.not_serving.clear();
         match self.spawn() {
             Ok(identity) => {
@@ -55,20 +57,20 @@ impl Shift<'_> {
                 self.story.note("next-started");
                 // Known on disk before anything else happens: should we be killed now, the next keeper finds
                 // both.
-                self.publish_with(State::Updating(old, Some(identity), until));
-                Event::NextStarted(identity)
+                self.publish_with(KeeperState::Updating(old, Some(identity), until));
+                KeeperEvent::NextStarted(identity)
             }
             Err(error) => {
                 self.voice.warn(format!("{}: {error}", self.name()));
                 self.not_serving = error.to_string();
-                Event::NextNotStarted
+                KeeperEvent::NextNotStarted
             }
         }
     }
 
     /// The lock was given back while nothing ran; nothing is started without it (facts 1.9, 34).
     fn lock_again(&mut self) -> Result<()> {
-        if let (Some(wanted), None) = (&self.order.lock, &self.held) {
+        if let (Some(wanted), None) = (&self.request.lock, &self.held) {
             self.held = Some(
                 wanted
                     .take_now()?
@@ -84,42 +86,42 @@ impl Shift<'_> {
             self.notify = notify.map(|notify| (identity.pid, notify));
             Ok(identity)
         });
-        if let Some(By::Line(slot)) = self.order.ready.as_ref().map(|ready| &ready.by) {
+        if let Some(By::Line(slot)) = self.request.ready.as_ref().map(|ready| &ready.by) {
             slot.clear();
         }
         started
     }
 
     fn spec(&mut self) -> Result<(Spec, Option<Notify>)> {
-        let mut spec = self.order.recipe.spec()?;
+        let mut spec = self.request.recipe.spec()?;
         if let Some(reason) = self.reason.take() {
             spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
         }
-        if let Some(office) = &self.office {
+        if let Some(office) = &self.runtime {
             spec.env.push(("BAA_RESTART_SENTINEL".into(), office.sentinel.clone().into()));
         }
-        let notify = match self.order.ready.as_ref().map(|ready| &ready.by) {
+        let notify = match self.request.ready.as_ref().map(|ready| &ready.by) {
             Some(By::Socket) => Some(Notify::socket()?),
             Some(By::Line(slot)) => {
                 spec.keep.push(slot.shared());
                 Some(Notify::pipe(slot)?)
             }
-            _ if self.order.watchdog.is_some() => Some(Notify::socket()?),
+            _ if self.request.watchdog.is_some() => Some(Notify::socket()?),
             _ => None,
         };
         spec.env.extend(notify.as_ref().and_then(Notify::variable));
-        if let Some(limit) = self.order.watchdog {
+        if let Some(limit) = self.request.watchdog {
             spec.env.push(("WATCHDOG_USEC".into(), limit.as_micros().to_string().into()));
         }
         if self.held.is_some() {
             // Whoever has the lock next must not find it beside us.
             spec.ends_with_us = Some(Signal::SIGKILL);
         }
-        if !self.order.listen.is_empty() {
-            let names: Vec<&str> = self.order.listen.iter().map(|(name, _)| name.as_str()).collect();
+        if !self.request.listen.is_empty() {
+            let names: Vec<&str> = self.request.listen.iter().map(|(name, _)| name.as_str()).collect();
             spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
             spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
-            spec.keep.extend(self.order.listen.iter().map(|(_, socket)| Arc::clone(socket)));
+            spec.keep.extend(self.request.listen.iter().map(|(_, socket)| Arc::clone(socket)));
             // LISTEN_PID is the command's own, which only a process between us and it can know
             // (sd_listen_fds(3)).
             let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program))

@@ -2,9 +2,9 @@
 
 use crate::act::keeper::Policy;
 use crate::act::keeper::drain::Drain;
-use crate::act::keeper::ledger::Limit;
-use crate::act::keeper::lockfile::Wanted;
-use crate::act::keeper::readiness::{Live, Ready};
+use crate::act::keeper::failure_log::FailureLimit;
+use crate::act::keeper::lockfile::LockRequest;
+use crate::act::keeper::readiness::{LiveCheck, ReadyCheck};
 use crate::act::keeper::supervisor::Supervisor;
 use crate::service::recipe::Recipe;
 use crate::words::exit::Status;
@@ -18,7 +18,7 @@ pub const SCHEMA: &str = "baa.run/1";
 
 /// What to keep, and how.
 #[derive(Debug)]
-pub struct Order {
+pub struct KeeperRequest {
     /// The name under which its state is kept; without one there is no lock, no status and no control.
     pub label: Option<String>,
     /// What is started.
@@ -26,17 +26,17 @@ pub struct Order {
     /// How it is kept.
     pub policy: Policy,
     /// What is locked before anything else.
-    pub lock: Option<Wanted>,
+    pub lock: Option<LockRequest>,
     /// How it finishes what it has begun before a restart.
     pub drain: Option<Drain>,
     /// When it counts as started.
-    pub ready: Option<Ready>,
+    pub ready: Option<ReadyCheck>,
     /// What is asked of it from then on.
-    pub live: Option<Live>,
+    pub live: Option<LiveCheck>,
     /// How often it must say that it lives, over NOTIFY_SOCKET.
     pub watchdog: Option<Duration>,
     /// When to give up.
-    pub give_up: Option<Limit>,
+    pub give_up: Option<FailureLimit>,
     /// The status of a keeper that has given up.
     pub gives_up_with: Status,
     /// Who supervises the keeper.
@@ -65,10 +65,10 @@ pub enum User1 {
 }
 
 /// The JSON object of `--dry-run`. Arguments are told, the environment never.
-pub fn plan(order: &Order) -> Value {
-    let command: Vec<String> = match &order.recipe {
+pub fn plan(request: &KeeperRequest) -> Value {
+    let command: Vec<String> = match &request.recipe {
         Recipe::Command(words) => words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         Recipe::Job(job) => job.arguments.clone(),
     };
-    json!({ "schema": SCHEMA, "dry_run": true, "label": order.label, "command": command })
+    json!({ "schema": SCHEMA, "dry_run": true, "label": request.label, "command": command })
 }

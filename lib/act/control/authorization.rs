@@ -14,8 +14,8 @@ use subtle::ConstantTimeEq;
 /// The largest file of tokens.
 const LIMIT: u64 = 64 * 1024;
 
-/// The gate.
-pub struct Gate {
+/// The tokens that are good, and the rules for who may ask.
+pub struct Authorization {
     file: Option<PathBuf>,
     tokens: RwLock<Vec<String>>,
 }
@@ -31,16 +31,16 @@ pub enum Refusal {
     Type,
 }
 
-impl Gate {
-    /// A gate for the tokens in `file`, one in each line; all of them are good. Without a file no token is
+impl Authorization {
+    /// The tokens in `file`, one in each line; all of them are good. Without a file no token is
     /// asked for.
     ///
     /// # Errors
     /// A file that cannot be read (66, 74, 77), or has no token in it (78).
-    pub fn new(file: Option<&Path>) -> Result<Gate> {
-        let gate = Gate { file: file.map(Path::to_owned), tokens: RwLock::new(Vec::new()) };
-        gate.reload()?;
-        Ok(gate)
+    pub fn new(file: Option<&Path>) -> Result<Authorization> {
+        let authorization = Authorization { file: file.map(Path::to_owned), tokens: RwLock::new(Vec::new()) };
+        authorization.reload()?;
+        Ok(authorization)
     }
 
     /// Reads the file again; what was good stays so where it cannot be read.
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn admit(
-        gate: &Gate,
+        authorization: &Authorization,
         fields: &[(&'static str, &str)],
         changes: bool,
     ) -> std::result::Result<(), Refusal> {
@@ -116,7 +116,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (hyper::header::HeaderName::from_static(name), value.parse().unwrap()))
             .collect();
-        gate.admit(&headers, changes)
+        authorization.admit(&headers, changes)
     }
 
     #[test]
@@ -124,38 +124,38 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tokens");
         std::fs::write(&file, "\n old \nnew\n").unwrap();
-        let gate = Gate::new(Some(&file)).unwrap();
+        let authorization = Authorization::new(Some(&file)).unwrap();
         for good in ["Bearer old", "bearer new", "Basic eDpuZXc="] {
-            assert_eq!(admit(&gate, &[("authorization", good)], false), Ok(()), "{good}");
+            assert_eq!(admit(&authorization, &[("authorization", good)], false), Ok(()), "{good}");
         }
         for bad in ["", "Bearer", "Bearer ", "Bearer ne", "Bearer newer", "old", "Basic bmV3", "Basic %"] {
-            assert_eq!(admit(&gate, &[("authorization", bad)], false), Err(Refusal::Token), "{bad}");
+            assert_eq!(admit(&authorization, &[("authorization", bad)], false), Err(Refusal::Token), "{bad}");
         }
         assert_eq!(
-            admit(&gate, &[("authorization", "Bearer old"), ("content-type", "text/plain")], true),
+            admit(&authorization, &[("authorization", "Bearer old"), ("content-type", "text/plain")], true),
             Err(Refusal::Type)
         );
         assert_eq!(
             admit(
-                &gate,
+                &authorization,
                 &[("authorization", "Bearer old"), ("content-type", "application/json; charset=utf-8")],
                 true
             ),
             Ok(())
         );
         std::fs::write(&file, "newest").unwrap();
-        gate.reload().unwrap();
-        assert_eq!(admit(&gate, &[("authorization", "Bearer old")], false), Err(Refusal::Token));
+        authorization.reload().unwrap();
+        assert_eq!(admit(&authorization, &[("authorization", "Bearer old")], false), Err(Refusal::Token));
         std::fs::write(&file, " \n").unwrap();
-        assert_eq!(gate.reload().unwrap_err().status, Status::BadConfig);
-        assert_eq!(admit(&gate, &[("authorization", "Bearer newest")], false), Ok(()));
+        assert_eq!(authorization.reload().unwrap_err().status, Status::BadConfig);
+        assert_eq!(admit(&authorization, &[("authorization", "Bearer newest")], false), Ok(()));
     }
 
     #[test]
     fn without_a_token_only_an_address_is_served() {
-        let gate = Gate::new(None).unwrap();
-        assert_eq!(admit(&gate, &[("host", "127.0.0.1:4320")], false), Ok(()));
-        assert_eq!(admit(&gate, &[("host", "evil.example")], false), Err(Refusal::Host));
-        assert_eq!(admit(&gate, &[], false), Err(Refusal::Host));
+        let authorization = Authorization::new(None).unwrap();
+        assert_eq!(admit(&authorization, &[("host", "127.0.0.1:4320")], false), Ok(()));
+        assert_eq!(admit(&authorization, &[("host", "evil.example")], false), Err(Refusal::Host));
+        assert_eq!(admit(&authorization, &[], false), Err(Refusal::Host));
     }
 }

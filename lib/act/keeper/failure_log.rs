@@ -10,7 +10,7 @@ const KEPT: usize = 1000;
 
 /// When to give up.
 #[derive(Clone, Debug)]
-pub struct Limit {
+pub struct FailureLimit {
     /// After so many bad ends …
     pub ends: usize,
     /// … within this time.
@@ -21,16 +21,16 @@ pub struct Limit {
 
 /// The bad ends of a command, as seconds since 1970.
 #[derive(Debug)]
-pub(super) struct Ledger {
-    limit: Limit,
+pub(super) struct FailureLog {
+    limit: FailureLimit,
     ends: Vec<u64>,
 }
 
-impl Ledger {
-    /// What is known of it. A ledger that cannot be read holds nothing against anybody.
-    pub(super) fn open(limit: Limit) -> Ledger {
+impl FailureLog {
+    /// What is known of it. A file that cannot be read holds nothing against anybody.
+    pub(super) fn open(limit: FailureLimit) -> FailureLog {
         let ends = limit.path.as_deref().map(read).unwrap_or_default();
-        Ledger { limit, ends }
+        FailureLog { limit, ends }
     }
 
     /// Whether it is time to give up, before anything is started.
@@ -101,20 +101,20 @@ mod tests {
     #[test]
     fn it_trips_within_its_time_and_outlives_its_keeper() {
         let dir = tempfile::tempdir().unwrap();
-        let limit = |within| Limit {
+        let limit = |within| FailureLimit {
             ends: 3,
             within: Duration::from_secs(within),
             path: Some(dir.path().join("ends")),
         };
-        let mut ledger = Ledger::open(limit(600));
-        assert!(!ledger.note() && !ledger.note());
-        let mut ledger = Ledger::open(limit(600));
-        assert!(!ledger.tripped() && ledger.note() && Ledger::open(limit(600)).tripped());
+        let mut failure_log = FailureLog::open(limit(600));
+        assert!(!failure_log.note() && !failure_log.note());
+        let mut failure_log = FailureLog::open(limit(600));
+        assert!(!failure_log.tripped() && failure_log.note() && FailureLog::open(limit(600)).tripped());
         // What is long ago, or in the future, counts for nothing; nor does nonsense.
         std::fs::write(dir.path().join("ends"), "1\n2\n3\n99999999999\nnonsense\n").unwrap();
-        assert!(!Ledger::open(limit(600)).tripped());
-        ledger.clear();
-        assert!(!Ledger::open(limit(600)).tripped());
+        assert!(!FailureLog::open(limit(600)).tripped());
+        failure_log.clear();
+        assert!(!FailureLog::open(limit(600)).tripped());
         assert_eq!(parse("5/10m"), Ok((5, Duration::from_secs(600))));
         for bad in ["5", "0/1m", "x/1m", "5/", "9999/1m"] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -1,6 +1,6 @@
 //! What a keeper leaves for others to find: a lock, a status, and the process that runs under them.
 
-use crate::service::embedded::Place;
+use crate::service::embedded::KeeperPaths;
 use crate::sys::child;
 use crate::sys::file::{self, Lock};
 use crate::sys::kernel;
@@ -14,32 +14,32 @@ use std::time::Duration;
 
 /// The lock and the files of one label.
 #[derive(Debug)]
-pub(super) struct Office {
-    pub(super) place: Place,
+pub(super) struct RuntimeDirectory {
+    pub(super) paths: KeeperPaths,
     /// Where the outcome of the last restart or update is left for the next life.
     pub(super) sentinel: PathBuf,
     label: String,
     _lock: Lock,
 }
 
-impl Office {
-    pub(super) fn open(label: &str) -> Result<Office> {
-        let place = Place::of(label);
-        place.make()?;
-        let lock = Lock::take_soon(&place.lock())
-            .map_err(|cause| Error::io(format!("cannot lock '{}'", place.lock().display()), &cause))?;
+impl RuntimeDirectory {
+    pub(super) fn open(label: &str) -> Result<RuntimeDirectory> {
+        let paths = KeeperPaths::of(label);
+        paths.make()?;
+        let lock = Lock::take_soon(&paths.lock())
+            .map_err(|cause| Error::io(format!("cannot lock '{}'", paths.lock().display()), &cause))?;
         let lock = lock
             .ok_or_else(|| Error::new(Status::Busy, format!("cannot keep {label}: another baa-run does")))?;
         // Only to inform; the kernel's lock is the truth.
         let _ = lock.inform(&format!("{}\n", json!({ "pid": std::process::id() })));
-        crate::service::intent::withdraw(&place);
+        crate::service::intent::withdraw(&paths);
         let sentinel = file::state_dir().join("run").join(format!("{label}.sentinel.json"));
-        Ok(Office { place, sentinel, label: label.to_owned(), _lock: lock })
+        Ok(RuntimeDirectory { paths, sentinel, label: label.to_owned(), _lock: lock })
     }
 
     /// A keeper that was killed leaves its command behind; two of them must not run side by side.
     pub(super) fn clear_predecessor(&self, exit_timeout: Duration, voice: &Voice) {
-        let status = file::read(&self.place.status(), 64 * 1024)
+        let status = file::read(&self.paths.status(), 64 * 1024)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok());
         for left in status.iter().flat_map(identities) {

@@ -1,8 +1,8 @@
-//! An order to reload services: which, where, how; carried out one after the other.
+//! A request to reload services: which, where, how; carried out one after the other.
 
 use super::diagnosis::{Case, SCHEMA};
-use super::keepsake::Keepsake;
-use super::{Outcome, Report, Request, handover, reload};
+use super::files::ReloadFiles;
+use super::{ReloadOutcome, ReloadReport, ServiceReload, handover, reload};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::http::{Http, Statuses};
@@ -35,7 +35,7 @@ const CONDUCTOR: &str = "conductor";
 
 /// Which manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ManagerKind {
     /// launchd.
     Launchd,
     /// systemd.
@@ -44,24 +44,24 @@ pub enum Kind {
     Embedded,
 }
 
-impl Kind {
+impl ManagerKind {
     /// The manager of this machine; the embedded one where there is none.
-    pub fn of_this_machine() -> Kind {
+    pub fn of_this_machine() -> ManagerKind {
         if cfg!(target_os = "macos") {
-            Kind::Launchd
+            ManagerKind::Launchd
         } else if Systemd::booted() {
-            Kind::Systemd
+            ManagerKind::Systemd
         } else {
-            Kind::Embedded
+            ManagerKind::Embedded
         }
     }
 }
 
 /// Where the services are.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct ServiceLocation {
     /// Their manager.
-    pub kind: Kind,
+    pub kind: ManagerKind,
     /// Whether they are daemons of the system; `None` takes the manager's default.
     pub daemon: Option<bool>,
     /// launchd's domain, if it was given.
@@ -74,7 +74,7 @@ pub struct Place {
 
 /// Which services.
 #[derive(Clone, Debug)]
-pub enum Aim {
+pub enum ReloadTarget {
     /// One job.
     Label(String),
     /// Named services: `PREFIX-NAME`.
@@ -93,7 +93,7 @@ pub enum Aim {
 
 /// How their health is asked for.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub struct HealthOptions {
     /// The URL, if it was given.
     pub url: Option<OsString>,
     /// The variable that holds its base, if it was given.
@@ -104,9 +104,9 @@ pub struct Health {
     pub none: bool,
 }
 
-/// How they are reloaded; see `Request`.
+/// How they are reloaded; see `ServiceReload`.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct ReloadSettings {
     /// Attempts of a round.
     pub attempts: u32,
     /// The pause after an attempt.
@@ -127,19 +127,19 @@ pub struct Settings {
     pub quiet: bool,
 }
 
-/// The order.
+/// The request.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct ReloadRequest {
     /// Which services.
-    pub aim: Aim,
+    pub aim: ReloadTarget,
     /// The file of the only one, if it was given.
     pub plist: Option<PathBuf>,
     /// Where they are.
-    pub place: Place,
+    pub location: ServiceLocation,
     /// How their health is asked for.
-    pub health: Health,
+    pub health: HealthOptions,
     /// How they are reloaded.
-    pub settings: Settings,
+    pub settings: ReloadSettings,
 }
 
 /// What came of it.
@@ -151,7 +151,7 @@ pub struct Done {
     pub json: Value,
 }
 
-/// One service of an order, ready to be checked.
+/// One service of a request, ready to be checked.
 struct One {
     name: String,
     label: String,
@@ -168,9 +168,9 @@ struct Ready {
 
 /// What would be done.
 #[derive(Debug)]
-pub struct Plan(Vec<(String, Vec<String>, Option<String>)>);
+pub struct ReloadPlan(Vec<(String, Vec<String>, Option<String>)>);
 
-impl Plan {
+impl ReloadPlan {
     /// As commands that a person could type.
     pub fn text(&self) -> String {
         let mut lines = Vec::new();
@@ -203,26 +203,26 @@ impl Plan {
 ///
 /// # Errors
 /// As `carry_out` before anything is touched.
-pub fn plan(order: &Order) -> Result<Plan> {
+pub fn plan(request: &ReloadRequest) -> Result<ReloadPlan> {
     let mut plan = Vec::new();
-    for one in services(order)? {
-        let ready = examine(order, &one)?;
+    for one in services(request)? {
+        let ready = examine(request, &one)?;
         plan.push((one.name.clone(), one.service.plan(&one.source), ready.health.map(|url| url.to_string())));
     }
-    Ok(Plan(plan))
+    Ok(ReloadPlan(plan))
 }
 
 /// Reloads the services in order.
 ///
 /// # Errors
 /// What is wrong with the order itself. What goes wrong with a service is told on stderr and in the status.
-pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
-    let ones = services(order)?;
-    if !order.settings.keep_going {
+pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
+    let ones = services(request)?;
+    if !request.settings.keep_going {
         // One bad file of several stops the order before anything is touched.
         let unfit: Vec<(&One, Error)> = ones
             .iter()
-            .filter_map(|one| Some((one, examine(order, one).and_then(|_| one.service.prepare()).err()?)))
+            .filter_map(|one| Some((one, examine(request, one).and_then(|_| one.service.prepare()).err()?)))
             .collect();
         if !unfit.is_empty() {
             let status = unfit.iter().fold(Status::Done, |status, (_, error)| status.worse(error.status));
@@ -243,13 +243,13 @@ pub fn carry_out(order: &Order, voice: &Voice) -> Result<Done> {
     let mut status = Status::Done;
     let mut told = Vec::new();
     for one in &ones {
-        let (ended, value) = match reload_one(order, one, voice, helper, &interrupted) {
+        let (ended, value) = match reload_one(request, one, voice, helper, &interrupted) {
             Ok(end) => end,
             Err(error) => (error.status, tell_refusal(one, &error)),
         };
         told.push(value);
         status = status.worse(ended);
-        if interrupted().is_some() || (ended != Status::Done && !order.settings.keep_going) {
+        if interrupted().is_some() || (ended != Status::Done && !request.settings.keep_going) {
             break;
         }
     }
@@ -270,44 +270,48 @@ fn done(status: Status, told: Vec<Value>, skipped: &[&str]) -> Done {
 /// Tells why a service was not touched.
 fn tell_refusal(one: &One, error: &Error) -> Value {
     say::error(&format!("{}: {error}; nothing was touched", one.name));
-    json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": Outcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string() })
+    json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": ReloadOutcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string() })
 }
 
-fn services(order: &Order) -> Result<Vec<One>> {
+fn services(request: &ReloadRequest) -> Result<Vec<One>> {
     let usage = |why: String| Error::new(Status::Usage, why);
-    if let Some(domain) = &order.place.domain {
+    if let Some(domain) = &request.location.domain {
         launchd::check_domain(domain).map_err(usage)?;
     }
-    let named: Vec<(String, String)> = match &order.aim {
-        Aim::Label(label) => vec![(label.clone(), label.clone())],
-        Aim::Services { prefix, names } => {
+    let named: Vec<(String, String)> = match &request.aim {
+        ReloadTarget::Label(label) => vec![(label.clone(), label.clone())],
+        ReloadTarget::Services { prefix, names } => {
             names.iter().map(|name| (name.clone(), format!("{prefix}-{name}"))).collect()
         }
-        Aim::All { prefix } => installed(&order.place.install_dir, prefix)?,
+        ReloadTarget::All { prefix } => installed(&request.location.install_dir, prefix)?,
     };
     let mut ones = Vec::new();
     for (name, label) in named {
         check_label(&label).map_err(usage)?;
-        let source = order
-            .place
+        let source = request
+            .location
             .group
             .as_ref()
-            .or(order.plist.as_ref())
+            .or(request.plist.as_ref())
             .cloned()
-            .unwrap_or_else(|| order.place.install_dir.join(format!("{label}.plist")));
+            .unwrap_or_else(|| request.location.install_dir.join(format!("{label}.plist")));
         let source = std::path::absolute(source)
             .map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
-        let daemon = order.place.daemon;
-        let service: Box<dyn Service> = match order.place.kind {
-            _ if order.place.group.is_some() => Box::new(Grouped::new(&source, &label)?),
-            Kind::Launchd => Box::new(Launchd::new(
-                order.place.domain.clone().unwrap_or_else(|| Launchd::domain_of(daemon.unwrap_or(false))),
+        let daemon = request.location.daemon;
+        let service: Box<dyn Service> = match request.location.kind {
+            _ if request.location.group.is_some() => Box::new(Grouped::new(&source, &label)?),
+            ManagerKind::Launchd => Box::new(Launchd::new(
+                request
+                    .location
+                    .domain
+                    .clone()
+                    .unwrap_or_else(|| Launchd::domain_of(daemon.unwrap_or(false))),
                 &label,
             )),
-            Kind::Systemd => {
+            ManagerKind::Systemd => {
                 Box::new(Systemd::new(&label, daemon.unwrap_or_else(Systemd::default_is_system)))
             }
-            Kind::Embedded => Box::new(Embedded::new(&label)),
+            ManagerKind::Embedded => Box::new(Embedded::new(&label)),
         };
         let is_conductor = name == CONDUCTOR || label.ends_with("-conductor");
         ones.push(One { name, label, source, service, is_conductor });
@@ -336,30 +340,34 @@ fn installed(directory: &Path, prefix: &str) -> Result<Vec<(String, String)>> {
 }
 
 /// Everything that can be known to be wrong before the service is touched.
-fn examine(order: &Order, one: &One) -> Result<Ready> {
-    let job = if order.place.kind == Kind::Systemd || order.place.group.is_some() {
+fn examine(request: &ReloadRequest, one: &One) -> Result<Ready> {
+    let job = if request.location.kind == ManagerKind::Systemd || request.location.group.is_some() {
         None
     } else {
         let job = Job::read(&one.source)?;
         job.check(&one.label)?;
-        if order.place.kind == Kind::Launchd {
+        if request.location.kind == ManagerKind::Launchd {
             launchd::check_file(&one.source)?;
         }
         Some(job)
     };
-    let variable = |name: &str| match (&job, order.place.kind) {
+    let variable = |name: &str| match (&job, request.location.kind) {
         (Some(job), _) => job.variable(name).map(str::to_owned),
-        (None, Kind::Systemd) => {
-            Systemd::new(&one.label, order.place.daemon.unwrap_or_else(Systemd::default_is_system))
+        (None, ManagerKind::Systemd) => {
+            Systemd::new(&one.label, request.location.daemon.unwrap_or_else(Systemd::default_is_system))
                 .variable(name)
         }
         (None, _) => None,
     };
-    let health = health_url(&order.health, one, &variable)?;
+    let health = health_url(&request.health, one, &variable)?;
     Ok(Ready { job, health })
 }
 
-fn health_url(health: &Health, one: &One, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Url>> {
+fn health_url(
+    health: &HealthOptions,
+    one: &One,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Option<Url>> {
     let wrong = |status: Status, why: String| {
         Error::new(status, format!("cannot check the health of {}: {why}", one.name))
     };
@@ -404,40 +412,40 @@ fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
 }
 
 fn reload_one(
-    order: &Order,
+    request: &ReloadRequest,
     one: &One,
     voice: &Voice,
     helper: bool,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Result<(Status, Value)> {
-    let ready = examine(order, one)?;
+    let ready = examine(request, one)?;
     // Otherwise all were prepared before the first was touched.
-    if order.settings.keep_going {
+    if request.settings.keep_going {
         one.service.prepare()?;
     }
-    let keepsake = Keepsake::of(&one.label)?;
-    let lock = take_turn(&keepsake, helper)?;
+    let files = ReloadFiles::of(&one.label)?;
+    let lock = take_turn(&files, helper)?;
     let before = one.service.inspect().ok().flatten();
     if let Some(state) = before.as_ref().filter(|state| !helper && one.service.holds_us(state)) {
         drop(lock);
-        let pid = handover::hand_over(&*one.service, &keepsake)?;
+        let pid = handover::hand_over(&*one.service, &files)?;
         voice.note(format!(
             "{}: we run inside it; process {pid} reloads it and reports to {}",
             one.name,
-            keepsake.log().display()
+            files.log().display()
         ));
-        let told = json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(), "log": keepsake.log().to_string_lossy(), "old_pid": state.pid.map(|pid| pid.number()) });
+        let told = json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(), "log": files.log().to_string_lossy(), "old_pid": state.pid.map(|pid| pid.number()) });
         return Ok((Status::Done, told));
     }
     if let (Some(job), Some(state)) = (&ready.job, &before) {
-        keepsake.remember_running(job, state);
+        files.remember_running(job, state);
     }
-    let settings = &order.settings;
+    let settings = &request.settings;
     let ask = ready.health.as_ref().map(|url| |demand: Demand| probe(url, demand));
-    let request = Request {
+    let service_reload = ServiceReload {
         name: one.name.clone(),
         source: one.source.clone(),
-        last_good: ready.job.as_ref().and_then(|job| keepsake.other_than(job)),
+        last_good: ready.job.as_ref().and_then(|job| files.other_than(job)),
         starts_itself: ready
             .job
             .as_ref()
@@ -451,20 +459,21 @@ fn reload_one(
         drain: settings.drain,
         deadline: settings.timeout.map(|timeout| clock::after(Instant::now(), timeout)),
     };
-    let report = reload(&request, &*one.service, &Real, voice, interrupted);
-    if let (Some(job), Outcome::Recovered | Outcome::RecoveredByKick) = (&ready.job, report.outcome)
-        && let Err(error) = keepsake.remember(job)
+    let report = reload(&service_reload, &*one.service, &Real, voice, interrupted);
+    if let (Some(job), ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick) =
+        (&ready.job, report.outcome)
+        && let Err(error) = files.remember(job)
     {
         voice.warn(error);
     }
-    Ok((report.status, tell(order, one, &ready, &report, voice)))
+    Ok((report.status, tell(request, one, &ready, &report, voice)))
 }
 
 /// The turn of this reload. A helper waits for its caller to let go of the lock.
-fn take_turn(keepsake: &Keepsake, helper: bool) -> Result<Lock> {
+fn take_turn(files: &ReloadFiles, helper: bool) -> Result<Lock> {
     let until = Instant::now() + if helper { Duration::from_secs(5) } else { Duration::ZERO };
     loop {
-        match keepsake.lock() {
+        match files.lock() {
             Err(error) if error.status == Status::Busy && Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(10))
             }
@@ -473,7 +482,7 @@ fn take_turn(keepsake: &Keepsake, helper: bool) -> Result<Lock> {
     }
 }
 
-fn tell(order: &Order, one: &One, ready: &Ready, report: &Report, voice: &Voice) -> Value {
+fn tell(request: &ReloadRequest, one: &One, ready: &Ready, report: &ReloadReport, voice: &Voice) -> Value {
     let registered = report.state.is_some();
     let case = Case {
         name: &one.name,
@@ -485,14 +494,14 @@ fn tell(order: &Order, one: &One, ready: &Ready, report: &Report, voice: &Voice)
         repair: one.service.repair(&one.source, registered),
     };
     match report.outcome {
-        Outcome::Recovered | Outcome::RecoveredByKick => {
+        ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick => {
             voice.note(format!("{}: {}", one.name, success(report, case.health.as_deref())))
         }
         _ => {
             let lines = case.lines();
             let last = lines.len() - 1;
             for (index, line) in lines.iter().enumerate() {
-                if index == 0 || index == last || !order.settings.quiet {
+                if index == 0 || index == last || !request.settings.quiet {
                     say::error(line);
                 }
             }
@@ -501,8 +510,9 @@ fn tell(order: &Order, one: &One, ready: &Ready, report: &Report, voice: &Voice)
     case.json()
 }
 
-fn success(report: &Report, health: Option<&str>) -> String {
-    let how = if report.outcome == Outcome::RecoveredByKick { "recovered after a kick" } else { "recovered" };
+fn success(report: &ReloadReport, health: Option<&str>) -> String {
+    let how =
+        if report.outcome == ReloadOutcome::RecoveredByKick { "recovered after a kick" } else { "recovered" };
     let who = report.new.map_or(String::new(), |pid| format!(": process {pid}"));
     let what = match health {
         Some(url) => format!(" answers at {url}"),

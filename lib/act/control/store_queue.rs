@@ -1,7 +1,7 @@
-//! The desk between many requests and one store: what waits while the disk is busy is written together, and
+//! The queue between many requests and one store: what waits while the disk is busy is written together, and
 //! reaches the disk with one sync.
 
-use crate::store::{Ask, Ledger, Told};
+use crate::store::{ControlStore, StoreReply, StoreRequest};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,77 +12,77 @@ use tokio::sync::oneshot;
 /// How many requests may wait; who comes then is told that we are busy.
 const QUEUE: usize = 16_384;
 /// How many threads ask a store that is best asked one by one, for it is elsewhere.
-const CLERKS: usize = 16;
+const STORE_THREADS: usize = 16;
 
 /// Opens the store, once for each thread.
-pub type Opener = dyn Fn() -> Result<Box<dyn Ledger>> + Send + Sync;
+pub type StoreOpener = dyn Fn() -> Result<Box<dyn ControlStore>> + Send + Sync;
 
-struct Change {
-    ask: Ask,
-    reply: oneshot::Sender<Result<Told>>,
+struct QueuedChange {
+    ask: StoreRequest,
+    reply: oneshot::Sender<Result<StoreReply>>,
 }
 
-type Look = Box<dyn FnOnce(&dyn Ledger) + Send>;
+type QueuedRead = Box<dyn FnOnce(&dyn ControlStore) + Send>;
 
-/// The desk.
+/// The queue of a store, and the threads that serve it.
 #[derive(Clone)]
-pub struct Desk {
-    changes: SyncSender<Change>,
-    looks: SyncSender<Look>,
+pub struct StoreQueue {
+    changes: SyncSender<QueuedChange>,
+    looks: SyncSender<QueuedRead>,
     /// How many times changes were written, and how many changes.
     counts: Arc<(AtomicU64, AtomicU64)>,
 }
 
-impl Desk {
+impl StoreQueue {
     /// Opens the store and begins to serve it.
     ///
     /// # Errors
     /// Those of the store, and of starting threads.
-    pub fn open(opener: &Opener) -> Result<Desk> {
+    pub fn open(opener: &StoreOpener) -> Result<StoreQueue> {
         let first = opener()?;
         let batch = first.batch();
-        let clerks = if batch > 1 { 1 } else { CLERKS };
-        let (changes, queue) = sync_channel::<Change>(QUEUE);
-        let (looks, questions) = sync_channel::<Look>(QUEUE);
+        let threads = if batch > 1 { 1 } else { STORE_THREADS };
+        let (changes, queue) = sync_channel::<QueuedChange>(QUEUE);
+        let (looks, questions) = sync_channel::<QueuedRead>(QUEUE);
         let counts = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
         let queue = Arc::new(Mutex::new(queue));
-        let mut ledgers = vec![first];
-        for _ in 1..clerks {
-            ledgers.push(opener()?);
+        let mut stores = vec![first];
+        for _ in 1..threads {
+            stores.push(opener()?);
         }
-        for ledger in ledgers {
+        for store in stores {
             let (queue, counts) = (Arc::clone(&queue), Arc::clone(&counts));
             thread(move || {
                 while let Some(jobs) = take(&queue, batch) {
                     counts.0.fetch_add(1, Ordering::Relaxed);
                     counts.1.fetch_add(jobs.len() as u64, Ordering::Relaxed);
-                    let (asks, replies): (Vec<Ask>, Vec<_>) =
+                    let (asks, replies): (Vec<StoreRequest>, Vec<_>) =
                         jobs.into_iter().map(|job| (job.ask, job.reply)).unzip();
-                    let said = ledger.together(&asks);
+                    let said = store.together(&asks);
                     // Whoever has hung up wants no answer.
                     replies.into_iter().zip(said).for_each(|(reply, told)| drop(reply.send(told)));
                 }
             })?;
         }
         let questions = Arc::new(Mutex::new(questions));
-        for _ in 0..clerks.min(4) {
-            let (ledger, questions) = (opener()?, Arc::clone(&questions));
+        for _ in 0..threads.min(4) {
+            let (store, questions) = (opener()?, Arc::clone(&questions));
             thread(move || {
                 while let Some(looks) = take(&questions, 1) {
-                    looks.into_iter().for_each(|look| look(ledger.as_ref()));
+                    looks.into_iter().for_each(|look| look(store.as_ref()));
                 }
             })?;
         }
-        Ok(Desk { changes, looks, counts })
+        Ok(StoreQueue { changes, looks, counts })
     }
 
     /// Has a change written, and waits until it is on the disk.
     ///
     /// # Errors
     /// Those of the store; 69 when too many wait already.
-    pub async fn change(&self, ask: Ask) -> Result<Told> {
+    pub async fn change(&self, ask: StoreRequest) -> Result<StoreReply> {
         let (reply, told) = oneshot::channel();
-        self.changes.try_send(Change { ask, reply }).map_err(|_| busy())?;
+        self.changes.try_send(QueuedChange { ask, reply }).map_err(|_| busy())?;
         told.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -92,10 +92,10 @@ impl Desk {
     /// As `change`.
     pub async fn look<T: Send + 'static>(
         &self,
-        look: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
+        look: impl FnOnce(&dyn ControlStore) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, told) = oneshot::channel();
-        self.looks.try_send(Box::new(move |ledger| drop(reply.send(look(ledger))))).map_err(|_| busy())?;
+        self.looks.try_send(Box::new(move |store| drop(reply.send(look(store))))).map_err(|_| busy())?;
         told.await.unwrap_or_else(|_| Err(gone()))
     }
 

@@ -1,6 +1,6 @@
 //! The last file that worked, kept to be restored when a new one is refused.
 
-use crate::service::State;
+use crate::service::JobState;
 use crate::service::job::Job;
 use crate::sys::file::{self, Lock};
 use crate::sys::process::Identity;
@@ -8,23 +8,23 @@ use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::path::PathBuf;
 
-/// The keepsakes of one label.
+/// The files of one label: the last property list that worked, a lock, a log.
 #[derive(Debug)]
-pub struct Keepsake {
+pub struct ReloadFiles {
     directory: PathBuf,
     label: String,
 }
 
-impl Keepsake {
-    /// The keepsakes of `label`, in a directory for us alone: the file may hold secrets.
+impl ReloadFiles {
+    /// The files of `label`, in a directory for us alone: the file may hold secrets.
     ///
     /// # Errors
     /// 74, 77.
-    pub fn of(label: &str) -> Result<Keepsake> {
+    pub fn of(label: &str) -> Result<ReloadFiles> {
         let directory = file::state_dir().join("reload");
         file::private_dir(&directory)
             .map_err(|cause| Error::io(format!("cannot keep state in '{}'", directory.display()), &cause))?;
-        Ok(Keepsake { directory, label: label.to_owned() })
+        Ok(ReloadFiles { directory, label: label.to_owned() })
     }
 
     /// Lets one reload of a label run at a time.
@@ -79,7 +79,7 @@ impl Keepsake {
 
     /// Keeps the file of a job that runs, if nothing is kept yet and the file is older than the process: then
     /// it is what it was started from.
-    pub fn remember_running(&self, job: &Job, state: &State) {
+    pub fn remember_running(&self, job: &Job, state: &JobState) {
         let Some(started) = state.pid.and_then(Identity::of).and_then(|who| who.started_at()) else { return };
         let written = std::fs::metadata(&job.path).and_then(|found| found.modified());
         let same_file = state.source.as_ref().is_some_and(|source| *source == job.path);
