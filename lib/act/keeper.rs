@@ -114,14 +114,44 @@ pub enum KeeperState {
     Running(Identity),
     /// It runs, and must serve by then.
     Readying(Identity, Instant),
-    /// It runs, and the next life is started, which must serve by then.
-    Updating(Identity, Option<Identity>, Instant),
-    /// The old one goes, the new one runs: until when that may take, and whether it was told to stop.
-    Replacing(Identity, Identity, Option<Instant>, bool),
-    /// It finishes what it has begun, until then at the latest.
-    Draining(Identity, Option<Instant>, Next),
-    /// It was told to stop; everything is killed at the time.
-    Stopping(Identity, Option<Instant>, Next),
+    /// It runs, and the next life is started beside it.
+    Updating {
+        /// The life that serves.
+        old: Identity,
+        /// The life beside it, once it is started.
+        next: Option<Identity>,
+        /// When the next life must serve at the latest.
+        until: Instant,
+    },
+    /// The old life goes, and the next one runs.
+    Replacing {
+        /// The life that goes.
+        old: Identity,
+        /// The life that serves.
+        next: Identity,
+        /// How long the old one may take for what it does now.
+        until: Option<Instant>,
+        /// Whether the old one was told to stop; before that it drains.
+        told: bool,
+    },
+    /// It finishes what it has begun.
+    Draining {
+        /// The main process.
+        who: Identity,
+        /// When it is told to stop at the latest.
+        until: Option<Instant>,
+        /// What comes after the stop.
+        next: Next,
+    },
+    /// It was told to stop.
+    Stopping {
+        /// The main process.
+        who: Identity,
+        /// When everything of it is killed.
+        until: Option<Instant>,
+        /// What comes after the stop.
+        next: Next,
+    },
     /// Its main process is dead, and what that left behind goes, at the latest at the time.
     Sweeping(Option<Instant>, Next),
     /// The keeper ends.
@@ -217,11 +247,11 @@ impl Keeper {
         match self.state {
             KeeperState::Waiting(until)
             | KeeperState::Readying(_, until)
-            | KeeperState::Updating(_, _, until) => Some(until),
-            KeeperState::Replacing(_, _, until, _) => until,
-            KeeperState::Stopping(_, until, _)
+            | KeeperState::Updating { until, .. } => Some(until),
+            KeeperState::Replacing { until, .. } => until,
+            KeeperState::Stopping { until, .. }
             | KeeperState::Sweeping(until, _)
-            | KeeperState::Draining(_, until, _) => until,
+            | KeeperState::Draining { until, .. } => until,
             _ => None,
         }
     }
@@ -229,9 +259,9 @@ impl Keeper {
     /// Takes an event; says what to do, in order.
     pub fn handle(&mut self, now: Instant, event: KeeperEvent) -> Vec<KeeperAction> {
         let event = match (self.state, event) {
-            (KeeperState::Running(_) | KeeperState::Draining(..), KeeperEvent::Leave(_)) => event,
+            (KeeperState::Running(_) | KeeperState::Draining { .. }, KeeperEvent::Leave(_)) => event,
             (
-                KeeperState::Stopping(_, _, Next::Finish) | KeeperState::Sweeping(_, Next::Finish),
+                KeeperState::Stopping { next: Next::Finish, .. } | KeeperState::Sweeping(_, Next::Finish),
                 KeeperEvent::Leave(_),
             ) => KeeperEvent::Time,
             (_, KeeperEvent::Leave(_)) => KeeperEvent::Stop,
@@ -298,23 +328,27 @@ impl Keeper {
             }
             (KeeperState::Running(who), KeeperEvent::Hung) => self.stop(now, who, Next::Hung),
             // A stop never waits for a drain, and a second restart has had enough of it.
-            (KeeperState::Draining(who, ..), KeeperEvent::Stop) => {
+            (KeeperState::Draining { who, .. }, KeeperEvent::Stop) => {
                 self.stops = self.stops.max(1);
                 self.stop(now, who, Next::Finish)
             }
-            (KeeperState::Draining(who, until, _), KeeperEvent::Leave(limit)) => {
+            (KeeperState::Draining { who, until, .. }, KeeperEvent::Leave(limit)) => {
                 let sooner = limit.map(|limit| clock::after(now, limit));
-                self.state = KeeperState::Draining(who, until.into_iter().chain(sooner).min(), Next::Finish);
+                self.state = KeeperState::Draining {
+                    who,
+                    until: until.into_iter().chain(sooner).min(),
+                    next: Next::Finish,
+                };
                 vec![]
             }
-            (KeeperState::Draining(who, _, Next::Start), KeeperEvent::Restart) => {
+            (KeeperState::Draining { who, next: Next::Start, .. }, KeeperEvent::Restart) => {
                 self.stop(now, who, Next::Start)
             }
-            (KeeperState::Draining(who, _, next), KeeperEvent::Drained) => self.stop(now, who, next),
-            (KeeperState::Draining(who, Some(until), next), KeeperEvent::Time) if now >= until => {
+            (KeeperState::Draining { who, next, .. }, KeeperEvent::Drained) => self.stop(now, who, next),
+            (KeeperState::Draining { who, until: Some(until), next }, KeeperEvent::Time) if now >= until => {
                 self.stop(now, who, next)
             }
-            (KeeperState::Draining(_, _, next), KeeperEvent::Exited(exit)) => {
+            (KeeperState::Draining { next, .. }, KeeperEvent::Exited(exit)) => {
                 self.sweep(exit, Some(now + self.sweep_limit()), next)
             }
             (KeeperState::Starting, KeeperEvent::GiveUp) => self.finish(),
@@ -323,21 +357,23 @@ impl Keeper {
                 vec![]
             }
 
-            (KeeperState::Stopping(_, until, next), KeeperEvent::Exited(exit)) => {
+            (KeeperState::Stopping { until, next, .. }, KeeperEvent::Exited(exit)) => {
                 self.sweep(exit, until, next)
             }
-            (KeeperState::Stopping(..) | KeeperState::Sweeping(..), KeeperEvent::Stop) => self.stop_again(),
+            (KeeperState::Stopping { .. } | KeeperState::Sweeping(..), KeeperEvent::Stop) => {
+                self.stop_again()
+            }
             // The restart takes the place of what would have come by itself.
             (
-                KeeperState::Stopping(who, until, Next::Hung | Next::Park),
+                KeeperState::Stopping { who, until, next: Next::Hung | Next::Park },
                 KeeperEvent::Restart | KeeperEvent::Start,
             ) => {
-                self.state = KeeperState::Stopping(who, until, Next::Start);
+                self.state = KeeperState::Stopping { who, until, next: Next::Start };
                 vec![]
             }
             // A restart that is asked for during a stop for good comes too late.
             (
-                KeeperState::Stopping(_, Some(until), _) | KeeperState::Sweeping(Some(until), _),
+                KeeperState::Stopping { until: Some(until), .. } | KeeperState::Sweeping(Some(until), _),
                 KeeperEvent::Time,
             ) if now >= until => {
                 self.put_off(now);
@@ -390,7 +426,7 @@ impl Keeper {
             None => self.stop(now, who, next),
             Some(limit) => {
                 self.stops += 1;
-                self.state = KeeperState::Draining(who, end(now, limit), next);
+                self.state = KeeperState::Draining { who, until: end(now, limit), next };
                 vec![KeeperAction::Drain(who, bound(limit))]
             }
         }
@@ -399,7 +435,7 @@ impl Keeper {
     /// Told to stop while it stops already.
     fn stop_again(&mut self) -> Vec<KeeperAction> {
         let (who, next) = match &mut self.state {
-            KeeperState::Stopping(who, _, next) => (Some(*who), next),
+            KeeperState::Stopping { who, next, .. } => (Some(*who), next),
             KeeperState::Sweeping(_, next) => (None, next),
             _ => return vec![],
         };
@@ -416,7 +452,7 @@ impl Keeper {
 
     fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<KeeperAction> {
         self.stops += u8::from(next == Next::Finish);
-        self.state = KeeperState::Stopping(who, end(now, self.policy.exit_timeout), next);
+        self.state = KeeperState::Stopping { who, until: end(now, self.policy.exit_timeout), next };
         vec![KeeperAction::Terminate(who)]
     }
 
@@ -438,7 +474,7 @@ impl Keeper {
     fn put_off(&mut self, now: Instant) {
         let later = Some(now + Duration::from_millis(100));
         match &mut self.state {
-            KeeperState::Stopping(_, until, _) | KeeperState::Sweeping(until, _) => *until = later,
+            KeeperState::Stopping { until, .. } | KeeperState::Sweeping(until, _) => *until = later,
             _ => {}
         }
     }
@@ -809,7 +845,7 @@ mod tests {
                 now += Duration::from_millis(next(4000));
                 let todo = keeper.handle(now, event);
                 let updates =
-                    matches!(keeper.state(), KeeperState::Updating(..) | KeeperState::Replacing(..));
+                    matches!(keeper.state(), KeeperState::Updating { .. } | KeeperState::Replacing { .. });
                 for todo in todo {
                     assert!(!ended, "{todo:?} after the end");
                     match todo {
@@ -887,7 +923,7 @@ mod tests {
     /// A process is known as the next life while there are two.
     fn died(keeper: &Keeper, pid: i32, exit: Exit) -> KeeperEvent {
         match keeper.state() {
-            KeeperState::Updating(_, Some(next), _) | KeeperState::Replacing(_, next, ..)
+            KeeperState::Updating { next: Some(next), .. } | KeeperState::Replacing { next, .. }
                 if next == who(pid) =>
             {
                 KeeperEvent::NextExited(exit)

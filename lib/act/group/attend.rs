@@ -189,7 +189,7 @@ impl<'a> Group<'a> {
             self.reap();
             for (of, said, soon) in self.probes.answers() {
                 if let Some(number) = self.number(of.0) {
-                    self.happen(GroupEvent::Probed(number, of.1, said, soon));
+                    self.happen(GroupEvent::Probed { number, session: of.1, said, soon });
                 }
             }
             self.outputs(false);
@@ -330,7 +330,7 @@ impl<'a> Group<'a> {
                 );
                 GroupEvent::Started(number, session)
             }
-            Err(error) => GroupEvent::NotStarted(number, session, error.to_string()),
+            Err(error) => GroupEvent::NotStarted { number, session, why: error.to_string() },
         }
     }
 
@@ -464,7 +464,7 @@ impl<'a> Group<'a> {
                 Some(&self.slots[number].entry.rules.id),
                 json!({ "pid": pid.number(), "code": code, "signal": signal }),
             );
-            self.happen(GroupEvent::Exited(number, session, exit));
+            self.happen(GroupEvent::Exited { number, session, exit });
         }
     }
 

@@ -33,13 +33,36 @@ pub enum GroupEvent {
     /// The entry's process of this life runs.
     Started(usize, u64),
     /// It could not be started.
-    NotStarted(usize, u64, String),
+    NotStarted {
+        /// The entry.
+        number: usize,
+        /// Its life.
+        session: u64,
+        /// Why.
+        why: String,
+    },
     /// It ended.
-    Exited(usize, u64, Exit),
+    Exited {
+        /// The entry.
+        number: usize,
+        /// Its life.
+        session: u64,
+        /// How.
+        exit: Exit,
+    },
     /// Nothing of it is left.
     Swept(usize),
-    /// A probe of this life has answered; how soon the next one may be, where none is set.
-    Probed(usize, u64, Said, Duration),
+    /// A probe of this life has answered.
+    Probed {
+        /// The entry.
+        number: usize,
+        /// Its life.
+        session: u64,
+        /// The answer.
+        said: Said,
+        /// How soon the next probe may be, where no interval is set.
+        soon: Duration,
+    },
     /// All shall stop; said again, without mercy.
     Stop,
     /// The entry shall be down until it is told otherwise.
@@ -143,18 +166,18 @@ impl GroupMachine {
         match event {
             GroupEvent::Time => {}
             GroupEvent::Started(number, session) => self.started(now, number, session),
-            GroupEvent::NotStarted(number, session, why) => {
+            GroupEvent::NotStarted { number, session, why } => {
                 if self.is(number, session) && self.entries[number].life == Life::Starting {
                     self.crashed(now, number, why);
                 }
             }
-            GroupEvent::Exited(number, session, exit) => {
+            GroupEvent::Exited { number, session, exit } => {
                 if self.is(number, session) {
                     self.exited(now, number, exit, &mut todo);
                 }
             }
             GroupEvent::Swept(number) => self.swept(now, number),
-            GroupEvent::Probed(number, session, said, soon) => {
+            GroupEvent::Probed { number, session, said, soon } => {
                 if self.is(number, session) && self.entries[number].life == Life::Up {
                     self.probed(now, number, said, soon);
                 }

@@ -113,7 +113,7 @@ impl World {
                             entry.rules.id
                         );
                         if dice.roll(10) == 0 {
-                            queue.push(GroupEvent::NotStarted(number, session, "no".to_owned()));
+                            queue.push(GroupEvent::NotStarted { number, session, why: "no".to_owned() });
                         } else {
                             self.alive.insert(key, session);
                             queue.push(GroupEvent::Started(number, session));
@@ -136,7 +136,7 @@ impl World {
                         self.rest.remove(&key);
                         if let Some(session) = self.alive.remove(&key) {
                             self.told.remove(&key);
-                            queue.push(GroupEvent::Exited(number, session, Exit::Signal(9)));
+                            queue.push(GroupEvent::Exited { number, session, exit: Exit::Signal(9) });
                         }
                     }
                     GroupAction::Probe(number, session) => self.probes.push((self.keys[number], session)),
@@ -166,7 +166,11 @@ impl World {
                 if dice.roll(3) == 0 {
                     self.rest.insert(key, ());
                 }
-                GroupEvent::Exited(self.number(key).unwrap(), session, Exit::Code(dice.roll(2) as i32))
+                GroupEvent::Exited {
+                    number: self.number(key).unwrap(),
+                    session,
+                    exit: Exit::Code(dice.roll(2) as i32),
+                }
             }
             3..=6 if !self.probes.is_empty() => {
                 let of = self.probes.swap_remove(pick(dice, self.probes.len()));
@@ -175,7 +179,9 @@ impl World {
                         [pick(dice, 4)]
                     .clone();
                 match self.number(of.0) {
-                    Some(number) => GroupEvent::Probed(number, of.1, said, Duration::from_millis(10)),
+                    Some(number) => {
+                        GroupEvent::Probed { number, session: of.1, said, soon: Duration::from_millis(10) }
+                    }
                     None => GroupEvent::Time,
                 }
             }
@@ -195,7 +201,7 @@ impl World {
         };
         let was = good(machine);
         // What comes of an older life says nothing of this one.
-        let stale = if let GroupEvent::Probed(number, session, ..) = event {
+        let stale = if let GroupEvent::Probed { number, session, .. } = event {
             Some(number).filter(|number| machine.entries()[*number].session != session)
         } else {
             None
@@ -316,7 +322,7 @@ fn a_hundred_thousand_steps_keep_the_order() {
                         &mut dice,
                         &mut machine,
                         now,
-                        GroupEvent::Exited(number, session, Exit::Signal(15)),
+                        GroupEvent::Exited { number, session, exit: Exit::Signal(15) },
                     );
                 }
             }

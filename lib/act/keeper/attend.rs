@@ -230,13 +230,13 @@ impl KeeperLoop<'_> {
 
     fn reaped(&mut self, pid: Pid, exit: Exit) {
         match self.keeper.state() {
-            KeeperState::Updating(_, Some(next), _) | KeeperState::Replacing(_, next, ..)
+            KeeperState::Updating { next: Some(next), .. } | KeeperState::Replacing { next, .. }
                 if next.pid == pid =>
             {
                 self.voice.note(format!("{}: the next life {exit}", self.name()));
                 self.happen(KeeperEvent::NextExited(exit));
             }
-            KeeperState::Updating(old, ..) | KeeperState::Replacing(old, ..) if old.pid == pid => {
+            KeeperState::Updating { old, .. } | KeeperState::Replacing { old, .. } if old.pid == pid => {
                 self.forget_drain();
                 self.happen(KeeperEvent::Exited(exit));
             }

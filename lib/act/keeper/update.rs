@@ -13,33 +13,34 @@ impl Keeper {
         let todo = match (self.state, event) {
             (KeeperState::Running(old), KeeperEvent::Update) => {
                 self.policy.ready?;
-                self.state = KeeperState::Updating(old, None, clock::after(now, self.policy.update));
+                self.state =
+                    KeeperState::Updating { old, next: None, until: clock::after(now, self.policy.update) };
                 self.begin_update();
                 self.runs += 1;
                 vec![KeeperAction::StartNext]
             }
-            (KeeperState::Updating(old, None, until), KeeperEvent::NextStarted(new)) => {
-                self.state = KeeperState::Updating(old, Some(new), until);
+            (KeeperState::Updating { old, next: None, until }, KeeperEvent::NextStarted(new)) => {
+                self.state = KeeperState::Updating { old, next: Some(new), until };
                 vec![]
             }
-            (KeeperState::Updating(old, ..), KeeperEvent::NextNotStarted) => {
+            (KeeperState::Updating { old, .. }, KeeperEvent::NextNotStarted) => {
                 self.undo(old, "it could not be started")
             }
-            (KeeperState::Updating(old, ..), KeeperEvent::NextExited(_)) => {
+            (KeeperState::Updating { old, .. }, KeeperEvent::NextExited(_)) => {
                 self.undo(old, "it ended before it served")
             }
-            (KeeperState::Updating(old, _, until), KeeperEvent::Time) if now >= until => {
+            (KeeperState::Updating { old, until, .. }, KeeperEvent::Time) if now >= until => {
                 self.undo(old, "it did not serve in time")
             }
-            (KeeperState::Updating(old, Some(new), _), KeeperEvent::Ready) => {
+            (KeeperState::Updating { old, next: Some(new), .. }, KeeperEvent::Ready) => {
                 self.decided(ChangeOutcome::Done);
                 let drain = self.policy.drain;
-                self.state = KeeperState::Replacing(
+                self.state = KeeperState::Replacing {
                     old,
-                    new,
-                    drain.map_or_else(|| self.limit(now), |limit| end(now, limit)),
-                    drain.is_none(),
-                );
+                    next: new,
+                    until: drain.map_or_else(|| self.limit(now), |limit| end(now, limit)),
+                    told: drain.is_none(),
+                };
                 vec![
                     KeeperAction::Promote(new),
                     drain
@@ -47,61 +48,72 @@ impl Keeper {
                 ]
             }
             // The old one is gone by itself: the next one is all that there is.
-            (KeeperState::Updating(old, Some(new), until), KeeperEvent::Exited(exit)) => {
+            (KeeperState::Updating { old, next: Some(new), until }, KeeperEvent::Exited(exit)) => {
                 self.last_exit = Some(exit);
                 self.last_start = Some(now);
                 self.decided(ChangeOutcome::Done);
                 self.state = KeeperState::Readying(new, until);
                 vec![KeeperAction::Promote(new), KeeperAction::KillOne(old)]
             }
-            (KeeperState::Updating(old, next, _), KeeperEvent::Stop | KeeperEvent::Restart) => {
+            (KeeperState::Updating { old, next, .. }, KeeperEvent::Stop | KeeperEvent::Restart) => {
                 self.decided(ChangeOutcome::Failed(OVERTAKEN));
                 let until = self.limit(now);
-                self.state = KeeperState::Stopping(
-                    old,
+                self.state = KeeperState::Stopping {
+                    who: old,
                     until,
-                    if event == KeeperEvent::Stop { Next::Finish } else { Next::Start },
-                );
+                    next: if event == KeeperEvent::Stop { Next::Finish } else { Next::Start },
+                };
                 next.map(KeeperAction::KillOne).into_iter().chain([KeeperAction::Terminate(old)]).collect()
             }
-            (KeeperState::Replacing(old, new, _, false), KeeperEvent::Drained) => self.retire(now, old, new),
-            (KeeperState::Replacing(old, new, Some(until), false), KeeperEvent::Time) if now >= until => {
+            (KeeperState::Replacing { old, next: new, told: false, .. }, KeeperEvent::Drained) => {
                 self.retire(now, old, new)
             }
-            (KeeperState::Replacing(old, new, Some(until), true), KeeperEvent::Time) if now >= until => {
-                self.state = KeeperState::Replacing(old, new, Some(now + Duration::from_millis(100)), true);
+            (
+                KeeperState::Replacing { old, next: new, until: Some(until), told: false },
+                KeeperEvent::Time,
+            ) if now >= until => self.retire(now, old, new),
+            (
+                KeeperState::Replacing { old, next: new, until: Some(until), told: true },
+                KeeperEvent::Time,
+            ) if now >= until => {
+                self.state = KeeperState::Replacing {
+                    old,
+                    next: new,
+                    until: Some(now + Duration::from_millis(100)),
+                    told: true,
+                };
                 vec![KeeperAction::KillOne(old)]
             }
-            (KeeperState::Replacing(old, new, ..), KeeperEvent::Exited(_)) => {
+            (KeeperState::Replacing { old, next: new, .. }, KeeperEvent::Exited(_)) => {
                 self.state = KeeperState::Running(new);
                 vec![KeeperAction::KillOne(old)]
             }
-            (KeeperState::Replacing(old, ..), KeeperEvent::NextExited(exit)) => {
+            (KeeperState::Replacing { old, .. }, KeeperEvent::NextExited(exit)) => {
                 self.last_exit = Some(exit);
                 let until = self.limit(now);
-                self.state = KeeperState::Stopping(old, until, Next::Start);
+                self.state = KeeperState::Stopping { who: old, until, next: Next::Start };
                 vec![KeeperAction::Terminate(old)]
             }
-            (KeeperState::Replacing(old, new, ..), KeeperEvent::Stop) => {
+            (KeeperState::Replacing { old, next: new, .. }, KeeperEvent::Stop) => {
                 let until = self.limit(now);
-                self.state = KeeperState::Stopping(new, until, Next::Finish);
+                self.state = KeeperState::Stopping { who: new, until, next: Next::Finish };
                 vec![KeeperAction::KillOne(old), KeeperAction::Terminate(new)]
             }
-            (KeeperState::Updating(..) | KeeperState::Replacing(..), _) => vec![],
+            (KeeperState::Updating { .. } | KeeperState::Replacing { .. }, _) => vec![],
             _ => return None,
         };
         Some(todo)
     }
 
     fn undo(&mut self, old: Identity, why: &'static str) -> Vec<KeeperAction> {
-        let next = if let KeeperState::Updating(_, next, _) = self.state { next } else { None };
+        let next = if let KeeperState::Updating { next, .. } = self.state { next } else { None };
         self.decided(ChangeOutcome::Failed(why));
         self.state = KeeperState::Running(old);
         next.map(KeeperAction::KillOne).into_iter().collect()
     }
 
     fn retire(&mut self, now: Instant, old: Identity, new: Identity) -> Vec<KeeperAction> {
-        self.state = KeeperState::Replacing(old, new, self.limit(now), true);
+        self.state = KeeperState::Replacing { old, next: new, until: self.limit(now), told: true };
         vec![KeeperAction::Terminate(old)]
     }
 

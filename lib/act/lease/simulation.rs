@@ -28,9 +28,9 @@ enum Ask {
 #[derive(Clone, Debug)]
 enum Event {
     /// A request comes to the store: of a node's life, sent then by its clock.
-    Request(usize, u64, Ask, Duration),
+    Request { node: usize, life: u64, ask: Ask, sent: Duration },
     /// An answer comes to a node.
-    Answer(usize, u64, Ask, Duration, std::result::Result<ClaimAnswer, ()>),
+    Answer { node: usize, life: u64, ask: Ask, sent: Duration, answer: std::result::Result<ClaimAnswer, ()> },
     /// A holder's turn.
     Turn(usize, u64),
     /// A guardian's look at a command's life.
@@ -163,8 +163,8 @@ impl World {
         let Some(Reverse((at, serial))) = self.queue.pop() else { return };
         self.at = at;
         match self.events.remove(&serial) {
-            Some(Event::Request(node, life, ask, sent)) => self.serve(node, life, ask, sent),
-            Some(Event::Answer(node, life, ask, sent, answer)) => {
+            Some(Event::Request { node, life, ask, sent }) => self.serve(node, life, ask, sent),
+            Some(Event::Answer { node, life, ask, sent, answer }) => {
                 self.answered(node, life, ask, sent, answer)
             }
             Some(Event::Turn(node, life)) => self.turn(node, life),
@@ -195,7 +195,7 @@ impl World {
             (Decision::Refuse, Some(record)) => Ok(ClaimAnswer::Held(record.clone())),
             (Decision::Refuse, None) => Err(()),
         };
-        self.send(Event::Answer(node, life, ask, sent, answer));
+        self.send(Event::Answer { node, life, ask, sent, answer });
     }
 
     fn answered(
@@ -213,7 +213,7 @@ impl World {
         if me.stopped_until > at {
             // It waits in the socket of a stopped process.
             let delay = me.stopped_until - at;
-            return self.after(delay, Event::Answer(node, life, ask, sent, answer));
+            return self.after(delay, Event::Answer { node, life, ask, sent, answer });
         }
         let now = me.clock(at);
         let answer: Result<ClaimAnswer> = answer.map_err(|()| Error::new(Status::Unavailable, "lost"));
@@ -262,7 +262,7 @@ impl World {
                 None => me.guard.is_none().then_some(Ask::Acquire),
             };
             if let Some(ask) = ask {
-                self.send(Event::Request(node, life, ask, now));
+                self.send(Event::Request { node, life, ask, sent: now });
             }
         }
         let pause = 20_000 + self.dice.roll(80_000);
@@ -313,7 +313,7 @@ impl World {
         let next = me.life;
         self.after(1, Event::Turn(node, next));
         if let Some(term) = released {
-            self.send(Event::Request(node, life, Ask::Release(term), now));
+            self.send(Event::Request { node, life, ask: Ask::Release(term), sent: now });
         }
     }
 

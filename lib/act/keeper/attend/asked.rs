@@ -49,9 +49,9 @@ impl KeeperLoop<'_> {
     fn intent(&self) -> Option<Intent> {
         let ending = matches!(
             self.keeper.state(),
-            KeeperState::Stopping(_, _, Next::Finish)
+            KeeperState::Stopping { next: Next::Finish, .. }
                 | KeeperState::Sweeping(_, Next::Finish)
-                | KeeperState::Draining(_, _, Next::Finish)
+                | KeeperState::Draining { next: Next::Finish, .. }
         );
         let office = self.runtime.as_ref().filter(|_| !ending)?;
         intent::take(&office.paths, Pid::own())
@@ -145,7 +145,7 @@ impl KeeperLoop<'_> {
             ClientRequest::Stop => {
                 if !matches!(
                     self.keeper.state(),
-                    KeeperState::Stopping(_, _, Next::Finish) | KeeperState::Sweeping(_, Next::Finish)
+                    KeeperState::Stopping { next: Next::Finish, .. } | KeeperState::Sweeping(_, Next::Finish)
                 ) {
                     self.stop();
                 }

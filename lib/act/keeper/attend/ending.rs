@@ -57,7 +57,7 @@ impl KeeperLoop<'_> {
 
     /// What a command that drains is told: how long it has, and what clients may be told.
     fn drain_variables(&self, who: Identity, limit: Option<Duration>) -> Vec<(OsString, OsString)> {
-        let leaving = matches!(self.keeper.state(), KeeperState::Draining(_, _, Next::Finish))
+        let leaving = matches!(self.keeper.state(), KeeperState::Draining { next: Next::Finish, .. })
             && !self.left_for_restart;
         let expected = if leaving { String::new() } else { EXPECTED.as_millis().to_string() };
         vec![
@@ -124,7 +124,8 @@ impl KeeperLoop<'_> {
 
     /// Since when it drains, and how often that is told, if it is.
     fn noticed(&self) -> Option<(Instant, Duration)> {
-        let drains = matches!(self.keeper.state(), KeeperState::Draining(..) | KeeperState::Replacing(..));
+        let drains =
+            matches!(self.keeper.state(), KeeperState::Draining { .. } | KeeperState::Replacing { .. });
         let ((since, _), notice) =
             (self.drain_begun.filter(|_| drains)?, self.request.drain.as_ref()?.notice);
         (!notice.is_zero()).then_some((since, notice))
@@ -178,8 +179,8 @@ impl KeeperLoop<'_> {
     pub(super) fn guard(&mut self) {
         let asked = |next: Next| matches!(next, Next::Finish | Next::Start);
         let (phase, until) = match self.keeper.state() {
-            KeeperState::Draining(_, until, _) => (1, until),
-            KeeperState::Stopping(_, until, next) | KeeperState::Sweeping(until, next) if asked(next) => {
+            KeeperState::Draining { until, .. } => (1, until),
+            KeeperState::Stopping { until, next, .. } | KeeperState::Sweeping(until, next) if asked(next) => {
                 (2, until.map(|_| Instant::now()))
             }
             _ => (0, None),
@@ -192,7 +193,7 @@ impl KeeperLoop<'_> {
         let limit = until.map(|until| until.saturating_duration_since(Instant::now()) + self.close_limit());
         let finishing = matches!(
             self.keeper.state(),
-            KeeperState::Stopping(_, _, Next::Finish) | KeeperState::Sweeping(_, Next::Finish)
+            KeeperState::Stopping { next: Next::Finish, .. } | KeeperState::Sweeping(_, Next::Finish)
         ) && !self.left_for_restart;
         let reason = if finishing { "run.stop_shutdown_timeout" } else { "run.restart_shutdown_timeout" };
         self.watchdog = limit.and_then(|limit| {

@@ -48,7 +48,9 @@ impl KeeperLoop<'_> {
 
     fn readiness(&mut self) {
         let (who, until) = match self.keeper.state() {
-            KeeperState::Readying(who, until) | KeeperState::Updating(_, Some(who), until) => (who, until),
+            KeeperState::Readying(who, until) | KeeperState::Updating { next: Some(who), until, .. } => {
+                (who, until)
+            }
             KeeperState::Running(who) => {
                 // Not asked for readiness, but for signs of life. What an update that was undone has left is
                 // nobody's.
@@ -81,7 +83,7 @@ impl KeeperLoop<'_> {
             (Some(told), Some(ready)) => {
                 self.health.status = told.status.or(self.health.status.take());
                 if let Some(asking) = self.health.asking.as_ref().filter(|_| Instant::now() >= until) {
-                    let limit = if matches!(self.keeper.state(), KeeperState::Updating(..)) {
+                    let limit = if matches!(self.keeper.state(), KeeperState::Updating { .. }) {
                         self.request.policy.update
                     } else {
                         ready.limit

@@ -39,10 +39,10 @@ impl KeeperLoop<'_> {
             KeeperState::Waiting(_) => "waiting",
             KeeperState::Starting | KeeperState::Running(_) => "running",
             KeeperState::Readying(..) => "starting",
-            KeeperState::Updating(..) => "updating",
-            KeeperState::Replacing(..) => "running",
-            KeeperState::Draining(..) => "draining",
-            KeeperState::Stopping(..) | KeeperState::Sweeping(..) => "stopping",
+            KeeperState::Updating { .. } => "updating",
+            KeeperState::Replacing { .. } => "running",
+            KeeperState::Draining { .. } => "draining",
+            KeeperState::Stopping { .. } | KeeperState::Sweeping(..) => "stopping",
             KeeperState::Finished => "finished",
         };
         let next_start = if let KeeperState::Waiting(until) = state {
@@ -52,8 +52,8 @@ impl KeeperLoop<'_> {
         };
         // In an update there are two lives: this is the one that is not the main process.
         let beside = match state {
-            KeeperState::Updating(_, next, _) => next,
-            KeeperState::Replacing(old, ..) => Some(old),
+            KeeperState::Updating { next, .. } => next,
+            KeeperState::Replacing { old, .. } => Some(old),
             _ => None,
         };
         let job = if let Recipe::Job(job) = &self.request.recipe {

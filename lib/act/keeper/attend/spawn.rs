@@ -47,7 +47,7 @@ impl KeeperLoop<'_> {
     }
 
     pub(super) fn start_next(&mut self) -> KeeperEvent {
-        let KeeperState::Updating(old, _, until) = self.keeper.state() else {
+        let KeeperState::Updating { old, until, .. } = self.keeper.state() else {
             return KeeperEvent::NextNotStarted;
         };
         self.not_serving.clear();
@@ -57,7 +57,7 @@ impl KeeperLoop<'_> {
                 self.story.note("next-started");
                 // Known on disk before anything else happens: should we be killed now, the next keeper finds
                 // both.
-                self.publish_with(KeeperState::Updating(old, Some(identity), until));
+                self.publish_with(KeeperState::Updating { old, next: Some(identity), until });
                 KeeperEvent::NextStarted(identity)
             }
             Err(error) => {
