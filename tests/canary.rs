@@ -329,7 +329,8 @@ fn a_dead_or_foreign_socket_is_not_armed() {
     let live = Tmux::start(&room, "claude-live");
     room.run("baa-canary", ["classify", "--sock", &live.sock, "--json"]).expect(
         0,
-        "{\"schema\":\"baa.canary.classify/1\",\"death\":\"session-gone\",\"reason\":\"session gone, tmux server alive (exit cause should be in exits.log)\"}\n",
+        "{\"schema\":\"baa.canary.classify/1\",\"death\":\"session-gone\",\"reason\":\"session gone, \
+             tmux server alive (exit cause should be in exits.log)\"}\n",
         "",
     );
     room.run("baa-canary", ["arm", "--sock", &live.sock, "--log-dir", ""]).expect(0, "skipped\n", "");
@@ -400,7 +401,8 @@ fn a_server_that_nobody_reaps_is_dead() {
     let socket = room.text("tmux-iap-claude-bob.sock");
     // A subreaper (prctl 36) that inherits the server and never waits for it.
     let script = format!(
-        "syscall({}, 36, 1, 0, 0, 0); system('tmux', '-S', '{socket}', '-f', '/dev/null', 'new-session', '-d', '-s', 'x', 'sleep 1000'); sleep 1000",
+        "syscall({}, 36, 1, 0, 0, 0); system('tmux', '-S', '{socket}', '-f', '/dev/null', 'new-session', \
+             '-d', '-s', 'x', 'sleep 1000'); sleep 1000",
         nix::libc::SYS_prctl
     );
     let mut reaper = Command::new("perl")
@@ -608,8 +610,10 @@ fn on_a_small_disk(room: &Room, script: &str) -> Option<Done> {
 #[test]
 fn a_full_disk_takes_the_record_all_the_same() {
     let room = Room::new();
-    let script = "sleep 1000 & pid=$!; baa-canary arm --pid $pid --identity full --log-dir log; head -c 1m /dev/zero > log/fill 2> /dev/null; \
-                  kill -9 $pid; wait $pid 2> /dev/null; while baa-canary status --log-dir log > /dev/null; do sleep 0.02; done; cat log/exits.log; ls log/canary";
+    let script = "sleep 1000 & pid=$!; baa-canary arm --pid $pid --identity full --log-dir log; \
+                  head -c 1m /dev/zero > log/fill 2> /dev/null; \
+                  kill -9 $pid; wait $pid 2> /dev/null; while baa-canary status --log-dir log > \
+                  /dev/null; do sleep 0.02; done; cat log/exits.log; ls log/canary";
     let Some(done) = on_a_small_disk(&room, script) else { return };
     assert!(
         done.stdout.contains("ev=server-exit identity=full") && done.stdout.contains("sig=SIGKILL"),
@@ -620,8 +624,10 @@ fn a_full_disk_takes_the_record_all_the_same() {
 #[test]
 fn a_disk_that_is_read_only_gives_the_record_to_the_state_directory() {
     let room = Room::new();
-    let script = "sleep 1000 & pid=$!; baa-canary watch -q --pid $pid --identity ro --log-dir log & c=$!; while ! baa-canary status --log-dir log > /dev/null; do sleep 0.02; done; \
-                  mount -t tmpfs -o ro none log || exit 77; kill -9 $pid; wait $c; echo $?; cat state/baa/canary/exits.log";
+    let script = "sleep 1000 & pid=$!; baa-canary watch -q --pid $pid --identity ro --log-dir log & c=$!; \
+                  while ! baa-canary status --log-dir log > /dev/null; do sleep 0.02; done; \
+                  mount -t tmpfs -o ro none log || exit 77; kill -9 $pid; wait $c; echo $?; \
+                  cat state/baa/canary/exits.log";
     let Some(done) = on_a_small_disk(&room, script) else { return };
     assert!(
         done.stdout.starts_with("10\n") && done.stdout.contains("ev=server-exit identity=ro"),

@@ -252,7 +252,9 @@ baa-canary arm --unit user/none --log-dir $ROOM/log-none 2> /dev/null || true
     let Some(done) = beside_systemd(&room, &script) else { return };
     done.expect(
         0,
-        "spawned\nidentity=web cause=unit-stopped sig=SIGTERM\nspawned\nidentity=web cause=signal sig=SIGKILL\nspawned\nidentity=web cause=signal sig=SIGTERM\nspawned\nidentity=stubborn cause=unit-stopped sig=SIGKILL\nfailed\nfailed\n",
+        "spawned\nidentity=web cause=unit-stopped sig=SIGTERM\nspawned\n\
+             identity=web cause=signal sig=SIGKILL\nspawned\nidentity=web cause=signal sig=SIGTERM\n\
+             spawned\nidentity=stubborn cause=unit-stopped sig=SIGKILL\nfailed\nfailed\n",
         "",
     );
 }
@@ -271,10 +273,13 @@ fn the_status_is_known_without_privileges() {
     nix::unistd::chown(&room.path("mine"), Some(65534.into()), Some(65534.into())).unwrap();
     let program = room.path("baa-canary");
     std::fs::copy(crate::support::binary("baa-canary"), &program).unwrap();
-    let script = "cd mine; for end in 'kill -9 $pid' 'kill $pid' 'echo 7 > in' 'echo 0 > in'; do rm -rf log in; mkfifo in; sh -c 'read x < in; exit $x' & pid=$!; \
+    let script = "cd mine; for end in 'kill -9 $pid' 'kill $pid' 'echo 7 > in' 'echo 0 > in'; \
+                  do rm -rf log in; mkfifo in; sh -c 'read x < in; exit $x' & pid=$!; \
                   case $end in kill*) kill -9 $pid; wait $pid 2> /dev/null; sleep 1000 & pid=$!;; esac; \
-                  ../baa-canary watch -q --pid $pid --identity x --log-dir log & c=$!; until ../baa-canary status --log-dir log > /dev/null; do sleep 0.01; done; \
-                  eval \"$end\"; wait $pid 2> /dev/null; wait $c; grep -o 'cause=[a-z-]*\\| sig=[A-Z-]*\\| exit=[0-9-]*\\| sender=[a-z]*' log/exits.log | tr -d '\\n'; echo; done";
+                  ../baa-canary watch -q --pid $pid --identity x --log-dir log & c=$!; \
+                  until ../baa-canary status --log-dir log > /dev/null; do sleep 0.01; done; \
+                  eval \"$end\"; wait $pid 2> /dev/null; wait $c; grep -o 'cause=[a-z-]*\\| \
+                  sig=[A-Z-]*\\| exit=[0-9-]*\\| sender=[a-z]*' log/exits.log | tr -d '\\n'; echo; done";
     let mut command = Command::new("setpriv");
     command.args([
         "--reuid=65534",

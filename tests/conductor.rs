@@ -10,8 +10,10 @@ use std::process::{Child, Stdio};
 
 /// A scheduler that would find another one at work, with a child that has left its session, and neither hears
 /// TERM.
-const STUBBORN: &str = "trap '' TERM; mkdir busy || echo overlap >> trouble; echo $BAA_LEASE_HOLDER $BAA_LEASE_TERM >> ran; \
-    setsid /bin/sh -c 'trap \"\" TERM; while :; do sleep 0.01; done' & echo $$ > pid.tmp; mv pid.tmp pid.$BAA_LEASE_HOLDER; while :; do sleep 0.01; done";
+const STUBBORN: &str = "trap '' TERM; mkdir busy || echo overlap >> trouble; \
+    echo $BAA_LEASE_HOLDER $BAA_LEASE_TERM >> ran; \
+    setsid /bin/sh -c 'trap \"\" TERM; while :; do sleep 0.01; done' & echo $$ > pid.tmp; \
+    mv pid.tmp pid.$BAA_LEASE_HOLDER; while :; do sleep 0.01; done";
 
 struct Conductor {
     child: Child,
@@ -347,7 +349,11 @@ fn a_stopped_leader_leads_no_more_when_it_goes_on() {
             "--",
             "/bin/sh",
             "-c",
-            &format!("kill -0 {old} 2> /dev/null && echo alive; kill -CONT {}; until [ -e go ]; do sleep 0.01; done & sleep 0.3", a.child.id()),
+            &format!(
+                "kill -0 {old} 2> /dev/null && echo alive; kill -CONT {}; until [ -e go ]; do sleep 0.01; \
+                 done & sleep 0.3",
+                a.child.id()
+            ),
         ],
     )
     .expect(0, "", "");

@@ -173,7 +173,8 @@ fn bad_requests_are_named_and_harm_nobody() {
     // A page of a browser elsewhere: it may send text, and a name that points here.
     let host = &control.address;
     let form = format!(
-        "POST /v1/leader/acquire HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 21\r\n\r\n{{\"controller_id\":\"a\"}}"
+        "POST /v1/leader/acquire HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+             Content-Type: text/plain\r\nContent-Length: 21\r\n\r\n{{\"controller_id\":\"a\"}}"
     );
     assert_eq!(control.raw(&form).0, 415);
     assert_eq!(
@@ -193,7 +194,8 @@ fn bad_requests_are_named_and_harm_nobody() {
     for text in [
         "",
         "GET",
-        "POST /v1/leader/acquire HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+        "POST /v1/leader/acquire HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+             Content-Length: 9\r\n\r\n{",
     ] {
         TcpStream::connect(host).unwrap().write_all(text.as_bytes()).unwrap();
     }
@@ -273,8 +275,12 @@ fn it_stops_without_cutting_anybody_off() {
     let body = json!({ "controller_id": "b", "wait_ms": 1000 }).to_string();
     waits
         .write_all(
-            format!("POST /v1/leader/acquire HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-                .as_bytes(),
+            format!(
+                "POST /v1/leader/acquire HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .as_bytes(),
         )
         .unwrap();
     until("it waits", || {

@@ -228,7 +228,8 @@ fn a_death_takes_its_dependents_along_and_they_come_back_in_order() {
 fn a_signal_to_its_own_group_harms_no_other() {
     let room = Room::new();
     let text = sleeper("quiet", "")
-        + "[[daemon]]\nid = \"rude\"\nrestart = \"never\"\ncommand = [\"/bin/sh\", \"-c\", \"kill -TERM 0; sleep 1000\"]\n";
+        + "[[daemon]]\nid = \"rude\"\nrestart = \"never\"\n\
+             command = [\"/bin/sh\", \"-c\", \"kill -TERM 0; sleep 1000\"]\n";
     let group = Group::run(&room, &text);
     group.becomes("rude", "failure");
     let pid = group.process("quiet");
@@ -243,10 +244,12 @@ fn a_signal_to_its_own_group_harms_no_other() {
 #[test]
 fn the_deaf_are_killed_and_no_wave_is_left_out() {
     let room = Room::new();
-    let deaf = "trap '' TERM; setsid /bin/sh -c \\\"trap '' TERM; echo \\\\$\\\\$ > far; while :; do sleep 0.02; done\\\" & while :; do sleep 0.02; done";
+    let deaf = "trap '' TERM; setsid /bin/sh -c \\\"trap '' TERM; echo \\\\$\\\\$ > far; while :; do sleep 0.02; \
+         done\\\" & while :; do sleep 0.02; done";
     let text = daemon("base", "")
         + &format!(
-            "[[daemon]]\nid = \"deaf\"\nrequires = [\"base\"]\nstop-timeout = \"300ms\"\ncommand = [\"/bin/sh\", \"-c\", \"{deaf}\"]\n"
+            "[[daemon]]\nid = \"deaf\"\nrequires = [\"base\"]\nstop-timeout = \"300ms\"\n\
+                 command = [\"/bin/sh\", \"-c\", \"{deaf}\"]\n"
         );
     let group = Group::run(&room, &text);
     group.ready();
@@ -265,7 +268,8 @@ fn a_second_signal_kills_all_at_once() {
     let room = Room::new();
     let deaf = |id: &str| {
         format!(
-            "[[daemon]]\nid = \"{id}\"\nstop-timeout = 0\ncommand = [\"/bin/sh\", \"-c\", \"trap '' TERM; touch {id}.up; while :; do sleep 0.02; done\"]\nready.probe = \"file:{id}.up\"\n"
+            "[[daemon]]\nid = \"{id}\"\nstop-timeout = 0\ncommand = [\"/bin/sh\", \"-c\", \"trap '' TERM; \
+                 touch {id}.up; while :; do sleep 0.02; done\"]\nready.probe = \"file:{id}.up\"\n"
         )
     };
     let mut group = Group::run(&room, &(deaf("a") + &deaf("b")));
@@ -280,7 +284,8 @@ fn a_second_signal_kills_all_at_once() {
 #[test]
 fn a_hung_probe_holds_up_nobody() {
     let room = Room::new();
-    let hung = "[[check]]\nid = \"hung\"\nready = { probe = \"exec:sleep 1000 & echo $! > hung.tmp; mv hung.tmp hung.pid; wait\", timeout = \"60s\" }\n";
+    let hung = "[[check]]\nid = \"hung\"\nready = { probe = \"exec:sleep 1000 & echo $! > hung.tmp; \
+         mv hung.tmp hung.pid; wait\", timeout = \"60s\" }\n";
     let group = Group::run(&room, &(sleeper("a", "") + hung));
     until("it hangs", || room.path("hung.pid").exists());
     group.becomes("a", "success");
@@ -293,11 +298,13 @@ fn a_hung_probe_holds_up_nobody() {
 #[test]
 fn until_success_ends_with_everything_stopped_or_names_the_laggards() {
     let room = Room::new();
-    let work = "[[oneshot]]\nid = \"work\"\nrequires = [\"db\"]\ncommand = [\"/bin/sh\", \"-c\", \"test -e db.up && touch worked\"]\n";
+    let work = "[[oneshot]]\nid = \"work\"\nrequires = [\"db\"]\n\
+         command = [\"/bin/sh\", \"-c\", \"test -e db.up && touch worked\"]\n";
     room.write("g.toml", &(daemon("db", "ready.probe = \"file:db.up\"") + work));
     ask(&room, &["until-success", "g.toml"]).expect(0, "", "");
     assert!(room.path("worked").exists() && !room.path("db.up").exists());
-    let crasher = "[[daemon]]\nid = \"crasher\"\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\nready.probe = \"file:never\"\nready.grace = 0\n";
+    let crasher = "[[daemon]]\nid = \"crasher\"\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\n\
+         ready.probe = \"file:never\"\nready.grace = 0\n";
     let stuck = "[[check]]\nid = \"stuck\"\nready.probe = \"exec:echo still warming up >&2; exit 75\"\n";
     room.write(
         "g.toml",
@@ -419,7 +426,8 @@ fn a_killed_group_leaves_nothing_for_the_next_one() {
 #[test]
 fn a_probe_may_fail_now_and_then() {
     let room = Room::new();
-    let ready = "ready = { probe = \"exec:test ! -e bad\", interval = { success = 0.02, failure = 0.02 }, failure-threshold = 3, grace = 0 }";
+    let ready = "ready = { probe = \"exec:test ! -e bad\", interval = { success = 0.02, failure = 0.02 }, \
+         failure-threshold = 3, grace = 0 }";
     let group = Group::run(
         &room,
         &(sleeper("a", ready)
@@ -438,7 +446,8 @@ fn a_probe_may_fail_now_and_then() {
     assert_eq!(group.entry("a")["failed_exits"], 0);
     assert_eq!(group.stop().status, 0);
     // One failure in between is not seen by anybody.
-    let flaky = "ready = { probe = \"exec:n=$(cat n 2> /dev/null || echo 0); echo $((n+1)) > n; test $((n % 3)) -ne 2\", interval = { success = 0.02, failure = 0.02 } }";
+    let flaky = "ready = { probe = \"exec:n=$(cat n 2> /dev/null || echo 0); echo $((n+1)) > n; \
+         test $((n % 3)) -ne 2\", interval = { success = 0.02, failure = 0.02 } }";
     let group = Group::run(&room, &(sleeper("a", flaky) + &sleeper("b", "requires = [\"a\"]")));
     group.ready();
     let b = group.process("b");
@@ -452,7 +461,8 @@ fn a_probe_may_fail_now_and_then() {
 #[test]
 fn a_failing_oneshot_is_seen_and_tried_again() {
     let room = Room::new();
-    let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; test $(wc -l < tries) -ge 3\"]\nrestart = { step = 0.05 }\n";
+    let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; \
+         test $(wc -l < tries) -ge 3\"]\nrestart = { step = 0.05 }\n";
     let group = Group::run(&room, &(text.to_owned() + &sleeper("after", "requires = [\"once\"]")));
     group.ready();
     assert_eq!(
@@ -467,7 +477,8 @@ fn a_failing_oneshot_is_seen_and_tried_again() {
 #[test]
 fn restarts_may_have_an_end() {
     let room = Room::new();
-    let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; exit 3\"]\nrestart = { step = 0.01, max = 2 }\n";
+    let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; exit 3\"]\n\
+         restart = { step = 0.01, max = 2 }\n";
     let group = Group::run(&room, text);
     let tries = || std::fs::read_to_string(room.path("tries")).unwrap_or_default().lines().count();
     let over = || {
@@ -506,9 +517,11 @@ fn an_interval_may_be_one_for_all() {
 fn an_entry_gets_what_its_table_says() {
     let room = Room::new();
     std::fs::create_dir(room.path("inside")).unwrap();
-    let script = "echo $X $BAA_DAEMONS_ENTRY; pwd; trap 'echo got usr1; exit 0' USR1; touch ../up; while :; do sleep 0.02; done";
+    let script = "echo $X $BAA_DAEMONS_ENTRY; pwd; trap 'echo got usr1; exit 0' USR1; touch ../up; while :; \
+         do sleep 0.02; done";
     let entry = format!(
-        "[[daemon]]\nid = \"a\"\ncwd = \"inside\"\nenv = {{ X = \"y z\" }}\nstop-signal = \"USR1\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:up\"\n"
+        "[[daemon]]\nid = \"a\"\ncwd = \"inside\"\nenv = {{ X = \"y z\" }}\nstop-signal = \"USR1\"\n\
+             command = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:up\"\n"
     );
     let mark = room.path("job");
     let job = room.plist(

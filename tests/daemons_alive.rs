@@ -80,7 +80,8 @@ fn a_strangers_answer_is_not_the_entrys() {
     drop(stranger);
     let service = example("service");
     let own = format!(
-        "[[daemon]]\nid = \"a\"\ncommand = [\"{}\", \"--listen\", \"{address}\"]\nready.probe = \"http://{address}/healthz\"\n",
+        "[[daemon]]\nid = \"a\"\ncommand = [\"{}\", \"--listen\", \"{address}\"]\n\
+             ready.probe = \"http://{address}/healthz\"\n",
         service.display()
     );
     let group = Group::run(&room, &own);
@@ -95,14 +96,17 @@ fn what_escapes_an_entry_ends_with_it() {
     let room = Room::new();
     let leave = |id: &str| {
         let far = format!(
-            "setsid /bin/sh -c 'trap \\\\\\\"\\\\\\\" TERM; echo $$ > {id}.tmp; mv {id}.tmp {id}.far; while :; do sleep 0.02; done' &"
+            "setsid /bin/sh -c 'trap \\\\\\\"\\\\\\\" TERM; echo $$ > {id}.tmp; mv {id}.tmp {id}.far; \
+                 while :; do sleep 0.02; done' &"
         );
         format!(
-            "[[daemon]]\nid = \"{id}\"\nstop-timeout = \"200ms\"\ncommand = [\"/bin/sh\", \"-c\", \"(/bin/sh -c \\\"{far}\\\"); exec sleep 1000\"]\n"
+            "[[daemon]]\nid = \"{id}\"\nstop-timeout = \"200ms\"\n\
+                 command = [\"/bin/sh\", \"-c\", \"(/bin/sh -c \\\"{far}\\\"); exec sleep 1000\"]\n"
         )
     };
     // Its words come with its end, in one go.
-    let talks = "[[daemon]]\nid = \"c\"\ncommand = [\"/bin/sh\", \"-c\", \"trap 'echo last words; exit 0' TERM; while :; do sleep 0.01; done\"]\n";
+    let talks = "[[daemon]]\nid = \"c\"\ncommand = [\"/bin/sh\", \"-c\", \"trap 'echo last words; exit 0' TERM; \
+         while :; do sleep 0.01; done\"]\n";
     let group = Group::run(&room, &(leave("a") + &leave("b") + talks));
     group.ready();
     let far = |id: &str| {
@@ -183,10 +187,12 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
     let life = |id: &str, more: &str| {
         let script = format!(
-            "echo $$ >> lives; set -C; true > {id}.busy || echo {id} >> trouble; true >| {id}.up; trap 'rm -rf {id}.busy {id}.up; exit 0' TERM; while :; do sleep 0.01; done"
+            "echo $$ >> lives; set -C; true > {id}.busy || echo {id} >> trouble; true >| {id}.up; \
+                 trap 'rm -rf {id}.busy {id}.up; exit 0' TERM; while :; do sleep 0.01; done"
         );
         format!(
-            "[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nready.probe = \"file:{id}.up\"\n{more}\n"
+            "[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n\
+                 ready.probe = \"file:{id}.up\"\n{more}\n"
         )
     };
     let text = life("a", "") + &life("b", "requires = [\"a\"]") + &life("c", "requires = [\"b\"]");
@@ -230,7 +236,8 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
 #[test]
 fn on_a_terminal_a_table_shows_how_it_fares() {
     let room = Room::new();
-    let talks = "[[daemon]]\nid = \"talks\"\ncommand = [\"/bin/sh\", \"-c\", \"echo hello from it; exec sleep 1000\"]\n";
+    let talks = "[[daemon]]\nid = \"talks\"\ncommand = [\"/bin/sh\", \"-c\", \"echo hello from it; \
+         exec sleep 1000\"]\n";
     room.write("g.toml", &(talks.to_owned() + &sleeper("web", "requires = [\"talks\"]")));
     let server = Tmux::start(&room, "looks");
     let bare = room.command("baa-daemons");

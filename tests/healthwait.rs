@@ -127,7 +127,12 @@ fn wrong_targets_and_usage_are_2() {
 fn a_dry_run_asks_nobody() {
     let room = Room::new();
     let done = wait(&room, ["-n", "--json", "-q", "exec:echo > ran", "http://a:b@host/"]);
-    done.expect(0, "{\"schema\":\"baa.healthwait/1\",\"dry_run\":true,\"targets\":[\"exec:echo > ran\",\"http://***@host/\"]}\n", "");
+    done.expect(
+        0,
+        "{\"schema\":\"baa.healthwait/1\",\"dry_run\":true,\"targets\":[\"exec:echo > ran\",\
+         \"http://***@host/\"]}\n",
+        "",
+    );
     assert!(!room.path("ran").exists());
     wait(&room, ["-n", "file:/x"]).expect(0, "", "baa-healthwait: would wait for file:/x\n");
     wait(&room, ["-n", "host"]).failed_with(2, "it has no port");

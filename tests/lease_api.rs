@@ -87,7 +87,12 @@ fn an_envelope_is_unwrapped_and_the_bearer_sent() {
     let room = Room::new();
     let server = Server::new(&[ENVELOPE]);
     let done = lease(&room, &server, &["acquire", "--node-id", "mini-main", "--host", "mini", "--json"]);
-    done.expect(0, "{\"schema\":\"baa.lease/1\",\"lease\":\"global\",\"operation\":\"renew\",\"term\":3,\"is_leader\":true}\n", "");
+    done.expect(
+        0,
+        "{\"schema\":\"baa.lease/1\",\"lease\":\"global\",\"operation\":\"renew\",\"term\":3,\
+         \"is_leader\":true}\n",
+        "",
+    );
     let (first, head, body) = server.asked().remove(0);
     assert_eq!(first, "POST /v1/leader/acquire HTTP/1.1");
     assert!(

@@ -192,7 +192,10 @@ impl Hosts {
         let hosts = Hosts { names: [format!("baa{id}a"), format!("baa{id}b")], wire: format!("baa{id}") };
         let [a, b] = &hosts.names;
         let script = format!(
-            "ip netns add {a} && ip netns add {b} && ip link add {0}a netns {a} type veth peer name {0}b netns {b} && ip -n {a} addr add 10.99.0.1/24 dev {0}a && ip -n {b} addr add 10.99.0.2/24 dev {0}b && for n in {a} {b}; do ip -n $n link set lo up; done && ip -n {a} link set {0}a up && ip -n {b} link set {0}b up",
+            "ip netns add {a} && ip netns add {b} && ip link add {0}a netns {a} type veth peer name {0}b \
+                 netns {b} && ip -n {a} addr add 10.99.0.1/24 dev {0}a && \
+                 ip -n {b} addr add 10.99.0.2/24 dev {0}b && for n in {a} {b}; do ip -n $n link set lo \
+                 up; done && ip -n {a} link set {0}a up && ip -n {b} link set {0}b up",
             hosts.wire
         );
         let done = finish(Command::new("sh").args(["-c", &script]));

@@ -96,13 +96,20 @@ fn a_peer_goes_with_its_state_and_everything_else_stays_byte_for_byte() {
     done.expect(
         0,
         &format!(
-            "removed \"bob\" from the registry\nlaunchd plist: none\nmemory unprovision: not run, nor codex trust entry, codex hooks trust: they are iapeer's own\n\
-             lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, claude-bob.topic, codex-bob.session, gemini-bob.deaths\n\
-             kept: {0}/logs/lifecycle/claude-bob.log\nkept: {0}/logs/iapeer/server-deaths/claude-bob-1795241746-1.txt\n\
-             folder kept: {cwd} (remove never deletes peer data — `rm -rf` it yourself if it was a throwaway)\n",
+            "removed \"bob\" from the registry\nlaunchd plist: none\n\
+             memory unprovision: not run, nor codex trust entry, codex hooks trust: they are iapeer's own\n\
+             lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, \
+             claude-bob.topic, codex-bob.session, gemini-bob.deaths\n\
+             kept: {0}/logs/lifecycle/claude-bob.log\n\
+             kept: {0}/logs/iapeer/server-deaths/claude-bob-1795241746-1.txt\n\
+             folder kept: {cwd} (remove never deletes peer data — `rm -rf` it yourself if it was a \
+             throwaway)\n",
             root.display()
         ),
-        &format!("baa-peer-remove: {cwd}/.iapeer/peer-profile.json is still there: `iapeer verify --fix` would register the peer again\n"),
+        &format!(
+            "baa-peer-remove: {cwd}/.iapeer/peer-profile.json is still there: `iapeer verify --fix` would \
+             register the peer again\n"
+        ),
     );
     assert_eq!(registry(&room), BOB_GONE);
     assert_eq!(states(&room), OTHERS);
@@ -149,8 +156,10 @@ fn several_go_and_the_oldest_form_too() {
 
 fn remove_text(room: &Room) -> String {
     format!(
-        "removed \"bob\" from the registry\nlaunchd plist: none\nmemory unprovision: not run, nor codex trust entry, codex hooks trust: they are iapeer's own\n\
-         lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, claude-bob.topic, codex-bob.session, gemini-bob.deaths\n\
+        "removed \"bob\" from the registry\nlaunchd plist: none\n\
+         memory unprovision: not run, nor codex trust entry, codex hooks trust: they are iapeer's own\n\
+         lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, \
+         claude-bob.topic, codex-bob.session, gemini-bob.deaths\n\
          folder kept: {} (remove never deletes peer data — `rm -rf` it yourself if it was a throwaway)\n",
         room.text("home/bob")
     )
@@ -203,7 +212,8 @@ fn who_lives_is_not_removed() {
     let room = Room::new();
     install(&room);
     let before = registry(&room);
-    let live = "baa-peer-remove: remove: \"bob\" is LIVE on codex — removing its registry record would orphan the running session from routing; stop it first or pass --force\n";
+    let live = "baa-peer-remove: remove: \"bob\" is LIVE on codex — removing its registry record would orphan \
+         the running session from routing; stop it first or pass --force\n";
     let server = Tmux::start_at(&room, "root/socks/tmux-iap-codex-bob.sock", "codex-bob");
     remove(&room, ["bob"]).expect(1, "", live);
     assert_eq!(remove(&room, ["bob", "--json"]).json()["action"], "refused-live");
@@ -361,7 +371,8 @@ fn state_can_be_kept_and_what_was_left_can_be_purged() {
     remove(&room, ["bob", "--purge-only"]).failed_with(1, "it lives or is waked on claude");
     std::fs::remove_dir(&lock).unwrap();
     remove(&room, ["bob", "--purge-only", "--keep-state"]).failed_with(2, "cannot be used with");
-    let purged = "lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, claude-bob.topic, codex-bob.session, gemini-bob.deaths\n";
+    let purged = "lifecycle state purged: claude-bob.idle-reaped, claude-bob.queue, claude-bob.stopped, \
+         claude-bob.topic, codex-bob.session, gemini-bob.deaths\n";
     remove(&room, ["bob", "--purge-only", "-n", "-q"]).expect(
         0,
         &purged.replace("purged", "would purge"),
@@ -374,7 +385,11 @@ fn state_can_be_kept_and_what_was_left_can_be_purged() {
 fn agent(room: &Room, key: &str) -> PathBuf {
     room.write(
         "agents/com.iapeer.bob.plist",
-        &format!("<plist version=\"1.0\"><dict><key>Label</key><string>com.iapeer.bob</string><key>ProgramArguments</key><array><string>/bin/sleep</string><string>1000</string></array><key>RunAtLoad</key><true/>{key}</dict></plist>"),
+        &format!(
+            "<plist version=\"1.0\"><dict><key>Label</key><string>com.iapeer.bob</string>\
+             <key>ProgramArguments</key><array><string>/bin/sleep</string><string>1000</string></array>\
+             <key>RunAtLoad</key><true/>{key}</dict></plist>"
+        ),
     )
 }
 
@@ -394,7 +409,11 @@ fn a_foreign_job_refuses_and_an_owned_one_goes_first() {
     install(&room);
     let plist = agent(&room, "");
     let done = finish(with_launchd(&room).arg("bob"));
-    done.failed_with(1, "com.iapeer.bob.plist is not iapeer's (no com.iapeer.managed); --force removes the record and leaves it");
+    done.failed_with(
+        1,
+        "com.iapeer.bob.plist is not iapeer's (no com.iapeer.managed); --force removes the record and \
+         leaves it",
+    );
     assert_eq!(
         finish(with_launchd(&room).args(["bob", "--json"])).json()["action"],
         "refused-foreign-launchd"

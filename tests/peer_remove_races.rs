@@ -333,7 +333,9 @@ fn each_waits_for_the_others_lock() {
     room.write(
         "hold.js",
         "const lockfile = require('proper-lockfile'), fs = require('fs');\
-         lockfile.lock(process.argv[2], { stale: 10000, update: 1000 }).then(release => { console.log('held'); process.stdin.once('data', () => release().then(() => process.exit(0))); }, why => { console.log(why.code + ' ' + why.message); process.exit(1) });",
+         lockfile.lock(process.argv[2], { stale: 10000, update: 1000 }).then(release => { \
+         console.log('held'); process.stdin.once('data', () => release().then(() => process.exit(0))); \
+         }, why => { console.log(why.code + ' ' + why.message); process.exit(1) });",
     );
     room.write("root/peers-profiles.lock", "");
     let node = || {

@@ -54,7 +54,10 @@ fn the_environment_is_the_jobs_and_its_values_are_never_told() {
     room.plist(
         LABEL,
         &["/bin/sh", "-c", "env; exec sleep 1000"],
-        &format!("<key>RunAtLoad</key><true/>{out}<key>EnvironmentVariables</key><dict><key>TOKEN</key><string>hunter2</string></dict>"),
+        &format!(
+            "<key>RunAtLoad</key><true/>{out}<key>EnvironmentVariables</key><dict><key>TOKEN</key>\
+             <string>hunter2</string></dict>"
+        ),
     );
     let health = format!("http://127.0.0.1:{port}/");
     let done =
@@ -136,11 +139,13 @@ fn a_reload_from_inside_the_job_is_handed_over() {
         room.text("inside")
     );
     let script = format!(
-        "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {reload_line}; fi; exec {} --listen 127.0.0.1:{port}",
+        "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {reload_line}; fi; \
+             exec {} --listen 127.0.0.1:{port}",
         example("service").display()
     );
     let environment = format!(
-        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>"
+        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key>\
+             <string>http://127.0.0.1:{port}</string></dict>"
     );
     room.plist(LABEL, &["/bin/sh", "-c", &script], &format!("<key>RunAtLoad</key><true/>{environment}"));
     assert_eq!(
@@ -231,21 +236,24 @@ fn a_bad_file_is_refused_and_the_running_service_untouched() {
         ),
         (
             format!(
-                "<plist><dict>{label}{program}<key>StandardOutPath</key><string>/nonexistent/log</string></dict></plist>"
+                "<plist><dict>{label}{program}<key>StandardOutPath</key><string>/nonexistent/log</string>\
+                     </dict></plist>"
             ),
             66,
             "its directory does not exist",
         ),
         (
             format!(
-                "<plist><dict>{label}{program}<key>WorkingDirectory</key><string>/nonexistent</string></dict></plist>"
+                "<plist><dict>{label}{program}<key>WorkingDirectory</key><string>/nonexistent</string>\
+                     </dict></plist>"
             ),
             66,
             "is not a directory",
         ),
         (
             format!(
-                "<plist><dict>{label}{program}<key>UserName</key><string>nobody-of-that-name</string></dict></plist>"
+                "<plist><dict>{label}{program}<key>UserName</key><string>nobody-of-that-name</string>\
+                     </dict></plist>"
             ),
             78,
             "no user",
@@ -275,7 +283,8 @@ fn a_dry_run_says_the_commands_and_touches_nothing() {
     room.conductor(port, &[], "");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
     let plan = format!(
-        "# conductor\nbaa-run ctl drain {LABEL}\nbaa-run --detach --job {plist}\nbaa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n"
+        "# conductor\nbaa-run ctl drain {LABEL}\nbaa-run --detach --job {plist}\n\
+             baa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n"
     );
     reload(&room, &["-n"]).expect(0, &plan, "");
     assert!(!room.path("run").exists() && !room.path("state").exists());

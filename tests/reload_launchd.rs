@@ -212,7 +212,8 @@ fn a_job_that_cannot_be_brought_back_is_reported_as_lost_with_the_command() {
     assert_eq!((done.status, done.json()["services"][0]["outcome"].as_str()), (76, Some("lost")), "{done:?}");
     let plist = room.text(&format!("agents/{LABEL}.plist"));
     let repair = format!(
-        "baa-reload: manual recovery: launchctl enable {DOMAIN}/{LABEL}; launchctl bootstrap {DOMAIN} {plist} && launchctl kickstart {DOMAIN}/{LABEL}"
+        "baa-reload: manual recovery: launchctl enable {DOMAIN}/{LABEL}; launchctl bootstrap {DOMAIN} \
+             {plist} && launchctl kickstart {DOMAIN}/{LABEL}"
     );
     assert_eq!(done.stderr.lines().last(), Some(repair.as_str()));
     // And that command does repair it.
@@ -281,13 +282,15 @@ fn a_reload_from_inside_the_job_is_handed_over() {
         .collect();
     let once = room.text("once");
     let script = format!(
-        "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {variables} {} > {} 2>&1; fi; exec {} --listen 127.0.0.1:{port}",
+        "if [ ! -e {once} ]; then : > {once}; sleep 0.3; {variables} {} > {} 2>&1; fi; \
+             exec {} --listen 127.0.0.1:{port}",
         words.join(" "),
         room.text("inside"),
         example("service").display()
     );
     let environment = format!(
-        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict>"
+        "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key>\
+             <string>http://127.0.0.1:{port}</string></dict>"
     );
     room.plist(
         LABEL,

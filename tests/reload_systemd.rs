@@ -51,7 +51,12 @@ sleep 1.1; unit $L "$run" "$env"; systemctl --user daemon-reload; reload -q; tes
 status=0; reload --label no-such-unit 2> $ROOM/said || status=$?; echo "$status $(grep -o 'there is no such unit' $ROOM/said)""#
     );
     let Some(done) = beside_systemd(&room, &script) else { return };
-    done.expect(0, "78 1 systemd cannot use the unit file\n66 1 program '/nonexistent/program' does not exist\n66 there is no such unit\n", "");
+    done.expect(
+        0,
+        "78 1 systemd cannot use the unit file\n66 1 program '/nonexistent/program' does not exist\n\
+         66 there is no such unit\n",
+        "",
+    );
 }
 
 #[test]
@@ -83,7 +88,9 @@ tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
     done.expect(
         0,
         &format!(
-            "\"outcome\":\"recovered-by-kick\"\n69\nbaa-reload: manual recovery: systemctl --user reset-failed {unit}; systemctl --user restart {unit}\n1\n"
+            "\"outcome\":\"recovered-by-kick\"\n69\n\
+                 baa-reload: manual recovery: systemctl --user reset-failed {unit}; \
+                 systemctl --user restart {unit}\n1\n"
         ),
         "",
     );

@@ -58,7 +58,8 @@ fn on_failure_ends_with_success_and_restarts_after_failure() {
 fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     let room = Room::new();
     let script = format!(
-        "trap 'echo usr1 >> {0}.usr1' USR1; trap 'echo usr2 > {0}.usr2' USR2; trap 'exit 0' TERM; cut -d' ' -f6 /proc/$$/stat > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
+        "trap 'echo usr1 >> {0}.usr1' USR1; trap 'echo usr2 > {0}.usr2' USR2; trap 'exit 0' TERM; \
+             cut -d' ' -f6 /proc/$$/stat > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.01; done",
         room.text("sid")
     );
     let child = room
@@ -99,7 +100,8 @@ fn a_command_that_ignores_term_is_killed_with_its_tree() {
     let room = Room::new();
     // The grandchild leaves session and parent behind and ignores TERM too.
     let script = format!(
-        "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 1000' & sleep 1000",
+        "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > {0}.tmp; mv {0}.tmp {0}; \
+             exec sleep 1000' & sleep 1000",
         room.text("grandchild")
     );
     let child = room
@@ -121,7 +123,8 @@ fn a_third_signal_does_not_wait() {
     let room = Room::new();
     // The second one reaches the whole tree.
     let script = format!(
-        "trap '' TERM INT; (trap 'echo x > {0}.told' TERM; : > {0}; while :; do sleep 0.01; done) & while :; do wait; sleep 1000; done",
+        "trap '' TERM INT; (trap 'echo x > {0}.told' TERM; : > {0}; while :; do sleep 0.01; done) & \
+             while :; do wait; sleep 1000; done",
         room.text("up")
     );
     let child = room
@@ -229,7 +232,10 @@ fn a_job_gets_its_directory_umask_input_and_logs() {
     room.write("input", "from the input\n");
     room.write("dir/x", "");
     let keys = format!(
-        "<key>WorkingDirectory</key><string>{0}/dir</string><key>Umask</key><integer>63</integer><key>StandardInPath</key><string>{0}/input</string><key>StandardOutPath</key><string>{0}/out</string><key>StandardErrorPath</key><string>{0}/err</string><key>RunAtLoad</key><true/>",
+        "<key>WorkingDirectory</key><string>{0}/dir</string><key>Umask</key><integer>63</integer>\
+             <key>StandardInPath</key><string>{0}/input</string><key>StandardOutPath</key>\
+             <string>{0}/out</string><key>StandardErrorPath</key><string>{0}/err</string>\
+             <key>RunAtLoad</key><true/>",
         room.dir.path().display()
     );
     let plist = room.plist("a.job", &["/bin/sh", "-c", script, "zero"], &keys);
@@ -252,7 +258,11 @@ fn a_job_can_run_as_another_user() {
     let plist = room.plist(
         "a.job",
         &["/bin/sh", "-c", "id -un; id -gn; echo $HOME"],
-        &format!("<key>UserName</key><string>nobody</string><key>StandardOutPath</key><string>{}</string><key>RunAtLoad</key><true/>", room.text("out")),
+        &format!(
+            "<key>UserName</key><string>nobody</string><key>StandardOutPath</key><string>{}</string>\
+             <key>RunAtLoad</key><true/>",
+            room.text("out")
+        ),
     );
     room.run("baa-run", ["--restart", "never", "--job", &plist.to_string_lossy()]).expect(0, "", "");
     assert_eq!(std::fs::read_to_string(room.path("out")).unwrap(), "nobody\nnogroup\n/nonexistent\n");

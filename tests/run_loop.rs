@@ -68,7 +68,8 @@ fn a_lock_has_one_holder_and_a_stale_file_needs_nobody() {
 #[test]
 fn a_killed_holder_leaves_the_lock_free_and_nothing_beside_the_next() {
     let room = Room::new();
-    let left = "/bin/sh -c 'trap \"\" TERM; echo $$ > left.tmp; mv left.tmp left; while :; do sleep 0.01; done' & until [ -e left ]; do sleep 0.01; done;";
+    let left = "/bin/sh -c 'trap \"\" TERM; echo $$ > left.tmp; mv left.tmp left; while :; do sleep 0.01; \
+         done' & until [ -e left ]; do sleep 0.01; done;";
     let mut first =
         spawn(&room, &["--lock", "lock", "--stop-timeout", "300ms", "--", "/bin/sh", "-c", &script(left)]);
     until("it runs", || lives(&room).len() == 1 && room.path("left").exists());
@@ -191,7 +192,8 @@ fn a_restart_drains_first() {
             "--cooldown",
             "0",
             "--drain-cmd",
-            "echo drain $BAA_PID $BAA_RESTART_REASON $BAA_RESTART_EXPECTED_MS $BAA_DRAIN_MS >> log; until [ -e drained ]; do sleep 0.01; done",
+            "echo drain $BAA_PID $BAA_RESTART_REASON $BAA_RESTART_EXPECTED_MS $BAA_DRAIN_MS >> log; \
+                 until [ -e drained ]; do sleep 0.01; done",
             "--",
             "/bin/sh",
             "-c",
@@ -292,7 +294,12 @@ fn a_drain_by_http_asks_until_nothing_is_left() {
 fn a_socket_outlives_its_command() {
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());
-    room.write("serve.pl", "use Socket; my $pid = $ENV{LISTEN_PID}; die 'pid' unless $pid == $$ && $ENV{LISTEN_FDS} == 2; open(my $s, '+<&=', 3) or die; accept(my $c, $s) or die; <$c>; print $c \"$ENV{LISTEN_FDNAMES} $$\\n\"; close $c;");
+    room.write(
+        "serve.pl",
+        "use Socket; my $pid = $ENV{LISTEN_PID}; die 'pid' unless $pid == $$ && $ENV{LISTEN_FDS} == 2; \
+         open(my $s, '+<&=', 3) or die; accept(my $c, $s) or die; <$c>; print $c \"$ENV{LISTEN_FDNAMES} \
+         $$\\n\"; close $c;",
+    );
     let unix = format!("unix:{}", room.text("sock"));
     let mut keeper = spawn(
         &room,
@@ -437,9 +444,12 @@ fn only_its_own_process_makes_it_ready() {
 }
 
 /// A server on an inherited socket, of the version that the file says; it says which one it is.
-const SERVER: &str = "use Socket; use IO::Handle; my $done = 0; $SIG{TERM} = sub { $done = 1 }; open(my $v, '<', 'version') or die; my $version = <$v>; chomp $version; exit 3 if $version eq 'bad'; \
-    sleep 1000 if $version eq 'mute'; open(my $s, '+<&=', 3) or die; while (!$done) { accept(my $c, $s) or next; my $line = <$c>; while (<$c>) { last if /^\\r?$/ } \
-    print $c \"HTTP/1.1 200 OK\\r\\nContent-Length: \" . (length($version) + 1) . \"\\r\\n\\r\\n$version\\n\"; $c->flush; 1 while <$c>; close $c; }";
+const SERVER: &str = "use Socket; use IO::Handle; my $done = 0; $SIG{TERM} = sub { $done = 1 }; \
+    open(my $v, '<', 'version') or die; my $version = <$v>; chomp $version; exit 3 if $version eq 'bad'; \
+    sleep 1000 if $version eq 'mute'; open(my $s, '+<&=', 3) or die; while (!$done) { accept(my $c, \
+    $s) or next; my $line = <$c>; while (<$c>) { last if /^\\r?$/ } \
+    print $c \"HTTP/1.1 200 OK\\r\\nContent-Length: \" . (length($version) + 1) . \
+    \"\\r\\n\\r\\n$version\\n\"; $c->flush; 1 while <$c>; close $c; }";
 
 /// A new version takes over when it serves, with no connection refused; one that does not come to serve was
 /// never there.
@@ -525,7 +535,8 @@ fn an_update_that_does_not_serve_is_undone() {
 #[test]
 fn a_command_may_say_that_it_is_ready() {
     let room = Room::new();
-    let say = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); send($s, 'STATUS=soon', 0, sockaddr_un($ENV{NOTIFY_SOCKET})); until (-e 'go') { select undef, undef, undef, 0.01 } \
+    let say = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); send($s, 'STATUS=soon', 0, \
+        sockaddr_un($ENV{NOTIFY_SOCKET})); until (-e 'go') { select undef, undef, undef, 0.01 } \
         send($s, qq(STATUS=up\\nREADY=1), 0, sockaddr_un($ENV{NOTIFY_SOCKET})); sleep 1000";
     let keeper = spawn(&room, &["--label", "n", "--ready", "notify", "--", "perl", "-e", say]);
     until("it starts", || ctl(&room, &["status", "n"]).stdout.contains("starting"));
@@ -571,7 +582,8 @@ fn it_is_a_first_process() {
         137
     );
     // Twenty orphans die while the command runs: none of them stays a zombie.
-    let orphans = "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.05 & sleep 0.05 &) ; done; sleep 0.3; cut -d' ' -f3 /proc/[0-9]*/stat | grep -c Z; exit 0";
+    let orphans = "for i in 1 2 3 4 5 6 7 8 9 10; do (sleep 0.05 & sleep 0.05 &) ; done; sleep 0.3; \
+         cut -d' ' -f3 /proc/[0-9]*/stat | grep -c Z; exit 0";
     assert_eq!(
         collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", orphans])).stdout,
         "0\n"

@@ -205,7 +205,8 @@ fn what_is_meant_is_not_lost_to_a_late_signal() {
     let child = keeper(
         &room,
         &["--stop-timeout", "1h"],
-        "(trap 'touch stopping; until [ -e go ]; do sleep 0.01; done; exit 0' TERM; touch up; while :; do sleep 0.01; done) &",
+        "(trap 'touch stopping; until [ -e go ]; do sleep 0.01; done; exit 0' TERM; touch up; while :; \
+             do sleep 0.01; done) &",
     );
     until("its child runs", || room.path("up").exists());
     signal(child.id(), Signal::SIGTERM);

@@ -8,14 +8,17 @@ use serde_json::Value;
 use std::process::Stdio;
 
 /// Perl that speaks to NOTIFY_SOCKET.
-const SAY: &str = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); sub say_it { send($s, $_[0], 0, sockaddr_un($ENV{NOTIFY_SOCKET})) } \
+const SAY: &str = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); sub say_it { send($s, $_[0], 0, \
+    sockaddr_un($ENV{NOTIFY_SOCKET})) } \
     open(my $l, '>>', 'lives'); print $l \"$$\\n\"; close $l;";
 
 #[test]
 fn signs_of_life_that_cease_are_a_failure() {
     let room = Room::new();
     let pings = format!(
-        "{SAY} say_it(qq(READY=1\\nSTATUS=$ENV{{WATCHDOG_USEC}})); while (1) {{ say_it('WATCHDOG=1') unless -e 'mute'; say_it('WATCHDOG=trigger') if unlink 'trigger'; select undef, undef, undef, 0.01 }}"
+        "{SAY} say_it(qq(READY=1\\nSTATUS=$ENV{{WATCHDOG_USEC}})); while (1) {{ say_it('WATCHDOG=1') \
+             unless -e 'mute'; say_it('WATCHDOG=trigger') if unlink 'trigger'; select undef, undef, \
+             undef, 0.01 }}"
     );
     let keeper = spawn(
         &room,
@@ -57,7 +60,8 @@ fn signs_of_life_that_cease_are_a_failure() {
 fn the_old_life_is_heard_after_an_update_that_was_undone() {
     let room = Room::new();
     let pings = format!(
-        "{SAY} unless (-e 'broken') {{ open(my $u, '>', 'up'); close $u }} while (1) {{ say_it('WATCHDOG=1'); select undef, undef, undef, 0.01 }}"
+        "{SAY} unless (-e 'broken') {{ open(my $u, '>', 'up'); close $u }} while (1) {{ \
+             say_it('WATCHDOG=1'); select undef, undef, undef, 0.01 }}"
     );
     let words = [
         "--label",
@@ -88,7 +92,8 @@ fn the_old_life_is_heard_after_an_update_that_was_undone() {
 #[test]
 fn a_line_on_a_descriptor_is_readiness() {
     let room = Room::new();
-    let life = "echo $$ >> lives; printf up >&7; until [ -e go ]; do sleep 0.01; done; echo >&7; exec 7>&-; trap 'exit 0' TERM; while :; do sleep 0.01; done";
+    let life = "echo $$ >> lives; printf up >&7; until [ -e go ]; do sleep 0.01; done; echo >&7; exec 7>&-; \
+         trap 'exit 0' TERM; while :; do sleep 0.01; done";
     let keeper = spawn(&room, &["--label", "f", "--ready", "fd:7", "--", "/bin/sh", "-c", life]);
     until("it runs", || lives(&room).len() == 1);
     assert!(ctl(&room, &["status", "f"]).stdout.contains("starting"));
@@ -112,7 +117,8 @@ fn a_line_on_a_descriptor_is_readiness() {
 #[test]
 fn one_that_does_not_answer_any_more_is_started_again() {
     let room = Room::new();
-    let asks = "exec:echo x >> asked; [ ! -e bad ] || { n=$(wc -l < bad); [ $n -ge 2 ] || echo >> bad; [ $n -ge 2 ] && [ ! -e worse ]; }";
+    let asks = "exec:echo x >> asked; [ ! -e bad ] || { n=$(wc -l < bad); [ $n -ge 2 ] || echo >> bad; \
+         [ $n -ge 2 ] && [ ! -e worse ]; }";
     let keeper = spawn(
         &room,
         &[
@@ -166,7 +172,8 @@ fn a_stop_that_does_not_end_is_ended() {
         std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
             .unwrap();
     }
-    let work = "$< = 0; $( = 0; die 'no setuid here' if $< != 0; $SIG{TERM} = 'IGNORE'; open(my $f, '>', 'up'); print $f $$; close $f; sleep 1000";
+    let work = "$< = 0; $( = 0; die 'no setuid here' if $< != 0; $SIG{TERM} = 'IGNORE'; open(my $f, '>', 'up'); \
+         print $f $$; close $f; sleep 1000";
     let mut command = room.command("baa-run");
     let words = [
         "--label",
@@ -219,8 +226,11 @@ fn a_first_process_passes_every_signal_on() {
     let room = Room::new();
     let bare = room.command("baa-run");
     let mut command = std::process::Command::new("unshare");
-    let life = "foreach my $name (qw(HUP QUIT USR1 USR2 ALRM CONT TSTP URG WINCH IO PWR VTALRM PROF XCPU XFSZ NUM37 RTMAX)) { $SIG{$name} = sub { open(my $f, '>>', 'heard'); print $f \"$_[0]\\n\"; close $f } } \
-        open(my $f, '>', 'up'); close $f; $SIG{TERM} = sub { exit 5 }; select undef, undef, undef, 0.01 while 1";
+    let life = "foreach my $name (qw(HUP QUIT USR1 USR2 ALRM CONT TSTP URG WINCH IO PWR VTALRM PROF XCPU \
+        XFSZ NUM37 RTMAX)) { $SIG{$name} = sub { open(my $f, '>>', 'heard'); print $f \"$_[0]\\n\"; \
+        close $f } } \
+        open(my $f, '>', 'up'); close $f; $SIG{TERM} = sub { exit 5 }; select undef, undef, undef, \
+        0.01 while 1";
     command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]).arg(bare.get_program()).args([
         "--restart",
         "never",
@@ -309,8 +319,11 @@ fn a_keeper_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
     // Two lives at once would find each other's mark. The shell makes it itself: a child of its own would
     // outlive it.
-    let life =
-        script("set -C; true 2> /dev/null > busy || echo overlap >> trouble; trap 'rm busy; exit 0' TERM; true >| up;").replace("trap 'exit 0' TERM;", "");
+    let life = script(
+        "set -C; true 2> /dev/null > busy || echo overlap >> trouble; trap 'rm busy; exit 0' TERM; \
+             true >| up;",
+    )
+    .replace("trap 'exit 0' TERM;", "");
     let mut seen = std::collections::BTreeSet::new();
     for turn in 0..60u64 {
         let words = [

@@ -39,7 +39,8 @@ impl Demand {
                 if self.exclusive && owner::shared(link, &tree) {
                     return Err(Failure::new(
                         Class::UnknownProcess,
-                        "answered on a socket that others hold too, and hung up before it could be told who did",
+                        "answered on a socket that others hold too, and hung up before it could be told \
+                             who did",
                     ));
                 }
                 match owner::of(link, &tree) {

@@ -411,13 +411,16 @@ mod tests {
         Job::read(&path)
     }
 
-    const GOOD: &str = "<key>Label</key><string>a.b</string><key>ProgramArguments</key><array><string>/bin/sh</string><string>-c</string></array>";
+    const GOOD: &str = "<key>Label</key><string>a.b</string><key>ProgramArguments</key><array><string>/bin/sh</string>\
+         <string>-c</string></array>";
 
     #[test]
     fn reads_what_launchd_reads() {
         let job = job(&format!(
-            "{GOOD}<key>KeepAlive</key><dict><key>SuccessfulExit</key><false/><key>NetworkState</key><true/></dict><key>Umask</key><integer>63</integer>\
-             <key>EnvironmentVariables</key><dict><key>A</key><string>b</string></dict><key>ExitTimeOut</key><integer>0</integer><key>StandardOutPath</key><string></string>"
+            "{GOOD}<key>KeepAlive</key><dict><key>SuccessfulExit</key><false/><key>NetworkState</key>\
+             <true/></dict><key>Umask</key><integer>63</integer>\
+             <key>EnvironmentVariables</key><dict><key>A</key><string>b</string></dict>\
+             <key>ExitTimeOut</key><integer>0</integer><key>StandardOutPath</key><string></string>"
         ))
         .unwrap();
         assert_eq!((job.label.as_str(), job.program.as_str(), job.arguments.len()), ("a.b", "/bin/sh", 2));

@@ -228,7 +228,8 @@ pub fn check_file(path: &Path) -> Result<()> {
         return Err(Error::new(
             Status::NotPermitted,
             format!(
-                "cannot use job '{}': launchd refuses a file that another user owns or that group or others can write",
+                "cannot use job '{}': launchd refuses a file that another user owns or that group or \
+                     others can write",
                 path.display()
             ),
         ));

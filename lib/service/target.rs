@@ -194,7 +194,8 @@ impl Newer {
                 None => Err(Error::new(
                     Status::Unavailable,
                     format!(
-                        "cannot tell what is newer than process {pid}: it is not alive; give a time instead (@SECONDS)"
+                        "cannot tell what is newer than process {pid}: it is not alive; \
+                             give a time instead (@SECONDS)"
                     ),
                 )),
             },

@@ -364,20 +364,24 @@ impl ControlStore for Sqlite {
 
     fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
         let now = store::unix_now();
-        self.rows("SELECT id, host, role, priority, status, version, heartbeat_at, started_at, heard_at FROM controllers ORDER BY id", |row| {
-            let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-            let controller = Controller {
-                id: row.get(0)?,
-                host: row.get(1)?,
-                role: row.get(2)?,
-                priority: number(3)?,
-                status: row.get(4)?,
-                version: row.get(5)?,
-                heartbeat_at: number(6)?,
-                started_at: number(7)?,
-            };
-            Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
-        })
+        self.rows(
+            "SELECT id, host, role, priority, status, version, heartbeat_at, started_at, heard_at FROM \
+             controllers ORDER BY id",
+            |row| {
+                let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+                let controller = Controller {
+                    id: row.get(0)?,
+                    host: row.get(1)?,
+                    role: row.get(2)?,
+                    priority: number(3)?,
+                    status: row.get(4)?,
+                    version: row.get(5)?,
+                    heartbeat_at: number(6)?,
+                    started_at: number(7)?,
+                };
+                Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
+            },
+        )
     }
 
     fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {
@@ -448,7 +452,8 @@ fn write(transaction: &Transaction<'_>, lease: &str, record: &Record) -> rusqlit
         record.far
     ];
     let names = format!(
-        "INSERT OR REPLACE INTO leases (name, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        "INSERT OR REPLACE INTO leases (name, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
+             ?11)"
     );
     transaction.prepare_cached(&names)?.execute(row).map(drop)
 }

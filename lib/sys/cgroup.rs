@@ -110,7 +110,9 @@ mod tests {
 
     #[test]
     fn the_directory_of_a_group_is_found_in_both_versions() {
-        let mounts = "30 23 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n31 23 0:27 /part /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n32 23 0:2 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+        let mounts = "30 23 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+             31 23 0:27 /part /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+             32 23 0:2 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
         let found = find("4:memory:/part/a\n3:cpu:/\n0::/b\n", mounts);
         let directories: Vec<_> =
             found.iter().map(|group| (group.directory.to_str().unwrap(), group.unified)).collect();

@@ -20,7 +20,8 @@ impl Bench {
 
     fn death(&self) {
         println!(
-            "## From SIGKILL of a tmux server to the record   (to reach: on the disk within 10 ms median, 50 ms p99)\n"
+            "## From SIGKILL of a tmux server to the record   (to reach: on the disk within 10 ms median, \
+                 50 ms p99)\n"
         );
         let (mut seen, mut synced) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -232,7 +233,8 @@ impl Room {
         let action = format!("#!/bin/sh\necho dead >> {}\n", at("exits.log"));
         std::fs::write(at("action"), action).unwrap();
         let text = format!(
-            "set daemon 1\nset pidfile {}\nset idfile {}\nset statefile {}\ncheck process bench with pidfile {}\n  if does not exist then exec \"/bin/sh {}\"\n",
+            "set daemon 1\nset pidfile {}\nset idfile {}\nset statefile {}\n\
+                 check process bench with pidfile {}\n  if does not exist then exec \"/bin/sh {}\"\n",
             at("monit.pid"),
             at("monit.id"),
             at("monit.state"),

@@ -27,7 +27,8 @@ impl Bench {
             std::os::unix::fs::PermissionsExt::from_mode(0o755),
         )
         .unwrap();
-        let config = "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n[program:x]\ncommand=./run\nautorestart=true\nstartsecs=0\n";
+        let config = "[supervisord]\nnodaemon=true\nlogfile=/dev/null\nlogfile_maxbytes=0\n[program:x]\n\
+             command=./run\nautorestart=true\nstartsecs=0\n";
         std::fs::write(room.path().join("supervisord.conf"), config).unwrap();
         let keepers: [(&str, &str, Vec<&str>); 5] = [
             ("baa-run", run.to_str().unwrap(), vec!["-q", "--throttle", "0", "--", "./run"]),
@@ -121,7 +122,8 @@ impl Bench {
 
     fn group(&self, room: &Path) {
         println!(
-            "## baa-daemons   (to reach: a chain of 100 in 1.5 s, a fan of 100 in 0.3 s, 100 KiB for each of 1,000)\n"
+            "## baa-daemons   (to reach: a chain of 100 in 1.5 s, a fan of 100 in 0.3 s, 100 KiB for each \
+                 of 1,000)\n"
         );
         let daemons = |arguments: &[&str]| {
             let mut command = Command::new(self.programs.join("baa-daemons"));
@@ -136,7 +138,9 @@ impl Bench {
         };
         let entry = |number: usize, needs: &str| {
             format!(
-                "[[daemon]]\nid = \"e{number}\"\nrequires = [{needs}]\ncommand = [\"/bin/sh\", \"-c\", \"touch e{number}.up; exec sleep 1000\"]\nready.probe = \"file:e{number}.up\"\n"
+                "[[daemon]]\nid = \"e{number}\"\nrequires = [{needs}]\n\
+                     command = [\"/bin/sh\", \"-c\", \"touch e{number}.up; exec sleep 1000\"]\n\
+                     ready.probe = \"file:e{number}.up\"\n"
             )
         };
         let chain: String = (0..100)

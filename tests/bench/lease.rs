@@ -22,7 +22,8 @@ impl Bench {
         let room = tempfile::tempdir_in(".").unwrap();
         let path = room.path().canonicalize().unwrap();
         println!(
-            "## baa-lease   (to reach: a free lease within 10 ms, handed over within 100 ms, failover within TTL + 1 s, 3 MiB)\n"
+            "## baa-lease   (to reach: a free lease within 10 ms, handed over within 100 ms, \
+                 failover within TTL + 1 s, 3 MiB)\n"
         );
         self.times(&path);
         self.beside_etcdctl(&path);
@@ -197,7 +198,8 @@ impl Bench {
 
     fn load(&self, room: &Path) {
         println!(
-            "## baa-control on one core   (to reach: 2,000 durable renewals a second, p99 within 25 ms; 10,000 controllers)\n"
+            "## baa-control on one core   (to reach: 2,000 durable renewals a second, p99 within 25 ms; \
+                 10,000 controllers)\n"
         );
         let control = Control::start(self, room, "loaded");
         let renew = |client: usize, _: usize| {
@@ -255,7 +257,9 @@ fn hammer(
                         stream
                             .write_all(
                                 format!(
-                                    "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                                    "POST {path} HTTP/1.1\r\nHost: {address}\r\n\
+                                         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n\
+                                         {body}",
                                     body.len()
                                 )
                                 .as_bytes(),

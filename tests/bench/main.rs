@@ -188,7 +188,8 @@ impl Bench {
 
     fn start_up(&self) {
         println!(
-            "## Immediate success: start to exit, and memory   (to reach: 3 ms, 2048 KiB; with TLS 4096 KiB)\n"
+            "## Immediate success: start to exit, and memory   (to reach: 3 ms, 2048 KiB; \
+                 with TLS 4096 KiB)\n"
         );
         let port = free_port();
         let _service = self.service(port, &[]);
@@ -392,7 +393,8 @@ impl Bench {
             times.sort_by(f64::total_cmp);
             let median = times[times.len() / 2];
             println!(
-                "  {name:42} {median:8.1} ms median, {:+.1} ms over drain and start; left unloaded {stranded} of {ROUNDS}",
+                "  {name:42} {median:8.1} ms median, {:+.1} ms over drain and start; \
+                     left unloaded {stranded} of {ROUNDS}",
                 median - 300.0
             );
         }
@@ -441,7 +443,11 @@ impl Model {
         .map(|word| format!("<string>{word}</string>"))
         .collect();
         let plist = format!(
-            "<plist version=\"1.0\"><dict><key>Label</key><string>{LABEL}</string><key>ProgramArguments</key><array>{words}</array><key>RunAtLoad</key><true/><key>KeepAlive</key><true/><key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict></dict></plist>"
+            "<plist version=\"1.0\"><dict><key>Label</key><string>{LABEL}</string>\
+                 <key>ProgramArguments</key><array>{words}</array><key>RunAtLoad</key><true/>\
+                 <key>KeepAlive</key><true/><key>EnvironmentVariables</key><dict>\
+                 <key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}</string></dict></dict>\
+                 </plist>"
         );
         std::fs::write(room.path().join(format!("{LABEL}.plist")), plist).unwrap();
         Model { room, port, launchctl, _serve: serve }

@@ -406,11 +406,15 @@ impl Launchd {
             _ => "not running",
         };
         let mut out = format!(
-            "{target} = {{\n\tactive count = 1\n\tpath = {}\n\ttype = LaunchAgent\n\tstate = {state}\n\n\tprogram = {}\n\targuments = {{\n",
+            "{target} = {{\n\tactive count = 1\n\tpath = {}\n\ttype = LaunchAgent\n\tstate = {state}\n\n\
+                 \tprogram = {}\n\targuments = {{\n",
             job.path, job.arguments[0]
         );
         job.arguments.iter().for_each(|argument| out.push_str(&format!("\t\t{argument}\n")));
-        out.push_str("\t}\n\n\tinherited environment = {\n\t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners\n\t}\n\n\tenvironment = {\n");
+        out.push_str(
+            "\t}\n\n\tinherited environment = {\n\
+             \t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners\n\t}\n\n\tenvironment = {\n",
+        );
         job.environment.iter().for_each(|(name, value)| out.push_str(&format!("\t\t{name} => {value}\n")));
         out.push_str(&format!("\t\tXPC_SERVICE_NAME => {}\n\t}}\n\n", target.rsplit('/').next().unwrap()));
         out.push_str(&format!(
@@ -423,7 +427,12 @@ impl Launchd {
             out.push_str(&format!("\tpid = {}\n\timmediate reason = speculative\n", job.pid));
         }
         out.push_str(&format!("\tlast exit code = {}\n\n", job.last_exit));
-        out.push_str("\tresource coalition = {\n\t\tID = 663\n\t\ttype = resource\n\t\tstate = active\n\t\tactive count = 1\n\t\truns = 77\n\t\tpid = 1\n\t\tname = x\n\t}\n\n\tspawn type = daemon (3)\n\tjetsam priority = 40\n\n\tproperties = keepalive | runatload | inferred program\n}\n");
+        out.push_str(
+            "\tresource coalition = {\n\t\tID = 663\n\t\ttype = resource\n\t\tstate = active\n\
+             \t\tactive count = 1\n\t\truns = 77\n\t\tpid = 1\n\t\tname = x\n\t}\n\n\
+             \tspawn type = daemon (3)\n\tjetsam priority = 40\n\n\
+             \tproperties = keepalive | runatload | inferred program\n}\n",
+        );
         (0, out, String::new())
     }
 

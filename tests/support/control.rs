@@ -85,7 +85,8 @@ impl Control {
 
     pub fn post(&self, path: &str, body: &str) -> (u16, Value) {
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}",
+            "POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+                 Content-Length: {}",
             self.address,
             body.len()
         );

@@ -113,7 +113,11 @@ impl Room {
             .collect();
         self.write(
             &format!("agents/{label}.plist"),
-            &format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<plist version=\"1.0\"><dict><key>Label</key><string>{label}</string><key>ProgramArguments</key><array>{words}</array>{more}</dict></plist>\n"),
+            &format!(
+                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+                 <plist version=\"1.0\"><dict><key>Label</key><string>{label}</string>\
+                 <key>ProgramArguments</key><array>{words}</array>{more}</dict></plist>\n"
+            ),
         )
     }
 }
@@ -130,14 +134,16 @@ impl Room {
         let mut words = vec![service.as_str(), "--listen", &listen];
         words.extend(arguments);
         let environment = format!(
-            "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key><string>http://127.0.0.1:{port}//</string><key>TOKEN</key><string>hunter2</string></dict>"
+            "<key>EnvironmentVariables</key><dict><key>BAA_CONDUCTOR_LOCAL_API</key>\
+                 <string>http://127.0.0.1:{port}//</string><key>TOKEN</key><string>hunter2</string></dict>"
         );
         let log = self.text("log");
         let logs = if more.contains("StandardOutPath") {
             String::new()
         } else {
             format!(
-                "<key>StandardOutPath</key><string>{log}</string><key>StandardErrorPath</key><string>{log}</string>"
+                "<key>StandardOutPath</key><string>{log}</string><key>StandardErrorPath</key>\
+                     <string>{log}</string>"
             )
         };
         self.plist(

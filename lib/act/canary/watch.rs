@@ -105,7 +105,8 @@ impl Canary {
         if wanted.is_empty() {
             return Err(Error::new(
                 Status::Usage,
-                "nothing to watch: give --sock, --pid, --pidfile, --unit, --label, --identity or --targets-from",
+                "nothing to watch: give --sock, --pid, --pidfile, --unit, --label, --identity or \
+                     --targets-from",
             ));
         }
         settings.records.make()?;

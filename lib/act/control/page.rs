@@ -122,8 +122,14 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
         .map(|(one, ago)| {
             let mark = if *ago >= SILENT { "bad" } else { "n" };
             let version = one.version.as_deref().map_or_else(|| "–".to_owned(), escape);
-            let (id, host, role, status) = (escape(&one.id), escape(&one.host), escape(&one.role), escape(&one.status));
-            format!("<tr><td>{id}<td>{host}<td>{role}<td class=n>{}<td>{status}<td>{version}<td class={mark}>{} ago", one.priority, words(*ago))
+            let (id, host, role, status) =
+                (escape(&one.id), escape(&one.host), escape(&one.role), escape(&one.status));
+            format!(
+                "<tr><td>{id}<td>{host}<td>{role}<td class=n>{}<td>{status}<td>{version}<td \
+                 class={mark}>{} ago",
+                one.priority,
+                words(*ago)
+            )
         })
         .collect();
     table(
@@ -161,9 +167,12 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
         "No lease has changed hands.",
     );
     format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>baa-control</title>\
-         <link rel=icon href=\"data:,\"><noscript><meta http-equiv=refresh content=5></noscript><style nonce={nonce}>{STYLE}</style>\
-         <h1>baa-control</h1><p id=off hidden role=status>No answer: what follows is old.</p><main id=live>{live}</main>\
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport \
+         content=\"width=device-width\"><title>baa-control</title>\
+         <link rel=icon href=\"data:,\"><noscript><meta http-equiv=refresh content=5></noscript>\
+         <style nonce={nonce}>{STYLE}</style>\
+         <h1>baa-control</h1><p id=off hidden role=status>No answer: what follows is old.</p>\
+         <main id=live>{live}</main>\
          <footer><p>baa {}</footer><script nonce={nonce}>{SCRIPT}</script></html>\n",
         env!("CARGO_PKG_VERSION")
     )

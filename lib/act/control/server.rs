@@ -438,7 +438,8 @@ async fn status_page(shared: &Shared, id: &str) -> Reply {
                 RandomState::new().hash_one(number)
             );
             let policy = format!(
-                "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+                "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \
+                     connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
             );
             let fields =
                 vec![("content-security-policy", policy), ("referrer-policy", "no-referrer".to_owned())];

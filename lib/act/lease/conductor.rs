@@ -129,7 +129,10 @@ impl Config {
     pub fn warnings(&self) -> Vec<&'static str> {
         let mut warnings: Vec<&'static str> = self.token.warning().into_iter().collect();
         if self.local_api.is_none() {
-            warnings.push("BAA_CONDUCTOR_LOCAL_API is not configured; only the in-process snapshot interface is available.");
+            warnings.push(
+                "BAA_CONDUCTOR_LOCAL_API is not configured; only the in-process snapshot interface is \
+                 available.",
+            );
         }
         if self.renew_interval >= self.ttl {
             warnings
@@ -406,7 +409,8 @@ impl Conductor {
         let term = self.term.map_or_else(|| "none".to_owned(), |term| term.to_string());
         let loops = if self.loops { "running" } else { "stopped" };
         format!(
-            "identity={} lease={} leader={} term={term} scheduler={} heartbeat_loop={loops} lease_loop={loops}",
+            "identity={} lease={} leader={} term={term} scheduler={} heartbeat_loop={loops} \
+                 lease_loop={loops}",
             self.config.identity(),
             self.state.name(),
             self.leader.as_deref().unwrap_or("none"),

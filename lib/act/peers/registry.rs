@@ -242,7 +242,8 @@ mod tests {
     fn what_iapeer_does_not_read_is_refused() {
         let entry = |more: &str| {
             format!(
-                "{{\"version\":2,\"peers\":[{{\"personality\":\"bob\",\"runtime\":\"claude\",\"cwd\":\"/x\"{more}}}]}}"
+                "{{\"version\":2,\"peers\":[{{\"personality\":\"bob\",\"runtime\":\"claude\",\
+                     \"cwd\":\"/x\"{more}}}]}}"
             )
         };
         assert!(Registry::parse(&entry("")).is_ok());
@@ -273,7 +274,8 @@ mod tests {
 
     #[test]
     fn the_last_entry_leaves_an_empty_list() {
-        let text = "{\n  \"version\": 2,\n  \"peers\": [\n    {\"personality\":\"a\",\"runtime\":\"x\",\"cwd\":\"/\"}\n  ]\n}\n";
+        let text = "{\n  \"version\": 2,\n  \"peers\": [\n    {\"personality\":\"a\",\"runtime\":\"x\",\
+             \"cwd\":\"/\"}\n  ]\n}\n";
         let after = Registry::parse(text).unwrap().without("a").unwrap();
         assert_eq!(after, "{\n  \"version\": 2,\n  \"peers\": []\n}\n");
         assert_eq!(serde_json::from_str::<Value>(&after).unwrap()["peers"], Value::Array(Vec::new()));

@@ -124,7 +124,8 @@ impl Removal<'_> {
         };
         if registry.is_newer() && !self.settings.force {
             let trouble = format!(
-                "the registry has version {}, newer than what is known here; --force removes the record all the same",
+                "the registry has version {}, newer than what is known here; --force removes the record \
+                     all the same",
                 registry.version
             );
             return report.refuse(Action::Refused, Reason::NewerVersion, trouble);
@@ -170,14 +171,16 @@ impl Removal<'_> {
         match self.lives(name, &peer.runtimes) {
             Some((live, Reason::Live)) => {
                 let trouble = format!(
-                    "remove: \"{name}\" is LIVE on {} — removing its registry record would orphan the running session from routing; stop it first or pass --force",
+                    "remove: \"{name}\" is LIVE on {} — removing its registry record would orphan the \
+                         running session from routing; stop it first or pass --force",
                     live.join(", ")
                 );
                 return report.refuse(Action::RefusedLive, Reason::Live, trouble);
             }
             Some((waking, why)) => {
                 let trouble = format!(
-                    "remove: \"{name}\" is just being waked on {} (its wake lock is held); try again, or pass --force",
+                    "remove: \"{name}\" is just being waked on {} (its wake lock is held); \
+                         try again, or pass --force",
                     waking.join(", ")
                 );
                 return report.refuse(Action::Refused, why, trouble);
@@ -188,7 +191,8 @@ impl Removal<'_> {
             && !self.settings.force
         {
             let trouble = format!(
-                "remove: {} is not iapeer's (no com.iapeer.managed); --force removes the record and leaves it",
+                "remove: {} is not iapeer's (no com.iapeer.managed); --force removes the record and \
+                     leaves it",
                 path.display()
             );
             return report.refuse(Action::RefusedForeign, Reason::ForeignLaunchd, trouble);

@@ -141,7 +141,11 @@ impl PeerReport {
             Action::Removed => {
                 lines.push(format!("{} \"{name}\" from the registry", would("removed", "remove")));
                 lines.push(format!("launchd plist: {}", self.plist.as_deref().unwrap_or("none")));
-                lines.push("memory unprovision: not run, nor codex trust entry, codex hooks trust: they are iapeer's own".to_owned());
+                lines.push(
+                    "memory unprovision: not run, nor codex trust entry, codex hooks trust: they are \
+                     iapeer's own"
+                        .to_owned(),
+                );
             }
             Action::Absent if self.reason.is_none() => {
                 lines.push(format!("\"{name}\" not registered — no-op"))
@@ -157,7 +161,12 @@ impl PeerReport {
         if self.action == Action::Removed {
             lines.extend(self.kept.iter().map(|path| format!("kept: {}", path.display())));
             let folder = self.cwd.as_ref().filter(|cwd| std::path::Path::new(cwd).exists());
-            lines.extend(folder.map(|cwd| format!("folder kept: {cwd} (remove never deletes peer data — `rm -rf` it yourself if it was a throwaway)")));
+            lines.extend(folder.map(|cwd| {
+                format!(
+                    "folder kept: {cwd} (remove never deletes peer data — `rm -rf` it yourself if it was a \
+                 throwaway)"
+                )
+            }));
         }
         lines
     }

@@ -160,7 +160,8 @@ mod tests {
             (
                 LaunchctlVerb::Bootstrap,
                 5,
-                "Bootstrap failed: 5: Input/output error\nTry re-running the command as root for richer errors.",
+                "Bootstrap failed: 5: Input/output error\n\
+                     Try re-running the command as root for richer errors.",
                 Retry,
             ),
             (LaunchctlVerb::Bootout, 36, "Boot-out failed: 36: Operation now in progress", Benign),

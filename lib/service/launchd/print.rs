@@ -45,7 +45,12 @@ pub(super) fn read(text: &str, target: &str) -> Option<Seen> {
 mod tests {
     use super::*;
 
-    const CAPTURE: &str = "gui/501/so.makefile.baa-conductor = {\n\tactive count = 1\n\tpath = /Users/x/Library/LaunchAgents/a.plist\n\tstate = running\n\n\tprogram = /bin/sh\n\targuments = {\n\t\t/bin/sh\n\t\tstate = evil\n\t}\n\n\tenvironment = {\n\t\tSECRET => hunter2\n\t\tpid = 7\n\t}\n\n\tminimum runtime = 10\n\texit timeout = 5\n\truns = 3\n\tpid = 4242\n\tlast exit code = (never exited)\n\n\tresource coalition = {\n\t\tID = 1\n\t\tstate = active\n\t\truns = 9\n\t\tpid = 1\n\t}\n\tstate = active\n}\n";
+    const CAPTURE: &str = "gui/501/so.makefile.baa-conductor = {\n\tactive count = 1\n\
+         \tpath = /Users/x/Library/LaunchAgents/a.plist\n\tstate = running\n\n\tprogram = /bin/sh\n\
+         \targuments = {\n\t\t/bin/sh\n\t\tstate = evil\n\t}\n\n\tenvironment = {\n\
+         \t\tSECRET => hunter2\n\t\tpid = 7\n\t}\n\n\tminimum runtime = 10\n\texit timeout = 5\n\
+         \truns = 3\n\tpid = 4242\n\tlast exit code = (never exited)\n\n\tresource coalition = {\n\
+         \t\tID = 1\n\t\tstate = active\n\t\truns = 9\n\t\tpid = 1\n\t}\n\tstate = active\n}\n";
 
     #[test]
     fn only_the_top_level_counts_and_only_once() {

@@ -89,7 +89,8 @@ fn converse(mut stream: TcpStream, answer: &dyn Fn(&str) -> Reply) -> std::io::R
     let length = body.len();
     let sent = if head.starts_with(b"HEAD ") { "" } else { &body };
     let text = format!(
-        "HTTP/1.1 {status} {word}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{sent}"
+        "HTTP/1.1 {status} {word}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+             Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{sent}"
     );
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(text.as_bytes())

@@ -138,7 +138,11 @@ mod tests {
     #[test]
     #[cfg(target_endian = "little")]
     fn reads_a_row_of_the_kernels_table() {
-        let row = row("   0: 0100007F:10DD 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0 100 0").unwrap();
+        let row = row(
+            "   0: 0100007F:10DD 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 \
+             12345 1 0 100 0",
+        )
+        .unwrap();
         assert_eq!((row.local.to_string().as_str(), row.listens, row.inode), ("127.0.0.1:4317", true, 12345));
         assert_eq!(address("00000000000000000000000001000000:0050").unwrap().to_string(), "[::1]:80");
         assert_eq!(

@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn a_line_is_read_whatever_the_names_hold() {
-        let line = "    a [0] pid=1-x-17538   [001] d..1. 11733.3: signal_generate: sig=15 errno=0 code=-6 comm=b pid=2 grp=9 pid=17538 grp=1 res=0";
+        let line = "    a [0] pid=1-x-17538   [001] d..1. 11733.3: signal_generate: sig=15 errno=0 code=-6 \
+             comm=b pid=2 grp=9 pid=17538 grp=1 res=0";
         let sent = parse(line).unwrap();
         assert_eq!(
             (sent.signal, sent.code, sent.group, sent.sender, sent.receiver.number()),
