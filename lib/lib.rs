@@ -4,13 +4,17 @@
 //! bins/baa-NAME   parse, prepare, act, report
 //! program         the edge: a parsed program run, usage errors and statuses out
 //! act             wait (baa-healthwait) · reload (baa-reload) · keeper (baa-run) · canary (baa-canary) ·
-//!                 peers (baa-peer-remove) · lease (baa-lease) · control (baa-control) · group (baa-daemons): one decision each, no printing of answers
-//! store           a lease: a record with a term and a time to live, decided in one place; sqlite and etcd keep it, control_api asks for it
-//! service         launchd · systemd · embedded (a baa-run per job) behind one trait; job: a property list, read once;
-//!                 recipe, target: what is started, what is asked; tmux, iapeer: who serves a socket, and what peers are called
-//! probe           one question each: http · tcp · unix · exec · file · process · dns; demand: whose answer counts; pace: how often to ask
-//! sys             the system, once: clock · poll · process (and trace, exits) · child · signal · file · directory · net · listening · owner · http · say · user ·
-//!                 cgroup · kernel · lines · memory
+//!                 peers (baa-peer-remove) · lease (baa-lease) · control (baa-control) · group (baa-daemons):
+//!                 one decision each, no printing of answers
+//! store           a lease: a record with a term and a time to live, decided in one place; sqlite and etcd
+//!                 keep it, control_api asks for it
+//! service         launchd · systemd · embedded (a baa-run per job) behind one trait;
+//!                 job: a property list, read once; recipe, target: what is started, what is asked;
+//!                 tmux, iapeer: who serves a socket, and what peers are called
+//! probe           one question each: http · tcp · unix · exec · file · process · dns;
+//!                 demand: whose answer counts; pace: how often to ask
+//! sys             the system, once: clock · poll · process (and trace, exits) · child · signal · file ·
+//!                 directory · net · listening · owner · http · say · user · cgroup · kernel · lines · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!

@@ -236,9 +236,17 @@ export XDG_STATE_HOME=$ROOM/state
 mkdir -p ~/.config/systemd/user
 printf '[Service]\nExecStart=/bin/sleep 1000\n' > ~/.config/systemd/user/web.service
 # A unit that nobody wants is forgotten as soon as it is inactive, and with it how it ended.
-mkdir ~/.config/systemd/user/basic.target.wants; ln -s ../web.service ~/.config/systemd/user/basic.target.wants/; systemctl --user daemon-reload
-printf '[Service]\nExecStart=/bin/sh -c "trap \\"\\" TERM; sleep 1000 & wait; wait"\nTimeoutStopSec=100ms\n' > ~/.config/systemd/user/stubborn.service
-end() { systemctl --user start $1; baa-canary arm --unit user/$1 --log-dir $ROOM/log-$2; pid=$(systemctl --user show -p MainPID --value $1); $3; while baa-canary status --log-dir $ROOM/log-$2 > /dev/null; do sleep 0.02; done; grep -o 'identity=[a-z]* \|cause=[a-z-]*\| sig=[A-Z]*' $ROOM/log-$2/exits.log | tr -d '\n'; echo; }
+mkdir ~/.config/systemd/user/basic.target.wants
+ln -s ../web.service ~/.config/systemd/user/basic.target.wants/
+systemctl --user daemon-reload
+printf '[Service]\nExecStart=/bin/sh -c "trap \\"\\" TERM; sleep 1000 & wait; wait"\nTimeoutStopSec=100ms\n' \
+  > ~/.config/systemd/user/stubborn.service
+end() {
+  systemctl --user start $1; baa-canary arm --unit user/$1 --log-dir $ROOM/log-$2
+  pid=$(systemctl --user show -p MainPID --value $1); $3;
+  while baa-canary status --log-dir $ROOM/log-$2 > /dev/null; do sleep 0.02; done
+  grep -o 'identity=[a-z]* \|cause=[a-z-]*\| sig=[A-Z]*' $ROOM/log-$2/exits.log | tr -d '\n'; echo
+}
 stop() { systemctl --user stop $1; }
 end web stop 'stop web'
 end web kill 'kill -9 $pid' || true

@@ -73,10 +73,10 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
     // It runs out by itself, for the one who had it too.
     let short = |holder: &str| Claim { ttl: Duration::from_secs(1), ..claim("short", holder) };
     assert_eq!(ours(store.acquire(&short("a")).unwrap()), (1, false));
-    until(
-        "it has run out",
-        || matches!(store.acquire(&short("b")).unwrap(), ClaimAnswer::Ours { record, renewed: false } if record.term == 2),
-    );
+    until("it has run out", || {
+        let answer = store.acquire(&short("b")).unwrap();
+        matches!(answer, ClaimAnswer::Ours { record, renewed: false } if record.term == 2)
+    });
     assert!(!store.release(&short("a"), 1).unwrap());
     until("it has run out again", || {
         store.read("short").unwrap().unwrap().leader(&BootMoment::now().unwrap()).is_none()

@@ -49,7 +49,8 @@ fn the_seeds_words_are_spoken() {
         (status, &said["data"]["is_leader"], &said["data"]["holder_id"]),
         (200, &json!(false), &json!("mini-main"))
     );
-    let beat = r#"{"controller_id":"mini-main","host":"mini","role":"primary","priority":100,"status":"leader","version":"1","heartbeat_at":5,"started_at":4}"#;
+    let beat = r#"{"controller_id":"mini-main","host":"mini","role":"primary","priority":100,
+        "status":"leader","version":"1","heartbeat_at":5,"started_at":4}"#;
     assert_eq!(control.post("/v1/controllers/heartbeat", beat).0, 200);
     let all: Value = serde_json::from_str(&control.get("/v1/controllers", "").2).unwrap();
     let one = &all["data"]["controllers"][0];

@@ -73,7 +73,10 @@ fn it_follows_without_being_loaded_again() {
     let seen = browser
         .shows("nobody leads", |seen| says(seen, &["No lease was ever taken.", "No controller was heard."]));
     let load = seen["load"].clone();
-    let beat = json!({ "controller_id": "mini-main", "host": "mini", "role": "primary", "priority": 100, "status": "leader", "version": "<b>7</b>" });
+    let beat = json!({
+        "controller_id": "mini-main", "host": "mini", "role": "primary", "priority": 100, "status": "leader",
+        "version": "<b>7</b>"
+    });
     control.post("/v1/controllers/heartbeat", &beat.to_string());
     take(&control, "mini-main");
     let seen = browser.shows("the leader", |seen| {

@@ -244,8 +244,8 @@ fn a_signal_to_its_own_group_harms_no_other() {
 #[test]
 fn the_deaf_are_killed_and_no_wave_is_left_out() {
     let room = Room::new();
-    let deaf = "trap '' TERM; setsid /bin/sh -c \\\"trap '' TERM; echo \\\\$\\\\$ > far; while :; do sleep 0.02; \
-         done\\\" & while :; do sleep 0.02; done";
+    let deaf = "trap '' TERM; setsid /bin/sh -c \\\"trap '' TERM; echo \\\\$\\\\$ > far; \
+         while :; do sleep 0.02; done\\\" & while :; do sleep 0.02; done";
     let text = daemon("base", "")
         + &format!(
             "[[daemon]]\nid = \"deaf\"\nrequires = [\"base\"]\nstop-timeout = \"300ms\"\n\

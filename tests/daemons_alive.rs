@@ -105,8 +105,8 @@ fn what_escapes_an_entry_ends_with_it() {
         )
     };
     // Its words come with its end, in one go.
-    let talks = "[[daemon]]\nid = \"c\"\ncommand = [\"/bin/sh\", \"-c\", \"trap 'echo last words; exit 0' TERM; \
-         while :; do sleep 0.01; done\"]\n";
+    let talks = "[[daemon]]\nid = \"c\"\ncommand = [\"/bin/sh\", \"-c\", \"trap 'echo last words; exit 0' \
+         TERM; while :; do sleep 0.01; done\"]\n";
     let group = Group::run(&room, &(leave("a") + &leave("b") + talks));
     group.ready();
     let far = |id: &str| {
@@ -278,7 +278,8 @@ fn under_systemd_control_groups_are_made_where_they_may_be() {
     let script = r#"
 mkdir -p ~/.config/systemd/user; export BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state
 for delegate in yes no; do
-  printf '%s\n' '[Service]' KillMode=mixed Delegate=$delegate Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
+  printf '%s\n' '[Service]' KillMode=mixed Delegate=$delegate \
+    Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
     "ExecStart=$(command -v baa-daemons) run $ROOM/g.toml" > ~/.config/systemd/user/g-$delegate.service
   systemctl --user daemon-reload; systemctl --user start g-$delegate
   baa-healthwait -q --timeout 30s exec:"baa-daemons status $ROOM/g.toml"

@@ -341,7 +341,8 @@ fn a_dead_resolver_does_not_hold_it_up() {
     }
     let script = "ip link set lo up; echo nameserver 127.0.0.1 > resolv; mount --bind resolv /etc/resolv.conf
         $SERVICE --ready hole --mute-udp 127.0.0.1:53 > /dev/null & while [ ! -e hole ]; do sleep 0.01; done
-        for target in dns:example.org http://example.org/ example.org:80; do $HEALTHWAIT --timeout 500ms $target; echo $?; done";
+        for target in dns:example.org http://example.org/ example.org:80; do
+            $HEALTHWAIT --timeout 500ms $target; echo $?; done";
     let mut unshare = Command::new("unshare");
     unshare
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script])

@@ -92,6 +92,111 @@ fn each_outside_crate_has_one_door() {
     }
 }
 
+/// Everything that is ours, tests included and whole.
+fn whole(directories: &[&str]) -> Vec<(String, String)> {
+    let paths = directories.iter().flat_map(|directory| sources(directory));
+    paths.map(|(name, _)| (name.clone(), std::fs::read_to_string(root().join(name)).unwrap())).collect()
+}
+
+#[test]
+fn lines_have_at_most_110_columns() {
+    let mut wide = Vec::new();
+    for (name, text) in whole(&["lib", "bins", "tests"]) {
+        let lines = (1..).zip(text.lines());
+        wide.extend(
+            lines
+                .filter(|(_, line)| line.chars().count() > 110)
+                .map(|(number, _)| format!("{name}:{number}")),
+        );
+    }
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
+/// The name of the type that a line declares, and whether others see it.
+fn declared(line: &str) -> Option<(&str, bool)> {
+    let line = line.trim_start();
+    let (public, rest) = match line.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => (true, rest.split_once(") ")?.1),
+        Some(rest) => (true, rest.strip_prefix(' ')?),
+        None => (false, line),
+    };
+    let (kind, rest) = rest.split_once(' ')?;
+    let name = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next()?;
+    (["struct", "enum", "trait", "type"].contains(&kind) && name.starts_with(char::is_uppercase))
+        .then_some((name, public))
+}
+
+#[test]
+fn each_public_type_name_stands_for_one_type() {
+    let mut names: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
+    for (name, text) in sources("lib").into_iter().chain(sources("bins")) {
+        for (word, _) in text.lines().filter_map(declared).filter(|(_, public)| *public) {
+            let files = names.entry(word.to_owned()).or_default();
+            // The same type for another system may stand in the same file.
+            if files.last() != Some(&name) {
+                files.push(name.clone());
+            }
+        }
+    }
+    names.retain(|_, files| files.len() > 1);
+    assert!(names.is_empty(), "{names:#?}");
+}
+
+/// How many fields stand between the parentheses that `text` begins with.
+fn unnamed_fields(text: &str) -> usize {
+    let (mut depth, mut fields, mut filled) = (0, 0, false);
+    for letter in text.chars() {
+        match letter {
+            '(' | '<' | '[' | '{' => depth += 1,
+            ')' | '>' | ']' | '}' => depth -= 1,
+            ',' if depth == 1 => (fields, filled) = (fields + 1, false),
+            letter => filled |= depth > 0 && !letter.is_whitespace(),
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    fields + usize::from(filled)
+}
+
+/// The variants of the enum whose declaration `text` begins with: what follows each name.
+fn variants(text: &str) -> Vec<(&str, &str)> {
+    let (indent, mut found) = (text.len() - text.trim_start().len() + 4, Vec::new());
+    let mut at = text.find('\n').unwrap_or(text.len()) + 1;
+    for line in text.lines().skip(1) {
+        let inner = line.trim_start();
+        if !line.is_empty() && line.len() - inner.len() < indent {
+            break;
+        }
+        let end = inner.find(|letter: char| !letter.is_alphanumeric()).unwrap_or(inner.len());
+        if line.len() - inner.len() == indent && inner.starts_with(char::is_uppercase) {
+            found.push((&inner[..end], &text[at + indent + end..]));
+        }
+        at += line.len() + 1;
+    }
+    found
+}
+
+#[test]
+fn more_than_two_fields_have_names() {
+    let mut nameless = Vec::new();
+    for (name, text) in whole(&["lib", "bins"]) {
+        let mut at = 0;
+        for line in text.lines() {
+            let rest = &text[at..];
+            at += line.len() + 1;
+            let Some((word, _)) = declared(line) else { continue };
+            let of_tuple = line.split_once(&format!(" {word}(")).map(|(before, _)| before.len());
+            let tuple = of_tuple.map(|before| (word, &rest[before + 1 + word.len()..]));
+            let all = if line.contains("enum ") { variants(rest) } else { Vec::new() };
+            let many = all.into_iter().chain(tuple).filter(|(_, fields)| fields.starts_with('('));
+            let many = many.filter(|(_, fields)| unnamed_fields(fields) > 2);
+            nameless.extend(many.map(|(variant, _)| format!("{name}: {word} {variant}")));
+        }
+    }
+    assert!(nameless.is_empty(), "{nameless:#?}");
+}
+
 #[test]
 fn main_is_short_and_a_file_is_a_sitting() {
     for (name, text) in sources("bins").into_iter().filter(|(name, _)| name.ends_with("main.rs")) {

@@ -112,8 +112,8 @@ fn the_status_is_the_commands_own() {
     lease(&room, ["hold", "--", "/nonexistent"])
         .failed_with(127, "cannot run /nonexistent: no such file or directory");
     lease(&room, ["hold", "--", "/etc/passwd"]).failed_with(126, "permission denied");
-    let script = "echo $BAA_LEASE_NAME $BAA_LEASE_TERM $BAA_LEASE_HOLDER; test -n \"$BAA_LEASE_EXPIRES_AT\" && \
-         env | grep -c CONTROL_FD; cat";
+    let script = "echo $BAA_LEASE_NAME $BAA_LEASE_TERM $BAA_LEASE_HOLDER; \
+         test -n \"$BAA_LEASE_EXPIRES_AT\" && env | grep -c CONTROL_FD; cat";
     lease(&room, ["hold", "--lease", "x", "--node-id", "me", "--", "/bin/sh", "-c", script]).expect(
         0,
         "x 1 me\n0\n",
@@ -202,8 +202,8 @@ fn commands_never_overlap() {
 }
 
 /// A command that takes no notice of TERM, with a child that has left its session and its parent.
-const STUBBORN: &str = "trap '' TERM; setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; while :; \
-     do sleep 0.01; done' & while :; do sleep 0.01; done";
+const STUBBORN: &str = "trap '' TERM; setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; \
+     while :; do sleep 0.01; done' & while :; do sleep 0.01; done";
 
 /// Starts the next leader and has it look whether anything of the one before lives.
 fn next_sees_nobody(room: &Room, near: u64, far: u64) {
@@ -282,8 +282,8 @@ fn a_lease_that_another_has_is_lost_at_once() {
 #[test]
 fn what_a_command_leaves_behind_is_dead_before_the_lease_is_free() {
     let room = Room::new();
-    let script = "setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; while :; do sleep 0.01; \
-         done' & until [ -e far ]; do sleep 0.01; done; exit 5";
+    let script = "setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; \
+         while :; do sleep 0.01; done' & until [ -e far ]; do sleep 0.01; done; exit 5";
     lease(&room, ["hold", "--", "/bin/sh", "-c", script]).expect(5, "", "");
     assert!(!alive(pid(&room, "far")));
 }

@@ -79,7 +79,11 @@ fn lease(room: &Room, server: &Server, arguments: &[&str]) -> Done {
     finish(&mut command)
 }
 
-const ENVELOPE: &str = r#"200 {"ok":true,"request_id":"req-1","data":{"holder_id":"mini-main","holder_host":"mini","term":3,"lease_expires_at":130,"renewed_at":100,"is_leader":true,"operation":"renew","lease":{"lease_name":"global"}}}"#;
+const ENVELOPE: &str = concat!(
+    r#"200 {"ok":true,"request_id":"req-1","data":{"holder_id":"mini-main","holder_host":"mini","#,
+    r#""term":3,"lease_expires_at":130,"renewed_at":100,"is_leader":true,"operation":"renew","#,
+    r#""lease":{"lease_name":"global"}}}"#
+);
 
 /// The seed's own test: envelopes are unwrapped, the bearer is sent, snake case goes out.
 #[test]

@@ -212,8 +212,8 @@ fn who_lives_is_not_removed() {
     let room = Room::new();
     install(&room);
     let before = registry(&room);
-    let live = "baa-peer-remove: remove: \"bob\" is LIVE on codex — removing its registry record would orphan \
-         the running session from routing; stop it first or pass --force\n";
+    let live = "baa-peer-remove: remove: \"bob\" is LIVE on codex — removing its registry record \
+         would orphan the running session from routing; stop it first or pass --force\n";
     let server = Tmux::start_at(&room, "root/socks/tmux-iap-codex-bob.sock", "codex-bob");
     remove(&room, ["bob"]).expect(1, "", live);
     assert_eq!(remove(&room, ["bob", "--json"]).json()["action"], "refused-live");

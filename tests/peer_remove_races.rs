@@ -256,10 +256,14 @@ const file = root + '/peers-profiles.json', target = root + '/peers-profiles.loc
   fs.writeFileSync(target, '', { flag: 'a' });
   let compromised = 0;
   for (let round = 0; round < rounds; round++) {
-    const release = await lockfile.lock(target, { stale: 10000, update: 1000, onCompromised: () => { compromised++ },
+    const release = await lockfile.lock(target, { stale: 10000, update: 1000,
+      onCompromised: () => { compromised++ },
       retries: { retries: 1000, factor: 1.4, minTimeout: 5, maxTimeout: 50 } });
     const registry = JSON.parse(fs.readFileSync(file, 'utf8'));
-    registry.peers.push({ personality: 'n' + round, default_runtime: 'claude', runtimes: ['claude'], cwd: '/n', intelligence: 'artificial' });
+    registry.peers.push({
+      personality: 'n' + round, default_runtime: 'claude', runtimes: ['claude'], cwd: '/n',
+      intelligence: 'artificial'
+    });
     fs.writeFileSync(file + '.tmp', JSON.stringify(registry, null, 2) + '\n');
     fs.renameSync(file + '.tmp', file);
     await release();

@@ -5,7 +5,10 @@ use crate::support::{Room, port};
 
 /// Shell words that the scripts share: `unit NAME LINES…` installs a unit of the user.
 const PRELUDE: &str = r#"
-unit() { mkdir -p ~/.config/systemd/user; printf '[Service]\n' > ~/.config/systemd/user/$1.service; name=$1; shift; printf '%s\n' "$@" >> ~/.config/systemd/user/$name.service; }
+unit() {
+  mkdir -p ~/.config/systemd/user; file=~/.config/systemd/user/$1.service; shift
+  printf '[Service]\n' > $file; printf '%s\n' "$@" >> $file
+}
 pid() { systemctl --user show -p MainPID --value $1; }
 reload() { baa-reload --manager systemd --scope agent "$@"; }
 L=so.makefile.baa-conductor
@@ -17,11 +20,13 @@ fn a_unit_is_replaced_by_a_new_process_that_answers() {
     let (room, port) = (Room::new(), port());
     let script = format!(
         r#"{PRELUDE}
-unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} --drain 50" 'Environment="BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}/" TOKEN=hunter2'
+unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} --drain 50" \
+  'Environment="BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}/" TOKEN=hunter2'
 reload -q; first=$(pid $L)
 reload --json > $ROOM/json; second=$(pid $L)
 test $first != $second; ! kill -0 $first 2> /dev/null
-grep -q '"outcome":"recovered"' $ROOM/json; grep -q "\"old_pid\":$first,\"new_pid\":$second,\"proof\":\"listener\"" $ROOM/json
+grep -q '"outcome":"recovered"' $ROOM/json
+grep -q "\"old_pid\":$first,\"new_pid\":$second,\"proof\":\"listener\"" $ROOM/json
 baa-healthwait systemd:user/$L --attempts 1
 baa-healthwait --served-by $second http://127.0.0.1:{port}/
 ! baa-healthwait systemd:user/none --attempts 1 2> $ROOM/none
@@ -42,13 +47,18 @@ fn a_bad_unit_is_refused_and_the_running_process_untouched() {
     let (room, port) = (Room::new(), port());
     let script = format!(
         r#"{PRELUDE}
-run="ExecStart=$SERVICE --listen 127.0.0.1:{port}"; env='Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
+run="ExecStart=$SERVICE --listen 127.0.0.1:{port}"
+env='Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
 unit $L "$run" "$env"; reload -q; first=$(pid $L)
-refuse() {{ status=0; reload 2> $ROOM/said || status=$?; echo "$status $(wc -l < $ROOM/said) $(grep -o "$1" $ROOM/said)"; test $(pid $L) = $first; }}
+refuse() {{
+  status=0; reload 2> $ROOM/said || status=$?
+  echo "$status $(wc -l < $ROOM/said) $(grep -o "$1" $ROOM/said)"; test $(pid $L) = $first
+}}
 sleep 1.1; unit $L 'ExecStart=relative/path'; refuse 'systemd cannot use the unit file'
 sleep 1.1; unit $L 'ExecStart=/nonexistent/program'; refuse "program '/nonexistent/program' does not exist"
 sleep 1.1; unit $L "$run" "$env"; systemctl --user daemon-reload; reload -q; test $(pid $L) != $first
-status=0; reload --label no-such-unit 2> $ROOM/said || status=$?; echo "$status $(grep -o 'there is no such unit' $ROOM/said)""#
+status=0; reload --label no-such-unit 2> $ROOM/said || status=$?
+echo "$status $(grep -o 'there is no such unit' $ROOM/said)""#
     );
     let Some(done) = beside_systemd(&room, &script) else { return };
     done.expect(
@@ -65,7 +75,8 @@ fn a_oneshot_unit_has_recovered_when_it_is_done() {
     let script = format!(
         r#"{PRELUDE}
 unit once Type=oneshot "ExecStart=/bin/sh -c 'echo x >> $ROOM/runs'"
-reload --label once -q; reload --label once --json -q > $ROOM/json; wc -l < $ROOM/runs; grep -o '"outcome":"recovered"' $ROOM/json"#
+reload --label once -q; reload --label once --json -q > $ROOM/json; wc -l < $ROOM/runs
+grep -o '"outcome":"recovered"' $ROOM/json"#
     );
     let Some(done) = beside_systemd(&room, &script) else { return };
     done.expect(0, "2\n\"outcome\":\"recovered\"\n", "");
@@ -76,9 +87,12 @@ fn a_unit_that_does_not_answer_is_kicked_and_then_told_of() {
     let (room, port) = (Room::new(), port());
     let script = format!(
         r#"{PRELUDE}
-unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} --lame-first $ROOM/lame" 'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
-reload --attempts 2 --delay 100ms --json > $ROOM/json 2> /dev/null; grep -o '"outcome":"recovered-by-kick"' $ROOM/json
-unit $L "ExecStart=/bin/sh -c 'exit 3'" Restart=on-failure RestartSec=100ms 'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
+unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} --lame-first $ROOM/lame" \
+  'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
+reload --attempts 2 --delay 100ms --json > $ROOM/json 2> /dev/null
+grep -o '"outcome":"recovered-by-kick"' $ROOM/json
+unit $L "ExecStart=/bin/sh -c 'exit 3'" Restart=on-failure RestartSec=100ms \
+  'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
 systemctl --user daemon-reload
 status=0; reload --attempts 2 --delay 200ms 2> $ROOM/said || status=$?; echo $status
 tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
@@ -103,11 +117,16 @@ fn a_reload_from_inside_the_unit_is_handed_over_to_another_scope() {
         r#"{PRELUDE}
 cat > $ROOM/inside <<EOF
 #!/bin/bash
-if [ ! -e $ROOM/once ]; then : > $ROOM/once; sleep 0.3; baa-reload --manager systemd --scope agent > $ROOM/said 2>&1; fi
+if [ ! -e $ROOM/once ]; then
+  : > $ROOM/once; sleep 0.3
+  baa-reload --manager systemd --scope agent > $ROOM/said 2>&1
+fi
 exec $SERVICE --listen 127.0.0.1:{port}
 EOF
 chmod +x $ROOM/inside
-unit $L "ExecStart=$ROOM/inside" "Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port} PATH=$PATH HOME=$HOME XDG_STATE_HOME=$ROOM/state XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR"
+unit $L "ExecStart=$ROOM/inside" \
+  "Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port} PATH=$PATH HOME=$HOME" \
+  "Environment=XDG_STATE_HOME=$ROOM/state XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR"
 systemctl --user start $L; first=$(pid $L)
 log=$ROOM/state/baa/reload/$L.log
 for i in $(seq 1000); do grep -q recovered $log 2> /dev/null && break; sleep 0.02; done
@@ -125,8 +144,10 @@ fn a_keeper_in_a_unit_drains_before_it_is_reloaded() {
     let script = format!(
         r#"{PRELUDE}
 export BAA_RUNTIME_DIR=$ROOM/run
-unit $L KillMode=mixed "Environment=BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}" \
-  "ExecStart=$(command -v baa-run) --label gw --drain-cmd 'echo drained for \$\$BAA_RESTART_REASON >> $ROOM/log' -- $SERVICE --listen 127.0.0.1:{port}"
+drain="--drain-cmd 'echo drained for \$\$BAA_RESTART_REASON >> $ROOM/log'"
+unit $L KillMode=mixed "Environment=BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state" \
+  Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port} \
+  "ExecStart=$(command -v baa-run) --label gw $drain -- $SERVICE --listen 127.0.0.1:{port}"
 reload -q; test ! -e $ROOM/log; reload -q; cat $ROOM/log
 systemctl --user stop $L; wc -l < $ROOM/log"#
     );

@@ -329,8 +329,12 @@ fn a_drain_fits_into_what_systemd_allows() {
     let room = Room::new();
     let script = r#"
 mkdir -p ~/.config/systemd/user; export BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state
-printf '%s\n' '[Service]' KillMode=mixed TimeoutStopSec=8 Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
-  "ExecStart=$(command -v baa-run) --label gw --drain-cmd 'echo drain \$\$BAA_DRAIN_MS >> $ROOM/log; [ \$\$BAA_DRAIN_MS = 300000 ] || sleep 1000' -- /bin/sh -c 'echo life >> $ROOM/log; exec sleep 1000'" > ~/.config/systemd/user/gw.service
+drain='echo drain $$BAA_DRAIN_MS >> '$ROOM'/log; [ $$BAA_DRAIN_MS = 300000 ] || sleep 1000'
+life='echo life >> '$ROOM'/log; exec sleep 1000'
+printf '%s\n' '[Service]' KillMode=mixed TimeoutStopSec=8 \
+  Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
+  "ExecStart=$(command -v baa-run) --label gw --drain-cmd '$drain' -- /bin/sh -c '$life'" \
+  > ~/.config/systemd/user/gw.service
 systemctl --user daemon-reload; systemctl --user start gw
 baa-healthwait -q --timeout 30s exec:'grep -q life $ROOM/log'
 # The allowance is asked for aside.
@@ -360,8 +364,11 @@ fn a_stop_fits_into_what_systemd_allows() {
     let room = Room::new();
     let script = r#"
 mkdir -p ~/.config/systemd/user; export BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$ROOM/state
-printf '%s\n' '[Service]' KillMode=mixed TimeoutStopSec=4 Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
-  "ExecStart=$(command -v baa-run) --label gw -- /bin/sh -c 'trap \"\" TERM; echo life >> $ROOM/log; while :; do sleep 0.1; done'" > ~/.config/systemd/user/gw.service
+life='trap "" TERM; echo life >> '$ROOM'/log; while :; do sleep 0.1; done'
+printf '%s\n' '[Service]' KillMode=mixed TimeoutStopSec=4 \
+  Environment=BAA_RUNTIME_DIR=$ROOM/run Environment=XDG_STATE_HOME=$ROOM/state \
+  "ExecStart=$(command -v baa-run) --label gw -- /bin/sh -c '$life'" \
+  > ~/.config/systemd/user/gw.service
 systemctl --user daemon-reload; systemctl --user start gw
 baa-healthwait -q --timeout 30s exec:'grep -q life $ROOM/log'
 baa-healthwait -q --timeout 30s exec:'! pgrep -x systemctl'

@@ -172,7 +172,8 @@ fn a_stop_that_does_not_end_is_ended() {
         std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
             .unwrap();
     }
-    let work = "$< = 0; $( = 0; die 'no setuid here' if $< != 0; $SIG{TERM} = 'IGNORE'; open(my $f, '>', 'up'); \
+    let work = "$< = 0; $( = 0; die 'no setuid here' if $< != 0; $SIG{TERM} = 'IGNORE'; \
+         open(my $f, '>', 'up'); \
          print $f $$; close $f; sleep 1000";
     let mut command = room.command("baa-run");
     let words = [

@@ -54,7 +54,10 @@ pub struct Serve {
     pub ca_file: Option<PathBuf>,
 
     /// How many connections at once
-    #[arg(long, value_name = "COUNT", default_value = "12000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long, value_name = "COUNT", default_value = "12000",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
     pub max_connections: u32,
 
     /// Say nothing but errors, and log no requests

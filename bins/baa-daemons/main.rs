@@ -51,7 +51,12 @@ fn check(args: &GroupFileArgs) -> Result<Status> {
     let plan = GroupPlan::read(&args.file)?;
     let entries = plan.entries.len();
     if args.common.json {
-        say::answer(&json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": plan.waves().len() }).to_string())?;
+        say::answer(
+            &json!({
+                "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": plan.waves().len()
+            })
+            .to_string(),
+        )?;
     } else {
         args.common.voice().note(format!(
             "{}: {entries} entries in {} waves",

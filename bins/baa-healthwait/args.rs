@@ -38,11 +38,17 @@ pub struct HealthwaitArgs {
     pub invert: bool,
 
     /// This many probes of a target must succeed in a row
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = "What counts")]
+    #[arg(
+        long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "What counts"
+    )]
     pub successes: u32,
 
     /// A target must stay up for this long
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true, help_heading = "What counts")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true,
+        help_heading = "What counts"
+    )]
     pub stable_for: Duration,
 
     /// Give up after this long; 0 is never [default: 30s, or none with --attempts]
@@ -51,7 +57,9 @@ pub struct HealthwaitArgs {
 
     /// Pause between probes [default: as short as is free: milliseconds for local targets, politely longer
     /// for others]
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, conflicts_with = "delay", help_heading = "Time")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, conflicts_with = "delay", help_heading = "Time"
+    )]
     pub interval: Option<Duration>,
 
     /// End of one probe; 0 is never
@@ -88,7 +96,10 @@ pub struct HealthwaitArgs {
     pub header: Vec<String>,
 
     /// Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200-399]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Statuses::parse, help_heading = "HTTP")]
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', value_parser = Statuses::parse,
+        help_heading = "HTTP"
+    )]
     pub status: Vec<Statuses>,
 
     /// The body must contain TEXT (repeatable; the first MiB is looked at)

@@ -105,15 +105,24 @@ pub struct Who {
     pub host: Option<String>,
 
     /// primary or standby
-    #[arg(long, env = "BAA_CONDUCTOR_ROLE", hide_env_values = true, default_value = "primary", value_parser = setting::role)]
+    #[arg(
+        long, env = "BAA_CONDUCTOR_ROLE", hide_env_values = true, default_value = "primary",
+        value_parser = setting::role
+    )]
     pub role: Role,
 
     /// How long the lease lasts without a renewal, in seconds [default: 30]
-    #[arg(long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor lease ttl", 1, 86_400))]
+    #[arg(
+        long, value_name = "SECONDS", env = "BAA_CONDUCTOR_LEASE_TTL_SEC", hide_env_values = true,
+        allow_negative_numbers = true, value_parser = setting::number("Conductor lease ttl", 1, 86_400)
+    )]
     pub lease_ttl_sec: Option<Number>,
 
     /// Be the one who should lead [default: of conductors a primary is]
-    #[arg(long, value_name = "BOOLEAN", env = "BAA_CONDUCTOR_PREFERRED", hide_env_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = setting::flag)]
+    #[arg(
+        long, value_name = "BOOLEAN", env = "BAA_CONDUCTOR_PREFERRED", hide_env_values = true,
+        num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = setting::flag
+    )]
     pub preferred: Option<Flag>,
 
     /// Be not the one who should lead
@@ -153,7 +162,11 @@ pub struct Check {
 #[derive(Debug, clap::Args)]
 pub struct Pace {
     /// How often to renew, in milliseconds; never less often than thrice in the lease's time [default: 5000]
-    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_LEASE_RENEW_INTERVAL_MS", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor lease renew interval", 1, 86_400_000))]
+    #[arg(
+        long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_LEASE_RENEW_INTERVAL_MS",
+        hide_env_values = true, allow_negative_numbers = true,
+        value_parser = setting::number("Conductor lease renew interval", 1, 86_400_000)
+    )]
     pub lease_renew_interval_ms: Option<Number>,
 }
 
@@ -178,7 +191,10 @@ pub struct Hold {
 #[derive(Debug, clap::Args)]
 pub struct ConductorArgs {
     /// The higher, the sooner it should lead [default: 100 for a primary, 50 for a standby]
-    #[arg(long, value_name = "INTEGER", env = "BAA_CONDUCTOR_PRIORITY", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor priority", 0, 1 << 53))]
+    #[arg(
+        long, value_name = "INTEGER", env = "BAA_CONDUCTOR_PRIORITY", hide_env_values = true,
+        allow_negative_numbers = true, value_parser = setting::number("Conductor priority", 0, 1 << 53)
+    )]
     pub priority: Option<Number>,
 
     /// The version that it tells of itself
@@ -186,14 +202,22 @@ pub struct ConductorArgs {
     pub version: Option<String>,
 
     /// How often to send a heartbeat, in milliseconds [default: 5000]
-    #[arg(long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_HEARTBEAT_INTERVAL_MS", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor heartbeat interval", 1, 86_400_000))]
+    #[arg(
+        long, value_name = "MILLISECONDS", env = "BAA_CONDUCTOR_HEARTBEAT_INTERVAL_MS",
+        hide_env_values = true, allow_negative_numbers = true,
+        value_parser = setting::number("Conductor heartbeat interval", 1, 86_400_000)
+    )]
     pub heartbeat_interval_ms: Option<Number>,
 
     #[command(flatten)]
     pub pace: Pace,
 
     /// After how many cycles that fail in a row it is degraded [default: 2]
-    #[arg(long, value_name = "INTEGER", env = "BAA_CONDUCTOR_RENEW_FAILURE_THRESHOLD", hide_env_values = true, allow_negative_numbers = true, value_parser = setting::number("Conductor renew failure threshold", 1, 1_000_000))]
+    #[arg(
+        long, value_name = "INTEGER", env = "BAA_CONDUCTOR_RENEW_FAILURE_THRESHOLD", hide_env_values = true,
+        allow_negative_numbers = true,
+        value_parser = setting::number("Conductor renew failure threshold", 1, 1_000_000)
+    )]
     pub renew_failure_threshold: Option<Number>,
 
     /// Where it tells of itself: /healthz, /readyz, /rolez, /v1/runtime
@@ -257,7 +281,9 @@ pub struct StartArgs {
 #[derive(Debug, clap::Args)]
 pub struct Heartbeat {
     /// leader, standby or degraded
-    #[arg(long, value_name = "WORD", default_value = "standby", value_parser = ["leader", "standby", "degraded"])]
+    #[arg(
+        long, value_name = "WORD", default_value = "standby", value_parser = ["leader", "standby", "degraded"]
+    )]
     pub status: String,
 
     #[command(flatten)]

@@ -118,7 +118,10 @@ fn told(args: &ClaimArgs, answer: &ClaimAnswer, otherwise: Status) -> Result<Sta
     match answer {
         ClaimAnswer::Ours { record, renewed } => {
             let operation = if *renewed { "renew" } else { "acquire" };
-            let text = json!({ "schema": "baa.lease/1", "lease": args.store_args.lease, "operation": operation, "term": record.term, "is_leader": true });
+            let text = json!({
+                "schema": "baa.lease/1", "lease": args.store_args.lease, "operation": operation,
+                "term": record.term, "is_leader": true
+            });
             say::answer(&if args.store_args.common.json {
                 text.to_string()
             } else {
@@ -180,8 +183,11 @@ fn status(args: &LeaseStoreArgs) -> Result<Status> {
     let term = record.as_ref().map_or(0, |record| record.term);
     say::answer(&if args.common.json {
         let host = record.as_ref().filter(|_| holder.is_some()).map(|record| record.host.clone());
-        json!({ "schema": "baa.lease/1", "lease": args.lease, "holder_id": holder, "holder_host": host, "term": term, "left_ms": span::millis(left) })
-            .to_string()
+        json!({
+            "schema": "baa.lease/1", "lease": args.lease, "holder_id": holder, "holder_host": host,
+            "term": term, "left_ms": span::millis(left)
+        })
+        .to_string()
     } else {
         match &holder {
             Some(holder) => format!("{}: {holder} under term {term}, {} left", args.lease, span::show(left)),

@@ -34,7 +34,10 @@ pub struct ReloadArgs {
     pub plist: Option<PathBuf>,
 
     /// It is the entry LABEL of this group, which baa-daemons runs; its file is read again
-    #[arg(long, value_name = "FILE", requires = "label", conflicts_with_all = ["plist", "scope", "domain"], help_heading = "Where")]
+    #[arg(
+        long, value_name = "FILE", requires = "label", conflicts_with_all = ["plist", "scope", "domain"],
+        help_heading = "Where"
+    )]
     pub group: Option<PathBuf>,
 
     /// Who manages it
@@ -74,19 +77,29 @@ pub struct ReloadArgs {
     pub no_health: bool,
 
     /// Attempts before the kick, and again after it
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Health")]
+    #[arg(
+        long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Health"
+    )]
     pub attempts: u32,
 
     /// Pause after an attempt; within it the service is asked again as often as is free
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "1s", help_heading = "Health")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "1s", help_heading = "Health"
+    )]
     pub delay: Duration,
 
     /// End of one health check
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", help_heading = "Health")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", help_heading = "Health"
+    )]
     pub probe_timeout: Duration,
 
     /// It must stay up for this long, in the same process
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true, help_heading = "Health")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true,
+        help_heading = "Health"
+    )]
     pub settle: Duration,
 
     /// Stop waiting for health after this long [default: when the attempts are used up]
@@ -94,7 +107,10 @@ pub struct ReloadArgs {
     pub timeout: Option<Duration>,
 
     /// The old process may take this long to exit, where the manager grants it less
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true, help_heading = "How")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true,
+        help_heading = "How"
+    )]
     pub drain: Duration,
 
     /// Never kick it: not after the bootstrap, not when it does not answer

@@ -57,15 +57,23 @@ pub struct RunArgs {
     pub lock: Option<PathBuf>,
 
     /// How long to wait for the lock; 0 is not at all
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", requires = "lock", help_heading = "Lock")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "5s", requires = "lock",
+        help_heading = "Lock"
+    )]
     pub lock_wait: Duration,
 
     /// After each failure in a row, pause twice as long as before, up to this; 0 is never
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "0", help_heading = "Failures")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "0", help_heading = "Failures"
+    )]
     pub backoff: Duration,
 
     /// A run that lasts so long begins anew with the shortest pause
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Failures")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "60s",
+        help_heading = "Failures"
+    )]
     pub healthy_after: Duration,
 
     /// Give up, with 78, after so many bad ends within this time; of a label, keepers before this one are
@@ -74,7 +82,10 @@ pub struct RunArgs {
     pub give_up: Option<(usize, Duration)>,
 
     /// The status to give up with: 78 is to stay down, 75 asks for another start
-    #[arg(long, value_name = "STATUS", default_value = "78", value_parser = clap::value_parser!(u8).range(1..=127), requires = "give_up", help_heading = "Failures")]
+    #[arg(
+        long, value_name = "STATUS", default_value = "78",
+        value_parser = clap::value_parser!(u8).range(1..=127), requires = "give_up", help_heading = "Failures"
+    )]
     pub give_up_status: u8,
 
     /// Listen on HOST:PORT or unix:PATH, and pass the socket on as systemd does (LISTEN_FDS), again at each
@@ -90,15 +101,23 @@ pub struct RunArgs {
 
     /// How long that may take: the first time the keeper ends with 69, later it is parked, idle until it is
     /// asked
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Health")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "60s", help_heading = "Health"
+    )]
     pub ready_timeout: Duration,
 
     /// It must answer well so often in a row
-    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "ready", help_heading = "Health")]
+    #[arg(
+        long, value_name = "COUNT", default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=1000), requires = "ready", help_heading = "Health"
+    )]
     pub ready_successes: u32,
 
     /// How long the next life may take to serve in an update, while the old one goes on
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", help_heading = "Restarts and stops")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "10s",
+        help_heading = "Restarts and stops"
+    )]
     pub update_timeout: Duration,
 
     /// Once it serves, ask this target again and again; when it does not answer any more, restart
@@ -106,11 +125,17 @@ pub struct RunArgs {
     pub live: Option<OsString>,
 
     /// Between two such questions
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live", help_heading = "Health")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live",
+        help_heading = "Health"
+    )]
     pub live_interval: Duration,
 
     /// After so many bad answers in a row it does not serve any more
-    #[arg(long, value_name = "COUNT", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health")]
+    #[arg(
+        long, value_name = "COUNT", default_value = "3",
+        value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health"
+    )]
     pub live_failures: u32,
 
     /// It says WATCHDOG=1 over NOTIFY_SOCKET at least so often; when it does not, restart
@@ -130,11 +155,15 @@ pub struct RunArgs {
     pub drain_url: Option<String>,
 
     /// How long a drain may take; 0 is without end
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "300s", help_heading = "Drain")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "300s", help_heading = "Drain"
+    )]
     pub drain_timeout: Duration,
 
     /// How often to tell that it still drains; 0 is never
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Drain")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Drain"
+    )]
     pub drain_notice: Duration,
 
     /// When a drain is cut short, run this shell command, which aborts what is left
@@ -142,7 +171,10 @@ pub struct RunArgs {
     pub drain_abort: Option<String>,
 
     /// Shortest time between two restarts that are asked for; those that come together are one
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Restarts and stops")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "30s",
+        help_heading = "Restarts and stops"
+    )]
     pub cooldown: Duration,
 
     /// When a restart or an update is over, run this shell command; BAA_CHANGE, BAA_OUTCOME and BAA_WHY tell
@@ -156,12 +188,18 @@ pub struct RunArgs {
 
     /// Who starts the keeper anew when it ends: then a restart that is meant by TERM is drained, and left to
     /// it
-    #[arg(long, value_name = "WHO", default_value = "auto", value_parser = ["auto", "none", "launchd", "systemd", "external"], help_heading = "Restarts and stops")]
+    #[arg(
+        long, value_name = "WHO", default_value = "auto",
+        value_parser = ["auto", "none", "launchd", "systemd", "external"], help_heading = "Restarts and stops"
+    )]
     pub supervisor: String,
 
     /// When a stop is not over by then, write a stability bundle and end with 1; never before --stop-timeout
     /// and 5s more
-    #[arg(long, value_name = "SPAN", value_parser = span::parse, default_value = "25s", help_heading = "Restarts and stops")]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "25s",
+        help_heading = "Restarts and stops"
+    )]
     pub shutdown_timeout: Duration,
 
     /// Keep it in the background: return once the keeper is up

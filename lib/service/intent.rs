@@ -40,7 +40,10 @@ pub fn reason(text: &str) -> String {
 /// # Errors
 /// 74, 77 when the file cannot be written.
 pub fn write(paths: &KeeperPaths, keeper: Pid, why: Option<&str>) -> Result<()> {
-    let intent = json!({ "kind": KIND, "pid": keeper.number(), "created_ms": millis(SystemTime::now()), "reason": why.map(reason) });
+    let intent = json!({
+        "kind": KIND, "pid": keeper.number(), "created_ms": millis(SystemTime::now()),
+        "reason": why.map(reason)
+    });
     let path = paths.intent();
     file::replace(&path, format!("{intent}\n").as_bytes(), 0o600)
         .map_err(|cause| Error::io(format!("cannot write '{}'", path.display()), &cause))

@@ -411,8 +411,8 @@ mod tests {
         Job::read(&path)
     }
 
-    const GOOD: &str = "<key>Label</key><string>a.b</string><key>ProgramArguments</key><array><string>/bin/sh</string>\
-         <string>-c</string></array>";
+    const GOOD: &str = "<key>Label</key><string>a.b</string><key>ProgramArguments</key><array>\
+         <string>/bin/sh</string><string>-c</string></array>";
 
     #[test]
     fn reads_what_launchd_reads() {

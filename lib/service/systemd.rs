@@ -12,9 +12,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,ExecMainCode,\
-     ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,ActiveExitTimestampMonotonic,\
-     TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
+const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,\
+     ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,\
+     ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
 
 /// One unit of one manager.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -132,7 +132,8 @@ impl ControlApi {
     /// The body of a request about a lease: the seed's words, then ours.
     fn body(claim: &Claim, term: Option<u64>) -> Value {
         let mut body = json!({
-            "controller_id": claim.holder, "host": claim.host, "ttl_sec": claim.ttl.as_secs().max(1), "preferred": claim.preferred, "now": unix_now(),
+            "controller_id": claim.holder, "host": claim.host, "ttl_sec": claim.ttl.as_secs().max(1),
+            "preferred": claim.preferred, "now": unix_now(),
         });
         let mut say = |name: &str, value: Value| body[name] = value;
         claim.metadata.as_ref().into_iter().for_each(|metadata| say("metadata_json", json!(metadata)));

@@ -217,7 +217,10 @@ impl Etcd {
     }
 
     fn look(&self, lease: &str, deadline: Instant) -> Result<Seen> {
-        let range = |name: &str| json!({ "requestRange": { "key": encode(&self.key(&format!("leases/{lease}/{name}"))) } });
+        let range = |name: &str| {
+            let key = encode(&self.key(&format!("leases/{lease}/{name}")));
+            json!({ "requestRange": { "key": key } })
+        };
         let said = self.post("kv/txn", &json!({ "success": [range("holder"), range("term")] }), deadline)?;
         let first = |number: usize| said["responses"][number]["response_range"]["kvs"][0].clone();
         let (holder, term) = (first(0), first(1));
@@ -269,7 +272,12 @@ impl Etcd {
 
     /// Writes `puts` where the holder's and the term's keys still have these revisions; whether they had.
     fn swap(&self, lease: &str, holder: &str, term: &str, puts: &[Value], deadline: Instant) -> Result<bool> {
-        let compare = |name: &str, revision: &str| json!({ "key": encode(&self.key(&format!("leases/{lease}/{name}"))), "target": "MOD", "result": "EQUAL", "mod_revision": revision });
+        let compare = |name: &str, revision: &str| {
+            json!({
+                "key": encode(&self.key(&format!("leases/{lease}/{name}"))), "target": "MOD",
+                "result": "EQUAL", "mod_revision": revision
+            })
+        };
         let said = self.post(
             "kv/txn",
             &json!({ "compare": [compare("holder", holder), compare("term", term)], "success": puts }),
@@ -279,19 +287,23 @@ impl Etcd {
     }
 
     fn put(&self, key: &str, value: &Value, lease: &str) -> Value {
-        json!({ "requestPut": { "key": encode(&self.key(key)), "value": BASE64.encode(value.to_string()), "lease": lease } })
+        let (key, value) = (encode(&self.key(key)), BASE64.encode(value.to_string()));
+        json!({ "requestPut": { "key": key, "value": value, "lease": lease } })
     }
 
     fn put_change(&self, claim: &Claim, term: u64, holder: Option<&str>) -> Vec<Value> {
         let key = |term: u64| format!("changes/{}/{term:020}", claim.lease);
-        let value = json!({ "lease": claim.lease, "term": term, "holder": holder, "host": claim.host, "at": unix_now() });
+        let value = json!({
+            "lease": claim.lease, "term": term, "holder": holder, "host": claim.host, "at": unix_now()
+        });
         let mut puts = vec![self.put(
             &format!("{}{}", key(term), if holder.is_some() { "a" } else { "r" }),
             &value,
             "0",
         )];
         if let Some(old) = term.checked_sub(CHANGES) {
-            puts.push(json!({ "requestDeleteRange": { "key": encode(&self.key(&key(0))), "range_end": encode(&self.key(&key(old))) } }));
+            let (from, to) = (encode(&self.key(&key(0))), encode(&self.key(&key(old))));
+            puts.push(json!({ "requestDeleteRange": { "key": from, "range_end": to } }));
         }
         puts
     }
@@ -363,7 +375,10 @@ fn text(value: &Value) -> String {
 fn value_of(record: &Record) -> Value {
     let Record { holder, host, instance, term, ttl, preferred, metadata, .. } = record;
     let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    json!({ "holder": holder, "host": host, "instance": instance, "term": term, "ttl_ms": ttl, "preferred": preferred, "metadata": metadata })
+    json!({
+        "holder": holder, "host": host, "instance": instance, "term": term, "ttl_ms": ttl,
+        "preferred": preferred, "metadata": metadata
+    })
 }
 
 fn held(pair: &Value) -> Result<Held> {
@@ -457,9 +472,8 @@ impl Store for Etcd {
         else {
             return Ok(false);
         };
-        let mut puts = vec![
-            json!({ "requestDeleteRange": { "key": encode(&self.key(&format!("leases/{}/holder", claim.lease))) } }),
-        ];
+        let key = encode(&self.key(&format!("leases/{}/holder", claim.lease)));
+        let mut puts = vec![json!({ "requestDeleteRange": { "key": key } })];
         puts.extend(self.put_change(claim, term, None));
         let swapped = self.swap(&claim.lease, &held.revision, &seen.term_revision, &puts, deadline)?;
         self.revoke(&held.lease, deadline);
@@ -481,7 +495,9 @@ impl Store for Etcd {
             "id": id, "host": host, "role": role, "priority": priority, "status": status, "version": version,
             "heartbeat_at": heartbeat_at, "started_at": started_at, "heard_at": unix_now(),
         });
-        let body = json!({ "key": encode(&self.key(&format!("controllers/{id}"))), "value": BASE64.encode(value.to_string()) });
+        let body = json!({
+            "key": encode(&self.key(&format!("controllers/{id}"))), "value": BASE64.encode(value.to_string())
+        });
         self.post("kv/put", &body, Instant::now() + PATIENCE).map(drop)
     }
 }
@@ -528,7 +544,10 @@ impl ControlStore for Etcd {
 
     fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {
         let (from, to) = (self.key("changes/"), self.key("changes0"));
-        let body = json!({ "key": encode(&from), "range_end": encode(&to), "limit": count, "sort_order": "DESCEND", "sort_target": "MOD" });
+        let body = json!({
+            "key": encode(&from), "range_end": encode(&to), "limit": count, "sort_order": "DESCEND",
+            "sort_target": "MOD"
+        });
         let said = self.post("kv/range", &body, Instant::now() + PATIENCE)?;
         let all = said["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(all

@@ -541,9 +541,8 @@ mod tests {
         assert!(
             one.renew(&claim("a", 600_000), 1).is_ok_and(|answer| matches!(answer, ClaimAnswer::Ours { .. }))
         );
-        assert!(
-            matches!(Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap(), ClaimAnswer::Held(record) if record.holder.as_deref() == Some("a"))
-        );
+        let answer = Sqlite::open(&path).unwrap().acquire(&claim("b", 1)).unwrap();
+        assert!(matches!(answer, ClaimAnswer::Held(record) if record.holder.as_deref() == Some("a")));
         assert!(dir.path().join("store-wal").exists());
     }
 
@@ -583,9 +582,8 @@ mod tests {
         store.acquire(&far("a", 50)).unwrap();
         store.acquire(&Claim { lease: "near".to_owned(), ..claim("a", 600_000) }).unwrap();
         store.connection.execute_batch("UPDATE leases SET boot = 'before'").unwrap();
-        assert!(
-            matches!(store.acquire(&far("b", 50)).unwrap(), ClaimAnswer::Held(record) if record.holder.as_deref() == Some("a"))
-        );
+        let answer = store.acquire(&far("b", 50)).unwrap();
+        assert!(matches!(answer, ClaimAnswer::Held(record) if record.holder.as_deref() == Some("a")));
         assert!(matches!(
             store.acquire(&Claim { lease: "near".to_owned(), ..claim("b", 1) }).unwrap(),
             ClaimAnswer::Ours { .. }
@@ -609,9 +607,8 @@ mod tests {
         .unwrap();
         drop(old);
         let store = Sqlite::open(&path).unwrap();
-        assert!(
-            matches!(store.acquire(&claim("a", 1000)).unwrap(), ClaimAnswer::Ours { record, .. } if record.term == 8)
-        );
+        let answer = store.acquire(&claim("a", 1000)).unwrap();
+        assert!(matches!(answer, ClaimAnswer::Ours { record, .. } if record.term == 8));
         assert_eq!(store.changes(9).unwrap().len(), 1);
     }
 
@@ -624,9 +621,8 @@ mod tests {
         store.back_up(&copy).unwrap();
         assert_eq!(store.back_up(&copy).unwrap_err().status, Status::Busy);
         let copy = Sqlite::open(&copy).unwrap();
-        assert!(
-            matches!(copy.acquire(&claim("b", 1000)).unwrap(), ClaimAnswer::Ours { record, renewed: false } if record.term == 1_000_002)
-        );
+        let answer = copy.acquire(&claim("b", 1000)).unwrap();
+        assert!(matches!(answer, ClaimAnswer::Ours { record, renewed: false } if record.term == 1_000_002));
         assert_eq!(
             std::fs::read_dir(dir.path())
                 .unwrap()

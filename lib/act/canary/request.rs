@@ -85,7 +85,9 @@ pub fn plan(wanted: &[RequestedTarget], records: &RecordDirectory) -> Result<(St
         .iter()
         .map(|target| json!({ "identity": target.identity, "server_pid": target.who.pid.number() }))
         .collect();
-    let json = json!({ "schema": "baa.canary/1", "dry_run": true, "targets": rows, "log": records.log().to_string_lossy() });
+    let json = json!({
+        "schema": "baa.canary/1", "dry_run": true, "targets": rows, "log": records.log().to_string_lossy()
+    });
     Ok((format!("would watch {} and record in {}", words.join(", "), records.log().display()), json))
 }
 

@@ -178,8 +178,9 @@ pub fn claimed(name: &str, answer: &ClaimAnswer, now: &BootMoment) -> Value {
 pub fn controller(controller: &Controller, ago: Duration) -> Value {
     let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
     json!({
-        "controller_id": id, "host": host, "role": role, "priority": priority, "status": status, "version": version,
-        "heartbeat_at": heartbeat_at, "started_at": started_at, "heard_ms_ago": span::millis(ago),
+        "controller_id": id, "host": host, "role": role, "priority": priority, "status": status,
+        "version": version, "heartbeat_at": heartbeat_at, "started_at": started_at,
+        "heard_ms_ago": span::millis(ago),
     })
 }
 
@@ -189,10 +190,16 @@ mod tests {
 
     #[test]
     fn both_cases_are_read_and_wrong_types_refused() {
-        let snake =
-            asked(br#"{"controller_id":"a","host":"h","ttl_sec":30,"preferred":true,"now":1,"lease_name":"l","instance":"i","wait_ms":99999,"term":3}"#)
-                .unwrap();
-        let camel = asked(br#"{"controllerId":"a","host":"h","ttlSec":30.0,"preferred":true,"leaseName":"l","instance":"i","waitMs":99999,"term":3}"#).unwrap();
+        let snake = asked(
+            br#"{"controller_id":"a","host":"h","ttl_sec":30,"preferred":true,"now":1,"lease_name":"l",
+                "instance":"i","wait_ms":99999,"term":3}"#,
+        )
+        .unwrap();
+        let camel = asked(
+            br#"{"controllerId":"a","host":"h","ttlSec":30.0,"preferred":true,"leaseName":"l",
+                "instance":"i","waitMs":99999,"term":3}"#,
+        )
+        .unwrap();
         assert_eq!(snake, camel);
         assert_eq!((snake.claim.wait, snake.term, snake.claim.far), (WAIT, Some(3), true));
         assert_eq!(asked(br#"{"controller_id":"a"}"#).unwrap().claim.lease, GLOBAL);

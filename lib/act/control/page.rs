@@ -27,9 +27,11 @@ const STYLE: &str = "
 @media (prefers-color-scheme: dark) { :root { --good: #4ac26b; --bad: #e8a33d } }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem }
 h1 { font-size: 1.3rem } h2 { font-size: 1rem; margin: 2rem 0 .5rem }
-table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line) }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line) }
 th { font-weight: 600 } td.n { font-variant-numeric: tabular-nums }
-.wide { overflow-x: auto } .good { color: var(--good); font-weight: 600 } .bad { color: var(--bad); font-weight: 600 }
+.wide { overflow-x: auto } .good { color: var(--good); font-weight: 600 }
+.bad { color: var(--bad); font-weight: 600 }
 footer, .note { opacity: .7 } #off { background: var(--soft); padding: .5rem 1rem } [hidden] { display: none }
 ";
 

@@ -305,10 +305,10 @@ async fn reply(shared: &Shared, request: Request<Incoming>, id: &str, who: &mut 
         "/metrics" if get => metrics(shared, id).await,
         "/v1/leader" if get => leader(shared, id, parts.uri.query().unwrap_or_default()).await,
         "/v1/controllers" if get => match shared.store.look(|store| store.controllers()).await {
-            Ok(all) => data(
-                id,
-                &json!({ "controllers": all.iter().map(|(one, ago)| api::controller(one, *ago)).collect::<Vec<_>>() }),
-            ),
+            Ok(all) => {
+                let all: Vec<_> = all.iter().map(|(one, ago)| api::controller(one, *ago)).collect();
+                data(id, &json!({ "controllers": all }))
+            }
             Err(error) => trouble(id, &error),
         },
         "/v1/leader/acquire" | "/v1/leader/release" | "/v1/controllers/heartbeat" if changes => {

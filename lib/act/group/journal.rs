@@ -33,7 +33,10 @@ impl Journal {
         }
         *before = entry.health.clone();
         let resting = matches!(entry.life, Life::Resting(_));
-        let more = json!({ "result": entry.health.word(), "message": entry.health.message(), "pid": pid, "failed_exits": entry.failed, "resting": resting });
+        let more = json!({
+            "result": entry.health.word(), "message": entry.health.message(), "pid": pid,
+            "failed_exits": entry.failed, "resting": resting
+        });
         self.note("state", Some(&entry.rules.id), more);
         true
     }

@@ -83,7 +83,9 @@ impl RecentEvents {
             "error": { "message": error },
             "snapshot": {
                 "counts": counts,
-                "events": events.iter().map(|(when, what)| json!({ "ts": stamp::millis(*when), "ev": what })).collect::<Vec<_>>(),
+                "events": events.iter().map(|(when, what)| json!({
+                    "ts": stamp::millis(*when), "ev": what
+                })).collect::<Vec<_>>(),
             },
         })
     }

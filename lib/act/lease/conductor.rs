@@ -148,11 +148,14 @@ impl Config {
 
     fn paths(&self) -> Value {
         let Paths { logs, runs, state, tmp, worktrees } = &self.paths;
-        json!({ "logsDir": logs, "runsDir": runs, "stateDir": state, "tmpDir": tmp, "worktreesDir": worktrees })
+        json!({
+            "logsDir": logs, "runsDir": runs, "stateDir": state, "tmpDir": tmp, "worktreesDir": worktrees
+        })
     }
 
     /// With the seed's keys. The token is not in it.
     pub fn json(&self) -> Value {
+        let token = matches!(self.token, Token::Given | Token::Placeholder).then_some("***");
         json!({
             "nodeId": self.node_id,
             "host": self.host,
@@ -167,7 +170,7 @@ impl Config {
             "preferred": self.preferred,
             "priority": self.priority,
             "renewFailureThreshold": self.threshold,
-            "sharedToken": if matches!(self.token, Token::Given | Token::Placeholder) { Some("***") } else { None },
+            "sharedToken": token,
             "version": self.version,
         })
     }

@@ -211,7 +211,10 @@ fn born(found: &Metadata) -> Option<u64> {
 
 fn own_note(made: &Metadata) -> Value {
     let own = Identity::of(Pid::own());
-    json!({ "inode": made.ino(), "born": born(made), "boot": kernel::boot(), "pid": own.map(|own| own.pid.number()), "start": own.map(|own| own.start.0) })
+    json!({
+        "inode": made.ino(), "born": born(made), "boot": kernel::boot(),
+        "pid": own.map(|own| own.pid.number()), "start": own.map(|own| own.start.0)
+    })
 }
 
 fn left_by_the_dead(found: &Metadata, note: &Path) -> bool {

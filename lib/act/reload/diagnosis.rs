@@ -47,10 +47,15 @@ impl Case<'_> {
             "reason": report.reason,
             "old_pid": report.old.map(|pid| pid.number()),
             "new_pid": report.new.map(|pid| pid.number()),
-            "proof": report.proof.map(|proof| match proof { Proof::Listener => "listener", Proof::Process => "process" }),
+            "proof": report.proof.map(|proof| match proof {
+                Proof::Listener => "listener",
+                Proof::Process => "process",
+            }),
             "health": self.health,
             "probes": report.probes,
-            "last_probe": report.last_failure.as_ref().map(|failure| json!({ "class": failure.class.name(), "status": failure.http_status, "error": failure.text })),
+            "last_probe": report.last_failure.as_ref().map(|failure| json!({
+                "class": failure.class.name(), "status": failure.http_status, "error": failure.text
+            })),
             "gone_after_ms": report.gone_after.map(millis),
             "up_after_ms": report.up_after.map(millis),
             "healthy_after_ms": report.healthy_after.map(millis),

@@ -263,14 +263,20 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
 fn done(status: Status, told: Vec<Value>, skipped: &[&str]) -> Done {
     Done {
         status,
-        json: json!({ "schema": SCHEMA, "ok": status == Status::Done, "exit": status.code(), "services": told, "skipped": skipped }),
+        json: json!({
+            "schema": SCHEMA, "ok": status == Status::Done, "exit": status.code(), "services": told,
+            "skipped": skipped
+        }),
     }
 }
 
 /// Tells why a service was not touched.
 fn tell_refusal(one: &One, error: &Error) -> Value {
     say::error(&format!("{}: {error}; nothing was touched", one.name));
-    json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": ReloadOutcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string() })
+    json!({
+        "service": one.name, "manager": one.service.manager(), "target": one.service.target(),
+        "outcome": ReloadOutcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string()
+    })
 }
 
 fn services(request: &ReloadRequest) -> Result<Vec<One>> {
@@ -434,7 +440,11 @@ fn reload_one(
             one.name,
             files.log().display()
         ));
-        let told = json!({ "service": one.name, "manager": one.service.manager(), "target": one.service.target(), "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(), "log": files.log().to_string_lossy(), "old_pid": state.pid.map(|pid| pid.number()) });
+        let told = json!({
+            "service": one.name, "manager": one.service.manager(), "target": one.service.target(),
+            "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(),
+            "log": files.log().to_string_lossy(), "old_pid": state.pid.map(|pid| pid.number())
+        });
         return Ok((Status::Done, told));
     }
     if let (Some(job), Some(state)) = (&ready.job, &before) {

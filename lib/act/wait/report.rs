@@ -40,7 +40,12 @@ pub fn json(wait: &Wait, ending: &WaitEnding, names: &[String], now: Instant) ->
         "reason": reason,
         "exit": status(ending).code(),
         "elapsed_ms": millis(wait.elapsed(now)),
-        "targets": wait.targets().iter().zip(names).map(|(target, name)| one(target, name)).collect::<Vec<_>>(),
+        "targets": wait
+            .targets()
+            .iter()
+            .zip(names)
+            .map(|(target, name)| one(target, name))
+            .collect::<Vec<_>>(),
     })
 }
 
@@ -51,9 +56,17 @@ fn one(target: &Progress, name: &str) -> Value {
         "ready_after_ms": target.ready_after.map(millis),
         "attempts": target.attempts,
         "pid": target.answer.as_ref().and_then(|answer| answer.pid).map(|pid| pid.number()),
-        "http_status": target.answer.as_ref().and_then(|answer| answer.http_status).or(target.last.as_ref().and_then(|last| last.http_status)),
-        "last_error": target.last.as_ref().map(|last| json!({ "class": last.class.name(), "text": last.text })),
-        "timeline": target.timeline.iter().map(|stretch| json!({ "at_ms": millis(stretch.at), "saw": stretch.what, "count": stretch.count })).collect::<Vec<_>>(),
+        "http_status": target
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.http_status)
+            .or(target.last.as_ref().and_then(|last| last.http_status)),
+        "last_error": target.last.as_ref().map(|last| json!({
+            "class": last.class.name(), "text": last.text
+        })),
+        "timeline": target.timeline.iter().map(|stretch| json!({
+            "at_ms": millis(stretch.at), "saw": stretch.what, "count": stretch.count
+        })).collect::<Vec<_>>(),
     })
 }
 

@@ -138,22 +138,32 @@ impl Group<'_> {
             .filter(|(_, (entry, _))| !entry.leaves())
             .map(|(number, (entry, slot))| {
                 let up = slot.main.and(slot.since).map(|since| span::millis(since.elapsed()));
+                let waits = entry.health == EntryHealth::Waiting;
+                let waits_for = if waits { self.machine.waits_for(number) } else { Vec::new() };
+                let next_start = if let Life::Resting(until) = entry.life {
+                    Some(span::millis(until.saturating_duration_since(Instant::now())))
+                } else {
+                    None
+                };
                 json!({
                     "id": entry.rules.id,
                     "status": entry.health.word(),
                     "message": entry.health.message(),
-                    "waits_for": if entry.health == EntryHealth::Waiting { self.machine.waits_for(number) } else { Vec::new() },
+                    "waits_for": waits_for,
                     "pid": slot.main.map(|main| main.pid.number()),
                     "life": entry.session,
                     "up_ms": up,
                     "stop_timeout_ms": span::millis(entry.rules.stop_timeout),
                     "failed_exits": entry.failed,
                     "last": entry.last,
-                    "next_start_ms": if let Life::Resting(until) = entry.life { Some(span::millis(until.saturating_duration_since(Instant::now()))) } else { None },
+                    "next_start_ms": next_start,
                 })
             })
             .collect();
-        json!({ "schema": "baa.daemons/1", "file": self.request.file, "pid": std::process::id(), "stopping": self.machine.is_ending(), "entries": entries })
+        json!({
+            "schema": "baa.daemons/1", "file": self.request.file, "pid": std::process::id(),
+            "stopping": self.machine.is_ending(), "entries": entries
+        })
     }
 }
 

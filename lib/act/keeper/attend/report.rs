@@ -61,6 +61,7 @@ impl KeeperLoop<'_> {
         } else {
             None
         };
+        let restart_in = self.schedule.due().map(|due| millis(due.saturating_duration_since(Instant::now())));
         json!({
             "schema": SCHEMA,
             "label": self.request.label,
@@ -68,12 +69,17 @@ impl KeeperLoop<'_> {
             "pid": self.main.map(|main| main.pid.number()),
             "start": self.main.map(|main| main.start.0),
             "boot": kernel::boot(),
-            "beside": beside.map(|beside| json!({ "pid": beside.pid.number(), "start": beside.start.0, "boot": kernel::boot() })),
+            "beside": beside.map(|beside| json!({
+                "pid": beside.pid.number(), "start": beside.start.0, "boot": kernel::boot()
+            })),
             "change": self.keeper.change().map(|change| {
                 let why = Some(self.why(change)).filter(|why| !why.is_empty());
-                json!({ "number": change.number, "kind": change.kind.word(), "state": change.outcome.word(), "why": why })
+                json!({
+                    "number": change.number, "kind": change.kind.word(), "state": change.outcome.word(),
+                    "why": why
+                })
             }),
-            "restart_in_ms": self.schedule.due().map(|due| millis(due.saturating_duration_since(Instant::now()))),
+            "restart_in_ms": restart_in,
             "parked": self.keeper.parked(),
             "says": self.health.status,
             "asks_ready": self.request.ready.is_some(),
