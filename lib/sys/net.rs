@@ -55,10 +55,10 @@ pub fn numbered(fd: OwnedFd, number: i32) -> io::Result<OwnedFd> {
 
 /// Makes `number` another name of `fd`, which children do not inherit by themselves; what it named is closed.
 pub(super) fn duplicate(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
-    // SAFETY: dup2(2) and fcntl(2) with integers.
-    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0
-        || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0
-    {
+    // SAFETY: dup2(2) with integers.
+    let named = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    // SAFETY: fcntl(2) with integers; it changes nothing where the descriptor is not open.
+    if named < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
