@@ -51,12 +51,10 @@ fn check(args: &GroupFileArgs) -> Result<Status> {
     let plan = GroupPlan::read(&args.file)?;
     let entries = plan.entries.len();
     if args.common.json {
-        say::answer(
-            &json!({
-                "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": plan.waves().len()
-            })
-            .to_string(),
-        )?;
+        let waves = plan.waves().len();
+        let json =
+            json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": waves });
+        say::answer(&json.to_string())?;
     } else {
         args.common.voice().note(format!(
             "{}: {entries} entries in {} waves",

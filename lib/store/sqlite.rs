@@ -364,24 +364,22 @@ impl ControlStore for Sqlite {
 
     fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
         let now = store::unix_now();
-        self.rows(
-            "SELECT id, host, role, priority, status, version, heartbeat_at, started_at, heard_at FROM \
-             controllers ORDER BY id",
-            |row| {
-                let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-                let controller = Controller {
-                    id: row.get(0)?,
-                    host: row.get(1)?,
-                    role: row.get(2)?,
-                    priority: number(3)?,
-                    status: row.get(4)?,
-                    version: row.get(5)?,
-                    heartbeat_at: number(6)?,
-                    started_at: number(7)?,
-                };
-                Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
-            },
-        )
+        const QUERY: &str = "SELECT id, host, role, priority, status, version, heartbeat_at, started_at, \
+                             heard_at FROM controllers ORDER BY id";
+        self.rows(QUERY, |row| {
+            let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
+            let controller = Controller {
+                id: row.get(0)?,
+                host: row.get(1)?,
+                role: row.get(2)?,
+                priority: number(3)?,
+                status: row.get(4)?,
+                version: row.get(5)?,
+                heartbeat_at: number(6)?,
+                started_at: number(7)?,
+            };
+            Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
+        })
     }
 
     fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {

@@ -8,7 +8,8 @@
 //!   bootstrap meanwhile gives 5, 36 or 37, kickstart 37 (openclaw#112731, headroom#1289, osquery#5698);
 //! - an exit timeout after which the main process is KILLed; `state = SIGTERMed` until then;
 //! - bootstrap accepted and the job not started, until a plain kickstart (trusty-tools#2498);
-//!   kickstart -k blocks while a spawn is scheduled (KiroCrew#1698); -k in the first moment kills the job that is starting (openclaw#41952);
+//!   kickstart -k blocks while a spawn is scheduled (KiroCrew#1698);
+//!   -k in the first moment kills the job that is starting (openclaw#41952);
 //! - disabled labels give 119 or 5; a domain that is not there gives 125 or 112; an unknown label 113;
 //! - `print` with nested blocks that repeat `state`, `pid`, `runs`, and an environment with values.
 #![allow(
