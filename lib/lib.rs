@@ -26,6 +26,7 @@
 #![deny(unreachable_pub)]
 
 pub mod act;
+pub mod life;
 pub mod probe;
 pub mod program;
 pub mod service;

@@ -49,6 +49,7 @@ pub fn run_with<A: Parser>(
     implied: impl FnOnce(&str) -> Option<&'static str>,
     act: impl FnOnce(A) -> Result<Status>,
 ) -> ExitCode {
+    crate::sys::signal::begin();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let verb = arguments.get(1).and_then(|first| first.to_str()).and_then(implied);
     verb.into_iter().for_each(|verb| arguments.insert(1, verb.into()));
@@ -72,6 +73,8 @@ pub fn run_with<A: Parser>(
             usage
         }
     };
+    // A probe or a hook that hangs is ended by whoever ends, not by a thread that may never run again.
+    crate::life::end_helpers();
     ExitCode::from(status.code())
 }
 

@@ -143,7 +143,7 @@ fn what_escapes_an_entry_ends_with_it() {
 #[test]
 fn nobody_leaves_a_control_group() {
     let room = Room::new();
-    let Some(ground) = baa::sys::nest::Ground::ours(|| false) else {
+    let Some(ground) = baa::sys::cgroup::CgroupParent::ours(|| false) else {
         eprintln!("SKIPPED: no control groups (version 2) can be made here");
         return;
     };

@@ -27,7 +27,7 @@ fn sources(directory: &str) -> Vec<(String, String)> {
 }
 
 /// From the bottom up; a layer may use itself and those before it.
-const LAYERS: [&str; 7] = ["words", "sys", "probe", "service", "store", "act", "program"];
+const LAYERS: [&str; 8] = ["words", "sys", "life", "probe", "service", "store", "act", "program"];
 
 #[test]
 fn layers_point_downwards() {

@@ -85,12 +85,10 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     }
 }
 
+/// What was started to find out must not outlive us as a child of the command.
 fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -> Error {
-    let cause = Spec::new(program, arguments).exec();
-    Error::new(
-        Status::of_failed_start(&cause),
-        format!("cannot run '{}': {}", program.to_string_lossy(), baa::words::error::reason(&cause)),
-    )
+    baa::life::end_helpers();
+    Spec::new(program, arguments).exec().into()
 }
 
 fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {

@@ -1,7 +1,8 @@
 //! `exec:COMMAND`: does the command succeed?
 
+use crate::life;
 use crate::probe::{Cost, Probe, ProbeAnswer};
-use crate::sys::child::{self, Exit, Spec};
+use crate::sys::child::{Exit, Spec};
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
 use std::ffi::OsString;
@@ -26,8 +27,8 @@ impl Exec {
 impl Probe for Exec {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let spec = Spec::new("/bin/sh", [OsString::from("-c"), self.command.clone()]);
-        let finished = child::run(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
-            .map_err(|cause| Failure::io("cannot run /bin/sh", &cause))?;
+        let finished = life::run(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
+            .map_err(|error| Failure::new(Class::Other, error.to_string()))?;
         let said = brief(if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr });
         let with = |text: String| if said.is_empty() { text } else { format!("{text}: {said}") };
         match finished.exit {

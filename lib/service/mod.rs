@@ -13,7 +13,8 @@ pub mod target;
 pub mod tmux;
 pub mod unit;
 
-use crate::sys::child::{self, Exit, Finished, Spec};
+use crate::life::{self, Finished};
+use crate::sys::child::{Exit, Spec};
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -227,13 +228,13 @@ const OUTPUT_LIMIT: usize = 256 * 1024;
 /// # Errors
 /// `Final` when it cannot be started at all.
 fn run_tool(name: &str, spec: Spec, deadline: Instant) -> Result<Finished, Trouble> {
-    child::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|cause| {
+    life::run(spec, deadline, OUTPUT_LIMIT, &AtomicBool::new(false)).map_err(|error| {
         let status =
-            if cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
+            if error.cause.kind() == std::io::ErrorKind::NotFound { Status::Unavailable } else { Status::Io };
         Trouble {
             class: TroubleClass::Final(status),
             code: None,
-            text: format!("cannot run {name}: {}", crate::words::error::reason(&cause)),
+            text: format!("cannot run {name}: {}", crate::words::error::reason(&error.cause)),
         }
     })
 }

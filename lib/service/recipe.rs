@@ -1,7 +1,7 @@
 //! What a keeper starts: a job as launchd would start it, or a command as it stands.
 
 use crate::service::job::{DEFAULT_PATH, Job, KeepAlive};
-use crate::sys::child::Spec;
+use crate::sys::child::{Spec, Stdio};
 use crate::sys::file;
 use crate::sys::user::{self, Credentials};
 use crate::words::error::{Error, Result};
@@ -9,7 +9,6 @@ use crate::words::exit::Status;
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// What to start, again and again.
 #[derive(Clone, Debug)]
@@ -89,7 +88,6 @@ fn of_job(job: &Job) -> Result<Spec> {
         arg0: job.arguments.first().map(OsString::from),
         args: job.arguments.iter().skip(1).map(OsString::from).collect(),
         env: environment(job, who.as_ref()),
-        unset: Vec::new(),
         clear_env: true,
         dir: Some(job.directory.clone().unwrap_or_else(|| PathBuf::from("/"))),
         umask: job.umask,
@@ -99,9 +97,7 @@ fn of_job(job: &Job) -> Result<Spec> {
             Some(log(job.stdout.as_deref())?),
             Some(log(job.stderr.as_deref())?),
         ],
-        ends_with_us: None,
-        nest: None,
-        keep: Vec::new(),
+        ..Spec::default()
     })
 }
 

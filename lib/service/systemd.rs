@@ -1,10 +1,11 @@
 //! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own,
 //! so nothing is lost between stop and start.
 
+use crate::life::Finished;
 use crate::service::{
     CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
 };
-use crate::sys::child::{Exit, Finished, Spec};
+use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;

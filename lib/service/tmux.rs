@@ -1,6 +1,7 @@
 //! tmux: who serves a socket, and which sessions there are.
 
-use crate::sys::child::{self, Exit, Spec};
+use crate::life;
+use crate::sys::child::{Exit, Spec};
 use crate::sys::net::{self, Link};
 use crate::sys::process::{self, Pid};
 use crate::sys::user;
@@ -61,7 +62,7 @@ pub fn sessions(path: &Path) -> Option<Vec<String>> {
     let server = listener(path).ok()?;
     let mut spec = client(server, path);
     spec.args.extend(["list-sessions", "-F", "#{session_name}"].map(Into::into));
-    let finished = child::run(spec, Instant::now() + SOCKET_LIMIT, 1 << 20, &AtomicBool::new(false)).ok()?;
+    let finished = life::run(spec, Instant::now() + SOCKET_LIMIT, 1 << 20, &AtomicBool::new(false)).ok()?;
     (finished.exit == Some(Exit::Code(0))).then(|| finished.stdout.lines().map(str::to_owned).collect())
 }
 

@@ -1,5 +1,9 @@
 //! What the memory controller counts of a process's control group (Linux): kills for want of memory.
 
+mod own;
+
+pub use own::{Cgroup, CgroupParent};
+
 use crate::sys::process::Pid;
 use std::path::PathBuf;
 

@@ -269,6 +269,45 @@ pub fn make(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file of our own for reading and writing, made 0600 where it is missing. A link is not followed.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Makes sure that a file has room for `length` bytes on its disk, so that writing there fails for no want of
+/// space (posix_fallocate(3), F_PREALLOCATE).
+///
+/// # Errors
+/// StorageFull, and those of the calls.
+pub fn allocate(file: &File, length: u64) -> io::Result<()> {
+    if file.metadata()?.len() >= length {
+        return Ok(());
+    }
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let length = libc::off_t::try_from(length).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+        // SAFETY: integers only; it returns its error, and does not set errno.
+        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        use std::os::unix::fs::FileExt;
+        // HFS+ and APFS write zeros where a file is extended by writing them.
+        let from = file.metadata()?.len();
+        file.write_all_at(&vec![0; usize::try_from(length - from).unwrap_or(0)], from)?;
+        file.sync_all()
+    }
+}
+
 /// Opens a log to append to, made 0600 where it is missing; `None` for a FIFO that nobody reads, which would
 /// block.
 ///

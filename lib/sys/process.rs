@@ -1,7 +1,7 @@
 //! Processes: identity is pid and start time, so a reused pid is never taken for the process that had it
 //! before; and a watch for death.
 
-use crate::sys::child::Exit;
+use crate::sys::child::{self, Exit};
 use crate::sys::poll;
 use std::ffi::OsString;
 use std::io;
@@ -98,14 +98,40 @@ pub struct Entry {
 }
 
 impl Identity {
-    /// The live process that has `pid` now; a zombie is dead.
+    /// This process. Where the system does not tell when it started (no /proc), the start is 0.
+    pub fn own() -> Identity {
+        Identity::look(Pid::own()).unwrap_or(Identity { pid: Pid::own(), start: Start(0) })
+    }
+
+    /// The live process that has `pid` now; a zombie is dead. A child of ours is known without a look at the
+    /// system's table. `None` also of one that the system does not show us; see `alive`.
     pub fn of(pid: Pid) -> Option<Identity> {
+        match child::identity(pid) {
+            Some(own) => child::lives(own).unwrap_or(false).then_some(own),
+            None if pid == Pid::own() => Some(Identity::own()),
+            None => Identity::look(pid),
+        }
+    }
+
+    /// The live process that has `pid`, as the system's table has it.
+    pub(super) fn look(pid: Pid) -> Option<Identity> {
         system::entry(pid).filter(|entry| !entry.zombie).map(|entry| entry.identity)
     }
 
-    /// Whether this very process still lives; a zombie does not.
+    /// Whether this very process still lives; a zombie does not. One that the system does not show us (no
+    /// /proc, or one that hides the processes of others) counts as alive as long as its pid is in use: what
+    /// cannot be told is not taken for dead.
     pub fn alive(&self) -> bool {
-        Identity::of(self.pid) == Some(*self)
+        if let Some(lives) = child::lives(*self) {
+            return lives;
+        }
+        match system::entry(self.pid) {
+            Some(entry) => !entry.zombie && entry.identity == *self,
+            None => match nix::sys::signal::kill(self.pid.raw(), None) {
+                Ok(()) => !is_shown(),
+                Err(errno) => errno == nix::errno::Errno::EPERM,
+            },
+        }
     }
 
     /// When it started, by the wall clock of now.
@@ -173,6 +199,33 @@ pub fn exists(pid: Pid) -> bool {
     system::entry(pid).is_some()
 }
 
+/// Whether the system's table shows us processes at all: not in a root without /proc.
+pub fn is_shown() -> bool {
+    system::entry(Pid::own()).is_some()
+}
+
+/// Sends a signal to this very process, which may be none of our children; nothing happens when it is dead.
+pub(super) fn signal(who: Identity, number: i32) {
+    #[cfg(target_os = "linux")]
+    if let Ok(fd) = system::watch(who.pid) {
+        // The descriptor is of whoever has the pid now; if that is not the one, it is nobody's.
+        if who.alive() {
+            system::signal(&fd, number);
+        }
+        return;
+    }
+    if who.alive() {
+        // SAFETY: kill(2) with integers.
+        unsafe { libc::kill(who.pid.number(), number) };
+    }
+}
+
+/// A descriptor of a process (pidfd_open(2)).
+#[cfg(target_os = "linux")]
+pub(super) fn descriptor(pid: Pid) -> io::Result<OwnedFd> {
+    system::watch(pid)
+}
+
 /// The command name of a process, for people.
 pub fn name(pid: Pid) -> Option<String> {
     system::name(pid)
@@ -200,7 +253,7 @@ impl Watch {
     /// # Errors
     /// As `new`.
     pub fn over(identity: Identity) -> io::Result<Option<Watch>> {
-        let fd = match system::watch(identity.pid) {
+        let fd = match child::watch(identity).unwrap_or_else(|| system::watch(identity.pid)) {
             Ok(fd) => Some(fd),
             Err(cause) if cause.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
             Err(cause) if matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => None,
@@ -283,32 +336,28 @@ impl Vitals {
     }
 }
 
-/// Processes of ours in whose environment `name` is `value` (Linux; none elsewhere): what a dead parent has
-/// left, wherever it went.
-pub fn marked(name: &str, value: &str) -> Vec<Identity> {
-    let bears = |identity: &Identity| variable(identity.pid, name).is_some_and(|found| found == value);
-    let table = if cfg!(target_os = "linux") { Table::read() } else { return Vec::new() };
-    table
-        .entries()
-        .iter()
-        .filter(|entry| !entry.zombie && entry.identity.pid != Pid::own())
-        .map(|entry| entry.identity)
-        .filter(bears)
-        .collect()
+/// Processes in whose environment the value of `name` passes `test`: what a dead parent has left, wherever it
+/// went. Only those whose environment we may see.
+pub fn marked(name: &str, test: impl Fn(&str) -> bool) -> Vec<Identity> {
+    let bears = |identity: &Identity| variable(identity.pid, name).is_some_and(|found| test(&found));
+    let table = Table::read();
+    let alive = table.entries().iter().filter(|entry| !entry.zombie && entry.identity.pid != Pid::own());
+    alive.map(|entry| entry.identity).filter(bears).collect()
 }
 
-/// The value of a variable in the environment that a process was started with (Linux; `None` elsewhere, and
-/// where we may not look).
+/// The value of a variable in the environment that a process was started with; `None` also where we may not
+/// look.
 pub fn variable(pid: Pid, name: &str) -> Option<String> {
-    let environment = if cfg!(target_os = "linux") {
-        std::fs::read(format!("/proc/{pid}/environ")).ok()?
-    } else {
-        return None;
-    };
-    let value = environment
-        .split(|byte| *byte == 0)
-        .find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    let environment = system::environment(pid)?;
+    let value = environment.iter().find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
     Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// The pids of our children, adopted ones too, where the kernel has a list of them
+/// (/proc/PID/task/TID/children, CONFIG_PROC_CHILDREN): one short read instead of one for each process of the
+/// machine.
+pub fn children() -> Option<Vec<Pid>> {
+    system::children()
 }
 
 /// The arguments of a process; they may hold secrets. `None` where we may not look.

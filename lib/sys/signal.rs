@@ -4,7 +4,7 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, sigaction};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 pub use nix::sys::signal::Signal;
 
@@ -17,7 +17,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches `wanted` from now on. There can be one `Signals` in a process.
+    /// Catches `wanted` from now on. There can be one `Signals` in a process. What the caller ignored stays
+    /// ignored, for us and for what we start: HUP under nohup(1), INT in a background job of a shell.
     ///
     /// # Errors
     /// Those of pipe(2) and sigaction(2).
@@ -25,44 +26,27 @@ impl Signals {
         let (reader, writer) = pipe()?;
         PIPE.store(writer.as_raw_fd(), Ordering::SeqCst);
         let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
-        for signal in wanted {
+        for signal in wanted.iter().filter(|signal| !is_ignored(**signal as i32)) {
             // SAFETY: `note` calls only write(2) and saves errno, both async-signal-safe.
             unsafe { sigaction(*signal, &action) }?;
         }
         Ok(Signals { reader, writer })
     }
 
-    /// Catches, from now on, every signal that is meant for a command that we stand for: those that no fault
-    /// of our own raises, that can be caught, and that do not stop a program which writes to its terminal.
+    /// Catches, from now on, every signal that can be: as process 1 of a container we stand for the command, and
+    /// what is sent to us is meant for it. A fault of our own still ends us.
     ///
     /// # Errors
     /// Those of sigaction(2).
     pub fn catch_all(&self) -> io::Result<()> {
-        const OURS: [Signal; 12] = [
-            Signal::SIGKILL,
-            Signal::SIGSTOP,
-            Signal::SIGILL,
-            Signal::SIGTRAP,
-            Signal::SIGABRT,
-            Signal::SIGBUS,
-            Signal::SIGFPE,
-            Signal::SIGSEGV,
-            Signal::SIGSYS,
-            Signal::SIGPIPE,
-            Signal::SIGTTIN,
-            Signal::SIGTTOU,
-        ];
-        #[cfg(target_os = "linux")]
-        let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
-        #[cfg(not(target_os = "linux"))]
-        let real_time = 0..0;
-        let plain = Signal::iterator().filter(|signal| !OURS.contains(signal)).map(|signal| signal as i32);
-        for number in plain.chain(real_time) {
-            // SAFETY: as `catch`; the action is whole, and an empty set is what zeroes are.
+        let own = [libc::SIGKILL, libc::SIGSTOP];
+        for number in all().filter(|number| !own.contains(number) && !is_ignored(*number)) {
+            // SAFETY: `note_sent` calls only write(2) and sigaction(2), both async-signal-safe; the action is
+            // whole, and an empty set is what zeroes are.
             let done = unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = note as *const () as usize;
-                action.sa_flags = libc::SA_RESTART;
+                action.sa_sigaction = note_sent as *const () as usize;
+                action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
                 libc::sigaction(number, &raw const action, std::ptr::null_mut())
             };
             nix::errno::Errno::result(done)?;
@@ -92,6 +76,31 @@ impl Drop for Signals {
     fn drop(&mut self) {
         let _ = PIPE.compare_exchange(self.writer.as_raw_fd(), -1, Ordering::SeqCst, Ordering::SeqCst);
     }
+}
+
+/// As `note`, for a signal that somebody has sent. One that the kernel raises for something of our own doing
+/// (a fault; a write to a terminal from the background, to a pipe without a reader) is not the command's.
+extern "C" fn note_sent(number: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel gives a handler with SA_SIGINFO a whole siginfo_t.
+    let code = unsafe { (*info).si_code };
+    let faults = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+        libc::SIGSYS,
+        libc::SIGPIPE,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    // Positive codes are the kernel's (sigaction(2)); SI_USER, SI_QUEUE, SI_TKILL are zero or negative.
+    if code <= 0 || !faults.contains(&number) {
+        return note(number);
+    }
+    let stops = [libc::SIGPIPE, libc::SIGTTIN, libc::SIGTTOU].contains(&number);
+    // The fault happens again once we return, and ends us; a write goes on without the signal.
+    set_disposition(number, if stops { libc::SIG_IGN } else { libc::SIG_DFL });
 }
 
 extern "C" fn note(number: libc::c_int) {
@@ -163,10 +172,100 @@ pub fn name(number: i32) -> String {
     Signal::try_from(number).map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned())
 }
 
-/// Gives SIGPIPE its default action back, for a command that is about to be exec'd: Rust ignores it in its
-/// own programs.
-pub fn restore_sigpipe() {
-    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action runs no code of ours.
-    let _ = unsafe { sigaction(Signal::SIGPIPE, &action) };
+/// All signals of this system that a program may use: without those that the C library keeps for itself.
+fn all() -> impl Iterator<Item = i32> {
+    #[cfg(target_os = "linux")]
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    #[cfg(not(target_os = "linux"))]
+    let real_time = 1..=0;
+    (1..=31).chain(real_time)
+}
+
+/// Whether a signal is ignored now.
+fn is_ignored(number: i32) -> bool {
+    disposition(number) == Some(libc::SIG_IGN)
+}
+
+fn disposition(number: i32) -> Option<libc::sighandler_t> {
+    // SAFETY: a zeroed sigaction is a valid one, it outlives the call, and nothing is changed.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        let outcome = libc::sigaction(number, std::ptr::null(), &raw mut action);
+        (outcome == 0).then_some(action.sa_sigaction)
+    }
+}
+
+fn set_disposition(number: i32, to: libc::sighandler_t) {
+    // SAFETY: SIG_DFL and SIG_IGN run no code of ours; an empty set is what zeroes are.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = to;
+        libc::sigaction(number, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// What a program does first: SIGCHLD does its work, whatever the caller did with it (ignored, our children
+/// would be reaped by the kernel and their ends never known), and no signal is blocked that the caller
+/// happened to block. What the caller ignored stays ignored.
+pub fn begin() {
+    set_disposition(libc::SIGCHLD, libc::SIG_DFL);
+    set_mask(&SigSet::empty());
+}
+
+fn set_mask(mask: &SigSet) -> SigSet {
+    let mut old = SigSet::empty();
+    let _ = nix::sys::signal::pthread_sigmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(mask),
+        Some(&mut old),
+    );
+    old
+}
+
+/// All signals, blocked in this thread until it is dropped.
+pub(super) struct Blocked(SigSet);
+
+impl Blocked {
+    pub(super) fn all() -> Blocked {
+        Blocked(set_mask(&SigSet::all()))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        set_mask(&self.0);
+    }
+}
+
+/// For a process that is about to become another program: handlers of ours give way to the default (which
+/// execve(2) would do too, but only after a signal may have run one), SIGPIPE is what our caller gave us, and
+/// nothing is blocked. Makes only system calls.
+pub(super) fn restore_for_program(ignore_pipe: bool, handlers_cleared: bool) {
+    if !handlers_cleared {
+        for number in all() {
+            if disposition(number).is_some_and(|now| now != libc::SIG_IGN && now != libc::SIG_DFL) {
+                set_disposition(number, libc::SIG_DFL);
+            }
+        }
+    }
+    // Rust's start ignores it in every program.
+    set_disposition(libc::SIGPIPE, if ignore_pipe { libc::SIG_IGN } else { libc::SIG_DFL });
+    set_mask(&SigSet::empty());
+}
+
+static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Whether whoever started us had SIGPIPE ignored.
+pub(super) fn pipe_was_ignored() -> bool {
+    PIPE_WAS_IGNORED.load(Ordering::Relaxed)
+}
+
+/// Run by the loader before Rust's own start, which ignores SIGPIPE: afterwards nobody could tell.
+#[used]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+static LOOK_AT_PIPE: extern "C" fn() = look_at_pipe;
+
+extern "C" fn look_at_pipe() {
+    PIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
 }

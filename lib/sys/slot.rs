@@ -33,9 +33,9 @@ impl Slot {
         Ok(Slot { place: Arc::new(place), nothing: Arc::new(nothing) })
     }
 
-    /// What a child inherits.
-    pub fn shared(&self) -> Arc<OwnedFd> {
-        Arc::clone(&self.place)
+    /// What a child is given, for `child::Spec`.
+    pub fn shared(&self) -> (i32, Arc<OwnedFd>) {
+        (self.place.as_raw_fd(), Arc::clone(&self.place))
     }
 
     /// Puts `what` there.

@@ -1,6 +1,5 @@
 //! Users, as jobs name them, and who we are.
 
-use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
@@ -17,6 +16,8 @@ pub struct Credentials {
     pub home: PathBuf,
     /// The login shell.
     pub shell: PathBuf,
+    /// All its groups, the primary one among them.
+    pub groups: Vec<u32>,
 }
 
 /// Our effective user id.
@@ -49,28 +50,19 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
 }
 
 fn credentials(user: nix::unistd::User) -> Credentials {
+    #[cfg(not(target_os = "macos"))]
+    let groups = std::ffi::CString::new(user.name.clone())
+        .ok()
+        .and_then(|name| nix::unistd::getgrouplist(&name, user.gid).ok())
+        .map_or_else(|| vec![user.gid.as_raw()], |all| all.iter().map(|gid| gid.as_raw()).collect());
+    #[cfg(target_os = "macos")]
+    let groups = vec![user.gid.as_raw()];
     Credentials {
+        groups,
         name: user.name,
         uid: user.uid.as_raw(),
         gid: user.gid.as_raw(),
         home: user.dir,
         shell: user.shell,
     }
-}
-
-/// Becomes `who` for good: groups first, then the group, then the user. For the child between fork and exec.
-pub(crate) fn become_user(who: &Credentials, login: &CString) -> io::Result<()> {
-    // SAFETY: the name is NUL-terminated and outlives the calls; the integers are plain ids. initgroups(3)
-    // may allocate, which is safe after a fork of the single-threaded keeper, the only program that changes
-    // users.
-    let outcome = unsafe {
-        match libc::initgroups(login.as_ptr(), who.gid as _) {
-            0 => match libc::setgid(who.gid) {
-                0 => libc::setuid(who.uid),
-                failed => failed,
-            },
-            failed => failed,
-        }
-    };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -3,6 +3,7 @@
 
 use crate::act::canary::record::RecordDirectory;
 use crate::sys::child::Spec;
+use crate::sys::child::Stdio;
 use crate::sys::file;
 use crate::sys::poll::{self, For};
 use crate::words::error::{Error, Result, brief};
@@ -11,7 +12,6 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long arming may take; a manager that is asked for a pid may take most of it.
@@ -84,7 +84,7 @@ pub fn arm(records: &RecordDirectory, arguments: Vec<OsString>) -> Result<ArmOut
     let mut spec = Spec::new(std::env::current_exe().map_err(cannot)?, arguments);
     spec.arg0 = Some("baa-canary".into());
     spec.stdio = [Some(Stdio::null()), Some(input.into()), Some(log.map_or_else(Stdio::null, Stdio::from))];
-    spec.start().map_err(cannot)?;
+    spec.start()?;
     let until = Instant::now() + LIMIT;
     let mut said = String::new();
     let mut buffer = [0u8; 512];

@@ -8,12 +8,11 @@
 
 use crate::act::canary::cause::Parting;
 use crate::service::tmux;
-use crate::sys::child::{self, Exit, Signal};
+use crate::sys::child::{self, Exit, Signal, Stdio};
 use crate::sys::process::{Identity, Pid};
 use std::io::{PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::process::Stdio;
 
 /// A client of a tmux server that waits on the channel.
 pub struct Channel {

@@ -3,10 +3,10 @@
 
 use crate::act::canary::record::{Death, RecordDirectory};
 use crate::act::canary::target::CanaryTarget;
-use crate::sys::child::{self, Spec};
+use crate::life;
+use crate::sys::child::Spec;
 use crate::sys::process::{self, Table, Vitals};
 use crate::sys::{cgroup, file, kernel};
-use crate::words::error::reason;
 use crate::words::span;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -227,7 +227,7 @@ fn slow(pids: &[i32]) -> Vec<Section> {
 
 fn output(words: &[&str]) -> String {
     let Some((program, arguments)) = words.split_first() else { return String::new() };
-    match child::run(
+    match life::run(
         Spec::new(*program, arguments),
         Instant::now() + SOURCE_TIME,
         SOURCE_LIMIT,
@@ -235,7 +235,7 @@ fn output(words: &[&str]) -> String {
     ) {
         Ok(finished) if finished.exit.is_some() => finished.stdout,
         Ok(_) => format!("{program} did not return in time"),
-        Err(cause) => format!("cannot run {program}: {}", reason(&cause)),
+        Err(error) => error.to_string(),
     }
 }
 

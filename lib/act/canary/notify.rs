@@ -2,11 +2,12 @@
 //! standard input.
 
 use crate::act::canary::record::{Death, RecordDirectory};
-use crate::sys::child::{self, Finished, Spec};
+use crate::life::{self, Finished};
+use crate::sys::child::Spec;
+use crate::sys::child::Stdio;
 use crate::words::error::{Error, Result, brief, reason};
 use crate::words::exit::Status;
 use std::io::Write;
-use std::process::Stdio;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -51,5 +52,5 @@ fn start(
     let _ = input.write_all(format!("{json}\n").as_bytes());
     drop(input);
     spec.stdio = [Some(output.into()), Some(Stdio::null()), None];
-    child::run(spec, Instant::now() + limit, 4096, &AtomicBool::new(false))
+    Ok(life::run(spec, Instant::now() + limit, 4096, &AtomicBool::new(false))?)
 }

@@ -10,24 +10,24 @@ use crate::act::group::plan::GroupPlan;
 use crate::act::group::probing::{Probes, Question};
 use crate::act::group::slot::EntrySlot;
 use crate::act::group::table;
+use crate::life;
 use crate::service::group::GroupPaths;
 use crate::service::systemd::Systemd;
-use crate::sys::child::{self, Signal};
+use crate::sys::cgroup::{Cgroup as Nest, CgroupParent as Ground};
+use crate::sys::child::{self, Signal, Stdio};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
-use crate::sys::nest::{Ground, Nest};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{self, Identity, Pid};
 use crate::sys::say::{Live, Voice};
 use crate::sys::signal::Signals;
-use crate::words::error::{Error, Result, reason};
+use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// What a killed group has left gets so long after TERM.
@@ -110,7 +110,7 @@ fn nest_prefix(paths: &GroupPaths) -> String {
 
 /// What a group that was killed has left: two of them must not run side by side.
 fn clear(paths: &GroupPaths, voice: &Voice) {
-    let find = || process::marked(MARK, &paths.directory().to_string_lossy());
+    let find = || process::marked(MARK, |found| *found == paths.directory().to_string_lossy());
     let left = find();
     if left.is_empty() {
         return;
@@ -153,7 +153,6 @@ impl<'a> Group<'a> {
             Instant::now(),
             Ground::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates())),
         );
-        ground.iter().for_each(|ground| ground.clear(&nest_prefix(&paths)));
         Ok(Group {
             request,
             voice,
@@ -214,7 +213,7 @@ impl<'a> Group<'a> {
         self.live.clear();
         // Whatever left its session and its parent is a child of ours by now.
         let own: Vec<Identity> = Identity::of(Pid::own()).into_iter().collect();
-        child::end_trees(&own, STRAYS);
+        life::end_tree(&own, STRAYS);
         self.outputs(true);
         Ok(())
     }
@@ -354,10 +353,8 @@ impl<'a> Group<'a> {
         slot.nest = self.ground.as_ref().and_then(|ground| {
             ground.make(&format!("{}{}-{session}", nest_prefix(&self.paths), slot.key)).ok()
         });
-        spec.nest = slot.nest.as_ref().map(Nest::door);
-        let started = spec.start().map_err(|cause| {
-            Error::new(Status::of_failed_start(&cause), format!("cannot start it: {}", reason(&cause)))
-        })?;
+        spec.cgroup = slot.nest.as_ref().and_then(Nest::door);
+        let started = spec.start()?;
         slot.outputs.push(Output::new(reader));
         (slot.main, slot.last, slot.since, slot.tries) =
             (Some(started.identity), Some(started.identity), Some(Instant::now()), 0);
@@ -377,7 +374,7 @@ impl<'a> Group<'a> {
         if let Some(question) = slot.question.take() {
             question.cancel();
         }
-        slot.main.into_iter().for_each(|main| child::signal_group(main, signal));
+        slot.main.into_iter().for_each(|main| child::signal(main, signal));
     }
 
     fn kill(&mut self, number: usize) {
@@ -389,22 +386,21 @@ impl<'a> Group<'a> {
             self.journal.note("kill", Some(&slot.entry.rules.id), json!({ "pid": last.pid.number() }));
         }
         self.killed = true;
-        self.slots[number].nest.iter().for_each(Nest::kill);
+        self.slots[number].nest.iter().for_each(|nest| {
+            nest.kill();
+        });
         let strays = self.strays();
-        child::kill_trees(&self.roots(number, &strays), &[]);
+        life::kill_tree(&self.roots(number, &strays), &[]);
     }
 
     /// Children of ours that we have not started: what left its session and its parent, and whose it is by
     /// its environment.
     fn strays(&self) -> Vec<(Identity, String)> {
-        let known: Vec<Pid> = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.main)
-            .map(|main| main.pid)
-            .chain(child::helpers())
-            .collect();
-        let adopted = if child::childless() { Vec::new() } else { child::adopted(&known) };
+        let adopted = if child::childless() {
+            Vec::new()
+        } else {
+            life::adopted().into_iter().filter_map(Identity::of).collect::<Vec<_>>()
+        };
         adopted.into_iter().filter_map(|stray| Some((stray, process::variable(stray.pid, ENTRY)?))).collect()
     }
 
@@ -481,11 +477,11 @@ impl<'a> Group<'a> {
             return;
         }
         let roots: Vec<Identity> = sweeping.iter().filter_map(|number| self.slots[*number].last).collect();
-        let clean = child::members(&roots, &[]).is_empty();
+        let clean = life::tree(&roots, &[]).is_empty();
         let strays = self.strays();
         for number in sweeping {
             let roots = self.roots(number, &strays);
-            let left = if clean && roots.len() < 2 { Vec::new() } else { child::members(&roots, &[]) };
+            let left = if clean && roots.len() < 2 { Vec::new() } else { life::tree(&roots, &[]) };
             if left.is_empty() {
                 self.slots[number].nest = None;
                 self.happen(GroupEvent::Swept(number));

@@ -5,7 +5,7 @@ use crate::act::group::output::{LogFile, Output};
 use crate::act::group::plan::PlanEntry;
 use crate::probe::Probe;
 use crate::service::group::GroupPaths;
-use crate::sys::nest::Nest;
+use crate::sys::cgroup::Cgroup as Nest;
 use crate::sys::process::Identity;
 use std::sync::Arc;
 use std::time::Instant;

@@ -20,6 +20,7 @@ use super::stability::RecentEvents;
 use super::supervisor::Allowance;
 use super::watchdog::Watchdog;
 use super::{Keeper, KeeperAction, KeeperEvent, KeeperState};
+use crate::life;
 use crate::sys::child::{self, Exit};
 use crate::sys::lines::Lines;
 use crate::sys::poll::{self, For};
@@ -289,7 +290,7 @@ impl KeeperLoop<'_> {
                     KeeperAction::Start => queue.push(self.start()),
                     KeeperAction::StartNext => queue.push(self.start_next()),
                     KeeperAction::Promote(who) => (self.main, self.last_main) = (Some(who), Some(who)),
-                    KeeperAction::KillOne(who) => child::kill_trees(&[who], &self.spared),
+                    KeeperAction::KillOne(who) => drop(life::kill_tree(&[who], &self.spared)),
                     KeeperAction::Drain(who, limit) => queue.extend(self.drain(who, limit)),
                     KeeperAction::Terminate(who) => {
                         self.cut_drain();
@@ -302,7 +303,7 @@ impl KeeperLoop<'_> {
                         if !std::mem::replace(&mut self.killing, true) {
                             self.voice.warn(format!("{}: killing it", self.name()));
                         }
-                        child::kill_trees(&self.roots(), &self.spared);
+                        life::kill_tree(&self.roots(), &self.spared);
                     }
                     KeeperAction::Finish => self.finished = true,
                 }
@@ -322,7 +323,7 @@ impl KeeperLoop<'_> {
             return Vec::new();
         }
         let spared: Vec<Pid> = self.spared.iter().copied().chain(child::helpers()).collect();
-        let mut rest = child::members(&self.roots(), &spared);
+        let mut rest = life::tree(&self.roots(), &spared);
         rest.retain(|one| Some(*one) != self.main);
         rest
     }

@@ -1,6 +1,7 @@
 //! A keeper in the background: started in a session of its own, and waited for until it is up.
 
 use crate::service::embedded::KeeperPaths;
+use crate::sys::child::Stdio;
 use crate::sys::child::{self, Exit, Spec};
 use crate::sys::file;
 use crate::sys::process::Watch;
@@ -8,7 +9,6 @@ use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::json;
 use std::ffi::OsString;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long a keeper may take to come up; clearing up after a predecessor that was killed may take most of
@@ -42,7 +42,7 @@ pub fn detach(label: &str) -> Result<()> {
     let mut spec = Spec::new(std::env::current_exe().map_err(cannot)?, arguments);
     spec.arg0 = Some("baa-run".into());
     spec.stdio = [Some(Stdio::null()), Some(Stdio::null()), Some(log.map_or_else(Stdio::null, Stdio::from))];
-    let keeper = spec.start().map_err(cannot)?.identity;
+    let keeper = spec.start()?.identity;
     let watch = Watch::over(keeper).map_err(cannot)?;
     let until = Instant::now() + UP_LIMIT;
     loop {

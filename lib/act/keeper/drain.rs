@@ -2,8 +2,9 @@
 //! by a signal after which it ends by itself, by another command that returns when it is done, or by HTTP:
 //! POST to begin, GET for how much is left.
 
+use crate::life;
 use crate::probe::http::Statuses;
-use crate::sys::child::{self, Signal, Spec};
+use crate::sys::child::{Signal, Spec};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result, brief};
@@ -130,7 +131,7 @@ fn by_command(
 ) -> std::result::Result<(), String> {
     let mut spec = Spec::new("/bin/sh", ["-c", command]);
     spec.env = env;
-    let done = child::run(spec, until, 4096, stopped).map_err(|cause| cause.to_string())?;
+    let done = life::run(spec, until, 4096, stopped).map_err(|cause| cause.to_string())?;
     match done.exit {
         Some(exit) if exit.success() => Ok(()),
         Some(exit) => Err(format!(

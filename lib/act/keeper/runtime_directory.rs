@@ -1,7 +1,7 @@
 //! What a keeper leaves for others to find: a lock, a status, and the process that runs under them.
 
+use crate::life;
 use crate::service::embedded::KeeperPaths;
-use crate::sys::child;
 use crate::sys::file::{self, Lock};
 use crate::sys::kernel;
 use crate::sys::process::{Identity, Pid, Start};
@@ -50,11 +50,11 @@ impl RuntimeDirectory {
 
 /// Ends what a keeper that died has left.
 pub(super) fn clear(left: Identity, name: &str, exit_timeout: Duration, voice: &Voice) {
-    if child::members(&[left], &[]).is_empty() {
+    if life::tree(&[left], &[]).is_empty() {
         return;
     }
     voice.warn(format!("{name}: the last keeper died and left process {} behind; stopping it", left.pid));
-    child::end_trees(&[left], if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout });
+    life::end_tree(&[left], if exit_timeout.is_zero() { Duration::from_secs(60) } else { exit_timeout });
 }
 
 /// The processes that a keeper's status tells of, if they are of this boot: the main one, and in an update

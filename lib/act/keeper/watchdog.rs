@@ -1,6 +1,7 @@
 //! The last resort: a stop that is not over in time ends the keeper from aside, whatever it waits for.
 
 use super::stability::{self, RecentEvents};
+use crate::life;
 use crate::sys::child;
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say;
@@ -42,7 +43,7 @@ impl Watchdog {
             let text =
                 format!("the stop is not over within {}; ending without a full cleanup", span::show(limit));
             say::error(&text);
-            child::kill_trees(&roots, &spared);
+            life::kill_tree(&roots, &spared);
             story.note("watchdog");
             if let Some(Ok(path)) = stability::bundle_within(&story, reason, text, BUNDLE) {
                 say::error(&format!("wrote '{}'", path.display()));

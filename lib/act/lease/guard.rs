@@ -3,6 +3,7 @@
 
 use crate::act::lease::holder::{GuardianState, Measure};
 use crate::act::lease::line::{Line, Wire};
+use crate::life;
 use crate::sys::child::{self, Exit, Signal, Spec};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Watch};
@@ -60,7 +61,7 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
             let _ = wire.say(Line::Started(started.identity.pid.number(), started.identity.start.0));
             keep(&mut wire, started.identity, own, GuardianState::new(until));
         }
-        Err(cause) => drop(wire.say(Line::Failed(cause.raw_os_error().unwrap_or(0)))),
+        Err(error) => drop(wire.say(Line::Failed(error.cause.raw_os_error().unwrap_or(0)))),
     }
     Ok(Status::Done)
 }
@@ -100,20 +101,20 @@ fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: GuardianSt
         match guard.measure(kernel::uptime().unwrap_or(Duration::MAX)) {
             Measure::Leave => {}
             Measure::Tell => {
-                child::members(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM))
+                life::tree(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM))
             }
-            Measure::Kill => child::kill_trees(&[own], &[]),
+            Measure::Kill => drop(life::kill_tree(&[own], &[])),
         }
     }
 }
 
 /// Ends what the command has left behind: a lease must not be given up while something of it runs.
 fn clear(own: Identity, until: Instant) {
-    let left = child::members(&[own], &[]);
+    let left = life::tree(&[own], &[]);
     left.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
-    while !child::members(&[own], &[]).is_empty() {
+    while !life::tree(&[own], &[]).is_empty() {
         if Instant::now() >= until {
-            child::kill_trees(&[own], &[]);
+            life::kill_tree(&[own], &[]);
         }
         std::thread::sleep(Duration::from_millis(5));
         child::reap();

@@ -2,6 +2,7 @@
 //! a renewal.
 
 use crate::act::lease::conductor::ConductorState;
+use crate::life;
 use crate::sys::child::{self, Spec};
 use crate::sys::say::Voice;
 use crate::words::error::brief;
@@ -63,7 +64,7 @@ impl Hooks {
             for Call { state, command, env } in jobs {
                 let mut spec = Spec::new("/bin/sh", ["-c", &command]);
                 spec.env = env;
-                let failed = match child::run(spec, Instant::now() + LIMIT, OUTPUT, &stop) {
+                let failed = match life::run(spec, Instant::now() + LIMIT, OUTPUT, &stop) {
                     Ok(done) if done.exit.is_some_and(child::Exit::success) => continue,
                     Ok(done) => {
                         let how = done.exit.map_or_else(|| "was ended".to_owned(), |exit| exit.to_string());

@@ -5,6 +5,7 @@ use crate::act::lease::deadline::Deadline;
 use crate::act::lease::guard;
 use crate::act::lease::holder::Holder;
 use crate::act::lease::line::{Line, Wire};
+use crate::life;
 use crate::store::Claim;
 use crate::sys::child::{self, Exit, Spec};
 use crate::sys::process::{Identity, Pid, Start};
@@ -60,11 +61,11 @@ impl LeasedRun {
         spec.env = variables(claim, holder.term());
         spec.env.push((guard::CONTROL.into(), theirs.as_raw_fd().to_string().into()));
         spec.env.extend(env);
-        spec.keep.push(Arc::new(theirs));
-        spec.keep.extend(keep.map(Arc::new));
+        spec.pass.push((theirs.as_raw_fd(), Arc::new(theirs)));
+        spec.pass.extend(keep.map(|fd| (fd.as_raw_fd(), Arc::new(fd))));
         let mut wire = Wire::new(ours).map_err(cannot)?;
         wire.say(Line::Until(holder.until())).map_err(cannot)?;
-        let guardian = spec.start().map_err(cannot)?.identity.pid;
+        let guardian = spec.start()?.identity.pid;
         Ok(LeasedRun { wire, guardian, command: None })
     }
 
@@ -101,7 +102,7 @@ impl LeasedRun {
         }
         // The guardian was killed, and its command with it, or it is killed now.
         let roots: Vec<Identity> = self.command.into_iter().chain(Identity::of(Pid::own())).collect();
-        child::kill_trees(&roots, &[]);
+        life::kill_tree(&roots, &[]);
         Some(self.reaped(RunEnding::Unguarded))
     }
 

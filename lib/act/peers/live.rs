@@ -1,8 +1,9 @@
 //! Whether a peer lives: a session of its name on its tmux socket, or its supervisor (facts B4.17).
 
 use crate::act::peers::root::{self, Root};
+use crate::life;
 use crate::service::{iapeer, tmux};
-use crate::sys::child::{self, Spec};
+use crate::sys::child::Spec;
 use crate::sys::file;
 use crate::sys::process::{Identity, Pid};
 use std::collections::BTreeSet;
@@ -62,7 +63,7 @@ fn started(pid: Pid) -> Option<Vec<String>> {
         if plain {
             spec.env.push(("LC_ALL".into(), "C".into()));
         }
-        let finished = child::run(spec, Instant::now() + PS_LIMIT, 4096, &AtomicBool::new(false)).ok()?;
+        let finished = life::run(spec, Instant::now() + PS_LIMIT, 4096, &AtomicBool::new(false)).ok()?;
         Some(finished.stdout.trim().to_owned()).filter(|said| !said.is_empty())
     };
     let said: Vec<String> = [ask(false), ask(true)].into_iter().flatten().collect();

@@ -3,13 +3,12 @@
 
 use crate::act::reload::files::ReloadFiles;
 use crate::service::Service;
-use crate::sys::child::Spec;
+use crate::sys::child::{Spec, Stdio};
 use crate::sys::file;
 use crate::sys::process::{Pid, Watch};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Names the pid of the caller, in the environment of a helper.
@@ -45,7 +44,7 @@ pub fn hand_over(service: &dyn Service, files: &ReloadFiles) -> Result<Pid> {
     let mut spec = Spec::new(words.remove(0), words);
     spec.env.push((VARIABLE.into(), Pid::own().to_string().into()));
     spec.stdio = [Some(Stdio::null()), Some(output()), Some(output())];
-    let helper = spec.start().map_err(cannot)?.identity;
+    let helper = spec.start()?.identity;
     service.spare(helper.pid).map_err(|trouble| {
         Error::new(Status::Unavailable, format!("cannot hand the reload over: {trouble}"))
     })?;

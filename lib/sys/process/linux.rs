@@ -66,6 +66,22 @@ fn descriptors(pid: Pid) -> Option<u32> {
     }
 }
 
+/// The pairs of /proc/PID/environ.
+pub(super) fn environment(pid: Pid) -> Option<Vec<Vec<u8>>> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    Some(bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+}
+
+/// A child is listed with the thread that made it, an adopted one with the first.
+pub(super) fn children() -> Option<Vec<Pid>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
+        let list = fs::read_to_string(thread.path().join("children")).ok()?;
+        found.extend(list.split_ascii_whitespace().filter_map(|pid| Pid::new(pid.parse().ok()?)));
+    }
+    Some(found)
+}
+
 pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
@@ -118,6 +134,13 @@ pub(super) fn watch(pid: Pid) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given us this descriptor, close-on-exec, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to the process of a descriptor, if it lives.
+pub(super) fn signal(fd: &OwnedFd, number: i32) {
+    let nothing = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: pidfd_send_signal(2) with integers and a null siginfo.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, nothing, 0) };
 }
 
 /// `struct pidfd_info` of <linux/pidfd.h>, first version: 64 bytes.

@@ -97,10 +97,10 @@ pub(super) fn vitals(pid: Pid) -> Option<Vitals> {
     })
 }
 
-/// `sysctl kern.procargs2`: a count, the program, padding, the arguments.
-pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
+/// `sysctl kern.procargs2`: a count, the program, padding, the arguments, the environment.
+fn words(pid: Pid) -> Option<(usize, Vec<Vec<u8>>)> {
     let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid.number()];
-    let mut buffer = vec![0u8; 256 * 1024];
+    let mut buffer = vec![0u8; 1024 * 1024];
     let mut size = buffer.len();
     // SAFETY: three integers name the value, and the buffer holds `size` bytes.
     let outcome = unsafe {
@@ -109,7 +109,22 @@ pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
     let bytes = buffer.get(..size).filter(|_| outcome == 0)?;
     let count = usize::try_from(i32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?)).ok()?;
     let words = bytes.get(4..)?.split(|byte| *byte == 0).skip(1).skip_while(|word| word.is_empty());
-    Some(words.take(count).map(|word| OsString::from_vec(word.to_vec())).collect())
+    Some((count, words.map(<[u8]>::to_vec).collect()))
+}
+
+pub(super) fn arguments(pid: Pid) -> Option<Vec<OsString>> {
+    let (count, words) = words(pid)?;
+    Some(words.into_iter().take(count).map(OsString::from_vec).collect())
+}
+
+/// Told of processes of our own user only.
+pub(super) fn environment(pid: Pid) -> Option<Vec<Vec<u8>>> {
+    let (count, words) = words(pid)?;
+    Some(words.into_iter().skip(count).take_while(|word| !word.is_empty()).collect())
+}
+
+pub(super) fn children() -> Option<Vec<Pid>> {
+    None
 }
 
 pub(super) fn program(pid: Pid) -> Option<PathBuf> {

@@ -7,6 +7,7 @@ use crate::act::keeper::drain::{DrainMethod, Draining};
 use crate::act::keeper::stability;
 use crate::act::keeper::watchdog::Watchdog;
 use crate::act::keeper::{KeeperEvent, KeeperState, Next, supervisor};
+use crate::life;
 use crate::sys::child::{self, Exit, Spec};
 use crate::sys::clock;
 use crate::sys::file;
@@ -293,7 +294,7 @@ impl KeeperLoop<'_> {
         spec.env = env;
         let voice = self.voice.clone();
         let limit = if wait { ABORT_LIMIT } else { HOOK_LIMIT };
-        let work = move || match child::run(spec, Instant::now() + limit, 4096, &AtomicBool::new(false)) {
+        let work = move || match life::run(spec, Instant::now() + limit, 4096, &AtomicBool::new(false)) {
             Ok(done) if done.exit.is_some_and(Exit::success) => {}
             Ok(done) => voice.warn(format!(
                 "{name} {}: {}",
@@ -303,7 +304,7 @@ impl KeeperLoop<'_> {
                 ),
                 crate::words::error::brief(done.stderr.lines().last().unwrap_or_default())
             )),
-            Err(cause) => voice.warn(format!("cannot run {name}: {}", crate::words::error::reason(&cause))),
+            Err(error) => voice.warn(format!("{name}: {error}")),
         };
         match std::thread::Builder::new().stack_size(512 * 1024).spawn(work) {
             Ok(thread) if wait => drop(thread.join()),

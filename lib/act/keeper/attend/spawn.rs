@@ -82,7 +82,7 @@ impl KeeperLoop<'_> {
 
     fn spawn(&mut self) -> Result<Identity> {
         let started = self.spec().and_then(|(spec, notify)| {
-            let identity = spec.start().map_err(not_started)?.identity;
+            let identity = spec.start()?.identity;
             self.notify = notify.map(|notify| (identity.pid, notify));
             Ok(identity)
         });
@@ -103,7 +103,7 @@ impl KeeperLoop<'_> {
         let notify = match self.request.ready.as_ref().map(|ready| &ready.by) {
             Some(By::Socket) => Some(Notify::socket()?),
             Some(By::Line(slot)) => {
-                spec.keep.push(slot.shared());
+                spec.pass.push(slot.shared());
                 Some(Notify::pipe(slot)?)
             }
             _ if self.request.watchdog.is_some() => Some(Notify::socket()?),
@@ -121,26 +121,10 @@ impl KeeperLoop<'_> {
             let names: Vec<&str> = self.request.listen.iter().map(|(name, _)| name.as_str()).collect();
             spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
             spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
-            spec.keep.extend(self.request.listen.iter().map(|(_, socket)| Arc::clone(socket)));
-            // LISTEN_PID is the command's own, which only a process between us and it can know
-            // (sd_listen_fds(3)).
-            let words: Vec<OsString> = std::iter::once(std::mem::take(&mut spec.program))
-                .chain(std::mem::take(&mut spec.args))
-                .collect();
-            spec.program = "/bin/sh".into();
-            spec.args = ["-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]
-                .into_iter()
-                .map(OsString::from)
-                .chain(words)
-                .collect();
+            spec.pass.extend((3..).zip(self.request.listen.iter().map(|(_, socket)| Arc::clone(socket))));
+            // The child writes its own pid there (sd_listen_fds(3)).
+            spec.env.push(("LISTEN_PID".into(), OsString::new()));
         }
         Ok((spec, notify))
     }
-}
-
-fn not_started(cause: std::io::Error) -> Error {
-    Error::new(
-        Status::of_failed_start(&cause),
-        format!("cannot start it: {}", crate::words::error::reason(&cause)),
-    )
 }

@@ -1,0 +1,170 @@
+//! A command that is run to its end or to a deadline, whichever is first: for probes, managers and hooks.
+
+use super::wall::{Wall, key};
+use crate::sys::child::{self, Exit, Signal, Spec, StartError, Stdio};
+use crate::sys::poll::{self, For};
+use crate::sys::process::{Identity, Watch};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the end of a program waits for a start that is under way in another thread.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a bounded run of a command gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// How it ended; `None` when the deadline came first and it was killed with all that came of it.
+    pub exit: Option<Exit>,
+    /// The beginning of its standard output.
+    pub stdout: String,
+    /// The beginning of its standard error.
+    pub stderr: String,
+}
+
+/// What runs now, in all threads.
+struct Running {
+    /// Starts that are under way.
+    starting: u32,
+    /// The main processes, with the marks of their walls.
+    lives: Vec<(Identity, String)>,
+    /// Whether the program ends, and nothing may be started any more.
+    closed: bool,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { starting: 0, lives: Vec::new(), closed: false });
+static SETTLED: Condvar = Condvar::new();
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a command to its end or to `deadline`, keeping at most `limit` bytes of each output. At the deadline, or
+/// soon after `cancelled` is set, all that came of it is killed. Its end is not put off by descendants that
+/// hold its output open; they are left alone then. It dies with us (Linux), and with `end_helpers`.
+///
+/// # Errors
+/// Those of starting it, and EINTR once the program ends.
+pub fn run(
+    mut spec: Spec,
+    deadline: Instant,
+    limit: usize,
+    cancelled: &AtomicBool,
+) -> Result<Finished, StartError> {
+    let [stdin, stdout, stderr] = &mut spec.stdio;
+    stdin.get_or_insert_with(Stdio::null);
+    stdout.get_or_insert_with(Stdio::piped);
+    stderr.get_or_insert_with(Stdio::piped);
+    spec.ends_with_us.get_or_insert(Signal::SIGKILL);
+    let mut wall = Wall::new(&key(b"helper"), None, false, false);
+    let started = begin(&mut wall, spec)?;
+    let who = started.identity;
+    let watch = Watch::over(who).ok().flatten();
+    let mut out = Capture::new(started.stdout, limit);
+    let mut err = Capture::new(started.stderr, limit);
+    let exit = loop {
+        let dead = watch.as_ref().is_none_or(Watch::dead);
+        out.read();
+        err.read();
+        if dead {
+            // What it wrote before it died is in the pipes by now.
+            out.read();
+            err.read();
+            break child::wait(who.pid);
+        }
+        let now = Instant::now();
+        if now >= deadline || cancelled.load(Ordering::SeqCst) {
+            wall.kill();
+            let _ = child::wait(who.pid);
+            break None;
+        }
+        let mut fds = Vec::new();
+        fds.extend(watch.as_ref().and_then(Watch::fd).map(|fd| (fd, For::Reading)));
+        // Without a descriptor for the death we must look ourselves; and `cancelled` wakes nobody.
+        let pause = if fds.is_empty() { 2 } else { 10 };
+        let until = deadline.min(now + Duration::from_millis(pause));
+        let pipes = [&out, &err].into_iter().filter_map(|one| one.pipe.as_ref());
+        fds.extend(pipes.map(|pipe| (pipe.as_fd(), For::Reading)));
+        // A wait that fails is tried again until the deadline: what was started is never left alone.
+        if poll::wait(&fds, Some(until)).is_err() {
+            std::thread::sleep(Duration::from_millis(pause));
+        }
+    };
+    running().lives.retain(|(other, _)| *other != who);
+    Ok(Finished { exit, stdout: out.text(), stderr: err.text() })
+}
+
+fn begin(wall: &mut Wall, spec: Spec) -> Result<child::Started, StartError> {
+    {
+        let mut running = running();
+        if running.closed {
+            return Err(spec.refused(io::ErrorKind::Interrupted.into()));
+        }
+        running.starting += 1;
+    }
+    let outcome = wall.start_claimed(spec);
+    let mut running = running();
+    running.starting -= 1;
+    if let Ok(started) = &outcome {
+        running.lives.push((started.identity, wall.mark().to_owned()));
+    }
+    SETTLED.notify_all();
+    outcome
+}
+
+/// Kills what bounded runs have started, in all threads, and lets no other begin: before a program ends, or
+/// becomes another. Whoever waits for them may be kept from the processor by then; this call does it itself.
+pub fn end_helpers() {
+    let mut now = running();
+    now.closed = true;
+    if now.starting == 0 && now.lives.is_empty() {
+        return;
+    }
+    let waited = SETTLED.wait_timeout_while(now, SETTLE, |running| running.starting > 0);
+    let lives = waited.unwrap_or_else(PoisonError::into_inner).0.lives.clone();
+    for (who, mark) in lives {
+        super::wall::kill_marked(who, &mark);
+    }
+}
+
+/// One output of a command: read without blocking, kept up to a limit, drained beyond it so that the writer
+/// never blocks.
+struct Capture {
+    pipe: Option<File>,
+    kept: Vec<u8>,
+    limit: usize,
+}
+
+impl Capture {
+    fn new(pipe: Option<File>, limit: usize) -> Capture {
+        if let Some(pipe) = &pipe {
+            let _ = poll::unblock(pipe.as_fd());
+        }
+        Capture { pipe, kept: Vec::new(), limit }
+    }
+
+    fn read(&mut self) {
+        let mut buffer = [0u8; 4096];
+        // Bounded, so that a child that writes without end cannot keep us from its deadline.
+        for _ in 0..64 {
+            let Some(pipe) = &mut self.pipe else { return };
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(count) => {
+                    let room = self.limit.saturating_sub(self.kept.len()).min(count);
+                    self.kept.extend_from_slice(&buffer[..room]);
+                }
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.pipe = None,
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}

@@ -1,0 +1,76 @@
+//! What comes of a process as the system's table has it: its descendants, and whoever is in a session that it
+//! led. The way of a wall where there is no cgroup.
+
+use crate::sys::child::{self, Signal};
+use crate::sys::process::{self, Identity, Pid, Table};
+use std::time::Duration;
+
+/// How often a tree is killed anew: one that forks meanwhile is met in the next round.
+const ROUNDS: u32 = 1000;
+
+/// The live processes that come of `roots`: they themselves, their descendants, and whoever is left in a session
+/// that one of them led, even when the leader is dead; without the trees of `spared`, and without us.
+pub fn tree(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
+    within(&Table::read(), roots, spared)
+}
+
+pub(super) fn within(table: &Table, roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
+    let holder = |pid: Pid| table.entries().iter().find(|entry| entry.identity.pid == pid && !entry.zombie);
+    // A pid is not given away while a session bears it; if another process has it now, that session is a
+    // stranger's.
+    let ours: Vec<Pid> = roots
+        .iter()
+        .filter(|root| holder(root.pid).is_none_or(|entry| entry.identity == **root))
+        .map(|root| root.pid)
+        .collect();
+    // Our own session holds whoever started us too.
+    let led = |session: i32| ours.iter().any(|pid| pid.number() == session && *pid != Pid::own());
+    let left = table.entries().iter().filter(|entry| led(entry.session)).map(|entry| entry.identity.pid);
+    let seeds: Vec<Pid> = ours.iter().copied().chain(left).collect();
+    let kept = table.trees(spared);
+    let mut found = table.trees(&seeds);
+    found.retain(|one| !kept.contains(one) && one.pid != Pid::own());
+    found
+}
+
+/// Children of ours that we have not started: orphans that have fallen to us (`child::adopt_orphans`). The dead
+/// among them too, until they are reaped.
+pub fn adopted() -> Vec<Pid> {
+    if child::childless() {
+        return Vec::new();
+    }
+    let known = child::known();
+    let all = process::children().unwrap_or_else(|| {
+        let own = Pid::own().number();
+        let table = Table::read();
+        let ours = table.entries().iter().filter(|entry| entry.parent == own && !entry.zombie);
+        ours.map(|entry| entry.identity.pid).collect()
+    });
+    all.into_iter().filter(|pid| !known.contains(pid)).collect()
+}
+
+/// Kills `roots` and all that comes of them but the trees of `spared`, until nothing of it is left. Returns as
+/// soon as that is so; whether it is.
+pub fn kill_tree(roots: &[Identity], spared: &[Pid]) -> bool {
+    kill_until_gone(|| tree(roots, spared))
+}
+
+/// Ends `roots` and all that comes of them: TERM and CONT, and what is alive after `patience` is killed. Returns
+/// when nothing of it is left; whether that is so.
+pub fn end_tree(roots: &[Identity], patience: Duration) -> bool {
+    super::wall::end(&|| tree(roots, &[]), Signal::SIGTERM, patience)
+}
+
+/// Kills what `find` finds until it finds nothing. What cannot be killed (in the kernel, a disk that does not
+/// answer) is waited for a second, and left.
+pub(super) fn kill_until_gone(find: impl Fn() -> Vec<Identity>) -> bool {
+    for _ in 0..ROUNDS {
+        let alive = find();
+        if alive.is_empty() {
+            return true;
+        }
+        alive.into_iter().for_each(|one| child::signal(one, Signal::SIGKILL));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
+}

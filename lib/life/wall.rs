@@ -1,0 +1,190 @@
+//! The wall around one life: it knows its members by a cgroup of its own where one may be made, and else by a
+//! mark in their environment, together with session and parentage; orphans fall to us where the system can
+//! have it so. It ends them all, by one code.
+
+use super::tree::{adopted, kill_until_gone, within};
+use crate::sys::cgroup::{Cgroup, CgroupParent};
+use crate::sys::child::{self, Signal, Spec, StartError, Started};
+use crate::sys::clock;
+use crate::sys::process::{self, Identity, Pid, Table};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The variable that every member inherits: KEY/ID, whose keeper or entry it is of, and which life.
+pub const MARK: &str = "BAA_LIFE";
+
+/// Between two looks at those who shall end.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// One life's wall.
+#[derive(Debug)]
+pub struct Wall {
+    mark: String,
+    cgroup: Option<Cgroup>,
+    main: Option<Identity>,
+    /// Whether orphans without a mark are its: where there is no other life that they could be of.
+    sole: bool,
+    /// Whether orphans fall to us, so that all members are descendants of ours.
+    adopts: bool,
+}
+
+/// The first part of a mark: a short name of `what` that is the same in every release and run (FNV-1a, 64 bits).
+pub fn key(what: &[u8]) -> String {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    format!("{:016x}", what.iter().fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+impl Wall {
+    /// A wall around a life that is to be started, of the keeper or entry called `key`. It gets a cgroup of its
+    /// own in `parent`; where that cannot be made it does without. `sole` says that there is no other life in
+    /// this process whose orphans its could be; `adopts`, that orphans fall to us.
+    pub fn new(key: &str, parent: Option<&CgroupParent>, sole: bool, adopts: bool) -> Wall {
+        let id = crate::sys::random::hex();
+        let cgroup = parent.and_then(|parent| parent.make(&format!("baa-{key}-{id}")).ok());
+        Wall { mark: format!("{key}/{id}"), cgroup, main: None, sole, adopts }
+    }
+
+    /// The mark that its members bear.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// The directory of its cgroup, where it has one.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_ref().map(Cgroup::directory)
+    }
+
+    /// Its main process, once there was one; dead or alive.
+    pub fn main(&self) -> Option<Identity> {
+        self.main
+    }
+
+    /// Whether its orphans without a mark are its, from now on.
+    pub fn set_sole(&mut self, sole: bool) {
+        self.sole = sole;
+    }
+
+    /// Starts the main process inside of it.
+    ///
+    /// # Errors
+    /// As `Spec::start`.
+    pub fn start(&mut self, spec: Spec) -> Result<Started, StartError> {
+        self.start_by(spec, Spec::start)
+    }
+
+    /// The same for one that the caller awaits by itself (`Spec::start_claimed`).
+    ///
+    /// # Errors
+    /// As `Spec::start`.
+    pub fn start_claimed(&mut self, spec: Spec) -> Result<Started, StartError> {
+        self.start_by(spec, Spec::start_claimed)
+    }
+
+    fn start_by(
+        &mut self,
+        mut spec: Spec,
+        start: fn(Spec) -> Result<Started, StartError>,
+    ) -> Result<Started, StartError> {
+        spec.env.push((MARK.into(), self.mark.clone().into()));
+        spec.cgroup = self.cgroup.as_ref().and_then(Cgroup::door);
+        let started = start(spec)?;
+        if !started.in_cgroup {
+            // It may have entered it later, or not at all: then the cgroup does not tell who belongs to it.
+            self.cgroup = self.cgroup.take().filter(|cgroup| cgroup.members().contains(&started.identity));
+        }
+        self.main = Some(started.identity);
+        Ok(started)
+    }
+
+    /// All live members, the main process among them.
+    pub fn members(&self) -> Vec<Identity> {
+        if let Some(cgroup) = &self.cgroup {
+            return cgroup.members();
+        }
+        let table = Table::read();
+        let mut roots: Vec<Identity> = self.main.into_iter().collect();
+        roots.extend(self.orphans());
+        let mut found = within(&table, &roots, &child::helpers());
+        if !process::is_shown() {
+            // Without a table the main process is all that can be told.
+            found.extend(self.main.filter(Identity::alive));
+        }
+        found
+    }
+
+    /// The members but for the main process.
+    pub fn rest(&self) -> Vec<Identity> {
+        let mut rest = self.members();
+        rest.retain(|one| Some(*one) != self.main);
+        rest
+    }
+
+    /// Whether nothing of it lives. Where it has a cgroup, or we have no child at all, no process is looked at.
+    pub fn is_empty(&self) -> bool {
+        if let Some(empty) = self.cgroup.as_ref().and_then(Cgroup::is_empty) {
+            return empty;
+        }
+        (self.adopts && child::childless()) || self.members().is_empty()
+    }
+
+    /// What it has left that is no descendant of its main process any more.
+    fn orphans(&self) -> Vec<Identity> {
+        if !self.adopts {
+            return process::marked(MARK, |mark| mark == self.mark);
+        }
+        let ours = |pid: &Pid| match process::variable(*pid, MARK) {
+            Some(mark) => mark == self.mark,
+            None => self.sole,
+        };
+        adopted().into_iter().filter(ours).filter_map(Identity::of).collect()
+    }
+
+    /// Sends `signal` to each of `whom`, and CONT with it, so that one that is stopped can obey.
+    pub fn tell(whom: &[Identity], signal: Signal) {
+        for one in whom {
+            child::signal(*one, signal);
+            child::signal(*one, Signal::SIGCONT);
+        }
+    }
+
+    /// Kills everything of it. Returns when nothing is left, whatever it forks meanwhile; whether that is so.
+    pub fn kill(&self) -> bool {
+        let at_once = self.cgroup.as_ref().is_some_and(Cgroup::kill);
+        let gone = kill_until_gone(|| self.members());
+        at_once || gone
+    }
+
+    /// Ends everything of it: `signal`, and what is alive after `patience` is killed. Returns when nothing is
+    /// left.
+    pub fn end(&self, signal: Signal, patience: Duration) -> bool {
+        end(&|| self.members(), signal, patience) && self.kill()
+    }
+}
+
+/// Kills a life of which only the main process and the mark are known: what the system's table shows of it,
+/// wherever it went.
+pub(super) fn kill_marked(who: Identity, mark: &str) -> bool {
+    kill_until_gone(|| found_by_mark(Some(who), mark))
+}
+
+/// The live members of a life that is no longer, or not yet, ours to know: the tree of its main process, and
+/// whoever bears its mark.
+pub(super) fn found_by_mark(main: Option<Identity>, mark: &str) -> Vec<Identity> {
+    let mut roots: Vec<Identity> = main.into_iter().collect();
+    roots.extend(process::marked(MARK, |found| found == mark));
+    within(&Table::read(), &roots, &[])
+}
+
+/// Tells those that `find` finds to end, waits for them, and kills whoever is left after `patience`.
+pub(super) fn end(find: &dyn Fn() -> Vec<Identity>, signal: Signal, patience: Duration) -> bool {
+    let until = clock::after(Instant::now(), patience);
+    Wall::tell(&find(), signal);
+    while !find().is_empty() {
+        if Instant::now() >= until {
+            return kill_until_gone(find);
+        }
+        std::thread::sleep(LOOK);
+        child::collect();
+    }
+    true
+}
