@@ -539,9 +539,10 @@ fn the_command_is_execd() {
     wait(&room, ["file:/", "--", "sh", "-c", "kill -TERM $$"]).expect(1015, "", "");
     // SIGPIPE has its default action again, as in every shell.
     wait(&room, ["file:/", "--", "sh", "-c", "kill -PIPE $$; echo survived"]).expect(1013, "", "");
-    wait(&room, ["file:/", "--", "/nonexistent"]).failed_with(127, "cannot run '/nonexistent': no such file");
+    wait(&room, ["file:/", "--", "/nonexistent"])
+        .failed_with(127, "cannot start '/nonexistent': no such file");
     wait(&room, ["file:/", "--", "/etc/passwd"])
-        .failed_with(126, "cannot run '/etc/passwd': permission denied");
+        .failed_with(126, "cannot start '/etc/passwd': permission denied");
     wait(&room, ["--attempts", "1", "file:/none", "--", "echo", "never"]).failed_with(124, "not up after");
 }
 

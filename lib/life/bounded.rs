@@ -42,9 +42,9 @@ fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Runs a command to its end or to `deadline`, keeping at most `limit` bytes of each output. At the deadline, or
-/// soon after `cancelled` is set, all that came of it is killed. Its end is not put off by descendants that
-/// hold its output open; they are left alone then. It dies with us (Linux), and with `end_helpers`.
+/// Runs a command to its end or to `deadline`, keeping at most `limit` bytes of each output. At the deadline,
+/// or soon after `cancelled` is set, all that came of it is killed. Its end is not put off by descendants
+/// that hold its output open; they are left alone then. It dies with us (Linux), and with `end_helpers`.
 ///
 /// # Errors
 /// Those of starting it, and EINTR once the program ends.

@@ -1,6 +1,6 @@
-//! One life of a command: who belongs to it, what is on disk of it before it starts, and how all of it is ended.
-//! The only room that knows what comes of a process, wherever it goes. The keeper, the group, the lease, probes,
-//! managers and hooks start and end processes here and nowhere else; they hold decisions only.
+//! One life of a command: who belongs to it, what is on disk of it before it starts, and how all of it is
+//! ended. The only room that knows what comes of a process, wherever it goes. The keeper, the group, the
+//! lease, probes, managers and hooks start and end processes here and nowhere else; they hold decisions only.
 
 mod bounded;
 mod record;

@@ -1,5 +1,5 @@
-//! The lives of a keeper or a group on disk: written before each start, in space that is allocated already, so
-//! that a full disk changes nothing; and found by whoever comes after one that was killed.
+//! The lives of a keeper or a group on disk: written before each start, in space that is allocated already,
+//! so that a full disk changes nothing; and found by whoever comes after one that was killed.
 
 use super::tree::within;
 use super::wall::{self, MARK, Wall};

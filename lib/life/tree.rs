@@ -8,8 +8,8 @@ use std::time::Duration;
 /// How often a tree is killed anew: one that forks meanwhile is met in the next round.
 const ROUNDS: u32 = 1000;
 
-/// The live processes that come of `roots`: they themselves, their descendants, and whoever is left in a session
-/// that one of them led, even when the leader is dead; without the trees of `spared`, and without us.
+/// The live processes that come of `roots`: they themselves, their descendants, and whoever is left in a
+/// session that one of them led, even when the leader is dead; without the trees of `spared`, and without us.
 pub fn tree(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
     within(&Table::read(), roots, spared)
 }
@@ -33,8 +33,8 @@ pub(super) fn within(table: &Table, roots: &[Identity], spared: &[Pid]) -> Vec<I
     found
 }
 
-/// Children of ours that we have not started: orphans that have fallen to us (`child::adopt_orphans`). The dead
-/// among them too, until they are reaped.
+/// Children of ours that we have not started: orphans that have fallen to us (`child::adopt_orphans`). The
+/// dead among them too, until they are reaped.
 pub fn adopted() -> Vec<Pid> {
     if child::childless() {
         return Vec::new();
@@ -49,14 +49,14 @@ pub fn adopted() -> Vec<Pid> {
     all.into_iter().filter(|pid| !known.contains(pid)).collect()
 }
 
-/// Kills `roots` and all that comes of them but the trees of `spared`, until nothing of it is left. Returns as
-/// soon as that is so; whether it is.
+/// Kills `roots` and all that comes of them but the trees of `spared`, until nothing of it is left. Returns
+/// as soon as that is so; whether it is.
 pub fn kill_tree(roots: &[Identity], spared: &[Pid]) -> bool {
     kill_until_gone(|| tree(roots, spared))
 }
 
-/// Ends `roots` and all that comes of them: TERM and CONT, and what is alive after `patience` is killed. Returns
-/// when nothing of it is left; whether that is so.
+/// Ends `roots` and all that comes of them: TERM and CONT, and what is alive after `patience` is killed.
+/// Returns when nothing of it is left; whether that is so.
 pub fn end_tree(roots: &[Identity], patience: Duration) -> bool {
     super::wall::end(&|| tree(roots, &[]), Signal::SIGTERM, patience)
 }

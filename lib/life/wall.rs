@@ -28,16 +28,17 @@ pub struct Wall {
     adopts: bool,
 }
 
-/// The first part of a mark: a short name of `what` that is the same in every release and run (FNV-1a, 64 bits).
+/// The first part of a mark: a short name of `what` that is the same in every release and run (FNV-1a, 64
+/// bits).
 pub fn key(what: &[u8]) -> String {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     format!("{:016x}", what.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
 impl Wall {
-    /// A wall around a life that is to be started, of the keeper or entry called `key`. It gets a cgroup of its
-    /// own in `parent`; where that cannot be made it does without. `sole` says that there is no other life in
-    /// this process whose orphans its could be; `adopts`, that orphans fall to us.
+    /// A wall around a life that is to be started, of the keeper or entry called `key`. It gets a cgroup of
+    /// its own in `parent`; where that cannot be made it does without. `sole` says that there is no other
+    /// life in this process whose orphans its could be; `adopts`, that orphans fall to us.
     pub fn new(key: &str, parent: Option<&CgroupParent>, sole: bool, adopts: bool) -> Wall {
         let id = crate::sys::random::hex();
         let cgroup = parent.and_then(|parent| parent.make(&format!("baa-{key}-{id}")).ok());
@@ -104,7 +105,10 @@ impl Wall {
         let table = Table::read();
         let mut roots: Vec<Identity> = self.main.into_iter().collect();
         roots.extend(self.orphans());
-        let mut found = within(&table, &roots, &child::helpers());
+        // What other threads run by themselves is none of it.
+        let mut spared = child::helpers();
+        spared.retain(|pid| self.main.is_none_or(|main| main.pid != *pid));
+        let mut found = within(&table, &roots, &spared);
         if !process::is_shown() {
             // Without a table the main process is all that can be told.
             found.extend(self.main.filter(Identity::alive));
@@ -119,7 +123,8 @@ impl Wall {
         rest
     }
 
-    /// Whether nothing of it lives. Where it has a cgroup, or we have no child at all, no process is looked at.
+    /// Whether nothing of it lives. Where it has a cgroup, or we have no child at all, no process is looked
+    /// at.
     pub fn is_empty(&self) -> bool {
         if let Some(empty) = self.cgroup.as_ref().and_then(Cgroup::is_empty) {
             return empty;

@@ -1,5 +1,5 @@
-//! Children: how a process is started, signalled and awaited. What comes of it all together, wherever it goes,
-//! is the matter of `life`.
+//! Children: how a process is started, signalled and awaited. What comes of it all together, wherever it
+//! goes, is the matter of `life`.
 //!
 //! A child of ours is known by its pid from its start until it is reaped, so it is signalled and awaited as
 //! such and never by way of /proc: all of it works in a root without one.
@@ -84,8 +84,8 @@ pub enum Stdio {
     Piped,
     /// This descriptor.
     Fd(OwnedFd),
-    /// A file that the child opens itself, as the user that it has become, so that it is never given what that
-    /// user could not open. For reading, or for appending and made where it is missing.
+    /// A file that the child opens itself, as the user that it has become, so that it is never given what
+    /// that user could not open. For reading, or for appending and made where it is missing.
     Path {
         /// The file.
         path: PathBuf,
@@ -161,7 +161,8 @@ pub struct Spec {
     pub cgroup: Option<Arc<OwnedFd>>,
     /// Descriptors that it gets, under these numbers.
     pub pass: Vec<(i32, Arc<OwnedFd>)>,
-    /// Whether it gets no other descriptor than 0 to 2 and those passed: not what we have inherited ourselves.
+    /// Whether it gets no other descriptor than 0 to 2 and those passed: not what we have inherited
+    /// ourselves.
     pub only_passed: bool,
 }
 
@@ -266,8 +267,8 @@ impl Spec {
     /// it. Returns once it runs its program.
     ///
     /// # Errors
-    /// The step that failed and the system's error for it; ETIMEDOUT when a step hung for 10 s (a dead network
-    /// file system, say): nothing is left of it then.
+    /// The step that failed and the system's error for it; ETIMEDOUT when a step hung for 10 s (a dead
+    /// network file system, say): nothing is left of it then.
     pub fn start(self) -> Result<Started, StartError> {
         launch::start(self, false)
     }

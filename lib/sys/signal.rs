@@ -33,8 +33,8 @@ impl Signals {
         Ok(Signals { reader, writer })
     }
 
-    /// Catches, from now on, every signal that can be: as process 1 of a container we stand for the command, and
-    /// what is sent to us is meant for it. A fault of our own still ends us.
+    /// Catches, from now on, every signal that can be: as process 1 of a container we stand for the command,
+    /// and what is sent to us is meant for it. A fault of our own still ends us.
     ///
     /// # Errors
     /// Those of sigaction(2).

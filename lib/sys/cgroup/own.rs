@@ -1,6 +1,6 @@
-//! Cgroups that we make (cgroups(7), version 2), one for each life: nobody leaves one by himself, not by a session
-//! of his own, not by an empty environment; and all of it can be killed at once. Where the system lets us make
-//! one.
+//! Cgroups that we make (cgroups(7), version 2), one for each life: nobody leaves one by himself, not by a
+//! session of his own, not by an empty environment; and all of it can be killed at once. Where the system
+//! lets us make one.
 
 use super::unified;
 use crate::sys::process::{Identity, Pid};
@@ -27,9 +27,9 @@ pub struct Cgroup {
 }
 
 impl CgroupParent {
-    /// Below our own cgroup, if it is one of version 2 that we may write to, and is ours: under systemd it must
-    /// be delegated to us (Delegate= of systemd.resource-control(5)), for it is systemd's otherwise. Where it
-    /// is not marked as such, `given` is asked.
+    /// Below our own cgroup, if it is one of version 2 that we may write to, and is ours: under systemd it
+    /// must be delegated to us (Delegate= of systemd.resource-control(5)), for it is systemd's otherwise.
+    /// Where it is not marked as such, `given` is asked.
     pub fn ours(given: impl FnOnce() -> bool) -> Option<CgroupParent> {
         let directory = unified(Pid::own())?;
         let systemd = Path::new("/run/systemd/system").is_dir();

@@ -1,5 +1,5 @@
-//! The start as the child sees it: between the fork and execve(2) it makes system calls only. No allocation, no
-//! lock, no look at a user database: another thread of the parent may have held what they need.
+//! The start as the child sees it: between the fork and execve(2) it makes system calls only. No allocation,
+//! no lock, no look at a user database: another thread of the parent may have held what they need.
 
 use super::launch::{Ids, Plan, ROOM, Source};
 use super::{Limit, Step};

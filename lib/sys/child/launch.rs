@@ -1,5 +1,5 @@
-//! The start as the parent sees it: everything is prepared before the fork, and the child's verdict is awaited
-//! after it. What the child does in between stands in `inside`.
+//! The start as the parent sees it: everything is prepared before the fork, and the child's verdict is
+//! awaited after it. What the child does in between stands in `inside`.
 
 use super::inside::{become_it, child};
 use super::{Limit, Spec, StartError, Started, Stdio, Step, table};
@@ -113,12 +113,9 @@ fn verdict(reader: OwnedFd, pid: Pid) -> Option<(Step, io::Error)> {
         unsafe { libc::kill(pid.number(), libc::SIGKILL) };
         Some((Step::Exec, io::Error::from_raw_os_error(libc::ETIMEDOUT)))
     };
-    loop {
-        match poll::wait(&[(reader.as_fd(), For::Reading)], Some(until)) {
-            Ok(ready) if !ready[0] => return late(),
-            Ok(_) => break,
-            Err(_) => return late(),
-        }
+    match poll::wait(&[(reader.as_fd(), For::Reading)], Some(until)) {
+        Ok(ready) if ready[0] => {}
+        _ => return late(),
     }
     let count = File::from(reader).read(&mut bytes).unwrap_or(0);
     if count < bytes.len() {
@@ -346,15 +343,16 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader.into(), writer.into()))
 }
 
-/// The pipe that the child tells its failure by, which keeps out of the numbers that are meant for its program.
+/// The pipe that the child tells its failure by, which keeps out of the numbers that are meant for its
+/// program.
 fn way_back(highest: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe()?;
     let writer = above(&writer, highest + 1)?;
     Ok((reader, writer))
 }
 
-/// Makes the child: its pid, a descriptor of it where the kernel has such, and whether it is in its cgroup from
-/// its first instruction on. Returns in the parent only.
+/// Makes the child: its pid, a descriptor of it where the kernel has such, and whether it is in its cgroup
+/// from its first instruction on. Returns in the parent only.
 fn fork(plan: &mut Plan, report: i32) -> io::Result<(Pid, Option<OwnedFd>, bool)> {
     #[cfg(target_os = "linux")]
     for inside in [true, false] {
@@ -364,8 +362,8 @@ fn fork(plan: &mut Plan, report: i32) -> io::Result<(Pid, Option<OwnedFd>, bool)
         match clone3(plan.cgroup.filter(|_| inside)) {
             Ok(None) => child(plan, report, inside, true),
             Ok(Some((pid, pidfd))) => return Ok((pid, Some(pidfd), inside)),
-            // A sandbox refuses it, or the kernel is older than the call (5.3), the flag (5.5) or cgroups as a
-            // place of birth (5.7).
+            // A sandbox refuses it, or the kernel is older than the call (5.3), the flag (5.5) or cgroups as
+            // a place of birth (5.7).
             Err(_) => {}
         }
     }

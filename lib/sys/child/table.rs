@@ -147,8 +147,8 @@ pub fn reap() -> Vec<(Pid, Exit)> {
     found
 }
 
-/// Takes all dead children from the kernel. How ours have ended is kept for `reap` and `wait`; orphans that we
-/// have adopted are nobody's matter any more.
+/// Takes all dead children from the kernel. How ours have ended is kept for `reap` and `wait`; orphans that
+/// we have adopted are nobody's matter any more.
 pub fn collect() {
     // Held throughout: a child is entered before it can be found here.
     let mut table = table();
