@@ -11,3 +11,6 @@ pub use bounded::{Finished, end_helpers, run};
 pub use record::{Leftover, Lives};
 pub use tree::{adopted, end_tree, kill_tree, tree};
 pub use wall::{MARK, Wall, key};
+
+#[cfg(test)]
+mod tests;

@@ -326,3 +326,6 @@ pub fn adopt_orphans() -> bool {
 pub fn find(program: &OsStr, path: &OsStr, dir: &Path) -> Option<PathBuf> {
     which::which_in(program, Some(path), dir).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,10 +223,10 @@ fn set_mask(mask: &SigSet) -> SigSet {
 }
 
 /// All signals, blocked in this thread until it is dropped.
-pub(super) struct Blocked(SigSet);
+pub(crate) struct Blocked(SigSet);
 
 impl Blocked {
-    pub(super) fn all() -> Blocked {
+    pub(crate) fn all() -> Blocked {
         Blocked(set_mask(&SigSet::all()))
     }
 }
@@ -256,7 +256,7 @@ pub(super) fn restore_for_program(ignore_pipe: bool, handlers_cleared: bool) {
 static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// Whether whoever started us had SIGPIPE ignored.
-pub(super) fn pipe_was_ignored() -> bool {
+pub(crate) fn pipe_was_ignored() -> bool {
     PIPE_WAS_IGNORED.load(Ordering::Relaxed)
 }
 

@@ -144,6 +144,8 @@ impl Step {
 /// What a message about a start that failed needs.
 struct Words {
     program: OsString,
+    /// Where it is looked for.
+    path: OsString,
     dir: Option<PathBuf>,
     streams: Vec<PathBuf>,
 }
@@ -154,8 +156,11 @@ impl Words {
             Some(Stdio::Path { path, .. }) => Some(path.clone()),
             _ => None,
         };
+        let own = spec.env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
+        let path = own.or_else(|| std::env::var_os("PATH").filter(|_| !spec.clear_env));
         Words {
             program: spec.program.clone(),
+            path: path.unwrap_or_else(|| DEFAULT_PATH.into()),
             dir: spec.dir.clone(),
             streams: spec.stdio.iter().filter_map(stream).collect(),
         }
@@ -178,7 +183,12 @@ impl Words {
 
     /// A script whose interpreter is missing fails as if it were missing itself (execve(2)).
     fn interpreter(&self, why: &str) -> Option<String> {
-        let path = self.dir.as_deref().unwrap_or(Path::new("")).join(&self.program);
+        let dir = self.dir.as_deref().unwrap_or(Path::new("."));
+        let path = if self.program.as_bytes().contains(&b'/') {
+            dir.join(&self.program)
+        } else {
+            super::find(&self.program, &self.path, dir)?
+        };
         let mut head = [0u8; 256];
         let count = File::open(path).ok()?.read(&mut head).ok()?;
         let line = head[..count].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
