@@ -13,16 +13,19 @@
 //!                 tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns;
 //!                 demand: whose answer counts; pace: how often to ask
-//! sys             the system, once: clock · poll · process (and trace, exits) · child · signal · file ·
+//! life            one life of a command: its wall (who belongs to it, by a cgroup or by a mark, and how all of it
+//!                 is ended), its record on disk, a bounded run. The only room that knows what comes of a process
+//! sys             the system, once: clock · poll · process (identity; trace, exits) · child (one start, by
+//!                 clone3 or fork; signalled and awaited as a child, without /proc) · signal · file ·
 //!                 directory · net · listening · owner · http · say · user · cgroup · kernel · lines · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!
 //! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse,
 //! encrypted by rustls): a client that hides its connection cannot say which process answered, and costs 1
-//! MiB at start. Children are run by `sys::child` alone, for managers, probes and jobs alike: a bounded run
-//! whose whole tree dies at the deadline is what this toolkit is for. `service` may use `probe` (a manager's
-//! word is a probe's answer), never the other way round.
+//! MiB at start. Processes are started by `sys::child` and ended by `life` alone, for managers, probes, jobs
+//! and leases alike: keeper, group and lease hold decisions only. `service` may use `probe` (a manager's word
+//! is a probe's answer), never the other way round.
 #![deny(unreachable_pub)]
 
 pub mod act;

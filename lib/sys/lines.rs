@@ -1,6 +1,7 @@
 //! A unix socket that is spoken to in lines, one in and one out, by its own user and root alone.
 
 use crate::sys::net;
+use crate::sys::poll::For;
 use crate::words::error::{Error, Result};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -12,11 +13,10 @@ use std::time::{Duration, Instant};
 
 /// The longest line that a client may send.
 pub const LINE_LIMIT: u64 = 16 * 1024;
-/// How long a client may take for its line, and how many may wait.
+/// How long a client may take for its line, and for the answer.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
-const CLIENTS: usize = 32;
-/// How long a client may take to read an answer that fills its buffer.
-const WRITE_LIMIT: Duration = Duration::from_millis(200);
+/// How many are connected at once; who comes then waits in the socket's queue.
+const CLIENTS: usize = 256;
 
 /// The listening socket and those who are connected.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Lines {
 struct Client {
     stream: UnixStream,
     line: Vec<u8>,
+    /// What is still to be said, once the line has come.
+    answer: Option<Vec<u8>>,
     until: Instant,
 }
 
@@ -53,10 +55,11 @@ impl Lines {
     }
 
     /// What to wait for.
-    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
-        let mut fds = vec![self.listener.as_fd()];
-        fds.extend(self.clients.iter().map(|client| client.stream.as_fd()));
-        fds
+    pub fn fds(&self) -> Vec<(BorrowedFd<'_>, For)> {
+        let listener = (self.clients.len() < CLIENTS).then(|| (self.listener.as_fd(), For::Reading));
+        let awaited = |client: &Client| if client.answer.is_some() { For::Writing } else { For::Reading };
+        let clients = self.clients.iter().map(|client| (client.stream.as_fd(), awaited(client)));
+        listener.into_iter().chain(clients.collect::<Vec<_>>()).collect()
     }
 
     /// When a client's patience with us, or ours with it, ends.
@@ -64,30 +67,20 @@ impl Lines {
         self.clients.iter().map(|client| client.until).min()
     }
 
-    /// Reads what clients ask, a line each, and answers each with the line that `reply` gives.
+    /// Reads what clients ask, a line each, and answers each with the line that `reply` gives. Waits for
+    /// nobody: an answer that a client does not read is kept for it as long as it has time.
     pub fn serve(&mut self, reply: &mut dyn FnMut(&[u8]) -> String) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        while self.clients.len() < CLIENTS
+            && let Ok((stream, _)) = self.listener.accept()
+        {
             let permitted =
                 net::peer_uid(stream.as_fd()).is_ok_and(|uid| uid == 0 || uid == crate::sys::user::own_uid());
-            if permitted && self.clients.len() < CLIENTS && stream.set_nonblocking(true).is_ok() {
-                self.clients.push(Client { stream, line: Vec::new(), until: Instant::now() + CLIENT_LIMIT });
+            if permitted && stream.set_nonblocking(true).is_ok() {
+                let until = Instant::now() + CLIENT_LIMIT;
+                self.clients.push(Client { stream, line: Vec::new(), answer: None, until });
             }
         }
-        self.clients.retain_mut(|client| match client.read() {
-            Read1::More => Instant::now() < client.until,
-            Read1::Over => false,
-            Read1::Line => {
-                let answer = reply(&client.line);
-                // Most answers are far smaller than a socket's buffer; a client that does not read, or went
-                // away, does not matter.
-                let _ = client
-                    .stream
-                    .set_nonblocking(false)
-                    .and_then(|()| client.stream.set_write_timeout(Some(WRITE_LIMIT)));
-                let _ = writeln!(client.stream, "{answer}");
-                false
-            }
-        });
+        self.clients.retain_mut(|client| client.goes_on(reply) && Instant::now() < client.until);
     }
 }
 
@@ -104,6 +97,34 @@ enum Read1 {
 }
 
 impl Client {
+    /// Reads and answers as far as that is possible now; whether there is more to come.
+    fn goes_on(&mut self, reply: &mut dyn FnMut(&[u8]) -> String) -> bool {
+        if self.answer.is_none() {
+            match self.read() {
+                Read1::More => return true,
+                Read1::Over => return false,
+                Read1::Line => {
+                    self.answer = Some(format!("{}\n", reply(&self.line)).into_bytes());
+                    self.until = Instant::now() + CLIENT_LIMIT;
+                }
+            }
+        }
+        let Some(answer) = &mut self.answer else { return false };
+        loop {
+            match self.stream.write(answer) {
+                Ok(count) => {
+                    answer.drain(..count);
+                    if answer.is_empty() {
+                        return false;
+                    }
+                }
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => return true,
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     fn read(&mut self) -> Read1 {
         let mut chunk = [0u8; 1024];
         loop {
@@ -139,4 +160,42 @@ pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::R
     let mut answer = String::new();
     stream.take(limit).read_to_string(&mut answer)?;
     if answer.ends_with('\n') { Ok(answer) } else { Err(ErrorKind::InvalidData.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::poll;
+
+    #[test]
+    fn a_client_that_does_not_read_keeps_nobody_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let mut lines = Lines::listen(&path).unwrap();
+        let large = "x".repeat(4 << 20);
+        let mut deaf = UnixStream::connect(&path).unwrap();
+        deaf.write_all(b"large\n").unwrap();
+        let mut quick = UnixStream::connect(&path).unwrap();
+        quick.write_all(b"small\n").unwrap();
+        let mut reply = |line: &[u8]| if line == b"large\n" { large.clone() } else { "ok".to_owned() };
+        let mut answer = String::new();
+        let end = Instant::now() + Duration::from_secs(60);
+        quick.set_nonblocking(true).unwrap();
+        while quick.read_to_string(&mut answer).is_err() {
+            assert!(Instant::now() < end);
+            lines.serve(&mut reply);
+        }
+        // The answer of the other is not lost: it has time to read it.
+        assert_eq!(answer, "ok\n");
+        let mut heard = 0;
+        let mut chunk = vec![0; 1 << 16];
+        deaf.set_nonblocking(true).unwrap();
+        while heard < large.len() + 1 {
+            assert!(Instant::now() < end);
+            lines.serve(&mut reply);
+            heard += deaf.read(&mut chunk).unwrap_or(0);
+            poll::wait(&lines.fds(), Some(Instant::now() + Duration::from_millis(10))).unwrap();
+        }
+        assert_eq!(heard, large.len() + 1);
+    }
 }

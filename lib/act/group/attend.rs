@@ -246,7 +246,7 @@ impl<'a> Group<'a> {
 
     fn sleep(&mut self, signals: &Signals, lines: &Lines, limit: Option<Instant>) -> Result<()> {
         let mut fds = vec![(signals.fd(), For::Reading), (self.probes.bell.fd(), For::Reading)];
-        fds.extend(lines.fds().into_iter().map(|fd| (fd, For::Reading)));
+        fds.extend(lines.fds());
         let others = fds.len();
         fds.extend(
             self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)),

@@ -251,7 +251,7 @@ impl KeeperLoop<'_> {
 
     fn sleep(&mut self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
         let mut fds = vec![(signals.fd(), For::Reading)];
-        fds.extend(control.map(Lines::fds).unwrap_or_default().into_iter().map(|fd| (fd, For::Reading)));
+        fds.extend(control.map(Lines::fds).unwrap_or_default());
         fds.extend(self.draining.as_ref().map(|draining| (draining.bell.fd(), For::Reading)));
         fds.extend(self.health.fds().map(|fd| (fd, For::Reading)));
         let others = [control.and_then(Lines::wake), self.schedule.due(), self.sign_due(), self.notice_due()];
