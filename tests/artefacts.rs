@@ -119,7 +119,7 @@ fn options(command: Command) -> String {
     text
 }
 
-#[test]
+#[apply(test)]
 fn man_pages_hold_the_flags_of_the_programs() {
     for command in programs() {
         let path = root().join("man").join(format!("{}.1", command.get_name()));
@@ -129,7 +129,7 @@ fn man_pages_hold_the_flags_of_the_programs() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn completions_are_those_of_the_programs() {
     for mut command in programs() {
         let name = command.get_name().to_owned();
@@ -145,7 +145,7 @@ fn completions_are_those_of_the_programs() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn the_table_of_statuses_is_the_same_everywhere() {
     let page = root().join("man/baa.7");
     let rows: String =
@@ -169,7 +169,7 @@ fn the_table_of_statuses_is_the_same_everywhere() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn every_program_is_in_the_readme_the_manual_and_the_package() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
@@ -184,7 +184,7 @@ fn every_program_is_in_the_readme_the_manual_and_the_package() {
 }
 
 /// Long options in the examples of README and pages exist.
-#[test]
+#[apply(test)]
 fn examples_use_flags_that_exist() {
     let all: Vec<Command> = programs()
         .iter()

@@ -2,7 +2,7 @@
 //! goes wrong.
 
 use crate::support::tmux::Tmux;
-use crate::support::{Done, Room, alive, binary, collect, finish, signal, until};
+use crate::support::{Done, Room, alive, binary, collect, finish, needs, signal, skip, until};
 use baa::sys::process::Pid;
 use nix::sys::signal::Signal;
 use std::io::Write;
@@ -74,7 +74,7 @@ fn sleeper() -> Child {
     Command::new("sleep").arg("1000").spawn().unwrap()
 }
 
-#[test]
+#[apply(test)]
 fn a_killed_server_is_on_record_with_its_keys_in_iapeers_order() {
     let room = Room::new();
     let server = Tmux::start(&room, "claude-bob");
@@ -118,7 +118,7 @@ fn a_killed_server_is_on_record_with_its_keys_in_iapeers_order() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_dismissed_end_is_silent() {
     let room = Room::new();
     let server = Tmux::start(&room, "claude-bob");
@@ -141,7 +141,7 @@ fn a_dismissed_end_is_silent() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_watch_ends_with_0_when_dismissed_and_10_after_a_record() {
     let room = Room::new();
     let mut child = sleeper();
@@ -169,7 +169,7 @@ fn a_watch_ends_with_0_when_dismissed_and_10_after_a_record() {
 }
 
 /// The older tools say `tmux wait-for -S iap-canary-IDENTITY` and then end the server.
-#[test]
+#[apply(test)]
 fn the_old_channel_dismisses_and_what_only_looks_like_it_does_not() {
     let room = Room::new();
     let silent = Tmux::start(&room, "claude-silent");
@@ -209,7 +209,7 @@ fn the_old_channel_dismisses_and_what_only_looks_like_it_does_not() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_death_before_the_word_stays_on_record() {
     let room = Room::new();
     let server = Tmux::start(&room, "claude-bob");
@@ -221,7 +221,7 @@ fn a_death_before_the_word_stays_on_record() {
 }
 
 /// A dismissal that was cut off after its word was written counts as well as one that was answered.
-#[test]
+#[apply(test)]
 fn the_word_alone_dismisses() {
     let room = Room::new();
     let mut child = sleeper();
@@ -234,7 +234,7 @@ fn the_word_alone_dismisses() {
     assert_eq!((records(&room).len(), std::fs::read_dir(room.path("log/canary")).unwrap().count()), (0, 0));
 }
 
-#[test]
+#[apply(test)]
 fn of_twenty_canaries_one_watches() {
     let room = Room::new();
     let server = Tmux::start(&room, "claude-bob");
@@ -260,7 +260,7 @@ fn of_twenty_canaries_one_watches() {
     one_record(&room);
 }
 
-#[test]
+#[apply(test)]
 fn two_roots_with_the_same_identity_do_not_meet() {
     let room = Room::new();
     let (one, other) = (
@@ -283,7 +283,7 @@ fn two_roots_with_the_same_identity_do_not_meet() {
     assert!(!room.path("r1/logs/iapeer/exits.log").exists());
 }
 
-#[test]
+#[apply(test)]
 fn a_dead_or_foreign_socket_is_not_armed() {
     let room = Room::new();
     let server = Tmux::start(&room, "claude-bob");
@@ -341,7 +341,7 @@ fn a_dead_or_foreign_socket_is_not_armed() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn an_identity_alone_is_iapeers_socket_of_that_name() {
     let room = Room::new();
     let server = Tmux::start_at(&room, "root/socks/tmux-iap-claude-bob.sock", "claude-bob");
@@ -358,7 +358,7 @@ fn an_identity_alone_is_iapeers_socket_of_that_name() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_replacement_on_the_same_path_does_not_hide_the_first_death() {
     let room = Room::new();
     let first = Tmux::start(&room, "claude-bob");
@@ -374,7 +374,7 @@ fn a_replacement_on_the_same_path_does_not_hide_the_first_death() {
 
 /// A process whose parent never reaps it is dead; its status is known all the same, and `kill -0` would call
 /// it alive.
-#[test]
+#[apply(test)]
 fn a_zombie_is_dead_and_its_status_is_known() {
     let room = Room::new();
     for (script, sig, exit) in
@@ -395,8 +395,10 @@ fn a_zombie_is_dead_and_its_status_is_known() {
 
 /// As in a container whose first process reaps nobody: the server is a zombie, and v2 of the old canary took
 /// it for alive.
-#[test]
+#[apply(test)]
 fn a_server_that_nobody_reaps_is_dead() {
+    needs("perl");
+    needs("tmux");
     let room = Room::new();
     let socket = room.text("tmux-iap-claude-bob.sock");
     // A subreaper (prctl 36) that inherits the server and never waits for it.
@@ -422,7 +424,7 @@ fn a_server_that_nobody_reaps_is_dead() {
     reaper.wait().unwrap();
 }
 
-#[test]
+#[apply(test)]
 fn a_pid_file_names_the_process() {
     let room = Room::new();
     let mut child = sleeper();
@@ -439,7 +441,7 @@ fn a_pid_file_names_the_process() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn what_a_killed_canary_left_is_told_and_closed() {
     let room = Room::new();
     let (mut lives, mut dies, mut old) = (sleeper(), sleeper(), sleeper());
@@ -494,7 +496,7 @@ fn what_a_killed_canary_left_is_told_and_closed() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_canary_that_is_told_to_go_says_so() {
     let room = Room::new();
     let mut child = sleeper();
@@ -508,7 +510,7 @@ fn a_canary_that_is_told_to_go_says_so() {
     child.wait().unwrap();
 }
 
-#[test]
+#[apply(test)]
 fn a_command_runs_once_after_the_record() {
     let room = Room::new();
     let mut child =
@@ -541,7 +543,7 @@ fn a_command_runs_once_after_the_record() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn arguments_of_processes_are_kept_only_when_asked_for() {
     let room = Room::new();
     let mut secret = Command::new("/bin/sh")
@@ -558,7 +560,7 @@ fn arguments_of_processes_are_kept_only_when_asked_for() {
     secret.wait().unwrap();
 }
 
-#[test]
+#[apply(test)]
 fn a_record_finds_its_place_when_the_directory_is_gone() {
     let room = Room::new();
     let mut child = sleeper();
@@ -584,9 +586,10 @@ fn a_record_finds_its_place_when_the_directory_is_gone() {
     assert_eq!(std::fs::read_to_string(room.path("state/baa/canary/exits.log")).unwrap().lines().count(), 1);
 }
 
-/// Runs a script where `log` is a small file system of its own, in a mount namespace of its own; `None`,
-/// loudly, where we may not.
-fn on_a_small_disk(room: &Room, script: &str) -> Option<Done> {
+/// Runs a script where `log` is a small file system of its own, in a mount namespace of its own; the
+/// test is skipped where we may not.
+fn on_a_small_disk(room: &Room, script: &str) -> Done {
+    needs("unshare");
     std::fs::create_dir_all(room.path("log")).unwrap();
     let mount = "mount -t tmpfs -o size=64k,mode=700 none log || exit 77\n";
     let mut command = Command::new("unshare");
@@ -601,41 +604,40 @@ fn on_a_small_disk(room: &Room, script: &str) -> Option<Done> {
     );
     let done = finish(&mut command);
     if done.status == 77 || done.stderr.contains("unshare") {
-        eprintln!("SKIPPED: no mount namespace can be had here: {done:?}");
-        return None;
+        skip("no mount namespaces can be made here");
     }
-    Some(done)
+    done
 }
 
-#[test]
+#[apply(test)]
 fn a_full_disk_takes_the_record_all_the_same() {
     let room = Room::new();
     let script = "sleep 1000 & pid=$!; baa-canary arm --pid $pid --identity full --log-dir log; \
                   head -c 1m /dev/zero > log/fill 2> /dev/null; \
                   kill -9 $pid; wait $pid 2> /dev/null; while baa-canary status --log-dir log > \
                   /dev/null; do sleep 0.02; done; cat log/exits.log; ls log/canary";
-    let Some(done) = on_a_small_disk(&room, script) else { return };
+    let done = on_a_small_disk(&room, script);
     assert!(
         done.stdout.contains("ev=server-exit identity=full") && done.stdout.contains("sig=SIGKILL"),
         "{done:?}"
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_disk_that_is_read_only_gives_the_record_to_the_state_directory() {
     let room = Room::new();
     let script = "sleep 1000 & pid=$!; baa-canary watch -q --pid $pid --identity ro --log-dir log & c=$!; \
                   while ! baa-canary status --log-dir log > /dev/null; do sleep 0.02; done; \
                   mount -t tmpfs -o ro none log || exit 77; kill -9 $pid; wait $c; echo $?; \
                   cat state/baa/canary/exits.log";
-    let Some(done) = on_a_small_disk(&room, script) else { return };
+    let done = on_a_small_disk(&room, script);
     assert!(
         done.stdout.starts_with("10\n") && done.stdout.contains("ev=server-exit identity=ro"),
         "{done:?}"
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_job_of_a_keeper_is_watched_by_its_label() {
     let room = Room::new();
     canary(&room, ["watch", "--label", "web"]).failed_with(69, "baa does not know it");
@@ -649,7 +651,7 @@ fn a_job_of_a_keeper_is_watched_by_its_label() {
     assert_eq!((value(&line, "identity").as_str(), value(&line, "sig").as_str()), ("web", "SIGKILL"));
 }
 
-#[test]
+#[apply(test)]
 fn one_process_watches_a_thousand() {
     let room = Room::new();
     let mut children: Vec<Child> = (0..1000).map(|_| sleeper()).collect();
@@ -677,7 +679,7 @@ fn one_process_watches_a_thousand() {
         .failed_with(65, "targets:2: 'nonsense' is no target");
 }
 
-#[test]
+#[apply(test)]
 fn hostile_files_among_the_armings_are_passed_over() {
     let room = Room::new();
     std::fs::create_dir_all(room.path("log/canary")).unwrap();
@@ -700,7 +702,7 @@ fn hostile_files_among_the_armings_are_passed_over() {
     canary(&room, ["dismiss"]).failed_with(2, "or else --all");
 }
 
-#[test]
+#[apply(test)]
 fn a_dry_run_arms_nothing() {
     let room = Room::new();
     let own = Pid::own().to_string();

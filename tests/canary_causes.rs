@@ -3,7 +3,7 @@
 use crate::canary::{canary, one_record, value, watching};
 use crate::support::systemd::beside_systemd;
 use crate::support::tmux::Tmux;
-use crate::support::{Room, collect, signal, until};
+use crate::support::{Room, collect, needs, needs_root, signal, skip, until};
 use baa::sys::process::Pid;
 use baa::sys::process::trace::Trace;
 use nix::sys::signal::Signal;
@@ -38,7 +38,8 @@ impl Victim {
     }
 
     fn perl(room: &Room, script: &str) -> Victim {
-        Victim::new(room, "/usr/bin/perl", &["-e", &format!("<STDIN>; {script}")])
+        needs("perl");
+        Victim::new(room, "perl", &["-e", &format!("<STDIN>; {script}")])
     }
 
     /// The only record of its death; `inflict` brings that about.
@@ -62,7 +63,7 @@ fn told(line: &str, cause: &str, sig: &str, exit: &str) {
     );
 }
 
-#[test]
+#[apply(test)]
 fn signals_of_others_are_told_with_their_senders() {
     let room = Room::new();
     for kind in
@@ -78,7 +79,7 @@ fn signals_of_others_are_told_with_their_senders() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn ends_of_its_own_are_no_ones_signal() {
     let room = Room::new();
     told(&Victim::shell(&room, "exit 0").dies(&room, |_| ()), "clean-exit", "-", "0");
@@ -91,14 +92,14 @@ fn ends_of_its_own_are_no_ones_signal() {
     told(&Victim::perl(&room, "kill 'ABRT', $$; sleep 9").dies(&room, |_| ()), "crash", "SIGABRT", "-");
 }
 
-#[test]
+#[apply(test)]
 fn a_core_is_told() {
+    needs("perl");
     let room = Room::new();
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     for (limit, core) in [("0", "no"), ("unlimited", "yes")] {
         if pattern.starts_with('|') && limit != "0" {
-            eprintln!("SKIPPED: cores go to a program here");
-            continue;
+            skip("cores go to a program here");
         }
         let script = format!("ulimit -c {limit}; exec perl -e \"<STDIN>; unpack('p', pack('Q', 8))\"");
         let victim = Victim::new(&room, "/bin/sh", &["-c", &script]);
@@ -110,7 +111,7 @@ fn a_core_is_told() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn ends_of_a_tmux_server() {
     let room = Room::new();
     let with = |trace: &'static str, without: &'static str| if traced() { trace } else { without };
@@ -183,12 +184,11 @@ fn small_memory() -> Option<Group> {
     Some(group)
 }
 
-#[test]
+#[apply(test)]
 fn want_of_memory_is_told_and_only_of_its_victim() {
     let room = Room::new();
     let Some(group) = small_memory() else {
-        eprintln!("SKIPPED: no memory group can be made here");
-        return;
+        skip("no memory group can be made here");
     };
     let eater = Victim::perl(&room, "my $x = 'a' x 500_000_000; sleep 9");
     assert!(group.holds(eater.child.id()));
@@ -211,7 +211,7 @@ fn want_of_memory_is_told_and_only_of_its_victim() {
     told(&line, "signal", "SIGKILL", "-");
 }
 
-#[test]
+#[apply(test)]
 fn a_group_that_is_killed_is_told_where_the_trace_tells() {
     let room = Room::new();
     let root = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
@@ -219,8 +219,7 @@ fn a_group_that_is_killed_is_told_where_the_trace_tells() {
         .into_iter()
         .find(|path| path.join("cgroup.controllers").exists());
     let Some(group) = root.and_then(Group::new).filter(|group| group.0.join("cgroup.kill").exists()) else {
-        eprintln!("SKIPPED: no group of version 2 can be made here");
-        return;
+        skip("no control groups (version 2) can be made here");
     };
     let victim = Victim::new(&room, "sleep", &["1000"]);
     assert!(group.holds(victim.child.id()));
@@ -228,7 +227,7 @@ fn a_group_that_is_killed_is_told_where_the_trace_tells() {
     told(&line, if traced() { "cgroup-kill" } else { "signal" }, "SIGKILL", "-");
 }
 
-#[test]
+#[apply(test)]
 fn a_unit_that_is_stopped_is_told_from_one_that_is_killed() {
     let room = Room::new();
     let script = r#"
@@ -257,7 +256,7 @@ systemctl --user stop web; baa-canary arm --unit user/web --log-dir $ROOM/log-no
 baa-canary arm --unit user/none --log-dir $ROOM/log-none 2> /dev/null || true
 "#;
     let script = script.replace("$3;", "eval \"$3\";");
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     done.expect(
         0,
         "spawned\nidentity=web cause=unit-stopped sig=SIGTERM\nspawned\n\
@@ -268,13 +267,11 @@ baa-canary arm --unit user/none --log-dir $ROOM/log-none 2> /dev/null || true
 }
 
 /// Without any privilege: no trace, no kernel log, and yet the signal, the status and the core are known.
-#[test]
+#[apply(test)]
 fn the_status_is_known_without_privileges() {
     use std::os::unix::fs::PermissionsExt;
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: all tests run without privileges here");
-        return;
-    }
+    needs_root();
+    needs("setpriv");
     let room = Room::new();
     std::fs::set_permissions(room.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir(room.path("mine")).unwrap();
@@ -308,7 +305,7 @@ fn the_status_is_known_without_privileges() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_process_that_ran_before_the_machine_was_booted_died_by_that() {
     let room = Room::new();
     let mut victim = Victim::new(&room, "sleep", &["1000"]);

@@ -1,7 +1,7 @@
 //! baa-lease start: the seed's conductor, with a scheduler that runs only while it leads.
 
 use crate::support::control::Control;
-use crate::support::{Room, alive, collect, finish, port, signal, until};
+use crate::support::{Room, alive, collect, finish, needs, port, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -81,7 +81,7 @@ fn scheduler(room: &Room, name: &str) -> u64 {
 }
 
 /// The seed's own test: what launchd sets gives way to what the command line says.
-#[test]
+#[apply(test)]
 fn variables_give_way_to_options() {
     let room = Room::new();
     let config = |arguments: &[&str]| {
@@ -159,7 +159,7 @@ fn variables_give_way_to_options() {
     assert_eq!(room.run("baa-lease", ["checklist", "--json"]).json()[5]["key"], "start-scheduler");
 }
 
-#[test]
+#[apply(test)]
 fn once_is_a_heartbeat_a_claim_and_a_snapshot() {
     let room = Room::new();
     // Without a verb, as the seed takes it.
@@ -250,14 +250,14 @@ fn takes_over(room: &Room, store: &[&str]) {
     assert!(!alive(last));
 }
 
-#[test]
+#[apply(test)]
 fn a_standby_takes_over_on_a_file() {
     let room = Room::new();
     takes_over(&room, &[]);
     room.run("baa-lease", ["status"]).expect(1, "global: nobody, last term 2\n", "");
 }
 
-#[test]
+#[apply(test)]
 fn a_standby_takes_over_on_the_control_api() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -275,8 +275,9 @@ fn a_standby_takes_over_on_the_control_api() {
 
 /// One of a name runs on a machine; the next goes on under its lease at once, for the lock says that nothing
 /// of the one before lives.
-#[test]
+#[apply(test)]
 fn one_of_a_name_and_the_next_goes_on() {
+    needs("setsid");
     let room = Room::new();
     let mut first = Conductor::start(&room, "a", &["--lease-ttl-sec", "60", "--scheduler", STUBBORN]);
     let old = scheduler(&room, "a");
@@ -293,7 +294,7 @@ fn one_of_a_name_and_the_next_goes_on() {
     });
 }
 
-#[test]
+#[apply(test)]
 fn without_its_store_it_is_degraded_and_comes_back() {
     let room = Room::new();
     let mut control = Control::new(&room);
@@ -332,8 +333,9 @@ fn without_its_store_it_is_degraded_and_comes_back() {
 }
 
 /// Stopped, it cannot renew; the guardian needs nobody to tell it.
-#[test]
+#[apply(test)]
 fn a_stopped_leader_leads_no_more_when_it_goes_on() {
+    needs("setsid");
     let room = Room::new();
     let a = Conductor::start(&room, "a", &["--scheduler", STUBBORN]);
     let old = scheduler(&room, "a");
@@ -365,7 +367,7 @@ fn a_stopped_leader_leads_no_more_when_it_goes_on() {
     assert_eq!(collect(a.child).status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn a_scheduler_that_ends_runs_again_and_a_hook_that_fails_is_told() {
     let room = Room::new();
     let a = Conductor::start(
@@ -385,7 +387,7 @@ fn a_scheduler_that_ends_runs_again_and_a_hook_that_fails_is_told() {
     assert!(done.stderr.contains("the hook for leader failed: exited with 7 no luck"), "{done:?}");
 }
 
-#[test]
+#[apply(test)]
 fn the_local_api_is_for_this_machine() {
     let room = Room::new();
     let start = |url: &str| room.run("baa-lease", ["start", "--local-api", url]);

@@ -148,21 +148,21 @@ fn opened(url: &str) -> Box<dyn Store> {
     store::open(Some(url), &Access::default()).unwrap()
 }
 
-#[test]
+#[apply(test)]
 fn a_file() {
     let room = Room::new();
     let url = format!("sqlite:{}", room.text("store"));
     suite(&|| opened(&url));
 }
 
-#[test]
+#[apply(test)]
 fn etcd() {
     let room = Room::new();
     let etcd = Etcd::new(&room, 1, None);
     suite(&|| opened(&etcd.url()));
 }
 
-#[test]
+#[apply(test)]
 fn the_control_api_on_a_file() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -170,7 +170,7 @@ fn the_control_api_on_a_file() {
 }
 
 /// Each connection may come to another of two instances: they serve one truth.
-#[test]
+#[apply(test)]
 fn two_control_apis_on_etcd() {
     let room = Room::new();
     let etcd = Etcd::new(&room, 1, None);
@@ -181,7 +181,7 @@ fn two_control_apis_on_etcd() {
 
 /// TLS under a certificate that only we trust, and a user with a password, whose token expires while we use
 /// it.
-#[test]
+#[apply(test)]
 fn etcd_with_tls_and_a_user() {
     let room = Room::new();
     let made =

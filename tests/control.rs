@@ -1,7 +1,7 @@
 //! baa-control: the seed's words, who is let in, what is refused, and what is never forgotten.
 
 use crate::support::control::Control;
-use crate::support::{Done, Room, collect, finish, signal, until};
+use crate::support::{Done, Room, collect, finish, needs, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -17,7 +17,7 @@ fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-#[test]
+#[apply(test)]
 fn the_seeds_words_are_spoken() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -83,7 +83,7 @@ fn the_seeds_words_are_spoken() {
     assert_eq!(control.stop().status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn a_token_opens_and_is_shown_nowhere() {
     let room = Room::new();
     room.write("tokens", "secret-token\n");
@@ -124,7 +124,7 @@ fn a_token_opens_and_is_shown_nowhere() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn it_does_not_start_where_it_should_not() {
     let room = Room::new();
     let control = |arguments: &[&str]| room.run("baa-control", arguments);
@@ -142,7 +142,7 @@ fn it_does_not_start_where_it_should_not() {
     control(&["backup", "--store", "sqlite:none", "copy"]).failed_with(66, "there is no store");
 }
 
-#[test]
+#[apply(test)]
 fn bad_requests_are_named_and_harm_nobody() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -203,7 +203,7 @@ fn bad_requests_are_named_and_harm_nobody() {
     assert_eq!(control.post("/v1/leader/acquire", &body("a")).1["data"]["term"], 1);
 }
 
-#[test]
+#[apply(test)]
 fn who_comes_when_all_places_are_taken_waits() {
     let room = Room::new();
     let control = Control::start(&room, "127.0.0.1:0", &["--max-connections", "2"]);
@@ -225,7 +225,7 @@ fn who_comes_when_all_places_are_taken_waits() {
 }
 
 /// A waiting claim is answered by the release itself; one that nobody releases for, when its time is over.
-#[test]
+#[apply(test)]
 fn a_claim_waits_for_the_release() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -248,7 +248,7 @@ fn a_claim_waits_for_the_release() {
 }
 
 /// What is acknowledged is on the disk: the server is killed at once after its answer, over and over.
-#[test]
+#[apply(test)]
 fn a_killed_server_forgets_nothing() {
     let room = Room::new();
     let mut control = Control::new(&room);
@@ -266,7 +266,7 @@ fn a_killed_server_forgets_nothing() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn it_stops_without_cutting_anybody_off() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -294,7 +294,7 @@ fn it_stops_without_cutting_anybody_off() {
     assert!(TcpStream::connect(&address).is_err());
 }
 
-#[test]
+#[apply(test)]
 fn a_copy_of_a_store_in_use_never_gives_a_term_twice() {
     let room = Room::new();
     let control = Control::new(&room);
@@ -308,7 +308,7 @@ fn a_copy_of_a_store_in_use_never_gives_a_term_twice() {
 }
 
 /// A closed or full log is no reason not to serve.
-#[test]
+#[apply(test)]
 fn a_log_that_nobody_reads_stops_nothing() {
     let room = Room::new();
     let mut command = room.command("baa-control");
@@ -330,7 +330,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
 }
 
 /// Read by somebody who may not write it, a store is refused and left as it is.
-#[test]
+#[apply(test)]
 fn a_read_only_store_is_refused() {
     let room = Room::new();
     room.run("baa-lease", ["acquire", "--store", "sqlite:store"]).expect(0, "1\n", "");
@@ -339,6 +339,7 @@ fn a_read_only_store_is_refused() {
         .unwrap();
     let mut command = room.command("baa-lease");
     let done = if nix::unistd::geteuid().is_root() {
+        needs("setpriv");
         let mut other = std::process::Command::new("setpriv");
         other.args(["--reuid=65534", "--clear-groups", "--"]).arg(command.get_program()).args([
             "acquire",

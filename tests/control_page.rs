@@ -1,7 +1,7 @@
 //! The status page of baa-control in a real browser: whole without a script, live with one.
 
 use crate::support::control::Control;
-use crate::support::{PATIENCE, Room};
+use crate::support::{PATIENCE, Room, needs};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -17,6 +17,8 @@ struct Browser {
 impl Browser {
     fn open(room: &Room, url: &str, options: &[&str]) -> Browser {
         let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/browser.mjs");
+        needs("node");
+        needs("chromium");
         let mut command = Command::new("node");
         command.arg(script).arg(url).arg(room.path("page.png")).args(options).env("HOME", room.path("home"));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -64,7 +66,7 @@ fn take(control: &Control, holder: &str) -> Value {
         .1
 }
 
-#[test]
+#[apply(test)]
 fn it_follows_without_being_loaded_again() {
     let room = Room::new();
     let mut control = Control::new(&room);
@@ -108,7 +110,7 @@ fn it_follows_without_being_loaded_again() {
 }
 
 /// Without a script all is there, and the page is loaded anew by itself. A browser's login opens it.
-#[test]
+#[apply(test)]
 fn it_is_whole_without_a_script_and_behind_a_login() {
     let room = Room::new();
     room.write("tokens", "secret\n");

@@ -1,6 +1,6 @@
 //! baa-daemons: a group of real processes, started and stopped in the order of its needs.
 
-use crate::support::{Done, Room, alive, collect, signal, until};
+use crate::support::{Done, Room, alive, collect, needs, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::{Child, Stdio};
@@ -111,7 +111,7 @@ pub(crate) fn sleeper(id: &str, more: &str) -> String {
     format!("[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n{more}\n")
 }
 
-#[test]
+#[apply(test)]
 fn what_makes_no_sense_is_refused_before_anything_starts() {
     let room = Room::new();
     let one = |more: &str| format!("[[daemon]]\nid = \"a\"\ncommand = [\"touch\", \"ran\"]\n{more}");
@@ -165,7 +165,7 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
     ask(&room, &["status", "g.toml"]).failed_with(69, "the group does not run");
 }
 
-#[test]
+#[apply(test)]
 fn waves_are_shown_for_people_and_for_graphviz() {
     let room = Room::new();
     let check = "[[check]]\nid = \"c\"\nrequires = [\"a\"]\nready.probe = \"file:x\"\n";
@@ -193,7 +193,7 @@ fn waves_are_shown_for_people_and_for_graphviz() {
 }
 
 /// What needs a daemon is stopped when it dies, the last first, and begins from scratch when it is back.
-#[test]
+#[apply(test)]
 fn a_death_takes_its_dependents_along_and_they_come_back_in_order() {
     let room = Room::new();
     let text = daemon("a", "ready.probe = \"file:a.up\"")
@@ -224,7 +224,7 @@ fn a_death_takes_its_dependents_along_and_they_come_back_in_order() {
     assert!(!["a", "b", "c"].iter().any(|id| room.path(&format!("{id}.up")).exists()));
 }
 
-#[test]
+#[apply(test)]
 fn a_signal_to_its_own_group_harms_no_other() {
     let room = Room::new();
     let text = sleeper("quiet", "")
@@ -241,8 +241,9 @@ fn a_signal_to_its_own_group_harms_no_other() {
 }
 
 /// One that does not hear TERM is killed with all it has; what it needs is stopped after it all the same.
-#[test]
+#[apply(test)]
 fn the_deaf_are_killed_and_no_wave_is_left_out() {
+    needs("setsid");
     let room = Room::new();
     let deaf = "trap '' TERM; setsid /bin/sh -c \\\"trap '' TERM; echo \\\\$\\\\$ > far; \
          while :; do sleep 0.02; done\\\" & while :; do sleep 0.02; done";
@@ -263,7 +264,7 @@ fn the_deaf_are_killed_and_no_wave_is_left_out() {
     assert!(!alive(near) && !alive(far) && !room.path("base.up").exists());
 }
 
-#[test]
+#[apply(test)]
 fn a_second_signal_kills_all_at_once() {
     let room = Room::new();
     let deaf = |id: &str| {
@@ -281,7 +282,7 @@ fn a_second_signal_kills_all_at_once() {
 }
 
 /// A probe that hangs holds up neither a stop nor the others, and leaves nothing behind.
-#[test]
+#[apply(test)]
 fn a_hung_probe_holds_up_nobody() {
     let room = Room::new();
     let hung = "[[check]]\nid = \"hung\"\nready = { probe = \"exec:sleep 1000 & echo $! > hung.tmp; \
@@ -295,7 +296,7 @@ fn a_hung_probe_holds_up_nobody() {
     assert!(!alive(pid));
 }
 
-#[test]
+#[apply(test)]
 fn until_success_ends_with_everything_stopped_or_names_the_laggards() {
     let room = Room::new();
     let work = "[[oneshot]]\nid = \"work\"\nrequires = [\"db\"]\n\
@@ -323,7 +324,7 @@ fn until_success_ends_with_everything_stopped_or_names_the_laggards() {
     assert!(words.contains("crasher (") && words.contains("failed exits, last: exited with 3)"), "{words}");
 }
 
-#[test]
+#[apply(test)]
 fn a_reload_touches_only_what_changed_and_what_needs_it() {
     let room = Room::new();
     let text = |env: &str| {
@@ -357,7 +358,7 @@ fn a_reload_touches_only_what_changed_and_what_needs_it() {
     assert_eq!(group.stop().status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn entries_are_stopped_started_and_restarted_by_hand() {
     let room = Room::new();
     let group = Group::run(&room, &(sleeper("a", "") + &sleeper("b", "requires = [\"a\"]")));
@@ -394,8 +395,9 @@ fn entries_are_stopped_started_and_restarted_by_hand() {
 }
 
 /// Killed, it takes its entries along; what has left them is stopped by the next run before anything starts.
-#[test]
+#[apply(test)]
 fn a_killed_group_leaves_nothing_for_the_next_one() {
+    needs("setsid");
     let room = Room::new();
     let script = "setsid /bin/sh -c 'echo $$ > far.tmp; mv far.tmp far; exec sleep 1000' & exec sleep 1000";
     let text = format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n");
@@ -423,7 +425,7 @@ fn a_killed_group_leaves_nothing_for_the_next_one() {
 }
 
 /// Two failures of three are no reason to stop what needs it; three are.
-#[test]
+#[apply(test)]
 fn a_probe_may_fail_now_and_then() {
     let room = Room::new();
     let ready = "ready = { probe = \"exec:test ! -e bad\", interval = { success = 0.02, failure = 0.02 }, \
@@ -458,7 +460,7 @@ fn a_probe_may_fail_now_and_then() {
     assert_eq!(group.stop().status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn a_failing_oneshot_is_seen_and_tried_again() {
     let room = Room::new();
     let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; \
@@ -474,7 +476,7 @@ fn a_failing_oneshot_is_seen_and_tried_again() {
 }
 
 /// After so many restarts in a row it is given up, until somebody asks.
-#[test]
+#[apply(test)]
 fn restarts_may_have_an_end() {
     let room = Room::new();
     let text = "[[oneshot]]\nid = \"once\"\ncommand = [\"/bin/sh\", \"-c\", \"echo x >> tries; exit 3\"]\n\
@@ -495,7 +497,7 @@ fn restarts_may_have_an_end() {
 }
 
 /// An interval may be one for all, or one for each status.
-#[test]
+#[apply(test)]
 fn an_interval_may_be_one_for_all() {
     let room = Room::new();
     for (number, interval) in
@@ -513,7 +515,7 @@ fn an_interval_may_be_one_for_all() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn an_entry_gets_what_its_table_says() {
     let room = Room::new();
     std::fs::create_dir(room.path("inside")).unwrap();

@@ -3,12 +3,12 @@
 
 use crate::daemons::{Group, ask, daemon, sleeper};
 use crate::support::tmux::Tmux;
-use crate::support::{Room, alive, example, port, until};
+use crate::support::{Room, alive, example, needs, port, skip, until};
 use serde_json::Value;
 
 /// baa-reload reads the file again and proves that a new process of the entry is ready; what is wrong is
 /// refused, and nothing touched.
-#[test]
+#[apply(test)]
 fn an_entry_is_reloaded_and_proven() {
     let room = Room::new();
     let reload = |arguments: &[&str]| {
@@ -59,7 +59,7 @@ fn an_entry_is_reloaded_and_proven() {
 }
 
 /// Whoever else answers on its port does not make an entry ready, unless that is wanted.
-#[test]
+#[apply(test)]
 fn a_strangers_answer_is_not_the_entrys() {
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());
@@ -91,8 +91,9 @@ fn a_strangers_answer_is_not_the_entrys() {
 
 /// What leaves its session and its parent is still the entry's, and ends with this life of it; another
 /// entry's stays.
-#[test]
+#[apply(test)]
 fn what_escapes_an_entry_ends_with_it() {
+    needs("setsid");
     let room = Room::new();
     let leave = |id: &str| {
         let far = format!(
@@ -140,12 +141,12 @@ fn what_escapes_an_entry_ends_with_it() {
 
 /// In a control group of its own, nobody gets away: not by a session, not by an empty environment, not by
 /// both.
-#[test]
+#[apply(test)]
 fn nobody_leaves_a_control_group() {
+    needs("setsid");
     let room = Room::new();
     let Some(ground) = baa::sys::cgroup::CgroupParent::ours(|| false) else {
-        eprintln!("SKIPPED: no control groups (version 2) can be made here");
-        return;
+        skip("no control groups (version 2) can be made here");
     };
     // Literal text, as TOML has it: no backslash means anything.
     let words =
@@ -182,7 +183,7 @@ fn nobody_leaves_a_control_group() {
 
 /// Killed at any moment, a group leaves a lock that is free, events that are whole, and nothing that runs
 /// beside the next one.
-#[test]
+#[apply(test)]
 fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     let room = Room::new();
     let life = |id: &str, more: &str| {
@@ -233,7 +234,7 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
 }
 
 /// On a terminal a table stands below what entries say, and is gone in the end.
-#[test]
+#[apply(test)]
 fn on_a_terminal_a_table_shows_how_it_fares() {
     let room = Room::new();
     let talks = "[[daemon]]\nid = \"talks\"\ncommand = [\"/bin/sh\", \"-c\", \"echo hello from it; \
@@ -271,7 +272,7 @@ fn on_a_terminal_a_table_shows_how_it_fares() {
 }
 
 /// Under systemd control groups are made where the unit's is given away, and only there.
-#[test]
+#[apply(test)]
 fn under_systemd_control_groups_are_made_where_they_may_be() {
     let room = Room::new();
     room.write("g.toml", &sleeper("a", ""));
@@ -287,6 +288,6 @@ for delegate in yes no; do
   grep -c "g-$delegate.service/baa-g-" /proc/$pid/cgroup || true
   systemctl --user stop g-$delegate; systemctl --user show -p Result --value g-$delegate
 done"#;
-    let Some(done) = crate::support::systemd::beside_systemd(&room, script) else { return };
+    let done = crate::support::systemd::beside_systemd(&room, script);
     done.expect(0, "1\nsuccess\n0\nsuccess\n", "");
 }

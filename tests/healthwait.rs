@@ -1,6 +1,6 @@
 //! baa-healthwait: real servers and sockets, and what lies, stalls and drips.
 
-use crate::support::{Done, Room, binary, collect, finish, port, signal, until};
+use crate::support::{Done, Room, binary, collect, finish, needs, port, signal, skip, until};
 use nix::sys::signal::Signal;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -13,7 +13,7 @@ fn wait<I: AsRef<OsStr>>(room: &Room, arguments: impl IntoIterator<Item = I>) ->
     room.run("baa-healthwait", arguments)
 }
 
-#[test]
+#[apply(test)]
 fn every_kind_of_target_answers_in_one_call() {
     let (room, port) = (Room::new(), port());
     let socket = room.text("socket");
@@ -43,7 +43,7 @@ fn every_kind_of_target_answers_in_one_call() {
     wait(&room, targets.iter().map(String::as_str)).expect(0, "", "");
 }
 
-#[test]
+#[apply(test)]
 fn what_is_not_up_is_124_and_says_why() {
     let (room, port) = (Room::new(), port());
     let cases = [
@@ -83,7 +83,7 @@ fn what_is_not_up_is_124_and_says_why() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn wrong_targets_and_usage_are_2() {
     let room = Room::new();
     for (arguments, why) in [
@@ -123,7 +123,7 @@ fn wrong_targets_and_usage_are_2() {
     wait(&room, ["ftp://x", "--", "true"]).failed_with(125, "unknown scheme");
 }
 
-#[test]
+#[apply(test)]
 fn a_dry_run_asks_nobody() {
     let room = Room::new();
     let done = wait(&room, ["-n", "--json", "-q", "exec:echo > ran", "http://a:b@host/"]);
@@ -138,7 +138,7 @@ fn a_dry_run_asks_nobody() {
     wait(&room, ["-n", "host"]).failed_with(2, "it has no port");
 }
 
-#[test]
+#[apply(test)]
 fn a_path_need_not_be_utf_8() {
     let room = Room::new();
     let path = room.dir.path().join(OsStr::from_bytes(b"f\xff"));
@@ -148,7 +148,7 @@ fn a_path_need_not_be_utf_8() {
     wait(&room, [OsStr::from_bytes(&target)]).expect(0, "", "");
 }
 
-#[test]
+#[apply(test)]
 fn http_is_judged_as_asked() {
     let room = Room::new();
     let body = r#"{"ready":true,"n":{"x":["a","b=c"]}}"#;
@@ -188,7 +188,7 @@ fn http_is_judged_as_asked() {
     wait(&room, ["--attempts", "1", &url(circle)]).failed_with(124, "redirected more than 10 times");
 }
 
-#[test]
+#[apply(test)]
 fn secrets_reach_the_server_and_nobody_else() {
     let room = Room::new();
     let (one, other) = (port(), port());
@@ -251,7 +251,7 @@ fn secrets_reach_the_server_and_nobody_else() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn tls_is_verified() {
     let room = Room::new();
     let key =
@@ -259,10 +259,7 @@ fn tls_is_verified() {
     room.write("cert.pem", &key.cert.pem());
     room.write("key.pem", &key.signing_key.serialize_pem());
     let port = port();
-    if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
-        eprintln!("SKIPPED tls_is_verified: openssl is missing; on Debian: apt-get install openssl");
-        return;
-    }
+    needs("openssl");
     let mut server = Command::new("openssl")
         .args([
             "s_server",
@@ -295,7 +292,7 @@ fn tls_is_verified() {
 
 /// Whatever the other side does, the end comes at the deadline. That the process is over at all is what is
 /// tested here; how exactly, the bench shows.
-#[test]
+#[apply(test)]
 fn the_deadline_holds_against_what_stalls() {
     let room = Room::new();
     let (mute, drip) = (port(), port());
@@ -326,18 +323,17 @@ fn the_deadline_holds_against_what_stalls() {
     drop(fillers);
 }
 
-#[test]
+#[apply(test)]
 fn a_dead_resolver_does_not_hold_it_up() {
     let room = Room::new();
+    needs("unshare");
+    needs("ip");
     let able = finish(
         Command::new("unshare")
             .args(["--net", "--mount", "--pid", "--fork", "ip", "link", "set", "lo", "up"]),
     );
     if able.status != 0 {
-        eprintln!(
-            "SKIPPED a_dead_resolver_does_not_hold_it_up: no network namespace can be made here: {able:?}"
-        );
-        return;
+        skip("no network namespaces can be made here");
     }
     let script = "ip link set lo up; echo nameserver 127.0.0.1 > resolv; mount --bind resolv /etc/resolv.conf
         $SERVICE --ready hole --mute-udp 127.0.0.1:53 > /dev/null & while [ ! -e hole ]; do sleep 0.01; done
@@ -358,7 +354,7 @@ fn a_dead_resolver_does_not_hold_it_up() {
     assert!(done.stderr.contains("no answer in time (resolving example.org)"), "{done:?}");
 }
 
-#[test]
+#[apply(test)]
 fn a_command_that_is_a_probe_dies_with_its_children_at_the_deadline() {
     let room = Room::new();
     let script = format!("exec:sleep 1000 & echo $! > {0}.tmp; mv {0}.tmp {0}; wait", room.text("pid"));
@@ -367,7 +363,7 @@ fn a_command_that_is_a_probe_dies_with_its_children_at_the_deadline() {
     assert!(!crate::support::alive(pid));
 }
 
-#[test]
+#[apply(test)]
 fn a_target_that_comes_up_is_noticed() {
     let (room, port) = (Room::new(), port());
     let targets = [format!("http://localhost:{port}/"), format!("file:{}", room.text("file"))];
@@ -392,7 +388,7 @@ fn a_target_that_comes_up_is_noticed() {
     assert_eq!((done.status, saw), (0, vec!["refused".to_owned(), "up".to_owned()]), "{done:?}");
 }
 
-#[test]
+#[apply(test)]
 fn any_is_content_with_one() {
     let (room, port) = (Room::new(), port());
     let nobody = format!("127.0.0.1:{port}");
@@ -401,7 +397,7 @@ fn any_is_content_with_one() {
     wait(&room, ["--all", "--attempts", "1", &nobody, "file:/"]).failed_with(124, "connection refused");
 }
 
-#[test]
+#[apply(test)]
 fn down_is_an_explicit_refusal() {
     let (room, free, mute) = (Room::new(), port(), port());
     let _mute = room.service(&format!("127.0.0.1:{mute}"), &["--mute"]);
@@ -416,7 +412,7 @@ fn down_is_an_explicit_refusal() {
     wait(&room, ["--invert", "--attempts", "1", "exec:no-such-command"]).failed_with(124, "cannot be run");
 }
 
-#[test]
+#[apply(test)]
 fn the_death_of_a_watched_process_ends_it_at_once() {
     let (room, port) = (Room::new(), port());
     for (how, words) in [("exit 3", "it exited with 3"), ("kill -9 $$", "it was killed by SIGKILL")] {
@@ -448,7 +444,7 @@ fn the_death_of_a_watched_process_ends_it_at_once() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn an_answer_counts_only_from_the_process_that_was_named() {
     let (room, port) = (Room::new(), port());
     let service = room.service(&format!("127.0.0.1:{port}"), &[]);
@@ -472,7 +468,7 @@ fn an_answer_counts_only_from_the_process_that_was_named() {
     wait(&room, ["--served-by", &stranger, "host:1"]).failed_with(69, "is not alive");
 }
 
-#[test]
+#[apply(test)]
 fn an_answer_counts_only_from_a_newer_process() {
     let room = Room::new();
     let socket = room.text("socket");
@@ -504,7 +500,7 @@ fn an_answer_counts_only_from_a_newer_process() {
 
 /// Old and new listen side by side: nobody can tell from the listeners who answered, but the connection
 /// itself can.
-#[test]
+#[apply(test)]
 fn with_a_shared_port_the_connection_decides() {
     let room = Room::new();
     let port = port();
@@ -512,7 +508,7 @@ fn with_a_shared_port_the_connection_decides() {
     wait(&room, ["--served-by", &service.pid(), &format!("http://127.0.0.1:{port}/")]).expect(0, "", "");
 }
 
-#[test]
+#[apply(test)]
 fn the_old_server_on_one_address_of_localhost_does_not_hide_the_new_one_on_the_other() {
     let (room, port) = (Room::new(), port());
     let _old = room.service(&format!("127.0.0.1:{port}"), &["--status", "503"]);
@@ -522,7 +518,7 @@ fn the_old_server_on_one_address_of_localhost_does_not_hide_the_new_one_on_the_o
         .expect(0, "", "");
 }
 
-#[test]
+#[apply(test)]
 fn the_command_is_execd() {
     let room = Room::new();
     let mut child = room
@@ -546,7 +542,7 @@ fn the_command_is_execd() {
     wait(&room, ["--attempts", "1", "file:/none", "--", "echo", "never"]).failed_with(124, "not up after");
 }
 
-#[test]
+#[apply(test)]
 fn signals_end_it_with_128_and_their_number() {
     let room = Room::new();
     for sent in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -572,7 +568,7 @@ fn signals_end_it_with_128_and_their_number() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_closed_or_full_stdout_is_an_error_for_an_answer() {
     let room = Room::new();
     let run = |shell: &str| finish(Command::new("/bin/sh").args(["-c", shell]).arg(binary("baa-healthwait")));
@@ -595,7 +591,7 @@ fn a_closed_or_full_stdout_is_an_error_for_an_answer() {
     help.expect(0, "", "");
 }
 
-#[test]
+#[apply(test)]
 fn stable_for_and_successes_want_more_than_one_lucky_probe() {
     let (room, port) = (Room::new(), port());
     let _service = room.service(&format!("127.0.0.1:{port}"), &["--count", &room.text("count")]);
@@ -606,7 +602,7 @@ fn stable_for_and_successes_want_more_than_one_lucky_probe() {
     assert!(began.elapsed() >= Duration::from_millis(300));
 }
 
-#[test]
+#[apply(test)]
 fn what_is_no_http_is_told_apart() {
     let room = Room::new();
     for (says, class, why) in [
@@ -628,7 +624,7 @@ fn what_is_no_http_is_told_apart() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn chunks_and_a_body_without_end_are_read_within_bounds() {
     let room = Room::new();
     for (answer, wanted, status) in [

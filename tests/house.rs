@@ -29,7 +29,7 @@ fn sources(directory: &str) -> Vec<(String, String)> {
 /// From the bottom up; a layer may use itself and those before it.
 const LAYERS: [&str; 8] = ["words", "sys", "life", "probe", "service", "store", "act", "program"];
 
-#[test]
+#[apply(test)]
 fn layers_point_downwards() {
     for (name, text) in sources("lib") {
         let Some(layer) =
@@ -43,7 +43,7 @@ fn layers_point_downwards() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn acts_do_not_know_each_other() {
     let acts = ["wait", "reload", "keeper", "canary", "peers", "lease", "control", "group"];
     for (name, text) in sources("lib/act") {
@@ -54,7 +54,7 @@ fn acts_do_not_know_each_other() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn each_outside_crate_has_one_door() {
     let doors: [(&str, &[&str]); 19] = [
         ("clap", &["lib/program.rs", "bins/"]),
@@ -98,7 +98,7 @@ fn whole(directories: &[&str]) -> Vec<(String, String)> {
     paths.map(|(name, _)| (name.clone(), std::fs::read_to_string(root().join(name)).unwrap())).collect()
 }
 
-#[test]
+#[apply(test)]
 fn lines_have_at_most_110_columns() {
     let mut wide = Vec::new();
     for (name, text) in whole(&["lib", "bins", "tests"]) {
@@ -126,7 +126,7 @@ fn declared(line: &str) -> Option<(&str, bool)> {
         .then_some((name, public))
 }
 
-#[test]
+#[apply(test)]
 fn each_public_type_name_stands_for_one_type() {
     let mut names: std::collections::BTreeMap<String, Vec<String>> = std::collections::BTreeMap::new();
     for (name, text) in sources("lib").into_iter().chain(sources("bins")) {
@@ -177,7 +177,7 @@ fn variants(text: &str) -> Vec<(&str, &str)> {
     found
 }
 
-#[test]
+#[apply(test)]
 fn more_than_two_fields_have_names() {
     let mut nameless = Vec::new();
     for (name, text) in whole(&["lib", "bins"]) {
@@ -197,7 +197,7 @@ fn more_than_two_fields_have_names() {
     assert!(nameless.is_empty(), "{nameless:#?}");
 }
 
-#[test]
+#[apply(test)]
 fn main_is_short_and_a_file_is_a_sitting() {
     for (name, text) in sources("bins").into_iter().filter(|(name, _)| name.ends_with("main.rs")) {
         assert!(text.lines().count() <= 210, "{name} is no longer parse, prepare, act, report");
@@ -208,14 +208,14 @@ fn main_is_short_and_a_file_is_a_sitting() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_module_says_what_it_promises() {
     for (name, text) in sources("lib").into_iter().chain(sources("tests")) {
         assert!(text.starts_with("//!"), "{name}");
     }
 }
 
-#[test]
+#[apply(test)]
 fn every_test_file_is_named_in_main() {
     let main = std::fs::read_to_string(root().join("tests/main.rs")).unwrap();
     for entry in std::fs::read_dir(root().join("tests")).unwrap() {
@@ -227,7 +227,19 @@ fn every_test_file_is_named_in_main() {
     }
 }
 
-#[test]
+/// tests/main.rs has a harness of its own: what libtest would find, it would leave out without a word.
+#[apply(test)]
+fn no_test_is_left_out_without_a_word() {
+    let plain = ["#[te", "st]"].concat();
+    for (name, text) in sources("tests") {
+        let found = text.lines().any(|line| line.trim() == plain);
+        assert!(!found, "{name} has a {plain}, which the harness does not see: write #[apply(test)]");
+        let quiet = ["SKIP", "PED"].concat();
+        assert!(!text.contains(&quiet), "{name} leaves out a test by hand: call skip or needs");
+    }
+}
+
+#[apply(test)]
 fn the_top_level_is_as_agreed() {
     let agreed = [
         "Cargo.toml",

@@ -1,6 +1,6 @@
 //! baa-lease on a store of this machine: one leader at a time, whatever is killed, stopped or locked.
 
-use crate::support::{Done, Room, alive, collect, signal, until};
+use crate::support::{Done, Room, alive, collect, needs, signal, until};
 use nix::sys::signal::Signal;
 use std::process::{Child, Stdio};
 
@@ -39,7 +39,7 @@ fn store(room: &Room) -> rusqlite::Connection {
     rusqlite::Connection::open(room.path("state/baa/lease.db")).unwrap()
 }
 
-#[test]
+#[apply(test)]
 fn a_lease_goes_from_hand_to_hand_and_its_term_only_up() {
     let room = Room::new();
     lease(&room, ["status"]).expect(1, "global: nobody, last term 0\n", "");
@@ -79,7 +79,7 @@ fn a_lease_goes_from_hand_to_hand_and_its_term_only_up() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-#[test]
+#[apply(test)]
 fn bad_words_are_refused() {
     let room = Room::new();
     for bad in [
@@ -101,7 +101,7 @@ fn bad_words_are_refused() {
     assert_eq!(std::fs::read_to_string(room.path("text")).unwrap(), "no database ".repeat(1000));
 }
 
-#[test]
+#[apply(test)]
 fn the_status_is_the_commands_own() {
     let room = Room::new();
     for (script, status) in
@@ -128,7 +128,7 @@ fn the_status_is_the_commands_own() {
     assert!(!room.path("a b").exists());
 }
 
-#[test]
+#[apply(test)]
 fn who_does_not_lead_waits_or_goes() {
     let room = Room::new();
     let holder = holding(&room, &["--node-id", "a"], "trap 'exit 3' TERM; while :; do sleep 0.01; done");
@@ -173,7 +173,7 @@ fn who_does_not_lead_waits_or_goes() {
 }
 
 /// Each command finds nobody else at work, over and over.
-#[test]
+#[apply(test)]
 fn commands_never_overlap() {
     let room = Room::new();
     let script =
@@ -218,8 +218,9 @@ fn next_sees_nobody(room: &Room, near: u64, far: u64) {
     assert!(done.status == 0 && done.stdout.ends_with("2\n"), "{done:?}");
 }
 
-#[test]
+#[apply(test)]
 fn a_holder_that_is_killed_leaves_nothing_running_past_its_lease() {
+    needs("setsid");
     let room = Room::new();
     let mut holder = holding(&room, &["--lease-ttl-sec", "2"], STUBBORN);
     let (near, far) = (pid(&room, "ready"), pid(&room, "far"));
@@ -228,8 +229,9 @@ fn a_holder_that_is_killed_leaves_nothing_running_past_its_lease() {
     next_sees_nobody(&room, near, far);
 }
 
-#[test]
+#[apply(test)]
 fn a_holder_that_is_stopped_leads_no_longer_than_its_lease() {
+    needs("setsid");
     let room = Room::new();
     let holder = holding(&room, &["--lease-ttl-sec", "2"], STUBBORN);
     let (near, far) = (pid(&room, "ready"), pid(&room, "far"));
@@ -239,8 +241,9 @@ fn a_holder_that_is_stopped_leads_no_longer_than_its_lease() {
     collect(holder).failed_with(76, "lost global under term 1: it could not be renewed in time");
 }
 
-#[test]
+#[apply(test)]
 fn a_guardian_that_is_killed_takes_its_command_along() {
+    needs("setsid");
     let room = Room::new();
     let holder = holding(&room, &["--lease-ttl-sec", "5"], STUBBORN);
     let (near, far) = (pid(&room, "ready"), pid(&room, "far"));
@@ -249,8 +252,9 @@ fn a_guardian_that_is_killed_takes_its_command_along() {
     assert!(!alive(near) && !alive(far));
 }
 
-#[test]
+#[apply(test)]
 fn a_store_that_is_locked_is_tried_again_and_then_given_up_in_time() {
+    needs("setsid");
     let room = Room::new();
     let holder = holding(&room, &["--lease-ttl-sec", "2", "--lease-renew-interval-ms", "100"], STUBBORN);
     let (near, far) = (pid(&room, "ready"), pid(&room, "far"));
@@ -268,8 +272,9 @@ fn a_store_that_is_locked_is_tried_again_and_then_given_up_in_time() {
     next_sees_nobody(&room, near, far);
 }
 
-#[test]
+#[apply(test)]
 fn a_lease_that_another_has_is_lost_at_once() {
+    needs("setsid");
     let room = Room::new();
     let holder = holding(&room, &["--lease-renew-interval-ms", "50"], STUBBORN);
     let (near, far) = (pid(&room, "ready"), pid(&room, "far"));
@@ -279,8 +284,9 @@ fn a_lease_that_another_has_is_lost_at_once() {
     assert_eq!(lease(&room, ["status", "--json"]).json()["holder_id"], "thief");
 }
 
-#[test]
+#[apply(test)]
 fn what_a_command_leaves_behind_is_dead_before_the_lease_is_free() {
+    needs("setsid");
     let room = Room::new();
     let script = "setsid /bin/sh -c 'trap \"\" TERM; echo $$ > far.tmp; mv far.tmp far; \
          while :; do sleep 0.01; done' & until [ -e far ]; do sleep 0.01; done; exit 5";
@@ -288,7 +294,7 @@ fn what_a_command_leaves_behind_is_dead_before_the_lease_is_free() {
     assert!(!alive(pid(&room, "far")));
 }
 
-#[test]
+#[apply(test)]
 fn a_file_of_a_newer_version_is_refused() {
     let room = Room::new();
     lease(&room, ["acquire"]).expect(0, "1\n", "");

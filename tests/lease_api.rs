@@ -86,7 +86,7 @@ const ENVELOPE: &str = concat!(
 );
 
 /// The seed's own test: envelopes are unwrapped, the bearer is sent, snake case goes out.
-#[test]
+#[apply(test)]
 fn an_envelope_is_unwrapped_and_the_bearer_sent() {
     let room = Room::new();
     let server = Server::new(&[ENVELOPE]);
@@ -111,7 +111,7 @@ fn an_envelope_is_unwrapped_and_the_bearer_sent() {
     assert!(body["now"].as_u64().unwrap() > 1_700_000_000);
 }
 
-#[test]
+#[apply(test)]
 fn a_bare_object_in_camel_case_will_do_and_who_leads_is_worked_out() {
     let room = Room::new();
     let ours = r#"200 {"holderId":"localhost-main","term":7,"leaseExpiresAt":1}"#;
@@ -124,7 +124,7 @@ fn a_bare_object_in_camel_case_will_do_and_who_leads_is_worked_out() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn what_a_server_says_wrong_is_named_with_status_and_path() {
     let room = Room::new();
     let cases = [
@@ -174,7 +174,7 @@ fn what_a_server_says_wrong_is_named_with_status_and_path() {
         .failed_with(69, "connection refused");
 }
 
-#[test]
+#[apply(test)]
 fn a_term_that_goes_back_is_lost_and_told() {
     let room = Room::new();
     let at = |term: u32| format!(r#"200 {{"holder_id":"ECHO","term":{term},"lease_expires_at":1}}"#);
@@ -193,7 +193,7 @@ fn a_term_that_goes_back_is_lost_and_told() {
 }
 
 /// To such a server a holder is its name; two processes of one name must not both lead.
-#[test]
+#[apply(test)]
 fn two_holds_of_one_name_are_two_to_the_server() {
     let room = Room::new();
     let server = Server::new(&[r#"200 {"holder_id":"ECHO","term":5,"lease_expires_at":1}"#]);
@@ -211,7 +211,7 @@ fn two_holds_of_one_name_are_two_to_the_server() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_server_that_comes_back_in_time_costs_nothing() {
     let room = Room::new();
     let ours = r#"200 {"holder_id":"ECHO","term":5,"lease_expires_at":1}"#;
@@ -240,7 +240,7 @@ fn a_server_that_comes_back_in_time_costs_nothing() {
     assert_eq!((last.0.as_str(), &last.2["term"]), ("POST /v1/leader/release HTTP/1.1", &5.into()));
 }
 
-#[test]
+#[apply(test)]
 fn a_token_is_read_from_a_file_and_shown_nowhere() {
     let room = Room::new();
     let server = Server::new(&[ENVELOPE]);

@@ -1,6 +1,23 @@
 //! All tests in one program: pure logic is tested beside the code, everything else here, on real processes,
 //! sockets and files.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+extern crate macro_rules_attribute;
+
+/// `#[apply(test)]` makes a function a test of this harness. (A plain `#[test]` would compile to nothing here;
+/// tests/house.rs refuses it.)
+macro_rules! test {
+    ($(#[$about:meta])* $visibility:vis fn $name:ident() $body:block) => {
+        $(#[$about])* $visibility fn $name() $body
+        inventory::submit! {
+            $crate::support::harness::Test {
+                name: concat!(module_path!(), "::", stringify!($name)),
+                run: $name,
+            }
+        }
+    };
+}
 
 mod artefacts;
 mod canary;
@@ -27,3 +44,7 @@ mod run_loop;
 mod run_restart;
 mod run_watch;
 mod support;
+
+fn main() -> std::process::ExitCode {
+    support::harness::main()
+}

@@ -2,7 +2,7 @@
 
 use crate::support::launchd::Launchd;
 use crate::support::tmux::Tmux;
-use crate::support::{Done, Room, finish, until};
+use crate::support::{Done, Room, finish, needs, until};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -84,7 +84,7 @@ pub fn states(room: &Room) -> Vec<String> {
 
 const OTHERS: [&str; 3] = ["bob.stopped", "claude-a-bob.stopped", "claude-bob2.stopped"];
 
-#[test]
+#[apply(test)]
 fn a_peer_goes_with_its_state_and_everything_else_stays_byte_for_byte() {
     let room = Room::new();
     let path = install(&room);
@@ -133,7 +133,7 @@ fn a_peer_goes_with_its_state_and_everything_else_stays_byte_for_byte() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn several_go_and_the_oldest_form_too() {
     let room = Room::new();
     install(&room);
@@ -165,7 +165,7 @@ fn remove_text(room: &Room) -> String {
     )
 }
 
-#[test]
+#[apply(test)]
 fn nothing_is_made_where_nothing_is() {
     let room = Room::new();
     remove(&room, ["bob"]).expect(0, "\"bob\" not registered — no-op\n", "");
@@ -189,7 +189,7 @@ fn nothing_is_made_where_nothing_is() {
     .failed_with(2, "the root is the real one");
 }
 
-#[test]
+#[apply(test)]
 fn a_dry_run_tells_and_does_nothing() {
     let room = Room::new();
     install(&room);
@@ -207,7 +207,7 @@ fn a_dry_run_tells_and_does_nothing() {
 
 /// A session of its name, or its supervisor; not a server without such a session, nor another process with
 /// the supervisor's pid.
-#[test]
+#[apply(test)]
 fn who_lives_is_not_removed() {
     let room = Room::new();
     install(&room);
@@ -223,6 +223,7 @@ fn who_lives_is_not_removed() {
     let own = std::process::id().to_string();
     room.write(supervisor, &own);
     remove(&room, ["bob"]).expect(1, "", live);
+    needs("ps");
     let lstart = Command::new("ps").args(["-o", "lstart=", "-p", &own]).output().unwrap();
     room.write(supervisor, &format!("{own} {}", String::from_utf8_lossy(&lstart.stdout).trim()));
     remove(&room, ["bob"]).expect(1, "", live);
@@ -247,7 +248,7 @@ fn who_lives_is_not_removed() {
     drop(other);
 }
 
-#[test]
+#[apply(test)]
 fn a_held_wake_lock_refuses_and_a_stale_one_goes() {
     let room = Room::new();
     install(&room);
@@ -261,7 +262,7 @@ fn a_held_wake_lock_refuses_and_a_stale_one_goes() {
     assert_eq!(states(&room), OTHERS);
 }
 
-#[test]
+#[apply(test)]
 fn a_planted_link_is_removed_and_not_followed() {
     let room = Room::new();
     install(&room);
@@ -294,7 +295,7 @@ fn a_planted_link_is_removed_and_not_followed() {
     assert_eq!(states(&room), OTHERS);
 }
 
-#[test]
+#[apply(test)]
 fn a_registry_that_cannot_be_trusted_stays_as_it_is() {
     let room = Room::new();
     let path = install(&room);
@@ -337,7 +338,7 @@ fn a_registry_that_cannot_be_trusted_stays_as_it_is() {
     assert_eq!(states(&room), OTHERS);
 }
 
-#[test]
+#[apply(test)]
 fn a_linked_registry_stays_linked() {
     let room = Room::new();
     install(&room);
@@ -348,7 +349,7 @@ fn a_linked_registry_stays_linked() {
     assert!(room.path("root/peers-profiles.json").is_symlink());
 }
 
-#[test]
+#[apply(test)]
 fn state_can_be_kept_and_what_was_left_can_be_purged() {
     let room = Room::new();
     install(&room);
@@ -402,7 +403,7 @@ fn with_launchd(room: &Room) -> Command {
     command
 }
 
-#[test]
+#[apply(test)]
 fn a_foreign_job_refuses_and_an_owned_one_goes_first() {
     let room = Room::new();
     let _launchd = Launchd::start(&room, &[]);
@@ -434,7 +435,7 @@ fn a_foreign_job_refuses_and_an_owned_one_goes_first() {
     assert!(!plist.exists());
 }
 
-#[test]
+#[apply(test)]
 fn a_loaded_job_is_booted_out() {
     let room = Room::new();
     let launchd = Launchd::start(&room, &[]);
@@ -455,7 +456,7 @@ fn a_loaded_job_is_booted_out() {
     assert!(done.stdout.contains("launchd plist: skipped-sandbox + plist removed\n"), "{done:?}");
 }
 
-#[test]
+#[apply(test)]
 fn a_lock_that_is_held_is_waited_for_and_a_stale_one_is_taken() {
     let room = Room::new();
     install(&room);

@@ -2,7 +2,7 @@
 //! proper-lockfile from npm.
 
 use crate::peer_remove::{REGISTRY, command, install, registry, remove, states};
-use crate::support::{Room, binary, collect, finish, signal, until};
+use crate::support::{Room, binary, collect, finish, needs, signal, skip, until};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -110,7 +110,7 @@ fn cut_off(room: &Room, at: usize) -> Option<&'static str> {
 }
 
 /// Taken over while we slept: what the other wrote is not overwritten.
-#[test]
+#[apply(test)]
 fn a_lock_that_was_taken_over_stops_the_write() {
     let room = Room::new();
     install(&room);
@@ -147,7 +147,7 @@ fn call_of(pid: Pid) -> Option<u64> {
 
 /// Whatever the step: the registry is the old one or the new one, never another; and the same command, run
 /// again, finishes at once.
-#[test]
+#[apply(test)]
 fn killed_at_any_step_the_next_run_finishes() {
     let (mut steps, mut waited): (Vec<&'static str>, u32) = (Vec::new(), 0);
     loop {
@@ -201,7 +201,7 @@ fn before_without_bob(room: &Room) -> String {
     format!("{}{}", &text[..start], &text[end..])
 }
 
-#[test]
+#[apply(test)]
 fn a_signal_while_it_waits_changes_nothing_and_leaves_no_lock() {
     let room = Room::new();
     install(&room);
@@ -229,22 +229,24 @@ fn caught(pid: u32) -> bool {
     mask & (1 << 14) != 0
 }
 
-/// Where proper-lockfile is: fetched once into target/npm; `None`, loudly, without node or npm.
-fn proper_lockfile() -> Option<PathBuf> {
+/// Where proper-lockfile is: fetched once into target/npm; the test is skipped where it cannot be had.
+fn proper_lockfile() -> PathBuf {
+    needs("node");
     let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/npm");
     if !home.join("node_modules/proper-lockfile").exists() {
+        needs("npm");
         std::fs::create_dir_all(&home).unwrap();
         let done = Command::new("npm")
             .args(["install", "--silent", "--no-fund", "--no-audit", "proper-lockfile@4.1.2"])
             .current_dir(&home)
-            .output();
-        if !done.as_ref().is_ok_and(|done| done.status.success()) {
-            assert!(std::env::var_os("CI").is_none(), "npm cannot fetch proper-lockfile: {done:?}");
-            eprintln!("SKIPPED: no node or no npm, or it cannot fetch proper-lockfile: {done:?}");
-            return None;
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        if !done.status.success() {
+            skip("npm cannot fetch proper-lockfile");
         }
     }
-    Some(home)
+    home
 }
 
 /// A writer as iapeer is one: proper-lockfile with its settings, then read, change, write, rename.
@@ -274,10 +276,10 @@ const file = root + '/peers-profiles.json', target = root + '/peers-profiles.loc
 
 /// Two removers and a writer from npm at once: every peer that was added is there, every peer that was
 /// removed is not.
-#[test]
+#[apply(test)]
 fn no_update_is_lost_between_removers_and_proper_lockfile() {
     const ROUNDS: usize = 1000;
-    let Some(home) = proper_lockfile() else { return };
+    let home = proper_lockfile();
     let room = Room::new();
     let names: Vec<String> = (0..ROUNDS).map(|number| format!("r{number}")).collect();
     let entries: Vec<String> = names
@@ -329,9 +331,9 @@ fn no_update_is_lost_between_removers_and_proper_lockfile() {
 }
 
 /// The other way round: what we hold, proper-lockfile waits for; and what it holds, we wait for.
-#[test]
+#[apply(test)]
 fn each_waits_for_the_others_lock() {
-    let Some(home) = proper_lockfile() else { return };
+    let home = proper_lockfile();
     let room = Room::new();
     install(&room);
     room.write(

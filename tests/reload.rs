@@ -4,7 +4,7 @@ use crate::support::Room;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-#[test]
+#[apply(test)]
 fn help_and_version_go_to_stdout() {
     let room = Room::new();
     let help = room.run("baa-reload", ["--help"]);
@@ -19,7 +19,7 @@ fn help_and_version_go_to_stdout() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn wrong_usage_is_one_line_and_2() {
     let room = Room::new();
     for (arguments, why) in [
@@ -40,7 +40,7 @@ fn wrong_usage_is_one_line_and_2() {
     room.run("baa-reload", [OsStr::from_bytes(b"--label=\xff")]).failed_with(2, "UTF-8");
 }
 
-#[test]
+#[apply(test)]
 fn the_scripts_places_are_the_defaults() {
     let room = Room::new();
     for (arguments, place) in [
@@ -79,7 +79,7 @@ fn the_scripts_places_are_the_defaults() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn without_launchctl_it_says_so() {
     let room = Room::new();
     room.plist("so.makefile.baa-conductor", &["/bin/sleep", "1"], "");

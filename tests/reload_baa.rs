@@ -16,7 +16,7 @@ fn status(room: &Room) -> Value {
     done.json()
 }
 
-#[test]
+#[apply(test)]
 fn a_job_is_started_and_then_replaced() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "");
@@ -33,7 +33,7 @@ fn a_job_is_started_and_then_replaced() {
     assert!(!alive(old) && one["new_pid"] == status(&room)["pid"]);
 }
 
-#[test]
+#[apply(test)]
 fn the_edited_file_is_what_runs_afterwards() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &["--status", "500"], "");
@@ -47,7 +47,7 @@ fn the_edited_file_is_what_runs_afterwards() {
     assert_eq!(reload(&room, &[]).status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn the_environment_is_the_jobs_and_its_values_are_never_told() {
     let (room, port) = (Room::new(), port());
     let out = format!("<key>StandardOutPath</key><string>{}</string>", room.text("env"));
@@ -80,7 +80,7 @@ fn the_environment_is_the_jobs_and_its_values_are_never_told() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_job_that_ignores_term_and_left_an_orphan_is_killed_with_its_tree() {
     let (room, port) = (Room::new(), port());
     let orphan = room.text("orphan");
@@ -99,7 +99,7 @@ fn a_job_that_ignores_term_and_left_an_orphan_is_killed_with_its_tree() {
     assert!(!alive(old) && !alive(orphaned));
 }
 
-#[test]
+#[apply(test)]
 fn a_keeper_that_was_killed_is_replaced_and_its_job_does_not_run_twice() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "");
@@ -113,7 +113,7 @@ fn a_keeper_that_was_killed_is_replaced_and_its_job_does_not_run_twice() {
     assert!(!alive(old), "two instances");
 }
 
-#[test]
+#[apply(test)]
 fn a_job_that_dies_is_started_again_by_its_keeper() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "<key>ThrottleInterval</key><integer>0</integer>");
@@ -125,7 +125,7 @@ fn a_job_that_dies_is_started_again_by_its_keeper() {
     assert_eq!((now["runs"].as_u64(), now["last_exit"].as_str()), (Some(2), Some("killed by SIGKILL")));
 }
 
-#[test]
+#[apply(test)]
 fn a_reload_from_inside_the_job_is_handed_over() {
     let (room, port) = (Room::new(), port());
     let once = room.text("once");
@@ -159,7 +159,7 @@ fn a_reload_from_inside_the_job_is_handed_over() {
     assert!(!alive(old) && status(&room)["pid"].as_u64().is_some());
 }
 
-#[test]
+#[apply(test)]
 fn the_deadline_ends_the_wait_for_health_and_leaves_it_registered() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &["--answers-if", "/nonexistent"], "");
@@ -172,7 +172,7 @@ fn the_deadline_ends_the_wait_for_health_and_leaves_it_registered() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn several_services_are_reloaded_in_order_and_the_worst_status_counts() {
     let room = Room::new();
     for (name, program) in [("a", "/bin/sleep"), ("b", "/bin/sleep"), ("c", "/bin/sleep")] {
@@ -200,7 +200,7 @@ fn several_services_are_reloaded_in_order_and_the_worst_status_counts() {
     assert_ne!(pid("c"), c);
 }
 
-#[test]
+#[apply(test)]
 fn a_bad_file_is_refused_and_the_running_service_untouched() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "");
@@ -277,7 +277,7 @@ fn a_bad_file_is_refused_and_the_running_service_untouched() {
     assert_eq!(status(&room)["pid"], pid);
 }
 
-#[test]
+#[apply(test)]
 fn a_dry_run_says_the_commands_and_touches_nothing() {
     let (room, port) = (Room::new(), port());
     room.conductor(port, &[], "");
@@ -292,7 +292,7 @@ fn a_dry_run_says_the_commands_and_touches_nothing() {
     assert_eq!(json["services"][0]["commands"][0], format!("baa-run ctl drain {LABEL}"));
 }
 
-#[test]
+#[apply(test)]
 fn a_job_that_dies_at_its_start_is_told_of_with_its_end() {
     let room = Room::new();
     room.plist(
@@ -315,7 +315,7 @@ fn a_job_that_dies_at_its_start_is_told_of_with_its_end() {
 
 /// A job that does its work and exits is not a service that died; nor is one that waits to be kicked and must
 /// not be.
-#[test]
+#[apply(test)]
 fn a_job_that_is_not_to_stay_has_recovered_when_it_is_done() {
     let room = Room::new();
     room.plist("so.makefile.baa-once", &["/bin/sh", "-c", "exit 0"], "<key>RunAtLoad</key><true/>");
@@ -335,7 +335,7 @@ fn a_job_that_is_not_to_stay_has_recovered_when_it_is_done() {
     assert_eq!((done.status, done.json()["services"][0]["new_pid"].is_null()), (0, false), "{done:?}");
 }
 
-#[test]
+#[apply(test)]
 fn logs_that_cannot_be_read_cost_nothing() {
     let (room, port) = (Room::new(), port());
     nix::unistd::mkfifo(&room.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -8,7 +8,7 @@ use crate::support::{
 use nix::sys::signal::Signal;
 use std::process::Stdio;
 
-#[test]
+#[apply(test)]
 fn a_loaded_job_is_replaced_by_a_new_process_that_answers() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -30,7 +30,7 @@ fn a_loaded_job_is_replaced_by_a_new_process_that_answers() {
     assert!(!alive(old));
 }
 
-#[test]
+#[apply(test)]
 fn a_job_that_was_not_loaded_is_loaded() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -45,7 +45,7 @@ fn a_job_that_was_not_loaded_is_loaded() {
 
 /// The deterministic report of the field: a job that ignores TERM, 5 while it drains, then unloaded for good
 /// (openclaw#112731).
-#[test]
+#[apply(test)]
 fn a_job_that_ignores_term_is_not_left_unloaded() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["linger=300", "drain=5,37,36,112,124"]);
@@ -57,7 +57,7 @@ fn a_job_that_ignores_term_is_not_left_unloaded() {
     assert!(launchd.registered(LABEL) && launchd.pid(LABEL) != Some(old) && !alive(old));
 }
 
-#[test]
+#[apply(test)]
 fn every_code_that_passes_is_waited_out() {
     for faults in [
         vec!["bootout=36", "linger=200"],
@@ -81,7 +81,7 @@ fn every_code_that_passes_is_waited_out() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_disabled_label_is_enabled_before_it_is_loaded() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -96,7 +96,7 @@ fn a_disabled_label_is_enabled_before_it_is_loaded() {
 }
 
 /// Loaded and not serving: the report that the script was written for.
-#[test]
+#[apply(test)]
 fn a_job_that_does_not_serve_is_kicked_once_and_recovers() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -112,7 +112,7 @@ fn a_job_that_does_not_serve_is_kicked_once_and_recovers() {
     assert_eq!(kicks, 1);
 }
 
-#[test]
+#[apply(test)]
 fn without_kickstart_it_is_left_as_it_is_with_diagnostics() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -145,7 +145,7 @@ fn without_kickstart_it_is_left_as_it_is_with_diagnostics() {
 }
 
 /// EADDRINUSE in the new process while the old one answers 200 (overdeck#2663).
-#[test]
+#[apply(test)]
 fn the_answer_of_another_process_does_not_count() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -167,7 +167,7 @@ fn the_answer_of_another_process_does_not_count() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_process_that_answers_and_dies_has_not_recovered() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -180,7 +180,7 @@ fn a_process_that_answers_and_dies_has_not_recovered() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_refused_file_gives_way_to_the_last_one_that_worked() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -198,7 +198,7 @@ fn a_refused_file_gives_way_to_the_last_one_that_worked() {
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_job_that_cannot_be_brought_back_is_reported_as_lost_with_the_command() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &[]);
@@ -229,7 +229,7 @@ fn a_job_that_cannot_be_brought_back_is_reported_as_lost_with_the_command() {
     assert!(launchd.pid(LABEL).is_some());
 }
 
-#[test]
+#[apply(test)]
 fn a_domain_that_is_not_there_is_told_and_nothing_is_touched() {
     for (code, status) in [(125, 69), (112, 69), (13, 77)] {
         let (room, port) = (Room::new(), port());
@@ -245,7 +245,7 @@ fn a_domain_that_is_not_there_is_told_and_nothing_is_touched() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_signal_in_the_middle_waits_until_the_job_is_registered() {
     for sent in [Signal::SIGTERM, Signal::SIGINT] {
         let (room, port) = (Room::new(), port());
@@ -266,7 +266,7 @@ fn a_signal_in_the_middle_waits_until_the_job_is_registered() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_reload_from_inside_the_job_is_handed_over() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["linger=100"]);
@@ -305,7 +305,7 @@ fn a_reload_from_inside_the_job_is_handed_over() {
     assert!(launchd.pid(LABEL).is_some_and(|pid| pid != old) && !alive(old));
 }
 
-#[test]
+#[apply(test)]
 fn two_reloads_of_one_label_do_not_mix() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["linger=500"]);
@@ -318,7 +318,7 @@ fn two_reloads_of_one_label_do_not_mix() {
     assert_eq!(collect(first).status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn a_launchctl_that_blocks_does_not_block_the_reload() {
     let (room, port) = (Room::new(), port());
     let launchd = Launchd::start(&room, &["pended=1", "blocked=1"]);
@@ -329,7 +329,7 @@ fn a_launchctl_that_blocks_does_not_block_the_reload() {
 }
 
 /// A thousand reloads with random faults: in each the job is registered afterwards, whatever else happens.
-#[test]
+#[apply(test)]
 fn a_thousand_random_reloads_strand_nothing() {
     const LANES: u64 = 4;
     const EACH: u64 = 250;
@@ -414,7 +414,7 @@ fn a_thousand_random_reloads_strand_nothing() {
 }
 
 /// A keeper that launchd runs is told that a restart is meant, and finishes what it has begun before it goes.
-#[test]
+#[apply(test)]
 fn a_keeper_drains_before_it_is_reloaded() {
     let room = Room::new();
     let launchd = Launchd::start(&room, &[]);

@@ -15,7 +15,7 @@ L=so.makefile.baa-conductor
 export XDG_STATE_HOME=$ROOM/state
 "#;
 
-#[test]
+#[apply(test)]
 fn a_unit_is_replaced_by_a_new_process_that_answers() {
     let (room, port) = (Room::new(), port());
     let script = format!(
@@ -33,7 +33,7 @@ baa-healthwait --served-by $second http://127.0.0.1:{port}/
 grep -q 'user/none.service is not known to systemd' $ROOM/none
 echo passed"#
     );
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     assert!(
         done.status == 0 && done.stdout == "passed\n",
         "{done:?} {:?}",
@@ -42,7 +42,7 @@ echo passed"#
     assert!(!done.stderr.contains("hunter2"));
 }
 
-#[test]
+#[apply(test)]
 fn a_bad_unit_is_refused_and_the_running_process_untouched() {
     let (room, port) = (Room::new(), port());
     let script = format!(
@@ -60,7 +60,7 @@ sleep 1.1; unit $L "$run" "$env"; systemctl --user daemon-reload; reload -q; tes
 status=0; reload --label no-such-unit 2> $ROOM/said || status=$?
 echo "$status $(grep -o 'there is no such unit' $ROOM/said)""#
     );
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     done.expect(
         0,
         "78 1 systemd cannot use the unit file\n66 1 program '/nonexistent/program' does not exist\n\
@@ -69,7 +69,7 @@ echo "$status $(grep -o 'there is no such unit' $ROOM/said)""#
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_oneshot_unit_has_recovered_when_it_is_done() {
     let room = Room::new();
     let script = format!(
@@ -78,11 +78,11 @@ unit once Type=oneshot "ExecStart=/bin/sh -c 'echo x >> $ROOM/runs'"
 reload --label once -q; reload --label once --json -q > $ROOM/json; wc -l < $ROOM/runs
 grep -o '"outcome":"recovered"' $ROOM/json"#
     );
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     done.expect(0, "2\n\"outcome\":\"recovered\"\n", "");
 }
 
-#[test]
+#[apply(test)]
 fn a_unit_that_does_not_answer_is_kicked_and_then_told_of() {
     let (room, port) = (Room::new(), port());
     let script = format!(
@@ -97,7 +97,7 @@ systemctl --user daemon-reload
 status=0; reload --attempts 2 --delay 200ms 2> $ROOM/said || status=$?; echo $status
 tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
     );
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     let unit = "so.makefile.baa-conductor.service";
     done.expect(
         0,
@@ -110,7 +110,7 @@ tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
     );
 }
 
-#[test]
+#[apply(test)]
 fn a_reload_from_inside_the_unit_is_handed_over_to_another_scope() {
     let (room, port) = (Room::new(), port());
     let script = format!(
@@ -132,13 +132,13 @@ log=$ROOM/state/baa/reload/$L.log
 for i in $(seq 1000); do grep -q recovered $log 2> /dev/null && break; sleep 0.02; done
 grep -o 'we run inside it' $ROOM/said; grep -o 'recovered' $log; test $first != $(pid $L)"#
     );
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     done.expect(0, "we run inside it\nrecovered\n", "");
 }
 
 /// A unit whose main process is a keeper finishes what it has begun: the keeper is told that a restart is
 /// meant by the TERM.
-#[test]
+#[apply(test)]
 fn a_keeper_in_a_unit_drains_before_it_is_reloaded() {
     let (room, port) = (Room::new(), port());
     let script = format!(
@@ -151,6 +151,6 @@ unit $L KillMode=mixed "Environment=BAA_RUNTIME_DIR=$ROOM/run XDG_STATE_HOME=$RO
 reload -q; test ! -e $ROOM/log; reload -q; cat $ROOM/log
 systemctl --user stop $L; wc -l < $ROOM/log"#
     );
-    let Some(done) = beside_systemd(&room, &script) else { return };
+    let done = beside_systemd(&room, &script);
     done.expect(0, "drained for baa-reload\n1\n", "");
 }

@@ -1,6 +1,6 @@
 //! baa-run: one command or job, kept.
 
-use crate::support::{Room, alive, collect, signal, until};
+use crate::support::{Room, alive, collect, needs, needs_root, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ fn status(room: &Room, label: &str) -> Value {
     room.run("baa-run", ["ctl", "status", label, "--json"]).json()
 }
 
-#[test]
+#[apply(test)]
 fn with_restart_never_the_status_is_the_commands_own() {
     let room = Room::new();
     for (script, code) in
@@ -23,7 +23,7 @@ fn with_restart_never_the_status_is_the_commands_own() {
     done.expect(0, "out\n", "err\n");
 }
 
-#[test]
+#[apply(test)]
 fn what_cannot_be_run_is_126_and_127() {
     let room = Room::new();
     room.run("baa-run", ["--restart", "never", "--", "/nonexistent"]).failed_with(127, "no such file");
@@ -33,7 +33,7 @@ fn what_cannot_be_run_is_126_and_127() {
     room.run::<&str>("baa-run", []).failed_with(2, "required arguments were not provided");
 }
 
-#[test]
+#[apply(test)]
 fn a_dry_run_starts_nothing() {
     let room = Room::new();
     room.run("baa-run", ["-n", "--json", "-q", "--", "touch", "ran"]).expect(
@@ -45,7 +45,7 @@ fn a_dry_run_starts_nothing() {
     assert!(!room.path("ran").exists() && !room.path("run").exists());
 }
 
-#[test]
+#[apply(test)]
 fn on_failure_ends_with_success_and_restarts_after_failure() {
     let room = Room::new();
     let script = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ]", room.text("count"));
@@ -54,7 +54,7 @@ fn on_failure_ends_with_success_and_restarts_after_failure() {
     assert_eq!(std::fs::read_to_string(room.path("count")).unwrap(), "x\nx\nx\n");
 }
 
-#[test]
+#[apply(test)]
 fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     let room = Room::new();
     let script = format!(
@@ -95,8 +95,9 @@ fn the_command_runs_in_a_session_of_its_own_and_gets_signals() {
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
 }
 
-#[test]
+#[apply(test)]
 fn a_command_that_ignores_term_is_killed_with_its_tree() {
+    needs("setsid");
     let room = Room::new();
     // The grandchild leaves session and parent behind and ignores TERM too.
     let script = format!(
@@ -118,7 +119,7 @@ fn a_command_that_ignores_term_is_killed_with_its_tree() {
     assert!(!alive(grandchild));
 }
 
-#[test]
+#[apply(test)]
 fn a_third_signal_does_not_wait() {
     let room = Room::new();
     // The second one reaches the whole tree.
@@ -145,7 +146,7 @@ fn a_third_signal_does_not_wait() {
     assert_eq!(collect(child).status, 0);
 }
 
-#[test]
+#[apply(test)]
 fn one_of_many_keepers_of_a_label_wins() {
     let room = Room::new();
     let children: Vec<_> = (0..10)
@@ -169,7 +170,7 @@ fn one_of_many_keepers_of_a_label_wins() {
     winners.into_iter().for_each(|child| collect(child).expect(0, "", ""));
 }
 
-#[test]
+#[apply(test)]
 fn ctl_starts_stops_and_restarts() {
     let room = Room::new();
     let plist = room.plist("a.job", &["/bin/sleep", "1000"], "");
@@ -189,7 +190,7 @@ fn ctl_starts_stops_and_restarts() {
     room.run("baa-run", ["ctl", "stop", "../x"]).failed_with(2, "is not a label");
 }
 
-#[test]
+#[apply(test)]
 fn the_control_socket_bears_nonsense() {
     use std::io::{Read, Write};
     let room = Room::new();
@@ -210,7 +211,7 @@ fn the_control_socket_bears_nonsense() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
-#[test]
+#[apply(test)]
 fn a_state_directory_that_others_may_enter_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let room = Room::new();
@@ -225,7 +226,7 @@ fn a_state_directory_that_others_may_enter_is_refused() {
     room.run("baa-run", ["--label", &long, "--", "true"]).failed_with(78, "too long for a socket");
 }
 
-#[test]
+#[apply(test)]
 fn a_job_gets_its_directory_umask_input_and_logs() {
     let room = Room::new();
     let script = "pwd; umask; cat; echo $0; echo err >&2";
@@ -248,12 +249,9 @@ fn a_job_gets_its_directory_umask_input_and_logs() {
     assert_eq!(std::fs::read_to_string(room.path("err")).unwrap(), "err\n");
 }
 
-#[test]
+#[apply(test)]
 fn a_job_can_run_as_another_user() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED a_job_can_run_as_another_user: only root can");
-        return;
-    }
+    needs_root();
     let room = Room::new();
     let plist = room.plist(
         "a.job",
@@ -268,7 +266,7 @@ fn a_job_can_run_as_another_user() {
     assert_eq!(std::fs::read_to_string(room.path("out")).unwrap(), "nobody\nnogroup\n/nonexistent\n");
 }
 
-#[test]
+#[apply(test)]
 fn keep_alive_by_path_starts_when_the_path_appears() {
     let room = Room::new();
     let keys = format!(

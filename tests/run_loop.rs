@@ -1,6 +1,6 @@
 //! baa-run as a run loop: the lock, the drain, sockets that outlive a restart, and giving up.
 
-use crate::support::{Done, Room, alive, collect, port, signal, until};
+use crate::support::{Done, Room, alive, collect, needs, port, signal, skip, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ pub(crate) fn lives(room: &Room) -> Vec<u64> {
     read(room, "lives").lines().filter_map(|line| line.parse().ok()).collect()
 }
 
-#[test]
+#[apply(test)]
 fn a_lock_has_one_holder_and_a_stale_file_needs_nobody() {
     let room = Room::new();
     room.write("lock", "{\"keeper\":1,\"pid\":1,\"start\":1,\"boot\":\"gone\"}\nrubbish");
@@ -65,7 +65,7 @@ fn a_lock_has_one_holder_and_a_stale_file_needs_nobody() {
 
 /// Killed, a holder of a lock takes its command along; what that has left is ended before the next one
 /// starts.
-#[test]
+#[apply(test)]
 fn a_killed_holder_leaves_the_lock_free_and_nothing_beside_the_next() {
     let room = Room::new();
     let left = "/bin/sh -c 'trap \"\" TERM; echo $$ > left.tmp; mv left.tmp left; while :; do sleep 0.01; \
@@ -87,7 +87,7 @@ fn a_killed_holder_leaves_the_lock_free_and_nothing_beside_the_next() {
 }
 
 /// A thousand double starts: one of two at a time.
-#[test]
+#[apply(test)]
 fn of_two_starts_at_once_one_wins_a_thousand_times() {
     let room = Room::new();
     let run = || {
@@ -127,7 +127,7 @@ fn of_two_starts_at_once_one_wins_a_thousand_times() {
     assert_eq!(won, 500 + both);
 }
 
-#[test]
+#[apply(test)]
 fn failures_give_up_also_across_keepers_until_somebody_asks() {
     let room = Room::new();
     let keep = || {
@@ -181,7 +181,7 @@ fn failures_give_up_also_across_keepers_until_somebody_asks() {
 
 /// The work in flight is finished before a restart, in each way that a command can be asked; and the reason
 /// reaches its next life.
-#[test]
+#[apply(test)]
 fn a_restart_drains_first() {
     let room = Room::new();
     let keeper = spawn(
@@ -249,7 +249,7 @@ fn a_restart_drains_first() {
         .failed_with(125, "cannot drain by 'nonsense'");
 }
 
-#[test]
+#[apply(test)]
 fn a_drain_by_http_asks_until_nothing_is_left() {
     let room = Room::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -290,8 +290,9 @@ fn a_drain_by_http_asks_until_nothing_is_left() {
 }
 
 /// Whoever connects while nothing runs is served by the next life: the socket is the keeper's.
-#[test]
+#[apply(test)]
 fn a_socket_outlives_its_command() {
+    needs("perl");
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());
     room.write(
@@ -346,7 +347,7 @@ fn a_socket_outlives_its_command() {
 
 /// A first start that does not come to serve is a failure of the keeper; a later one is parked, alive, until
 /// somebody asks.
-#[test]
+#[apply(test)]
 fn a_start_that_does_not_serve_ends_or_is_parked() {
     let room = Room::new();
     let done = room.run("baa-run", ["--ready", "file:up", "--ready-timeout", "200ms", "--", "sleep", "1000"]);
@@ -396,7 +397,7 @@ fn a_start_that_does_not_serve_ends_or_is_parked() {
 }
 
 /// An old process that answers on the port is not the new one.
-#[test]
+#[apply(test)]
 fn only_its_own_process_makes_it_ready() {
     let room = Room::new();
     let port = port();
@@ -453,8 +454,9 @@ const SERVER: &str = "use Socket; use IO::Handle; my $done = 0; $SIG{TERM} = sub
 
 /// A new version takes over when it serves, with no connection refused; one that does not come to serve was
 /// never there.
-#[test]
+#[apply(test)]
 fn an_update_that_does_not_serve_is_undone() {
+    needs("perl");
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());
     room.write("serve.pl", SERVER);
@@ -532,8 +534,9 @@ fn an_update_that_does_not_serve_is_undone() {
 }
 
 /// What a life says over its own socket makes it ready, and nothing else.
-#[test]
+#[apply(test)]
 fn a_command_may_say_that_it_is_ready() {
+    needs("perl");
     let room = Room::new();
     let say = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); send($s, 'STATUS=soon', 0, \
         sockaddr_un($ENV{NOTIFY_SOCKET})); until (-e 'go') { select undef, undef, undef, 0.01 } \
@@ -557,11 +560,12 @@ fn a_command_may_say_that_it_is_ready() {
 
 /// As the first process of a container: exact statuses, nothing left unreaped, and a stop that the command
 /// hears.
-#[test]
+#[apply(test)]
 fn it_is_a_first_process() {
     let room = Room::new();
     let contained = |arguments: &[&str]| {
         let bare = room.command("baa-run");
+        needs("unshare");
         let mut command = std::process::Command::new("unshare");
         command
             .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
@@ -573,8 +577,7 @@ fn it_is_a_first_process() {
     };
     let probe = collect(contained(&["-q", "--restart", "never", "--", "true"]));
     if probe.status != 0 {
-        eprintln!("SKIPPED: no process namespaces can be made here: {probe:?}");
-        return;
+        skip("no process namespaces can be made here");
     }
     assert_eq!(collect(contained(&["-q", "--restart", "never", "--", "/bin/sh", "-c", "exit 7"])).status, 7);
     assert_eq!(
@@ -608,7 +611,7 @@ fn it_is_a_first_process() {
 
 /// Ten thousand requests through twenty changes of the process, and streams of five seconds across them: none
 /// fails, none is cut.
-#[test]
+#[apply(test)]
 fn ten_thousand_requests_outlive_twenty_lives() {
     let room = Room::new();
     let address = format!("127.0.0.1:{}", port());

@@ -29,7 +29,7 @@ fn status(room: &Room) -> Value {
 
 /// TERM stops; after a restart was meant it restarts, once, and finishes first what it has begun. INT stops,
 /// whatever was meant.
-#[test]
+#[apply(test)]
 fn a_term_is_what_was_meant_by_it() {
     let room = Room::new();
     let drain = ["--drain-cmd", "echo drained $BAA_RESTART_REASON >> log", "--supervisor", "none"];
@@ -66,7 +66,7 @@ fn a_term_is_what_was_meant_by_it() {
 }
 
 /// 36: a USR1 that nobody has authorised does not keep later ones from being heard.
-#[test]
+#[apply(test)]
 fn an_unmeant_usr1_is_told_of_and_a_later_one_works() {
     let room = Room::new();
     let child = keeper(&room, &[], "trap 'echo usr1 >> log' USR1;");
@@ -98,7 +98,7 @@ fn an_unmeant_usr1_is_told_of_and_a_later_one_works() {
 }
 
 /// 35: what is asked while it starts is not lost, and a stop overrides it.
-#[test]
+#[apply(test)]
 fn a_request_during_a_start_is_kept() {
     let room = Room::new();
     let ready = ["--ready", "file:up", "--ready-timeout", "1h", "--supervisor", "none"];
@@ -124,7 +124,7 @@ fn a_request_during_a_start_is_kept() {
 
 /// 34: one that is parked gives its lock back and takes it again before it serves; a bundle tells what went
 /// before.
-#[test]
+#[apply(test)]
 fn a_parked_keeper_gives_its_lock_back_and_takes_it_again() {
     let room = Room::new();
     let arguments =
@@ -174,7 +174,7 @@ fn a_parked_keeper_gives_its_lock_back_and_takes_it_again() {
 }
 
 /// 37: the keeper's own program may be replaced or gone; it needs nothing of it any more.
-#[test]
+#[apply(test)]
 fn a_keeper_outlives_its_program_file() {
     let room = Room::new();
     std::fs::copy(crate::support::binary("baa-run"), room.path("own-run")).unwrap();
@@ -199,7 +199,7 @@ fn a_keeper_outlives_its_program_file() {
 
 /// 38: while it ends, no intent is used up by a signal that comes late; and a restart that comes then is not
 /// promised.
-#[test]
+#[apply(test)]
 fn what_is_meant_is_not_lost_to_a_late_signal() {
     let room = Room::new();
     let child = keeper(
@@ -224,7 +224,7 @@ fn what_is_meant_is_not_lost_to_a_late_signal() {
 
 /// Restarts that come together are one; the next one waits, unless it is wanted now; a keeper that is asked
 /// says so.
-#[test]
+#[apply(test)]
 fn restarts_that_come_together_are_one() {
     let room = Room::new();
     let child =
@@ -257,7 +257,7 @@ fn restarts_that_come_together_are_one() {
 }
 
 /// What came of a restart or an update is told, and left for the next life.
-#[test]
+#[apply(test)]
 fn the_outcome_is_told_and_left_behind() {
     let room = Room::new();
     let hook = "echo $BAA_LABEL $BAA_CHANGE $BAA_OUTCOME $BAA_WHY >> told";
@@ -304,7 +304,7 @@ fn the_outcome_is_told_and_left_behind() {
 
 /// 40: a restart trusts nobody to start it again: the keeper stays. Only when its supervisor has sent the
 /// TERM it goes, and gives launchd time.
-#[test]
+#[apply(test)]
 fn under_a_supervisor_a_restart_stays_and_a_meant_term_leaves() {
     let room = Room::new();
     let child =
@@ -324,7 +324,7 @@ fn under_a_supervisor_a_restart_stays_and_a_meant_term_leaves() {
 
 /// 39: a drain that would take for ever fits into what systemd allows: nobody is killed, and the next life is
 /// told why.
-#[test]
+#[apply(test)]
 fn a_drain_fits_into_what_systemd_allows() {
     let room = Room::new();
     let script = r#"
@@ -352,14 +352,14 @@ baa-healthwait -q --timeout 30s exec:'[ $(grep -c life $ROOM/log) = 3 ]'
 journalctl --user -u gw -o cat --no-pager 2> /dev/null | grep -c 'code=killed' || true
 systemctl --user stop gw; systemctl --user show -p Result --value gw
 cat $ROOM/log"#;
-    let Some(done) = beside_systemd(&room, script) else { return };
+    let done = beside_systemd(&room, script);
     assert!(done.status == 0, "{done:?}");
     assert_eq!(done.stdout, "success\n0\nsuccess\nlife\ndrain 300000\nlife\ndrain 5000\nlife\n", "{done:?}");
 }
 
 /// One that does not hear TERM is killed by its keeper before systemd would kill both: the unit has not
 /// failed.
-#[test]
+#[apply(test)]
 fn a_stop_fits_into_what_systemd_allows() {
     let room = Room::new();
     let script = r#"
@@ -374,13 +374,13 @@ baa-healthwait -q --timeout 30s exec:'grep -q life $ROOM/log'
 baa-healthwait -q --timeout 30s exec:'! pgrep -x systemctl'
 systemctl --user stop gw
 systemctl --user show -p Result gw"#;
-    let Some(done) = beside_systemd(&room, script) else { return };
+    let done = beside_systemd(&room, script);
     // Neither systemd nor the watchdog had to end it: that would be timeout, or exit-code.
     done.expect(0, "Result=success\n", "");
 }
 
 /// Drained for good; cut short, what is left is aborted; and while it drains it says how much is left.
-#[test]
+#[apply(test)]
 fn a_drain_can_be_the_end_and_can_be_cut_short() {
     let room = Room::new();
     let child = keeper(

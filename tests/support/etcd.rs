@@ -1,6 +1,6 @@
 //! A real etcd on loopback: one node or three, killed, stopped and started again.
 
-use super::{Room, port, until};
+use super::{Room, needs, port, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
@@ -24,6 +24,8 @@ impl Etcd {
     /// A cluster of `count` nodes, once it answers. With `tls` clients speak https, under this certificate
     /// and key.
     pub fn new(room: &Room, count: usize, tls: Option<(PathBuf, PathBuf)>) -> Etcd {
+        needs("etcd");
+        needs("etcdctl");
         let nodes: Vec<Node> = (0..count)
             .map(|number| Node {
                 name: format!("n{number}"),

@@ -78,7 +78,7 @@ pub fn fault(history: &[Event], ttl: Duration) -> Option<String> {
     None
 }
 
-#[test]
+#[apply(test)]
 fn the_checker_knows_good_histories_from_bad() {
     let start = Instant::now();
     let event = |client, from: u64, to: u64, told| Event {

@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 
 pub mod control;
 pub mod etcd;
+pub mod harness;
 pub mod history;
 pub mod launchd;
 pub mod systemd;
 pub mod tmux;
+
+pub use harness::{needs, needs_root, skip};
 
 /// Generous: a test that reaches it has failed, whatever the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -206,7 +209,13 @@ impl Drop for Service {
     }
 }
 
+/// A program of the toolkit: of this build, or of the one in `BAA_BIN`.
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(directory) = std::env::var_os("BAA_BIN") {
+        let path = std::path::absolute(PathBuf::from(directory).join(name)).unwrap();
+        assert!(path.exists(), "{} is missing", path.display());
+        return path;
+    }
     PathBuf::from(match name {
         "baa-control" => env!("CARGO_BIN_EXE_baa-control"),
         "baa-daemons" => env!("CARGO_BIN_EXE_baa-daemons"),
@@ -220,9 +229,11 @@ pub fn binary(name: &str) -> PathBuf {
     })
 }
 
-/// Beside the programs: target/debug/examples.
+/// Of the build of the programs, in `examples` beside them; of this build, where `BAA_BIN` has none.
 pub fn example(name: &str) -> PathBuf {
-    let path = binary("baa-run").parent().unwrap().join("examples").join(name);
+    let beside = |program: &Path| program.parent().unwrap().join("examples").join(name);
+    let path = [binary("baa-run"), env!("CARGO_BIN_EXE_baa-run").into()].map(|program| beside(&program));
+    let path = path.iter().find(|path| path.exists()).unwrap_or(&path[1]).clone();
     assert!(path.exists(), "{} is missing; build it with: cargo build --examples", path.display());
     path
 }

@@ -1,6 +1,6 @@
 //! Real tmux servers.
 
-use super::{Room, until};
+use super::{Room, needs, until};
 use std::process::{Command, Stdio};
 
 pub struct Tmux {
@@ -15,6 +15,7 @@ impl Tmux {
     }
 
     pub fn start_at(room: &Room, path: &str, session: &str) -> Tmux {
+        needs("tmux");
         let sock = room.text(path);
         std::fs::create_dir_all(room.path(path).parent().unwrap()).unwrap();
         let mut server = Tmux { sock, pid: 0 };
@@ -38,7 +39,7 @@ impl Tmux {
             ])
             .stdin(Stdio::null())
             .status();
-        assert!(started.unwrap().success(), "tmux is missing; on Debian: apt-get install tmux");
+        assert!(started.unwrap().success(), "tmux does not start");
         server.pid = server.tmux(&["display-message", "-p", "#{pid}"]).trim().parse().unwrap();
         server
     }
