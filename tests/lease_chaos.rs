@@ -289,7 +289,8 @@ fn a_holder_that_is_cut_off_is_done_before_the_next_begins() {
             &format!("kill -0 {pid} 2> /dev/null && echo alive; echo $BAA_LEASE_TERM"),
         ));
         assert!(!alive(pid));
-        next.expect(0, &format!("{}\n", 2 * round + 2), "");
+        // A busy machine may make it complain of a late answer.
+        assert_eq!((next.status, next.stdout), (0, format!("{}\n", 2 * round + 2)));
         let done = collect(cut_off);
         assert!(done.status == 76 && done.stderr.contains("it could not be renewed in time"), "{done:?}");
         hosts.wire("up");

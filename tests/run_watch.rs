@@ -165,17 +165,19 @@ fn one_that_does_not_answer_any_more_is_started_again() {
 fn a_stop_that_does_not_end_is_ended() {
     let room = Room::new();
     needs_root();
-    needs("perl");
-    // A helper that the system lets become root: then its keeper, who is nobody, may not signal it.
-    std::fs::copy("/usr/bin/perl", room.path("root-perl")).unwrap();
-    for (path, mode) in [("root-perl", 0o4755), ("", 0o777)] {
+    let perl = needs("perl");
+    // A helper that the system lets become root: then its keeper, who is nobody, may not signal it. The keeper
+    // is a copy, for the checkout may lie where others may not go.
+    std::fs::copy(perl, room.path("root-perl")).unwrap();
+    std::fs::copy(crate::support::binary("baa-run"), room.path("baa-run")).unwrap();
+    for (path, mode) in [("root-perl", 0o4755), ("baa-run", 0o755), ("", 0o777)] {
         std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
             .unwrap();
     }
     let work = "$< = 0; $( = 0; die 'no setuid here' if $< != 0; $SIG{TERM} = 'IGNORE'; \
          open(my $f, '>', 'up'); \
          print $f $$; close $f; sleep 1000";
-    let mut command = room.command("baa-run");
+    let mut command = room.command_at(&room.path("baa-run"));
     let words = [
         "--label",
         "u",

@@ -6,6 +6,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{PanicHookInfo, catch_unwind, panic_any, resume_unwind};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
@@ -38,16 +39,14 @@ pub fn skip(reason: impl Into<String>) -> ! {
     resume_unwind(Box::new(Skipped(reason)))
 }
 
-/// Skips this test where a program of that name is not on the PATH.
+/// Where on the PATH a program of that name is; where there is none this test is skipped.
 #[track_caller]
-pub fn needs(program: &str) {
+pub fn needs(program: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let executable = |file: std::path::PathBuf| {
-        nix::unistd::access(&file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file()
-    };
-    if !std::env::split_paths(&path).any(|directory| executable(directory.join(program))) {
-        skip(format!("{program} is missing"));
-    }
+    let executable =
+        |file: &PathBuf| nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file();
+    let mut found = std::env::split_paths(&path).map(|directory| directory.join(program));
+    found.find(executable).unwrap_or_else(|| skip(format!("{program} is missing")))
 }
 
 /// Skips this test where we are not root.
@@ -61,6 +60,7 @@ pub fn needs_root() {
 /// Runs the tests that the command line asks for, as libtest would.
 pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(note));
+    usual_signals();
     let (arguments, filters) = arguments(std::env::args());
     let mut tests: Vec<&Test> = inventory::iter::<Test>().collect();
     tests.sort_by_key(|test| test.name);
@@ -73,6 +73,20 @@ pub fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, tests.into_iter().filter(asked).map(trial).collect());
     summary();
     conclusion.exit_code()
+}
+
+/// What whoever started us ignores (INT and QUIT, in the background of a script) is not ignored by what the
+/// tests start, unless a test wants it so.
+#[allow(unsafe_code)]
+fn usual_signals() {
+    use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
+    for one in
+        Signal::iterator().filter(|one| ![Signal::SIGKILL, Signal::SIGSTOP, Signal::SIGPIPE].contains(one))
+    {
+        // SAFETY: no handler is given, and no other thread runs yet.
+        let _ = unsafe { signal(one, SigHandler::SigDfl) };
+    }
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).unwrap();
 }
 
 /// The library's arguments, and the filters where there are more than the one that it takes: those it does not
@@ -158,10 +172,10 @@ fn a_skip_is_told_from_a_pass_and_a_failure() {
     let failed = within(|| panic_any("on purpose".to_owned())).err().unwrap();
     assert!(failed.message().unwrap().contains("tests/support/harness.rs"), "{failed:?}");
     if std::env::var_os("BAA_REQUIRE_ALL").is_some() {
-        assert!(within(|| needs("no such program")).is_err());
+        assert!(within(|| drop(needs("no such program"))).is_err());
         return;
     }
-    let Ok(Completion::Ignored { reason }) = within(|| needs("no such program")) else { panic!() };
+    let Ok(Completion::Ignored { reason }) = within(|| drop(needs("no such program"))) else { panic!() };
     assert_eq!(reason.unwrap(), "no such program is missing");
     let ours = OMITTED.lock().unwrap().iter().position(|(_, name)| *name == "inner").unwrap();
     OMITTED.lock().unwrap().remove(ours);

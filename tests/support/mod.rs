@@ -69,7 +69,12 @@ impl Room {
 
     /// A program of the toolkit, in an environment of this room alone.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(binary(program));
+        self.command_at(&binary(program))
+    }
+
+    /// The same for a copy of one.
+    pub fn command_at(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command.env_clear().envs([
             ("HOME", self.text("home")),
             ("XDG_STATE_HOME", self.text("state")),
