@@ -1,18 +1,29 @@
 # baa: small tools that keep daemons honest. `make help` lists the targets.
 
+# The next line is a directive to BSD's make, and a rule that nobody asks for to GNU's.
+.error : this Makefile is for GNU make, which may be called gmake here
+
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CARGO   ?= cargo
 
 PROGRAMS := $(notdir $(wildcard bins/*))
+SOURCES  := Cargo.toml Cargo.lock $(shell find bins lib -type f)
 HOST     := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-# On Linux with glibc the programs are linked statically: a third less memory, and a faster start. Naming the target
-# keeps the flag from the build's own macros, which must stay dynamic.
-STATIC   := $(if $(findstring linux-gnu,$(HOST)),-C target-feature=+crt-static)
-TARGET   := target/$(HOST)/release
-BUILD     = RUSTFLAGS="$(strip $(RUSTFLAGS) $(STATIC))" $(CARGO) build --locked --target $(HOST)
+ARCH     := $(firstword $(subst -, ,$(HOST)))
+# What is built for: on Linux musl, so that the programs are static and load no modules, where this toolchain has its std
+# (`rustup target add`) and there is a C compiler for it (Debian: musl-tools); else the machine's own libc, dynamically.
+# Never a static glibc: its first look-up of a user loads modules into the program, which crash it. TARGET=… decides otherwise.
+STD      := $(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(ARCH)-unknown-linux-musl/lib/libstd-*.rlib)
+MUSL_CC  := $(if $(HOST),$(shell command -v $(ARCH)-linux-musl-gcc || command -v musl-gcc))
+TARGET   ?= $(if $(and $(findstring linux,$(HOST)),$(STD),$(MUSL_CC)),$(ARCH)-unknown-linux-musl,$(HOST))
+BUILT     = target/$(TARGET)/release
+BUILD     = $(CARGO) build --locked --target $(TARGET) --release --bins
+EXAMPLES  = --example service --example launchctl
+# The programs under test.
+BAA_BIN  ?= $(BUILT)
 
-.PHONY: all build demo test lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
+.PHONY: all build programs demo test test-musl lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
 
 all: build
 
@@ -20,15 +31,29 @@ toolchain:
 	@command -v $(CARGO) > /dev/null && command -v rustc > /dev/null || { echo "Rust is missing (1.88 or later): install it with rustup, or on Debian: apt-get install rustc-web cargo-web" >&2; exit 69; }
 	@command -v cc > /dev/null || { echo "a C compiler is missing; on Debian: apt-get install gcc libc6-dev" >&2; exit 69; }
 
-build: toolchain ## build the programs, optimised
-	$(BUILD) --release --bins
+build: toolchain ## build the programs, optimised; static (musl) where the toolchain can
+	$(BUILD)
+	@echo $(BUILT) > target/built
 
-demo: toolchain ## run the main job: a service is reloaded, fails, recovers
-	$(BUILD) --release --bins --example service
-	@tests/demo/run $(TARGET)
+# The user's build, for an install by somebody else (sudo), who may have no toolchain.
+target/built: $(SOURCES)
+	@command -v $(CARGO) > /dev/null || echo "what was built is older than the sources, or nothing was: run make as the user who has Rust first" >&2
+	@$(MAKE) --no-print-directory build
 
-test: toolchain ## test everything
-	$(CARGO) test --locked
+# What is installed, and what its tests need beside it.
+programs: build
+	$(BUILD) $(EXAMPLES)
+
+demo: programs ## run the main job: a service is reloaded, fails, recovers
+	@tests/demo/run $(BUILT)
+
+# BAA_REQUIRE_ALL=1: what a machine lacks is a failure then, and not a skip.
+test: toolchain $(if $(filter $(BUILT),$(BAA_BIN)),programs) ## test everything, with the programs that install would install, or those in BAA_BIN
+	BAA_BIN=$(BAA_BIN) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--test main -- $(TESTS))
+
+test-musl: ## test the static programs as they ship; needs Debian's rustc-web, cargo-web, rust-web-src, python3-venv
+	@.ci/musl dist
+	$(MAKE) test BAA_BIN=target/musl/$(shell uname -m)-unknown-linux-musl/dist
 
 lint: toolchain ## format, clippy, shell scripts, man pages
 	@.ci/lint
@@ -36,17 +61,17 @@ lint: toolchain ## format, clippy, shell scripts, man pages
 check: lint test ## what must pass before a commit
 
 bench: toolchain ## figures beside those of peers, as ratios from one run
-	$(BUILD) --release --bins --examples
-	@$(TARGET)/examples/bench $(TARGET)
+	$(BUILD) --examples
+	@$(BUILT)/examples/bench $(BUILT)
 
 artefacts completions man: toolchain ## write completions, and the generated parts of pages and README
 	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: > /dev/null
 
-install: build ## install into $(DESTDIR)$(PREFIX)
+install: target/built ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man7" \
 		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
 	for program in $(PROGRAMS); do \
-		install -m 755 "$(TARGET)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program" && \
+		install -m 755 "$$(cat target/built)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 		install -m 644 "man/$$program.1" "$(DESTDIR)$(PREFIX)/share/man/man1/$$program.1" && \
 		install -m 644 "completions/$$program.bash" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program" && \
 		install -m 644 "completions/_$$program" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program" && \
@@ -65,9 +90,8 @@ uninstall: ## remove what install has put there
 check-macos: ## type-check for both macOS targets
 	@.ci/check-macos
 
-dist: toolchain ## archives for Linux and, linked here and run nowhere, for macOS, in dist/
-	RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --target $(HOST) --profile dist --bins
-	@.ci/dist $(HOST) $(PROGRAMS)
+dist: ## archives for Linux (static) and, linked here and run nowhere, for macOS, in dist/
+	@.ci/dist $(PROGRAMS)
 
 clean: ## remove what was built
 	$(CARGO) clean
