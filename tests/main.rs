@@ -5,8 +5,8 @@
 #[macro_use]
 extern crate macro_rules_attribute;
 
-/// `#[apply(test)]` makes a function a test of this harness. (A plain `#[test]` would compile to nothing here;
-/// tests/house.rs refuses it.)
+/// `#[apply(test)]` makes a function a test of this harness. (A plain `#[test]` would compile to nothing
+/// here; tests/house.rs refuses it.)
 macro_rules! test {
     ($(#[$about:meta])* $visibility:vis fn $name:ident() $body:block) => {
         $(#[$about])* $visibility fn $name() $body

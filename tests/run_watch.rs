@@ -166,8 +166,8 @@ fn a_stop_that_does_not_end_is_ended() {
     let room = Room::new();
     needs_root();
     let perl = needs("perl");
-    // A helper that the system lets become root: then its keeper, who is nobody, may not signal it. The keeper
-    // is a copy, for the checkout may lie where others may not go.
+    // A helper that the system lets become root: then its keeper, who is nobody, may not signal it. The
+    // keeper is a copy, for the checkout may lie where others may not go.
     std::fs::copy(perl, room.path("root-perl")).unwrap();
     std::fs::copy(crate::support::binary("baa-run"), room.path("baa-run")).unwrap();
     for (path, mode) in [("root-perl", 0o4755), ("baa-run", 0o755), ("", 0o777)] {

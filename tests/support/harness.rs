@@ -1,6 +1,7 @@
-//! The harness: it finds every `#[apply(test)]` by itself, and knows a third outcome beside passed and failed.
-//! What a machine does not have makes a test *skipped*: counted as ignored, and named with its reason after the
-//! run. With `BAA_REQUIRE_ALL` a skip is a failure, so that nothing is left out unseen where all is to be had.
+//! The harness: it finds every `#[apply(test)]` by itself, and knows a third outcome beside passed and
+//! failed. What a machine does not have makes a test *skipped*: counted as ignored, and named with its reason
+//! after the run. With `BAA_REQUIRE_ALL` a skip is a failure, so that nothing is left out unseen where all is
+//! to be had.
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::any::Any;
@@ -89,8 +90,8 @@ fn usual_signals() {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).unwrap();
 }
 
-/// The library's arguments, and the filters where there are more than the one that it takes: those it does not
-/// see, so that it does not count what they leave out.
+/// The library's arguments, and the filters where there are more than the one that it takes: those it does
+/// not see, so that it does not count what they leave out.
 fn arguments(words: impl Iterator<Item = String>) -> (Arguments, Vec<String>) {
     let (mut options, mut filters) = (Vec::new(), Vec::new());
     let mut valued = false;

@@ -72,8 +72,8 @@ mod connector {
     /// More pids than this make a filter too long; then all exits come through.
     const LISTED: usize = 200;
 
-    /// The first namespaces of a machine have fixed numbers (<linux/proc_ns.h>). In any other the kernel takes
-    /// the request and never tells anything.
+    /// The first namespaces of a machine have fixed numbers (<linux/proc_ns.h>). In any other the kernel
+    /// takes the request and never tells anything.
     const FIRST: [(&str, &str); 2] =
         [("/proc/self/ns/pid", "pid:[4026531836]"), ("/proc/self/ns/user", "user:[4026531837]")];
 
