@@ -132,10 +132,9 @@ impl Job {
                 format!("its Label is '{}', not '{label}'", crate::words::error::brief(&self.label)),
             ));
         }
-        if let Some(name) = &self.user
-            && user::named(name).ok().flatten().is_none()
-        {
-            return Err(bad(Status::BadConfig, format!("no user '{name}'")));
+        if let Some(name) = &self.user {
+            user::wanted(name)
+                .map_err(|error| error.context(format!("cannot use job '{}'", self.path.display())))?;
         }
         if let Some(directory) = &self.directory
             && !directory.is_dir()

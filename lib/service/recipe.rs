@@ -4,7 +4,7 @@ use crate::service::job::{DEFAULT_PATH, Job, KeepAlive};
 use crate::sys::child::{Spec, Stdio};
 use crate::sys::file;
 use crate::sys::user::{self, Credentials};
-use crate::words::error::{Error, Result};
+use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
 use std::ffi::OsString;
 use std::fs::File;
@@ -50,30 +50,21 @@ impl Recipe {
 fn of_job(job: &Job) -> Result<Spec> {
     let cannot =
         |status: Status, why: String| Error::new(status, format!("cannot start {}: {why}", job.label));
-    let found = |who: std::io::Result<Option<Credentials>>| {
-        who.map_err(|cause| Error::io("cannot read the user database", &cause))
-    };
-    let other = match &job.user {
-        Some(name) => Some(
-            found(user::named(name))?
-                .ok_or_else(|| cannot(Status::BadConfig, format!("no user '{name}'")))?,
-        ),
-        None => None,
-    };
+    let begin = |error: Error| error.context(format!("cannot start {}", job.label));
+    let other = job.user.as_deref().map(user::wanted).transpose().map_err(begin)?;
     let mut who = match &other {
         Some(who) => Some(who.clone()),
-        None => found(user::own())?,
+        None => user::own().map_err(|cause| {
+            let why = format!("cannot tell who we are: {}", reason(&cause));
+            cannot(Status::Unavailable, why)
+        })?,
     };
     let mut becomes = other.filter(|other| other.uid != user::own_uid());
     if let Some(name) = &job.group {
-        let gid = user::group(name)
-            .ok()
-            .flatten()
-            .ok_or_else(|| cannot(Status::BadConfig, format!("no group '{name}'")))?;
+        let gid = user::wanted_group(name).map_err(begin)?;
         becomes = becomes.or_else(|| who.clone().filter(|_| user::own_uid() == 0));
-        for one in [&mut becomes, &mut who].into_iter().flatten() {
-            one.gid = gid;
-        }
+        becomes = becomes.map(|one| one.with_group(gid));
+        who = who.map(|one| one.with_group(gid));
     }
     let program = job
         .find_program()
@@ -106,12 +97,7 @@ fn of_job(job: &Job) -> Result<Spec> {
 fn environment(job: &Job, who: Option<&Credentials>) -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> =
         vec![("PATH".into(), DEFAULT_PATH.into()), ("XPC_SERVICE_NAME".into(), job.label.clone().into())];
-    if let Some(who) = who {
-        all.push(("HOME".into(), who.home.clone().into()));
-        all.push(("SHELL".into(), who.shell.clone().into()));
-        all.push(("USER".into(), who.name.clone().into()));
-        all.push(("LOGNAME".into(), who.name.clone().into()));
-    }
+    all.extend(who.map(Credentials::environment).into_iter().flatten());
     all.extend(
         ["TMPDIR", "LANG"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))),
     );

@@ -12,6 +12,7 @@ pub mod lines;
 pub mod listening;
 pub mod memory;
 pub mod net;
+mod nss;
 pub mod owner;
 pub mod poll;
 pub mod process;

@@ -183,12 +183,18 @@ impl PlanEntry {
     pub fn spec(&self) -> Result<Spec> {
         let recipe = self.recipe.as_ref().ok_or_else(|| Error::bug("a check has no command"))?;
         let mut spec = recipe.spec()?;
+        if let Some(user) = &self.user {
+            let job = match recipe {
+                Recipe::Job(job) => job.environment.as_slice(),
+                Recipe::Command(_) => &[],
+            };
+            let said = |name: &OsString| job.iter().any(|(other, _)| name.to_str() == Some(other));
+            spec.env.extend(user.environment().into_iter().filter(|(name, _)| !said(name)));
+            spec.user = Some(user.clone());
+        }
         spec.env.extend(self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
         if let Some(cwd) = &self.cwd {
             spec.dir = Some(cwd.clone());
-        }
-        if let Some(user) = &self.user {
-            spec.user = Some(user.clone());
         }
         Ok(spec)
     }
@@ -389,14 +395,7 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         Some(name) => signal::named(name).ok_or_else(|| wrong(&format!("'{}' is no signal", brief(name))))?,
         None => Signal::SIGTERM,
     };
-    let user = match &text.user {
-        Some(name) => {
-            let found =
-                user::named(name).map_err(|cause| Error::io("cannot read the user database", &cause))?;
-            Some(found.ok_or_else(|| wrong(&format!("no user '{}'", brief(name))))?)
-        }
-        None => None,
-    };
+    let user = text.user.as_deref().map(user::wanted).transpose()?;
     let rules = EntryRules {
         id: text.id.clone(),
         kind,
