@@ -8,13 +8,15 @@
 //!                 one decision each, no printing of answers
 //! store           a lease: a record with a term and a time to live, decided in one place; sqlite and etcd
 //!                 keep it, control_api asks for it
-//! service         launchd · systemd · embedded (a baa-run per job) behind one trait;
+//! service         launchd · systemd · embedded (a baa-run per job) behind one trait; manager: which of
+//!                 them, decided in one place;
 //!                 job: a property list, read once; recipe, target: what is started, what is asked;
 //!                 tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns;
 //!                 demand: whose answer counts; pace: how often to ask
-//! life            one life of a command: its wall (who belongs to it, by a cgroup or by a mark, and how all of it
-//!                 is ended), its record on disk, a bounded run. The only room that knows what comes of a process
+//! life            one life of a command: its wall (who belongs to it, by a cgroup or by a mark, and how all
+//!                 of it is ended), its record on disk, a bounded run. The only room that knows what comes of
+//!                 a process
 //! sys             the system, once: clock · poll · process (identity; trace, exits) · child (one start, by
 //!                 clone3 or fork; signalled and awaited as a child, without /proc) · signal · file ·
 //!                 directory · net · listening · owner · http · say · user · cgroup · kernel · lines · memory

@@ -36,6 +36,11 @@ impl Common {
     }
 }
 
+/// A parser of a flag that takes one of some names, each with a line for people.
+pub fn one_of(names: &'static [(&'static str, &'static str)]) -> clap::builder::PossibleValuesParser {
+    names.iter().map(|(name, help)| clap::builder::PossibleValue::new(*name).help(*help)).into()
+}
+
 /// Reads the arguments and runs `act`.
 ///
 /// Usage errors end with 2; with 125 where a command follows `--`, as timeout(1) does, so that they are not

@@ -1,6 +1,7 @@
 //! The command line of baa-reload.
 
-use baa::program::Common;
+use baa::program::{Common, one_of};
+use baa::service::manager;
 use baa::words::span;
 use clap::{Parser, ValueEnum};
 use std::ffi::OsString;
@@ -41,8 +42,8 @@ pub struct ReloadArgs {
     pub group: Option<PathBuf>,
 
     /// Who manages it
-    #[arg(long, default_value = "auto", help_heading = "Where")]
-    pub manager: Manager,
+    #[arg(long, default_value = "auto", help_heading = "Where", value_parser = one_of(&manager::NAMES))]
+    pub manager: String,
 
     /// Agents of this user or daemons of the system [default: agent; daemon for root under systemd]
     #[arg(long, help_heading = "Where")]
@@ -123,18 +124,6 @@ pub struct ReloadArgs {
 
     #[command(flatten)]
     pub common: Common,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Manager {
-    /// launchd on macOS; elsewhere systemd where it runs, or else baa
-    Auto,
-    /// launchctl(1)
-    Launchd,
-    /// systemctl(1)
-    Systemd,
-    /// One baa-run(1) for each job, or with --group baa-daemons(1)
-    Baa,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

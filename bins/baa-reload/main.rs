@@ -2,11 +2,11 @@
 
 mod args;
 
-use args::{Manager, ReloadArgs, Scope};
-use baa::act::reload::request::{
-    self, HealthOptions, ManagerKind, ReloadRequest, ReloadSettings, ReloadTarget, ServiceLocation,
-};
+use args::{ReloadArgs, Scope};
+use baa::act::reload::request::{HealthOptions, ReloadRequest, ReloadSettings, ReloadTarget};
+use baa::act::reload::{carry_out, check};
 use baa::program::run;
+use baa::service::manager::{ManagerKind, ServiceLocation};
 use baa::sys::say;
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -21,12 +21,12 @@ fn reload(args: ReloadArgs) -> Result<Status> {
     let request = request(&args)?;
     let voice = args.common.voice();
     if args.common.dry_run {
-        let plan = request::plan(&request)?;
+        let plan = check::plan(&request)?;
         let text = if args.common.json { plan.json().to_string() } else { plan.text() };
         say::answer(&text)?;
         return Ok(Status::Done);
     }
-    let done = request::carry_out(&request, &voice)?;
+    let done = carry_out::carry_out(&request, &voice)?;
     if args.common.json {
         say::answer(&done.json.to_string())?;
     }
@@ -35,16 +35,12 @@ fn reload(args: ReloadArgs) -> Result<Status> {
 
 fn request(args: &ReloadArgs) -> Result<ReloadRequest> {
     let usage = |why: &str| Error::new(Status::Usage, why);
-    let kind = match args.manager {
-        Manager::Auto if args.group.is_some() => ManagerKind::Embedded,
-        Manager::Auto => ManagerKind::of_this_machine(),
-        Manager::Launchd => ManagerKind::Launchd,
-        Manager::Systemd => ManagerKind::Systemd,
-        Manager::Baa => ManagerKind::Embedded,
-    };
-    if args.group.is_some() && !matches!(args.manager, Manager::Auto | Manager::Baa) {
+    let asked = ManagerKind::named(&args.manager);
+    if args.group.is_some() && asked.is_some_and(|kind| kind != ManagerKind::Embedded) {
         return Err(usage("--group is for --manager baa"));
     }
+    let own = if args.group.is_some() { ManagerKind::Embedded } else { ManagerKind::of_this_machine() };
+    let kind = asked.unwrap_or(own);
     let daemon = args.scope.map(|scope| scope == Scope::Daemon);
     let location = ServiceLocation {
         kind,

@@ -6,11 +6,14 @@
 //! (openclaw#112731, headroom#1289, local-operator#1231).
 
 mod bring;
+pub mod carry_out;
+pub mod check;
 pub mod diagnosis;
 pub mod files;
 pub mod handover;
 mod prove;
 pub mod request;
+mod services;
 
 use crate::probe::Probe;
 use crate::probe::demand::Demand;

@@ -1,6 +1,7 @@
 //! The embedded manager: one `baa-run` keeps one job, as runit does. Its state is a directory; it is spoken
 //! to over a socket in it.
 
+use crate::service::job::Job;
 use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
@@ -152,6 +153,12 @@ fn keeper_program() -> PathBuf {
 }
 
 impl Service for Embedded {
+    fn definition(&self, source: &Path) -> Result<Option<Job>> {
+        let job = Job::read(source)?;
+        job.check(&self.label)?;
+        Ok(Some(job))
+    }
+
     fn manager(&self) -> &'static str {
         "baa"
     }

@@ -6,6 +6,7 @@
 pub mod code;
 mod print;
 
+use crate::service::job::Job;
 use crate::service::{
     CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
 };
@@ -105,6 +106,13 @@ pub fn check_domain(domain: &str) -> std::result::Result<(), String> {
 }
 
 impl Service for Launchd {
+    fn definition(&self, source: &Path) -> Result<Option<Job>> {
+        let job = Job::read(source)?;
+        job.check(&self.label)?;
+        check_file(source)?;
+        Ok(Some(job))
+    }
+
     fn manager(&self) -> &'static str {
         "launchd"
     }

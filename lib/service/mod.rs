@@ -7,6 +7,7 @@ pub mod iapeer;
 pub mod intent;
 pub mod job;
 pub mod launchd;
+pub mod manager;
 pub mod recipe;
 pub mod systemd;
 pub mod target;
@@ -14,6 +15,7 @@ pub mod tmux;
 pub mod unit;
 
 use crate::life::{self, Finished};
+use crate::service::job::Job;
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::words::exit::Status;
@@ -124,6 +126,21 @@ pub trait Service {
     /// Whether taking it down brings it back by itself, so that nothing can be lost between the two.
     fn restarts_in_place(&self) -> bool {
         false
+    }
+
+    /// The property list that the job is defined by, read from `source` and checked as the manager would;
+    /// `None` for a manager whose jobs are defined otherwise.
+    ///
+    /// # Errors
+    /// 65 to 78 for a file that the manager would refuse.
+    fn definition(&self, _source: &Path) -> Result<Option<Job>, crate::words::error::Error> {
+        Ok(None)
+    }
+
+    /// The value of a variable in the environment that the manager gives the job, which is defined by
+    /// `definition` where it has one.
+    fn variable(&self, definition: Option<&Job>, name: &str) -> Option<String> {
+        definition?.variable(name).map(str::to_owned)
     }
 
     /// Checks all that can be checked without touching what runs.

@@ -2,6 +2,7 @@
 //! so nothing is lost between stop and start.
 
 use crate::life::Finished;
+use crate::service::job::Job;
 use crate::service::{
     CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
 };
@@ -83,16 +84,6 @@ impl Systemd {
     /// Whether this machine was booted by systemd (sd_booted(3)).
     pub fn booted() -> bool {
         Path::new("/run/systemd/system").is_dir()
-    }
-
-    /// The value of a variable that the unit sets; variables of its environment files are not seen.
-    pub fn variable(&self, name: &str) -> Option<String> {
-        let shown = self.call(&["show", "--property=Environment", "--", &self.unit]).ok()?;
-        let line = shown.lines().find_map(|line| line.strip_prefix("Environment="))?;
-        words(line)
-            .into_iter()
-            .rev()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     }
 
     fn arguments<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
@@ -198,6 +189,15 @@ fn classify(verb: &str, exit: Exit, finished: &Finished) -> Trouble {
 }
 
 impl Service for Systemd {
+    fn variable(&self, _definition: Option<&Job>, name: &str) -> Option<String> {
+        let shown = self.call(&["show", "--property=Environment", "--", &self.unit]).ok()?;
+        let line = shown.lines().find_map(|line| line.strip_prefix("Environment="))?;
+        words(line)
+            .into_iter()
+            .rev()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    }
+
     fn manager(&self) -> &'static str {
         "systemd"
     }

@@ -9,8 +9,7 @@ use crate::probe::http::{Http, JsonValue, Statuses};
 use crate::probe::process::Process;
 use crate::probe::tcp::Tcp;
 use crate::probe::unix::Unix;
-use crate::service::launchd::Launchd;
-use crate::service::systemd::Systemd;
+use crate::service::manager::ManagerKind;
 use crate::service::unit::Unit;
 use crate::sys::http::{Request, Trust, Url, host_and_port};
 use crate::sys::process::{Identity, Pid, Start};
@@ -85,6 +84,9 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Pro
             Ok(path)
         }
     };
+    let unit = |kind: ManagerKind, name: &str| -> Result<Arc<dyn Probe>> {
+        Ok(Arc::new(Unit::new(kind.service(name).map_err(|cause| wrong(cause.to_string()))?)))
+    };
     let (probe, tells_process): (Arc<dyn Probe>, bool) = if let Some(command) = rest("exec:") {
         if command.is_empty() {
             return Err(wrong("it names no command".to_owned()));
@@ -104,9 +106,9 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Pro
     } else if let Some(pid) = utf8()?.strip_prefix("pid:") {
         (Arc::new(Process::new(pid.parse().map_err(wrong)?, demand.clone())), demand.among.is_none())
     } else if let Some(label) = utf8()?.strip_prefix("launchd:") {
-        (Arc::new(Unit::new(Launchd::of_target(label).map_err(|cause| wrong(cause.to_string()))?)), false)
-    } else if let Some(unit) = utf8()?.strip_prefix("systemd:") {
-        (Arc::new(Unit::new(Systemd::of_target(unit).map_err(|cause| wrong(cause.to_string()))?)), false)
+        (unit(ManagerKind::Launchd, label)?, false)
+    } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
+        (unit(ManagerKind::Systemd, name)?, false)
     } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
         let url = Url::parse(utf8()?).map_err(wrong)?;
         (Arc::new(http(url, options, demand)), true)

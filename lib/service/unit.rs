@@ -6,18 +6,18 @@ use crate::words::failure::{self, Failure};
 use std::time::Instant;
 
 /// Up while the manager says that a process of the job runs.
-pub struct Unit<S> {
-    service: S,
+pub struct Unit {
+    service: Box<dyn Service + Send + Sync>,
 }
 
-impl<S: Service> Unit<S> {
+impl Unit {
     /// A question to the manager of `service`.
-    pub fn new(service: S) -> Unit<S> {
+    pub fn new(service: Box<dyn Service + Send + Sync>) -> Unit {
         Unit { service }
     }
 }
 
-impl<S: Service + Send + Sync> Probe for Unit<S> {
+impl Probe for Unit {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         match self.service.inspect_until(deadline) {
             Ok(Some(state)) if state.phase == Phase::Running => {

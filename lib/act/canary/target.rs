@@ -2,10 +2,8 @@
 //! listens.
 
 use crate::service::Service;
-use crate::service::embedded::Embedded;
 use crate::service::iapeer;
-use crate::service::launchd::Launchd;
-use crate::service::systemd::Systemd;
+use crate::service::manager::ManagerKind;
 use crate::service::tmux::{self, Unserved};
 use crate::sys::file;
 use crate::sys::process::{self, Identity, Pid};
@@ -102,13 +100,11 @@ pub fn pin(aim: &CanaryTargetName, identity: Option<&str>) -> Result<CanaryTarge
         ),
         CanaryTargetName::Pid(pid) => (*pid, None, None),
         CanaryTargetName::PidFile(path) => (from_file(aim, path)?, None, None),
-        CanaryTargetName::Unit(unit) => from_service(aim, Box::new(Systemd::of_target(unit)?))?,
-        CanaryTargetName::Label(label) if label.contains('/') || cfg!(target_os = "macos") => {
-            from_service(aim, Box::new(Launchd::of_target(label)?))?
-        }
+        CanaryTargetName::Unit(unit) => from_service(aim, ManagerKind::Systemd.service(unit)?)?,
         CanaryTargetName::Label(label) => {
-            crate::service::check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
-            from_service(aim, Box::new(Embedded::new(label)))?
+            let launchd = label.contains('/') || cfg!(target_os = "macos");
+            let kind = if launchd { ManagerKind::Launchd } else { ManagerKind::Embedded };
+            from_service(aim, kind.service(label)?)?
         }
     };
     let who = Identity::of(pid).ok_or_else(|| absent(&format!("process {pid} is not alive")))?;
