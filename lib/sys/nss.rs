@@ -17,8 +17,8 @@ const LIMIT: usize = 1 << 20;
 /// Where getent is found, before PATH is asked.
 const USUAL: &str = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin";
 
-/// Whether `database` (passwd, group, hosts, …) is kept anywhere else than in `known` sources. Where nothing is
-/// said of it, it is not.
+/// Whether `database` (passwd, group, hosts, …) is kept anywhere else than in `known` sources. Where nothing
+/// is said of it, it is not.
 pub(super) fn goes_beyond(database: &str, known: &[&str]) -> io::Result<bool> {
     let stranger = |source: &String| !known.contains(&source.as_str());
     Ok(sources(&switch()?, database).is_some_and(|sources| sources.iter().any(stranger)))

@@ -1,6 +1,6 @@
-//! Users and groups, as jobs name them, and who we are. On Linux from /etc/passwd and /etc/group, and from the
-//! name service where it knows more (`nss`): never by way of the libc, whose modules a static program cannot
-//! load and a dynamic one cannot stop. Everything is looked up before a process is started.
+//! Users and groups, as jobs name them, and who we are. On Linux from /etc/passwd and /etc/group, and from
+//! the name service where it knows more (`nss`): never by way of the libc, whose modules a static program
+//! cannot load and a dynamic one cannot stop. Everything is looked up before a process is started.
 
 #[cfg(target_os = "linux")]
 #[path = "user/files.rs"]
@@ -101,8 +101,8 @@ fn unknown(kind: &str, name: &str, cause: &io::Error) -> Error {
     Error::new(Status::Unavailable, format!("cannot tell whether there is a {kind} '{}': {why}", brief(name)))
 }
 
-/// Ourselves, as the user database knows us, with the groups that we are in now; `None` for a number without a
-/// name.
+/// Ourselves, as the user database knows us, with the groups that we are in now; `None` for a number without
+/// a name.
 ///
 /// # Errors
 /// As `named`.
