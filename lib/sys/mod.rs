@@ -20,4 +20,5 @@ pub mod random;
 pub mod say;
 pub mod signal;
 pub mod slot;
+pub mod trust;
 pub mod user;
