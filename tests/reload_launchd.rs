@@ -448,3 +448,18 @@ fn a_keeper_drains_before_it_is_reloaded() {
     assert!(!alive(old) && launchd.pid("gw").is_some_and(|pid| pid != old));
     until("it is kept", || room.run("baa-run", ["ctl", "status", "gw"]).status == 0);
 }
+
+/// A check that outlasts the pause after it used to win another one, without end.
+#[apply(test)]
+fn a_service_that_accepts_and_says_nothing_is_kicked_once_and_given_up() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &["--mute"], "");
+    let quick = ["--json", "--attempts", "3", "--delay", "20ms", "--probe-timeout", "50ms"];
+    let done = finish(&mut launchd.reload(&quick));
+    let told = done.json();
+    assert_eq!((done.status, &told["services"][0]["outcome"]), (69, &"unhealthy".into()), "{done:?}");
+    assert!(done.stderr.contains("no answer"), "{done:?}");
+    let kicks = launchd.calls().iter().filter(|call| call.starts_with("kickstart -k")).count();
+    assert_eq!(kicks, 1);
+}

@@ -297,3 +297,6 @@ fn status_of(trouble: &Trouble) -> Status {
 fn ended_by(signal: Signal) -> Status {
     Status::Signal(u8::try_from(signal as i32).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

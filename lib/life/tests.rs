@@ -40,6 +40,22 @@ fn a_key_is_the_same_in_every_release() {
     assert_eq!(key(b"foobar"), "85944171f73967e8");
 }
 
+/// A pid that was given away again belongs to a stranger.
+#[test]
+fn a_stranger_with_the_same_pid_is_none_of_us() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wall = Wall::new("test", None, false, false);
+    let main = wall.start_claimed(shell(dir.path(), "exec sleep 1000")).unwrap().identity;
+    let stranger = Identity { pid: main.pid, start: crate::sys::process::Start(1) };
+    assert_eq!(tree(&[stranger], &[]), []);
+    assert_eq!(tree(&[main], &[]), [main]);
+    assert!(!stranger.alive() && crate::sys::process::Watch::over(stranger).unwrap().is_none());
+    child::signal(stranger, Signal::SIGKILL);
+    assert!(kill_tree(&[stranger], &[]) && main.alive());
+    assert!(wall.kill());
+    child::wait(main.pid);
+}
+
 #[test]
 fn a_run_that_is_late_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();

@@ -397,6 +397,30 @@ pub fn runtime_dir() -> PathBuf {
 mod tests {
     use super::*;
 
+    /// Whoever removes the file that he has locked leaves nobody with a lock that nobody else would see.
+    #[test]
+    fn a_lock_is_on_the_file_that_has_the_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..3000 {
+                    if let Some(lock) = Lock::take(&path).unwrap() {
+                        let _ = fs::remove_file(&path);
+                        drop(lock);
+                    }
+                }
+                over.store(true, std::sync::atomic::Ordering::SeqCst);
+            });
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                if let Some(lock) = Lock::take(&path).unwrap() {
+                    assert!(same_file(&lock.0.metadata().unwrap(), &path));
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_tail_is_the_last_lines_and_bounded() {
         let dir = tempfile::tempdir().unwrap();

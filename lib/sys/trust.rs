@@ -1,9 +1,10 @@
 //! Whose word is believed: a file, a directory or a socket is ours only if we or root own it, nobody else may
-//! change it or any directory on the way to it, and no link of a stranger led there. The one place that decides.
+//! change it or any directory on the way to it, and no link of a stranger led there. The one place that
+//! decides.
 //!
-//! Checked is the way as the kernel walks it, component by component from the root, links resolved. Where every
-//! step of it can be changed by root and by us alone, nobody can put another thing there between the check and
-//! the use; where one cannot, the use is refused. So there is no race to win.
+//! Checked is the way as the kernel walks it, component by component from the root, links resolved. Where
+//! every step of it can be changed by root and by us alone, nobody can put another thing there between the
+//! check and the use; where one cannot, the use is refused. So there is no race to win.
 
 use crate::sys::user;
 use std::collections::VecDeque;
@@ -64,8 +65,8 @@ impl From<Distrust> for io::Error {
     }
 }
 
-/// Whether the way to `path` can be changed by root and by us alone: each directory on it, and each link. What
-/// is at its end is not looked at. Returns the way without links.
+/// Whether the way to `path` can be changed by root and by us alone: each directory on it, and each link.
+/// What is at its end is not looked at. Returns the way without links.
 ///
 /// # Errors
 /// PermissionDenied with a `Distrust`; NotFound for a directory that is missing; those of lstat(2).

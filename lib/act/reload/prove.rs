@@ -101,7 +101,12 @@ impl Reload<'_> {
                 Look::NotYet(failure) => failure,
             };
             let now = self.clock.now();
-            if round.slot_ends.is_none_or(|end| now >= end) {
+            // A check that takes longer than its slot, or a process that never settles, uses its attempt up:
+            // it must not win another one, or a service that accepts and says nothing is waited for without
+            // end.
+            let slot_over = round.slot_ends.is_none_or(|end| now >= end);
+            let used_up = slot_over && round.attempts >= self.request.attempts;
+            if slot_over && !used_up {
                 round.attempts += 1;
                 round.slot_ends = Some(now + self.request.delay);
                 self.step(format!("attempt {} of {}: {failure}", round.attempts, self.request.attempts));
@@ -121,7 +126,7 @@ impl Reload<'_> {
                 self.report.last_failure = Some(failure);
             }
             let last_slot = round.attempts >= self.request.attempts;
-            if last_slot && round.slot_ends.is_some_and(|end| now + pause >= end) {
+            if used_up || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end)) {
                 return Ok(false);
             }
             if self.request.deadline.is_some_and(|deadline| now >= deadline) {

@@ -1,0 +1,158 @@
+//! What a reload decides, on a clock that jumps and a manager that says what it is told to.
+
+use super::*;
+use crate::service::{Kick, Phase};
+use crate::sys::process::Start;
+use crate::sys::say::Level;
+use crate::words::error::Error;
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+
+struct FakeClock {
+    began: Instant,
+    passed: Cell<Duration>,
+}
+
+impl Clock for FakeClock {
+    fn now(&self) -> Instant {
+        self.began + self.passed.get()
+    }
+
+    fn sleep_until(&self, until: Instant) {
+        self.passed.set(self.passed.get().max(until.saturating_duration_since(self.began)));
+    }
+}
+
+/// A manager whose answers are scripted: the last one is repeated.
+struct FakeService<'a> {
+    clock: &'a FakeClock,
+    answers: RefCell<Vec<JobState>>,
+    calls: RefCell<Vec<&'static str>>,
+}
+
+/// A running job: its process, which started then, and how often it was started.
+fn running(pid: i32, runs: u64) -> JobState {
+    JobState {
+        phase: Phase::Running,
+        word: "running".to_owned(),
+        pid: Pid::new(pid),
+        others: Vec::new(),
+        runs: Some(runs),
+        last_exit: None,
+        exit_timeout: None,
+        throttle: None,
+        source: None,
+        completed: false,
+        life: None,
+    }
+}
+
+impl Service for FakeService<'_> {
+    fn manager(&self) -> &'static str {
+        "fake"
+    }
+
+    fn target(&self) -> String {
+        "fake/job".to_owned()
+    }
+
+    fn restarts_in_place(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn inspect_until(&self, _: Instant) -> Result<Option<JobState>, Trouble> {
+        let mut answers = self.answers.borrow_mut();
+        Ok(Some(if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }))
+    }
+
+    fn take_down(&self) -> Result<(), Trouble> {
+        self.calls.borrow_mut().push("take_down");
+        Ok(())
+    }
+
+    fn bring_up(&self, _: &Path) -> Result<(), Trouble> {
+        self.calls.borrow_mut().push("bring_up");
+        Ok(())
+    }
+
+    fn kick(&self, _: Kick) -> Result<(), Trouble> {
+        self.calls.borrow_mut().push("kick");
+        Ok(())
+    }
+
+    fn await_exit(&self, _: Identity, until: Instant) -> bool {
+        self.clock.sleep_until(until);
+        false
+    }
+
+    fn identify(&self, pid: Pid) -> Option<Identity> {
+        Some(Identity { pid, start: Start(u64::from(pid.number().unsigned_abs())) })
+    }
+
+    fn plan(&self, _: &Path) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn repair(&self, _: &Path, _: bool) -> String {
+        String::new()
+    }
+}
+
+/// Reloads a job of which the manager says this, one answer after the other.
+fn reloaded(answers: Vec<JobState>, settle: Duration) -> (ReloadReport, Vec<&'static str>) {
+    let clock = FakeClock { began: Instant::now(), passed: Cell::new(Duration::ZERO) };
+    let (answers, calls) = (RefCell::new(answers), RefCell::new(Vec::new()));
+    let service = FakeService { clock: &clock, answers, calls };
+    let request = ServiceReload {
+        name: "job".to_owned(),
+        source: PathBuf::from("/job.plist"),
+        last_good: None,
+        starts_itself: true,
+        health: None,
+        attempts: 3,
+        delay: Duration::from_secs(1),
+        probe_timeout: Duration::from_secs(1),
+        skip_kickstart: false,
+        settle,
+        drain: Duration::ZERO,
+        deadline: None,
+    };
+    let report = reload(&request, &service, &clock, &Voice::new(Level::Quiet), &|| None);
+    (report, service.calls.into_inner())
+}
+
+#[test]
+fn the_old_process_is_never_taken_for_the_new_one() {
+    // The manager goes on telling of process 7 for a while after it was told to take it down.
+    let mut answers = vec![running(7, 1); 5];
+    answers.push(running(8, 2));
+    let (report, calls) = reloaded(answers, Duration::ZERO);
+    assert_eq!(
+        (report.outcome, report.old, report.new),
+        (ReloadOutcome::Recovered, Pid::new(7), Pid::new(8))
+    );
+    assert_eq!(calls, ["take_down"]);
+    // It never goes: then nothing has recovered, not even after a kick.
+    let (report, calls) = reloaded(vec![running(7, 1)], Duration::ZERO);
+    assert_eq!((report.outcome, report.status), (ReloadOutcome::Unhealthy, Status::Unavailable));
+    assert_eq!((report.old, report.new, calls.contains(&"kick")), (Pid::new(7), None, true));
+}
+
+#[test]
+fn a_process_that_is_started_again_while_it_settles_has_not_settled() {
+    let second = Duration::from_secs(1);
+    let (report, _) = reloaded(vec![running(7, 1), running(8, 2)], second);
+    assert_eq!(report.outcome, ReloadOutcome::Recovered);
+    // The same pid, and one run more: the number was given away again.
+    let mut answers = vec![running(7, 1), running(8, 2), running(8, 3)];
+    answers.extend((4..9999).map(|runs| running(8, runs)));
+    let (report, _) = reloaded(answers, second);
+    assert_eq!(report.outcome, ReloadOutcome::Unhealthy);
+    // Another process.
+    let answers = (7..9999).map(|pid| running(pid, 1)).collect();
+    assert_eq!(reloaded(answers, second).0.outcome, ReloadOutcome::Unhealthy);
+}
