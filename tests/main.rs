@@ -30,6 +30,7 @@ mod daemons;
 mod daemons_alive;
 mod healthwait;
 mod house;
+mod inherited;
 mod kernel;
 mod lease;
 mod lease_api;
