@@ -45,6 +45,7 @@ mod run;
 mod run_loop;
 mod run_restart;
 mod run_watch;
+mod security;
 mod support;
 
 fn main() -> std::process::ExitCode {

@@ -12,6 +12,7 @@ use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,11 @@ impl KeeperPaths {
             }
             Err(failure) => return Err(retry(failure.text)),
         };
+        net::check_peer(conn.as_fd()).map_err(|cause| Trouble {
+            class: TroubleClass::Final(Status::NotPermitted),
+            code: None,
+            text: crate::words::error::reason(&cause),
+        })?;
         let mut line = String::new();
         let exchanged = writeln!(conn, "{request}")
             .and_then(|()| BufReader::new(std::io::Read::take(conn, LINE_LIMIT)).read_line(&mut line));

@@ -69,40 +69,53 @@ fn of_job(job: &Job) -> Result<Spec> {
     let program = job
         .find_program()
         .ok_or_else(|| cannot(Status::NotFound, format!("program '{}' does not exist", job.program)))?;
-    let input = match &job.stdin {
-        Some(path) => File::open(path)
-            .map_err(|cause| Error::io(format!("cannot open StandardInPath '{}'", path.display()), &cause))?,
-        None => File::open("/dev/null").map_err(|cause| Error::io("cannot open /dev/null", &cause))?,
+    // launchd opens them once it has become the user, and so does the child: it is never given what that user
+    // could not open, and what it makes is that user's.
+    let stdio = if becomes.is_some() {
+        [of_user(&job.stdin, false), of_user(&job.stdout, true), of_user(&job.stderr, true)]
+    } else {
+        [input(job.stdin.as_deref())?, log(job.stdout.as_deref())?, log(job.stderr.as_deref())?]
     };
+    let foreign = becomes.is_some();
     Ok(Spec {
         program: program.into_os_string(),
         arg0: job.arguments.first().map(OsString::from),
         args: job.arguments.iter().skip(1).map(OsString::from).collect(),
-        env: environment(job, who.as_ref()),
+        env: environment(job, who.as_ref(), foreign),
         clear_env: true,
         dir: Some(job.directory.clone().unwrap_or_else(|| PathBuf::from("/"))),
         umask: job.umask,
         user: becomes,
-        stdio: [
-            Some(Stdio::from(input)),
-            Some(log(job.stdout.as_deref())?),
-            Some(log(job.stderr.as_deref())?),
-        ],
+        stdio: stdio.map(Some),
+        // Nor what we have inherited ourselves: descriptors, the keys of our session.
+        only_passed: foreign,
+        own_keyring: foreign,
         ..Spec::default()
     })
 }
 
 /// launchd's environment and not that of whoever reloaded the job, so that what runs today also runs after a
 /// boot.
-fn environment(job: &Job, who: Option<&Credentials>) -> Vec<(OsString, OsString)> {
+fn environment(job: &Job, who: Option<&Credentials>, foreign: bool) -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> =
         vec![("PATH".into(), DEFAULT_PATH.into()), ("XPC_SERVICE_NAME".into(), job.label.clone().into())];
     all.extend(who.map(Credentials::environment).into_iter().flatten());
-    all.extend(
-        ["TMPDIR", "LANG"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))),
-    );
+    // A directory for our temporary files is none for another user's.
+    let kept: &[&str] = if foreign { &["LANG"] } else { &["TMPDIR", "LANG"] };
+    all.extend(kept.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))));
     all.extend(job.environment.iter().map(|(name, value)| (name.into(), value.into())));
     all
+}
+
+fn of_user(path: &Option<PathBuf>, append: bool) -> Stdio {
+    path.clone().map_or(Stdio::Null, |path| Stdio::Path { path, append })
+}
+
+fn input(path: Option<&Path>) -> Result<Stdio> {
+    let Some(path) = path else { return Ok(Stdio::Null) };
+    let file = File::open(path)
+        .map_err(|cause| Error::io(format!("cannot open StandardInPath '{}'", path.display()), &cause))?;
+    Ok(file.into())
 }
 
 fn log(path: Option<&Path>) -> Result<Stdio> {

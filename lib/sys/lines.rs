@@ -151,9 +151,10 @@ impl Client {
 ///
 /// # Errors
 /// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; InvalidData for an
-/// answer that is too long or cut.
+/// answer that is too long or cut; PermissionDenied when another user listens there.
 pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::Result<String> {
     let mut stream = UnixStream::connect(path)?;
+    net::check_peer(stream.as_fd())?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
     writeln!(stream, "{line}")?;

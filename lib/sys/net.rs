@@ -408,6 +408,20 @@ pub fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
     return Ok(nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::LocalPeerCred)?.uid());
 }
 
+/// Whether root or we ourselves are at the other end of a unix connection: of anybody else nothing is believed,
+/// for whoever made the socket may be anybody.
+///
+/// # Errors
+/// PermissionDenied that says whose answer it would be; those of getsockopt(2).
+pub fn check_peer(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let (uid, own) = (peer_uid(fd)?, crate::sys::user::own_uid());
+    if uid == 0 || uid == own {
+        return Ok(());
+    }
+    let own = if own == 0 { "root" } else { "us" };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("answered by uid {uid}, not by {own}")))
+}
+
 /// Where a stream is to be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {

@@ -4,6 +4,7 @@
 use super::launch::{Ids, Plan, ROOM, Source};
 use super::{Limit, Step};
 use crate::sys::signal;
+use std::ffi::CStr;
 
 /// The child: becomes the program, or says why not and ends.
 pub(super) fn child(plan: &mut Plan, report: i32, in_cgroup: bool, handlers_cleared: bool) -> ! {
@@ -178,11 +179,7 @@ fn descriptors(plan: &Plan) -> Result<(), i32> {
             Source::Inherit => {}
             Source::Fd(fd) => put(*fd, number)?,
             Source::Path(path, flags) => {
-                let flags = flags | libc::O_NOCTTY | libc::O_CLOEXEC;
-                // SAFETY: the path ends with NUL.
-                let fd = unsafe { libc::open(path.as_ptr(), flags, 0o600 as libc::c_uint) };
-                check(fd)?;
-                put(fd, number)?;
+                put(open(path, *flags)?, number)?;
             }
         }
     }
@@ -194,6 +191,25 @@ fn descriptors(plan: &Plan) -> Result<(), i32> {
             .for_each(close_on_exec);
     }
     Ok(())
+}
+
+/// Opens a file for the program. A FIFO without its other end must not keep the start from ending: to one that
+/// nobody reads /dev/null is preferred.
+fn open(path: &CStr, flags: i32) -> Result<i32, i32> {
+    let flags = flags | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the path ends with NUL.
+    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_NONBLOCK, 0o600 as libc::c_uint) };
+    if fd < 0 && errno() == libc::ENXIO {
+        // SAFETY: as above.
+        let null = unsafe { libc::open(c"/dev/null".as_ptr(), flags & !libc::O_CREAT) };
+        check(null)?;
+        return Ok(null);
+    }
+    check(fd)?;
+    // The program shall block on it, as every program expects.
+    // SAFETY: F_SETFL changes flags of a descriptor.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags & libc::O_APPEND) })?;
+    Ok(fd)
 }
 
 /// Puts `fd` at `number`, to be inherited.
