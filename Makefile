@@ -19,11 +19,10 @@ MUSL_CC  := $(if $(HOST),$(shell command -v $(ARCH)-linux-musl-gcc || command -v
 TARGET   ?= $(if $(and $(findstring linux,$(HOST)),$(STD),$(MUSL_CC)),$(ARCH)-unknown-linux-musl,$(HOST))
 BUILT     = target/$(TARGET)/release
 BUILD     = $(CARGO) build --locked --target $(TARGET) --release --bins
-EXAMPLES  = --example service --example launchctl
 # The programs under test.
 BAA_BIN  ?= $(BUILT)
 
-.PHONY: all build programs demo test test-musl lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
+.PHONY: all build demo test test-musl lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
 
 all: build
 
@@ -40,16 +39,13 @@ target/built: $(SOURCES)
 	@command -v $(CARGO) > /dev/null || echo "what was built is older than the sources, or nothing was: run make as the user who has Rust first" >&2
 	@$(MAKE) --no-print-directory build
 
-# What is installed, and what its tests need beside it.
-programs: build
-	$(BUILD) $(EXAMPLES)
-
-demo: programs ## run the main job: a service is reloaded, fails, recovers
+demo: build ## run the main job: a service is reloaded, fails, recovers
+	$(BUILD) --example service
 	@tests/demo/run $(BUILT)
 
 # BAA_REQUIRE_ALL=1: what a machine lacks is a failure then, and not a skip.
-test: toolchain $(if $(filter $(BUILT),$(BAA_BIN)),programs) ## test everything, with the programs that install would install, or those in BAA_BIN
-	BAA_BIN=$(BAA_BIN) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--test main -- $(TESTS))
+test: toolchain $(if $(filter $(BUILT),$(BAA_BIN)),build) ## test everything, with the programs that install would install, or those in BAA_BIN
+	BAA_BIN=$(BAA_BIN) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--examples --test main -- $(TESTS))
 
 test-musl: ## test the static programs as they ship; needs Debian's rustc-web, cargo-web, rust-web-src, python3-venv
 	@.ci/musl dist

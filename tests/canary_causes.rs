@@ -277,7 +277,7 @@ fn the_status_is_known_without_privileges() {
     std::fs::create_dir(room.path("mine")).unwrap();
     nix::unistd::chown(&room.path("mine"), Some(65534.into()), Some(65534.into())).unwrap();
     let program = room.path("baa-canary");
-    std::fs::copy(crate::support::binary("baa-canary"), &program).unwrap();
+    crate::support::copy_program(&crate::support::binary("baa-canary"), &program);
     let script = "cd mine; for end in 'kill -9 $pid' 'kill $pid' 'echo 7 > in' 'echo 0 > in'; \
                   do rm -rf log in; mkfifo in; sh -c 'read x < in; exit $x' & pid=$!; \
                   case $end in kill*) kill -9 $pid; wait $pid 2> /dev/null; sleep 1000 & pid=$!;; esac; \

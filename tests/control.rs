@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Stdio;
 
 fn body(holder: &str) -> String {
@@ -342,7 +343,7 @@ fn a_read_only_store_is_refused() {
         needs("setpriv");
         let mut other = std::process::Command::new("setpriv");
         // A copy, for the checkout may lie where others may not go.
-        std::fs::copy(command.get_program(), room.path("baa-lease")).unwrap();
+        crate::support::copy_program(Path::new(command.get_program()), &room.path("baa-lease"));
         other.args(["--reuid=65534", "--clear-groups", "--"]).arg(room.path("baa-lease")).args([
             "acquire",
             "--store",

@@ -41,6 +41,7 @@ mod reload;
 mod reload_baa;
 mod reload_launchd;
 mod reload_systemd;
+mod roots;
 mod run;
 mod run_loop;
 mod run_restart;

@@ -177,7 +177,7 @@ fn a_parked_keeper_gives_its_lock_back_and_takes_it_again() {
 #[apply(test)]
 fn a_keeper_outlives_its_program_file() {
     let room = Room::new();
-    std::fs::copy(crate::support::binary("baa-run"), room.path("own-run")).unwrap();
+    crate::support::copy_program(&crate::support::binary("baa-run"), &room.path("own-run"));
     let words =
         ["--label", "k", "--cooldown", "0", "--drain-cmd", "true", "--", "/bin/sh", "-c", &script("")]
             .map(str::to_owned);

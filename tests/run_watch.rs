@@ -2,7 +2,7 @@
 //! moment.
 
 use crate::run_loop::{ctl, lives, read, script, spawn};
-use crate::support::{Room, alive, collect, needs, needs_root, signal, skip, until};
+use crate::support::{Room, alive, collect, copy_program, needs, needs_root, signal, skip, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::process::Stdio;
@@ -168,8 +168,8 @@ fn a_stop_that_does_not_end_is_ended() {
     let perl = needs("perl");
     // A helper that the system lets become root: then its keeper, who is nobody, may not signal it. The
     // keeper is a copy, for the checkout may lie where others may not go.
-    std::fs::copy(perl, room.path("root-perl")).unwrap();
-    std::fs::copy(crate::support::binary("baa-run"), room.path("baa-run")).unwrap();
+    copy_program(&perl, &room.path("root-perl"));
+    copy_program(&crate::support::binary("baa-run"), &room.path("baa-run"));
     for (path, mode) in [("root-perl", 0o4755), ("baa-run", 0o755), ("", 0o777)] {
         std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
             .unwrap();

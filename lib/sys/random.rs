@@ -13,6 +13,12 @@ pub fn hex() -> String {
 }
 
 fn fill(bytes: &mut [u8; 16]) -> bool {
-    // SAFETY: the buffer is as long as we say, and at most 256 bytes are asked for, which come at once.
-    unsafe { libc::getentropy(bytes.as_mut_ptr().cast(), bytes.len()) == 0 }
+    // Up to 256 bytes come at once and whole.
+    #[cfg(target_os = "linux")]
+    // SAFETY: the buffer is as long as we say.
+    let whole = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } == bytes.len() as isize;
+    #[cfg(not(target_os = "linux"))]
+    // SAFETY: the buffer is as long as we say.
+    let whole = unsafe { libc::getentropy(bytes.as_mut_ptr().cast(), bytes.len()) } == 0;
+    whole
 }

@@ -15,6 +15,7 @@ pub mod etcd;
 pub mod harness;
 pub mod history;
 pub mod launchd;
+pub mod root;
 pub mod systemd;
 pub mod tmux;
 
@@ -241,6 +242,12 @@ pub fn example(name: &str) -> PathBuf {
     let path = path.iter().find(|path| path.exists()).unwrap_or(&path[1]).clone();
     assert!(path.exists(), "{} is missing; build it with: cargo build --examples", path.display());
     path
+}
+
+/// Copies a program, by another process: a descriptor of ours that writes to it would be inherited by what
+/// other threads start meanwhile, and who has such a file open keeps it from being run (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
 }
 
 pub fn finish(command: &mut Command) -> Done {

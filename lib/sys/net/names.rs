@@ -49,7 +49,8 @@ type Found = Result<Vec<IpAddr>, Failure>;
 type Slot = Arc<(Mutex<Option<Found>>, Condvar)>;
 
 /// A static program asks the libc only for /etc/hosts and DNS, and getent first where nsswitch.conf names
-/// more. That it knows no such name proves nothing, for it says so of a dead server too: then we ask ourselves.
+/// more. That getent knows no such name proves nothing, for it says so of a dead server too: then we ask
+/// ourselves.
 fn ask(name: &CString) -> Found {
     if STATIC && nss::goes_beyond("hosts", &["files", "dns"]).unwrap_or(false) {
         let key = name.to_string_lossy();
