@@ -56,9 +56,10 @@ lint: toolchain ## format, clippy, shell scripts, man pages
 
 check: lint test ## what must pass before a commit
 
-bench: toolchain ## figures beside those of peers, as ratios from one run
-	$(BUILD) --examples
-	@$(BUILT)/examples/bench $(BUILT)
+bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|canary|keep|lease
+	$(CARGO) build --locked --target $(HOST) --release --bins --examples
+	@.ci/musl dist
+	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/dist target/$(HOST)/release $(PART)
 
 artefacts completions man: toolchain ## write completions, and the generated parts of pages and README
 	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: > /dev/null
