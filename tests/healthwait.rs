@@ -420,7 +420,10 @@ fn down_is_an_explicit_refusal() {
 
 #[apply(test)]
 fn the_death_of_a_watched_process_ends_it_at_once() {
-    let (room, port) = (Room::new(), port());
+    let room = Room::new();
+    // Once somebody asks it, it is watched; and it answers nothing.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("http://{}/", mute.local_addr().unwrap());
     for (how, words) in [("exit 3", "it exited with 3"), ("kill -9 $$", "it was killed by SIGKILL")] {
         let mut watched = Command::new("/bin/sh")
             .args(["-c", &format!("read x; {how}")])
@@ -430,12 +433,12 @@ fn the_death_of_a_watched_process_ends_it_at_once() {
         let pid = watched.id().to_string();
         let child = room
             .command("baa-healthwait")
-            .args(["--watch-pid", &pid, "--timeout", "50s", &format!("127.0.0.1:{port}")])
+            .args(["--watch-pid", &pid, "--timeout", "50s", &target])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(50));
+        let _asked = mute.accept().unwrap();
         watched.stdin.take().unwrap().write_all(b"\n").unwrap();
         watched.wait().unwrap();
         let done = collect(child);

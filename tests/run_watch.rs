@@ -330,7 +330,11 @@ fn a_keeper_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     )
     .replace("trap 'exit 0' TERM;", "");
     let mut seen = std::collections::BTreeSet::new();
-    for turn in 0..60u64 {
+    for turn in 0..240u64 {
+        // A busy machine may take longer until it is anywhere else than at its beginning.
+        if turn >= 60 && seen.len() >= 2 {
+            break;
+        }
         let words = [
             "-q",
             "--label",
