@@ -80,6 +80,8 @@ pub fn run_with<A: Parser>(
     };
     // A probe or a hook that hangs is ended by whoever ends, not by a thread that may never run again.
     crate::life::end_helpers();
+    // Nothing that is said puts the end off, and nobody who does not read changes it.
+    say::finish();
     ExitCode::from(status.code())
 }
 

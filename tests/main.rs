@@ -48,6 +48,7 @@ mod run_restart;
 mod run_watch;
 mod security;
 mod support;
+mod unread;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

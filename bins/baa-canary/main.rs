@@ -71,6 +71,7 @@ fn keep_watch(
         return if args.records.common.json { say::answer(&plan.1.to_string()) } else { Ok(()) }
             .map(|()| Status::Done);
     }
+    say::never_wait();
     for gap in gap::close(records)? {
         voice.warn(format!("gap: {gap}"));
     }

@@ -8,7 +8,7 @@ use baa::act::control::server::{self, ServeOptions};
 use baa::store::sqlite::Sqlite;
 use baa::store::{self, Access};
 use baa::sys::net;
-use baa::sys::say::{Level, Voice};
+use baa::sys::say::{self, Level, Voice};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::net::SocketAddr;
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &Serve) -> Result<Status> {
+    say::never_wait();
     let voice = Voice::new(if args.quiet { Level::Quiet } else { Level::Normal });
     let access = Access::new(None, args.etcd_password_file.as_deref(), args.ca_file.as_deref())?;
     let store = args.store.clone();

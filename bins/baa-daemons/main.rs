@@ -40,6 +40,7 @@ fn run(args: &GroupRunArgs, until_success: Option<Option<Duration>>) -> Result<S
     if common.dry_run {
         return check(&args.file);
     }
+    say::never_wait();
     let terminal = std::io::stdout().is_terminal();
     let live = !common.quiet && !common.verbose;
     let request =

@@ -53,6 +53,10 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut line = Live::new(!args.common.quiet && !args.common.json);
+    if line.visible() {
+        // A terminal that is paused must not put the deadline off.
+        say::never_wait_with_words();
+    }
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
@@ -88,6 +92,7 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
 /// What was started to find out must not outlive us as a child of the command.
 fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -> Error {
     baa::life::end_helpers();
+    say::finish();
     Spec::new(program, arguments).exec().into()
 }
 

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn hold(args: &Hold) -> Result<Status> {
+    say::never_wait();
     let voice = args.claim.store_args.common.voice();
     let claim = claim(&args.claim, name::instance())?;
     if args.claim.store_args.common.dry_run {
@@ -72,6 +73,7 @@ fn hold(args: &Hold) -> Result<Status> {
 }
 
 fn start(args: &StartArgs) -> Result<Status> {
+    say::never_wait();
     let store_args = &args.conductor.claim.store_args;
     let (voice, keys) = (store_args.common.voice(), access(store_args)?);
     let config = config(&args.conductor, &keys)?;

@@ -26,6 +26,8 @@ fn reload(args: ReloadArgs) -> Result<Status> {
         say::answer(&text)?;
         return Ok(Status::Done);
     }
+    // A reload that has begun must not stand still half-way because a terminal is paused.
+    say::never_wait_with_words();
     let done = carry_out::carry_out(&request, &voice)?;
     if args.common.json {
         say::answer(&done.json.to_string())?;

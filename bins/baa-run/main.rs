@@ -24,6 +24,7 @@ fn run(args: RunArgs) -> Result<Status> {
 }
 
 fn keep(args: &RunArgs) -> Result<Status> {
+    say::never_wait();
     let voice = args.common.voice();
     let request = settings::request(args)?;
     if let Recipe::Job(job) = &request.recipe {

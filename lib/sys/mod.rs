@@ -13,6 +13,7 @@ pub mod listening;
 pub mod memory;
 pub mod net;
 mod nss;
+pub mod outlet;
 pub mod owner;
 pub mod poll;
 pub mod process;

@@ -1,12 +1,25 @@
 //! What a program says: answers on stdout, words for people on stderr, colour only on a terminal (anstream;
 //! NO_COLOR).
+//!
+//! A short-lived tool writes, and waits for whoever reads, as every program of a pipeline does. One that
+//! watches over something calls `never_wait` first: from then on nothing that it says keeps it, whether the
+//! terminal is paused, the pipe full or the disk slow (see `outlet`).
 
+use crate::sys::outlet::{self, Outlet, Put, Sink, Target};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How much may wait for a reader, of words and of answers.
+const BACKLOG: usize = 256 * 1024;
+/// How long the end of a program waits for its last words to be read.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// How much a program says to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +69,7 @@ impl Voice {
 
     /// A line for a log, as it is, on stderr.
     pub fn log(&self, text: &str) {
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        say(format!("{text}\n").as_bytes());
     }
 
     /// Something is wrong; always said.
@@ -77,7 +90,150 @@ fn line(program: &str, style: &str, text: &str) {
     // One line, whatever a name or a file holds, and no control of the terminal.
     let text: String =
         text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
-    let _ = anstream::stderr().write_all(format!("{program}: {style}{text}{reset}\n").as_bytes());
+    match UNWAITING.get() {
+        Some(speech) if !speech.coloured => say(format!("{program}: {text}\n").as_bytes()),
+        Some(_) => say(format!("{program}: {style}{text}{reset}\n").as_bytes()),
+        None => {
+            let _ = anstream::stderr().write_all(format!("{program}: {style}{text}{reset}\n").as_bytes());
+        }
+    }
+}
+
+/// Writes to stderr as it is.
+fn say(bytes: &[u8]) {
+    match UNWAITING.get() {
+        Some(speech) => drop(speech.words.put(bytes)),
+        None => drop(std::io::stderr().lock().write_all(bytes)),
+    }
+}
+
+/// Both outputs of a program that waits for no reader.
+struct Speech {
+    words: Channel,
+    answers: Option<Channel>,
+    coloured: bool,
+}
+
+/// A way out.
+struct Channel {
+    outlet: Outlet,
+    sink: Sink,
+}
+
+impl Channel {
+    fn put(&self, bytes: &[u8]) -> Put {
+        self.outlet.put(&self.sink, bytes)
+    }
+}
+
+static UNWAITING: OnceLock<Speech> = OnceLock::new();
+
+/// From now on nothing that this program says waits for whoever reads it: what they do not read is kept up
+/// to a bound, and beyond it dropped, counted and told when there is room again.
+pub fn never_wait() {
+    wait_no_more(true);
+}
+
+/// The same for words alone: for a program that only answers when all is done, and may wait then.
+pub fn never_wait_with_words() {
+    wait_no_more(false);
+}
+
+fn wait_no_more(with_answers: bool) {
+    UNWAITING.get_or_init(|| {
+        let (words, answers) = (Stream::Words, Stream::Answers);
+        let outlet = Outlet::new(BACKLOG);
+        // What goes to the same terminal or pipe stays in its order; what does not is not held up together.
+        let other = || if words.is_the_same_as(answers) { outlet.clone() } else { Outlet::new(BACKLOG) };
+        Speech {
+            answers: with_answers.then(|| Channel { outlet: other(), sink: Sink::new(answers) }),
+            words: Channel { outlet, sink: Sink::new(words) },
+            coloured: anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never,
+        }
+    });
+}
+
+/// The way of answers, where they do not wait.
+fn answers() -> Option<&'static Channel> {
+    UNWAITING.get()?.answers.as_ref()
+}
+
+/// Waits a moment for what was said to be read, at most until `ending`: for the end of a program. Without
+/// `never_wait` all of it is written already.
+pub fn finish() {
+    if let Some(speech) = UNWAITING.get() {
+        if let Some(answers) = &speech.answers {
+            answers.outlet.flush(ending());
+        }
+        // What was lost of the answers is told by then.
+        speech.words.outlet.flush(ending());
+    }
+}
+
+/// Until when the end of this program may wait for whoever reads: a moment after this is asked first.
+pub fn ending() -> Instant {
+    static ENDING: OnceLock<Instant> = OnceLock::new();
+    *ENDING.get_or_init(|| Instant::now() + LAST_WORDS)
+}
+
+/// Waits until there is room for more on stdout, at most until `until`.
+pub fn wait_for_room(until: Instant) {
+    if let Some(answers) = answers() {
+        answers.outlet.wait_for_room(until);
+    }
+}
+
+/// Whether what is put on stdout comes faster than it is read, by a reader who does read: then it is better
+/// left where it comes from. Never without `never_wait`, where whoever writes waits.
+pub fn is_congested() -> bool {
+    answers().is_some_and(|answers| answers.outlet.is_congested())
+}
+
+/// One of our two outputs.
+#[derive(Clone, Copy)]
+enum Stream {
+    Words,
+    Answers,
+}
+
+impl Stream {
+    fn with<T>(self, work: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        match self {
+            Stream::Words => work(std::io::stderr().as_fd()),
+            Stream::Answers => work(std::io::stdout().as_fd()),
+        }
+    }
+
+    fn is_the_same_as(self, other: Stream) -> bool {
+        let file = |stream: Stream| {
+            stream.with(|fd| nix::sys::stat::fstat(fd).ok().map(|found| (found.st_dev, found.st_ino)))
+        };
+        file(self).is_some_and(|found| file(other) == Some(found))
+    }
+}
+
+impl Target for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|fd| Ok(nix::unistd::write(fd, bytes)?))
+    }
+
+    fn write_at_once(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        // A terminal that is paused blocks even what it has said that it would take.
+        self.with(|fd| if fd.is_terminal() { None } else { outlet::write_at_once(fd, bytes) })
+    }
+
+    fn loss(&self, lines: u64, why: &str) -> Option<String> {
+        let (count, were) =
+            if lines == 1 { ("1 line".to_owned(), "was") } else { (format!("{lines} lines"), "were") };
+        match self {
+            Stream::Words => Some(format!("{}: {count} {were} lost here: {why}\n", program())),
+            // Answers are read by programs, so people are told beside them.
+            Stream::Answers => {
+                line(&program(), "\x1b[33m", &format!("{count} of stdout {were} lost: {why}"));
+                None
+            }
+        }
+    }
 }
 
 /// The name of the running program, without its directory.
@@ -94,12 +250,28 @@ pub fn answer(text: &str) -> Result<()> {
     if STDOUT_CLOSED.load(Ordering::Relaxed) {
         return Err(Error::new(Status::Io, "cannot write the answer: stdout is closed"));
     }
-    let mut out = std::io::stdout().lock();
-    let written =
-        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let written = write_answer(&[text.as_bytes(), b"\n"].concat());
     written.map_err(|cause| {
         Error::new(Status::Io, format!("cannot write the answer: {}", crate::words::error::reason(&cause)))
     })
+}
+
+fn write_answer(bytes: &[u8]) -> io::Result<()> {
+    match answers().map(|answers| answers.put(bytes)) {
+        // What is not read in time is told on stderr.
+        Some(Put::Written | Put::Waits | Put::Lost) => Ok(()),
+        Some(Put::Failed(cause)) => Err(cause),
+        None => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        }
+    }
+}
+
+/// Passes on to stdout what another program has said. Nobody is told when it is not read, but for the count
+/// of what was lost.
+pub fn echo(bytes: &[u8]) {
+    let _ = write_answer(bytes);
 }
 
 /// Writes the last answer of a program that lives on: stdout is closed after it, so that whoever reads it
@@ -109,6 +281,9 @@ pub fn answer(text: &str) -> Result<()> {
 /// As `answer`.
 pub fn last_answer(text: &str) -> Result<()> {
     answer(text)?;
+    if let Some(answers) = answers() {
+        answers.outlet.flush(Instant::now() + LAST_WORDS);
+    }
     let null = std::fs::OpenOptions::new()
         .write(true)
         .open("/dev/null")
@@ -166,14 +341,21 @@ impl Live {
         let width = size().0.saturating_sub(1);
         let lines: Vec<String> = text.lines().map(|line| line.chars().take(width).collect()).collect();
         // One write, so that nothing is seen in between.
-        let _ = std::io::stderr().write_all(format!("{}{}", self.erase(), lines.join("\r\n")).as_bytes());
-        self.shown = lines.len();
+        let text = format!("{}{}", self.erase(), lines.join("\r\n"));
+        let shown = match UNWAITING.get() {
+            // Where nobody reads, the next picture is better than an old one.
+            Some(Speech { words, .. }) => words.outlet.put_if_idle(&words.sink, text.as_bytes()),
+            None => std::io::stderr().write_all(text.as_bytes()).is_ok(),
+        };
+        if shown {
+            self.shown = lines.len();
+        }
     }
 
     /// Takes them away.
     pub fn clear(&mut self) {
         if self.shown > 0 {
-            let _ = std::io::stderr().write_all(self.erase().as_bytes());
+            say(self.erase().as_bytes());
             self.shown = 0;
         }
     }

@@ -18,15 +18,15 @@ use crate::sys::child::{self, Signal, Stdio};
 use crate::sys::file::Lock;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
+use crate::sys::outlet::Outlet;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{self, Identity, Pid};
-use crate::sys::say::{Live, Voice};
+use crate::sys::say::{self, Live, Voice};
 use crate::sys::signal::Signals;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,12 @@ const STRAYS: Duration = Duration::from_secs(1);
 const SWEEPS: Duration = Duration::from_millis(5);
 /// Between two looks of a person at how it fares.
 const SHOWN: Duration = Duration::from_millis(200);
+/// How much of what entries say may wait for the disk.
+const LOGS: usize = 1024 * 1024;
+/// Between two looks whether there is room for what entries say.
+const HELD: Duration = Duration::from_millis(10);
+/// How long the end of a group waits for the disk.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// Says to which group a process belongs.
 const MARK: &str = "BAA_DAEMONS_GROUP";
 /// Says which entry of it.
@@ -64,6 +70,8 @@ struct Group<'a> {
     slots: Vec<EntrySlot>,
     serial: u64,
     probes: Probes,
+    /// What is said on its way to the disk.
+    logs: Outlet,
     journal: Journal,
     live: Live,
     finished: bool,
@@ -97,6 +105,7 @@ pub fn attend(request: &GroupRequest, voice: &Voice) -> Result<Status> {
     group.journal.note("begin", None, json!({ "pid": std::process::id(), "entries": group.slots.len() }));
     group.run(&signals, &mut lines)?;
     group.journal.note("done", None, json!({ "killed": group.killed }));
+    group.logs.flush(Instant::now() + LAST_LINES);
     match group.late {
         Some(error) => Err(error),
         None => Ok(if group.killed { Status::No } else { Status::Done }),
@@ -139,14 +148,11 @@ impl<'a> Group<'a> {
         plan: GroupPlan,
     ) -> Result<Group<'a>> {
         let machine = GroupMachine::new(plan.entries.iter().map(|entry| entry.rules.clone()).collect());
+        let logs = Outlet::new(LOGS);
         let (probes, journal, live) =
-            (Probes::new()?, Journal::new(&paths.journal()), Live::new(request.live));
-        let slots: Vec<EntrySlot> = plan
-            .entries
-            .into_iter()
-            .zip(0u64..)
-            .map(|(entry, key)| EntrySlot::new(key, entry, &paths))
-            .collect();
+            (Probes::new()?, Journal::new(&paths.journal(), &logs), Live::new(request.live));
+        let slot = |(entry, key)| EntrySlot::new(key, entry, &paths, &logs);
+        let slots: Vec<EntrySlot> = plan.entries.into_iter().zip(0u64..).map(slot).collect();
         let serial = slots.len() as u64;
         let (next_sweep, next_show, ground) = (
             Instant::now(),
@@ -161,6 +167,7 @@ impl<'a> Group<'a> {
             slots,
             serial,
             probes,
+            logs,
             journal,
             live,
             finished: false,
@@ -191,7 +198,7 @@ impl<'a> Group<'a> {
                     self.happen(GroupEvent::Probed { number, session: of.1, said, soon });
                 }
             }
-            self.outputs(false);
+            self.outputs(None);
             lines.serve(&mut |line| self.reply(line));
             self.happen(GroupEvent::Time);
             self.sweep();
@@ -214,7 +221,7 @@ impl<'a> Group<'a> {
         // Whatever left its session and its parent is a child of ours by now.
         let own: Vec<Identity> = Identity::of(Pid::own()).into_iter().collect();
         life::end_tree(&own, STRAYS);
-        self.outputs(true);
+        self.outputs(Some(say::ending()));
         Ok(())
     }
 
@@ -248,9 +255,10 @@ impl<'a> Group<'a> {
         let mut fds = vec![(signals.fd(), For::Reading), (self.probes.bell.fd(), For::Reading)];
         fds.extend(lines.fds());
         let others = fds.len();
-        fds.extend(
-            self.slots.iter().flat_map(|slot| &slot.outputs).map(|output| (output.fd(), For::Reading)),
-        );
+        // What is said faster than it can be passed on is left with those who say it.
+        let held = self.logs.is_congested() || (self.request.echo && say::is_congested());
+        let outputs = self.slots.iter().flat_map(|slot| &slot.outputs).filter(|_| !held);
+        fds.extend(outputs.map(|output| (output.fd(), For::Reading)));
         // What a process left behind may be no child of ours, so nothing tells us when it is gone.
         let sweeping = self
             .machine
@@ -260,8 +268,9 @@ impl<'a> Group<'a> {
             .then_some(self.next_sweep);
         let shown =
             self.live.visible().then(|| self.next_show.max(Instant::now() + Duration::from_millis(50)));
+        let held = held.then(|| Instant::now() + HELD);
         let until =
-            [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown]
+            [self.machine.wake(), lines.wake(), limit.filter(|_| self.late.is_none()), sweeping, shown, held]
                 .into_iter()
                 .flatten()
                 .min();
@@ -492,20 +501,24 @@ impl<'a> Group<'a> {
         self.next_sweep = Instant::now() + SWEEPS;
     }
 
-    /// Takes what entries have said, of those that poll(2) has named; or of all, for the last time.
-    fn outputs(&mut self, all: bool) {
-        let live = &mut self.live;
+    /// Takes what entries have said, of those that poll(2) has named; or of all, for the last time, which may
+    /// wait until `last` for those who read it.
+    fn outputs(&mut self, last: Option<Instant>) {
+        let (live, all) = (&mut self.live, last.is_some());
         for slot in &mut self.slots {
             if !(all || slot.outputs.len() > 2 || slot.outputs.iter().any(|output| output.ready)) {
                 continue;
             }
-            let (log, id, echo) = (&mut slot.log, &slot.entry.rules.id, self.request.echo);
+            let (log, id, echo) = (&slot.log, &slot.entry.rules.id, self.request.echo);
+            if let Some(until) = last {
+                self.logs.wait_for_room(until);
+                say::wait_for_room(if echo { until } else { Instant::now() });
+            }
             let mut each = |line: &[u8]| {
                 log.add(line);
                 if echo {
                     live.clear();
-                    let text = [id.as_bytes(), b" | ", line, b"\n"].concat();
-                    let _ = std::io::stdout().lock().write_all(&text);
+                    say::echo(&[id.as_bytes(), b" | ", line, b"\n"].concat());
                 }
             };
             slot.outputs

@@ -2,6 +2,7 @@
 
 use crate::act::group::entry::{EntryHealth, GroupEntry, Life};
 use crate::act::group::output::LogFile;
+use crate::sys::outlet::Outlet;
 use crate::words::stamp;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -11,9 +12,13 @@ use std::time::SystemTime;
 pub(super) struct Journal(LogFile);
 
 impl Journal {
-    /// The one at `path`.
-    pub(super) fn new(path: &Path) -> Journal {
-        Journal(LogFile::new(path))
+    /// The one at `path`, written through `outlet`.
+    pub(super) fn new(path: &Path, outlet: &Outlet) -> Journal {
+        let loss = |lines: u64, why: &str| {
+            let stamp = stamp::millis(SystemTime::now());
+            format!("{}\n", json!({ "ts": stamp, "ev": "lost", "lines": lines, "why": why }))
+        };
+        Journal(LogFile::new(path, outlet, loss))
     }
 
     /// Notes an event of an entry, or of the group, with `more` to say.

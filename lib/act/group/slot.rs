@@ -1,11 +1,12 @@
 //! What belongs to an entry besides what the machine knows of it: its process, what that says, its log.
 
 use crate::act::group::entry::{EntryHealth, Life};
-use crate::act::group::output::{LogFile, Output};
+use crate::act::group::output::{LogFile, Output, loss};
 use crate::act::group::plan::PlanEntry;
 use crate::probe::Probe;
 use crate::service::group::GroupPaths;
 use crate::sys::cgroup::Cgroup as Nest;
+use crate::sys::outlet::Outlet;
 use crate::sys::process::Identity;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,8 +32,8 @@ pub(super) struct EntrySlot {
 }
 
 impl EntrySlot {
-    pub(super) fn new(key: u64, entry: PlanEntry, paths: &GroupPaths) -> EntrySlot {
-        let log = LogFile::new(&paths.log(&entry.rules.id));
+    pub(super) fn new(key: u64, entry: PlanEntry, paths: &GroupPaths, logs: &Outlet) -> EntrySlot {
+        let log = LogFile::new(&paths.log(&entry.rules.id), logs, loss);
         let (told, told_life) = (EntryHealth::Waiting, Life::Down);
         EntrySlot {
             key,

@@ -48,6 +48,7 @@ impl Watchdog {
             if let Some(Ok(path)) = stability::bundle_within(&story, reason, text, BUNDLE) {
                 say::error(&format!("wrote '{}'", path.display()));
             }
+            say::finish();
             child::end_now(Status::No.code());
         };
         std::thread::Builder::new().stack_size(512 * 1024).spawn(work).ok()?;

@@ -101,7 +101,7 @@ impl Group<'_> {
         let mut slots: Vec<Option<EntrySlot>> = (0..count).map(|_| None).collect();
         for (at, entry) in plan.entries.into_iter().enumerate() {
             self.serial += 1;
-            slots[at] = Some(EntrySlot::new(self.serial, entry, &self.paths));
+            slots[at] = Some(EntrySlot::new(self.serial, entry, &self.paths, &self.logs));
         }
         for (number, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
             let at = paths[number];
@@ -119,7 +119,7 @@ impl Group<'_> {
         let stay = self.machine.forget();
         if stay.len() < self.slots.len() {
             // What they have said last is not lost with them.
-            self.outputs(true);
+            self.outputs(Some(Instant::now()));
             let mut number = 0;
             self.slots.retain(|_| {
                 number += 1;
