@@ -182,7 +182,7 @@ command = ["/bin/sh", "-c", "echo $$ >> lives; trap 'exit 0' TERM; while :; do s
 restart = { policy = "always", initial = "0s", step = "0s" }
 [[daemon]]
 id = "loud"
-command = ["/bin/sh", "-c", "yes 'a line that nobody reads, and that is rather long, so that few are too many' | head -n 50000; touch said; exec sleep 600"]
+command = ["/bin/sh", "-c", "yes 'a line that nobody reads' | head -n 100000; touch said; exec sleep 600"]
 "#;
 
 #[test]
@@ -292,7 +292,8 @@ fn a_control_that_nobody_reads_serves_and_obeys() {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answers = BufReader::new(stream.try_clone().unwrap());
         for _ in 0..1000 {
-            write!(stream, "GET /{} HTTP/1.1\r\nHost: {address}\r\n\r\n", "x".repeat(500)).unwrap();
+            let request = format!("GET /{} HTTP/1.1\r\nHost: {address}\r\n\r\n", "x".repeat(500));
+            stream.write_all(request.as_bytes()).unwrap();
             let mut line = String::new();
             while !line.contains("HTTP/1.1 404") {
                 line.clear();
