@@ -6,8 +6,8 @@
 //! file, so that the shell and the command beside us would have it too. Nor is poll(2) enough: between it and
 //! the write another process may fill the pipe, a terminal may be paused by ^S, and a disk is always "ready".
 //! Hence the kernel is asked for a single write that does not wait (`write_at_once`), and where it cannot
-//! promise that (terminals, most file systems, old kernels, macOS), the thread waits instead of the caller. The
-//! thread is started with the first write that needs it and ends when there was nothing to write for a while,
+//! promise that (terminals, most file systems, old kernels, macOS), the thread waits instead of the caller.
+//! It is started with the first write that needs it and ends when there was nothing to write for a while,
 //! so a program that is silent pays nothing for it.
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
