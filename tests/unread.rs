@@ -39,7 +39,8 @@ struct Mute {
 impl Mute {
     fn spawn(room: &Room, how: Unread, words: &[&str]) -> Mute {
         let (program, arguments) = words.split_first().unwrap();
-        let mut command = room.command(program);
+        let mut command =
+            if program.starts_with('/') { Command::new(program) } else { room.command(program) };
         if how == Unread::Closed {
             let path = command.get_program().to_owned();
             command = room.command("baa-run");
@@ -251,9 +252,9 @@ fn a_conductor_that_nobody_reads_leads_and_obeys() {
 fn a_canary_that_nobody_reads_records_and_goes() {
     for how in ALL {
         let room = Room::new();
-        let mut watched: Vec<Child> =
-            (0..2).map(|_| Command::new("/bin/sleep").arg("600").spawn().unwrap()).collect();
-        let pids: Vec<String> = watched.iter().map(|one| one.id().to_string()).collect();
+        let mut watched: Vec<Mute> =
+            (0..2).map(|_| Mute::spawn(&room, Unread::Gone, &["/bin/sleep", "600"])).collect();
+        let pids: Vec<String> = watched.iter().map(|one| one.child.id().to_string()).collect();
         let log = room.text("deaths");
         let words =
             ["baa-canary", "watch", "-v", "--json", "--log-dir", &log, "--pid", &pids[0], "--pid", &pids[1]];
@@ -264,8 +265,8 @@ fn a_canary_that_nobody_reads_records_and_goes() {
         };
         until("it is armed", || records().matches("armed").count() + arms(&room, &log) > 1);
         for (number, one) in watched.iter_mut().enumerate() {
-            one.kill().unwrap();
-            one.wait().unwrap();
+            one.child.kill().unwrap();
+            one.child.wait().unwrap();
             until("the death is recorded", || records().contains(&pids[number]));
         }
         let code = canary.code();

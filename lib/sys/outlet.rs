@@ -440,3 +440,140 @@ fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     use nix::sys::socket::MsgFlags;
     Ok(nix::sys::socket::send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+
+    /// A disk that is stuck while the gate is locked, and full while it says so.
+    #[derive(Clone, Default)]
+    struct Disk {
+        gate: Arc<Mutex<()>>,
+        full: Arc<Mutex<bool>>,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Disk {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
+        }
+    }
+
+    impl Target for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _gate = self.gate.lock().unwrap();
+            if *self.full.lock().unwrap() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let count = bytes.len().min(7);
+            self.written.lock().unwrap().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn write_at_once(&mut self, _: &[u8]) -> Option<io::Result<usize>> {
+            None
+        }
+
+        fn loss(&self, lines: u64, why: &str) -> Option<String> {
+            Some(format!("{lines} lost: {why}\n"))
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(30)
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_at_its_place() {
+        let disk = Disk::default();
+        let (outlet, sink) = (Outlet::new(1024), Sink::new(disk.clone()));
+        let other = Disk::default();
+        let aside = Sink::new(other.clone());
+        let gate = disk.gate.lock().unwrap();
+        let mut lost = 0;
+        for number in 0..100 {
+            if matches!(outlet.put(&sink, format!("line {number} of a hundred\n").as_bytes()), Put::Lost) {
+                lost += 1;
+            }
+        }
+        assert!((40..70).contains(&lost), "{lost}");
+        assert!(matches!(outlet.put(&aside, b"besides\n"), Put::Lost | Put::Waits));
+        assert!(!outlet.put_if_idle(&sink, b"a picture"));
+        assert!(!outlet.flush(Instant::now()) && outlet.is_congested());
+        drop(gate);
+        outlet.wait_for_room(soon());
+        assert!(outlet.flush(soon()));
+        outlet.put(&sink, b"again\n");
+        assert!(outlet.flush(soon()));
+        let text = disk.text();
+        let lines: Vec<&str> = text.lines().collect();
+        let told = lines.iter().position(|line| line.contains("lost")).unwrap();
+        assert_eq!(lines[told], format!("{lost} lost: nobody read them"));
+        assert_eq!(lines[told - 1], format!("line {} of a hundred", 99 - lost));
+        assert_eq!(lines[told + 1..], ["again"]);
+        assert!(other.text().lines().count() == 1);
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_told_when_there_is_room() {
+        let disk = Disk::default();
+        let (outlet, sink) = (Outlet::new(1024), Sink::new(disk.clone()));
+        outlet.put(&sink, b"one\n");
+        assert!(outlet.flush(soon()));
+        *disk.full.lock().unwrap() = true;
+        for _ in 0..3 {
+            outlet.put(&sink, b"lost\n");
+            assert!(outlet.flush(soon()));
+        }
+        *disk.full.lock().unwrap() = false;
+        // Without another line, too.
+        let until = soon();
+        while disk.text() == "one\n" {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(disk.text(), "one\n3 lost: no storage space\n");
+    }
+
+    #[test]
+    fn a_thread_that_has_nothing_to_do_ends() {
+        let disk = Disk::default();
+        let (outlet, sink) = (Outlet::new(1024), Sink::new(disk.clone()));
+        outlet.put(&sink, b"one\n");
+        let until = soon();
+        while outlet.0.lock().thread {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        outlet.put(&sink, b"two\n");
+        assert!(outlet.flush(soon()));
+        assert_eq!(disk.text(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn what_the_system_takes_at_once_is_written_at_once() {
+        let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(write_at_once(writer.as_fd(), b"socket").unwrap().unwrap(), 6);
+        let mut bytes = [0; 6];
+        reader.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"socket");
+        // One that is full takes some or nothing, and does not wait.
+        while write_at_once(writer.as_fd(), &[0; 4096]).is_some() {}
+        drop(reader);
+        assert!(write_at_once(writer.as_fd(), b"x").unwrap().is_err());
+        let (reader, writer) = std::io::pipe().unwrap();
+        while write_at_once(writer.as_fd(), &[0; 4096]).is_some_and(|written| written.is_ok()) {}
+        assert!(write_at_once(writer.as_fd(), b"x").is_none());
+        drop(reader);
+        // Without a way to ask for it the thread finds out.
+        assert!(write_at_once(writer.as_fd(), b"x").is_none_or(|written| written.is_err()));
+        let file = tempfile::tempfile().unwrap();
+        if let Some(written) = write_at_once(file.as_fd(), b"file") {
+            assert_eq!(written.unwrap(), 4);
+            (&file).write_all(b" goes on").unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 12);
+        }
+    }
+}
