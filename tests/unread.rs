@@ -147,7 +147,7 @@ fn fill(writer: &OwnedFd) {
 
 use std::os::unix::fs::OpenOptionsExt;
 
-#[test]
+#[apply(test)]
 fn a_keeper_that_nobody_reads_restarts_and_obeys() {
     for how in ALL {
         let room = Room::new();
@@ -163,7 +163,7 @@ fn a_keeper_that_nobody_reads_restarts_and_obeys() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn what_a_keeper_could_not_say_is_counted() {
     for how in [Unread::Full, Unread::Paused] {
         let room = Room::new();
@@ -186,7 +186,7 @@ id = "loud"
 command = ["/bin/sh", "-c", "yes 'a line that nobody reads' | head -n 100000; touch said; exec sleep 600"]
 "#;
 
-#[test]
+#[apply(test)]
 fn a_group_that_nobody_reads_restarts_and_obeys() {
     for how in ALL {
         for option in ["-v", "--"] {
@@ -212,7 +212,7 @@ fn a_group_that_nobody_reads_restarts_and_obeys() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_holder_that_nobody_reads_runs_its_command_and_gives_the_lease_up() {
     for how in ALL {
         let room = Room::new();
@@ -230,7 +230,7 @@ fn a_holder_that_nobody_reads_runs_its_command_and_gives_the_lease_up() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_conductor_that_nobody_reads_leads_and_obeys() {
     for how in ALL {
         let room = Room::new();
@@ -248,7 +248,7 @@ fn a_conductor_that_nobody_reads_leads_and_obeys() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_canary_that_nobody_reads_records_and_goes() {
     for how in ALL {
         let room = Room::new();
@@ -279,7 +279,7 @@ fn arms(room: &Room, log: &str) -> usize {
     room.run("baa-canary", ["list", "--log-dir", log]).stdout.lines().count()
 }
 
-#[test]
+#[apply(test)]
 fn a_control_that_nobody_reads_serves_and_obeys() {
     for how in ALL {
         let room = Room::new();
@@ -308,7 +308,7 @@ fn a_control_that_nobody_reads_serves_and_obeys() {
     }
 }
 
-#[test]
+#[apply(test)]
 fn a_wait_ends_at_its_deadline_on_a_paused_terminal() {
     let room = Room::new();
     let begun = std::time::Instant::now();
