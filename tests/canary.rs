@@ -543,6 +543,24 @@ fn a_command_runs_once_after_the_record() {
     );
 }
 
+/// The command has its time, unless somebody wants the canary to go.
+#[apply(test)]
+fn a_signal_does_not_wait_for_the_command_after_the_record() {
+    let room = Room::new();
+    let mut child = sleeper();
+    let script = "echo $$ > hook.tmp; mv hook.tmp hook; exec sleep 1000";
+    let words = ["-q", "--pid", &child.id().to_string(), "--exec", script, "--exec-timeout", "1h"];
+    let watch = watching(&room, &words);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the command runs", || room.path("hook").exists());
+    let hook: u64 = std::fs::read_to_string(room.path("hook")).unwrap().trim().parse().unwrap();
+    signal(watch.id(), Signal::SIGTERM);
+    let done = collect(watch);
+    assert_eq!((done.status, done.stderr.as_str()), (10, ""));
+    until("it is gone", || !alive(hook));
+}
+
 #[apply(test)]
 fn arguments_of_processes_are_kept_only_when_asked_for() {
     let room = Room::new();

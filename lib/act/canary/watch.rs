@@ -26,6 +26,9 @@ use std::time::{Duration, Instant, SystemTime};
 /// Between two samples of everything, unless that would cost more than a thousandth of a core.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Between two looks at what runs on at the end.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// A count of kills that is older says nothing about a death now.
 const RECENT: Duration = Duration::from_secs(5);
 
@@ -200,20 +203,42 @@ impl Canary {
             if Instant::now() >= tick {
                 tick = self.sample();
             }
-            self.finish(voice, JoinHandle::is_finished);
+            self.finish(voice);
         }
         // A canary that is told to go: at a terminal its end is meant; else what it watched is unwatched now,
         // and the next `status` says so.
         if matches!(outcome.signal, Some(Signal::SIGINT | Signal::SIGQUIT)) {
             self.watched.iter().for_each(|one| one.arming.end());
         }
-        self.finish(voice, |_| true);
+        self.end(voice);
         failed.map(|()| outcome)
     }
 
-    /// Hears the end of what runs beside the watch, where it is `due`.
-    fn finish(&mut self, voice: &Voice, due: impl Fn(&JoinHandle<Result<()>>) -> bool) {
-        let (ended, after) = std::mem::take(&mut self.after).into_iter().partition(due);
+    /// Does what may take seconds beside the watch; it must not keep us from the next death.
+    fn aside(&mut self, voice: &Voice, work: impl FnOnce() -> Result<()> + Send + 'static) {
+        match std::thread::Builder::new().spawn(work) {
+            Ok(thread) => self.after.push(thread),
+            Err(cause) => voice.warn(Error::io("cannot start a thread for what follows a record", &cause)),
+        }
+    }
+
+    /// What runs beside the watch has its own limits; another signal does not wait for them.
+    fn end(&mut self, voice: &Voice) {
+        loop {
+            self.finish(voice);
+            if self.after.is_empty() {
+                return;
+            }
+            let _ = poll::wait(&[(self.signals.fd(), For::Reading)], Some(Instant::now() + GLANCE));
+            if self.signals.take().iter().any(|signal| *signal != Signal::SIGUSR1) {
+                return;
+            }
+        }
+    }
+
+    /// Hears the end of what ran beside the watch.
+    fn finish(&mut self, voice: &Voice) {
+        let (ended, after) = std::mem::take(&mut self.after).into_iter().partition(JoinHandle::is_finished);
         self.after = after;
         for one in ended {
             if let Err(error) = one.join().unwrap_or_else(|_| Err(Error::bug("a thread panicked"))) {
@@ -333,14 +358,14 @@ impl Canary {
             }
             if let Some((command, limit)) = self.settings.exec.clone() {
                 let (death, records) = (one.death, self.settings.records.clone());
-                self.after.push(std::thread::spawn(move || notify::run(&command, limit, &death, &records)));
+                self.aside(voice, move || notify::run(&command, limit, &death, &records));
             }
         }
         // What may take seconds must not keep us from the next death.
         let records = self.settings.records.clone();
-        self.after.push(std::thread::spawn(move || {
+        self.aside(voice, move || {
             forensics::add_slow(files).map_err(|cause| Error::new(Status::Io, records.cannot_keep(&cause)))
-        }));
+        });
         (count, dismissed)
     }
 
