@@ -1,10 +1,10 @@
 //! The lives of a keeper or a group on disk: written before each start, in space that is allocated already,
 //! so that a full disk changes nothing; and found by whoever comes after one that was killed.
 
-use super::tree::within;
+use super::tree::{adopted, within};
 use super::wall::{self, MARK, Wall};
 use crate::sys::cgroup::Cgroup;
-use crate::sys::child::Signal;
+use crate::sys::child::{self, Signal};
 use crate::sys::file;
 use crate::sys::kernel;
 use crate::sys::process::{self, Identity, Pid, Start, Table};
@@ -35,6 +35,9 @@ pub struct Leftover {
     mark: String,
     cgroup: Option<PathBuf>,
     main: Option<Identity>,
+    spared: Vec<Pid>,
+    /// Whether it is a life of this process, to which orphans fall.
+    adopts: bool,
 }
 
 impl Lives {
@@ -44,10 +47,16 @@ impl Lives {
     /// # Errors
     /// Those of open(2) and posix_fallocate(3); StorageFull among them.
     pub fn open(path: &Path, key: &str, count: usize) -> io::Result<Lives> {
-        let known = path.exists();
         let file = file::open_private(path)?;
+        // One that is empty could not be given its space by whoever made it: that one has written nothing.
+        let known = file.metadata()?.len() > 0;
         let mut lives = Lives { file, key: key.to_owned(), known, left: Vec::new() };
-        lives.reserve(count.max(1))?;
+        if let Err(cause) = lives.reserve(count.max(1)) {
+            if !known {
+                let _ = lives.file.set_len(0);
+            }
+            return Err(cause);
+        }
         lives.left = lives.read()?;
         Ok(lives)
     }
@@ -61,13 +70,19 @@ impl Lives {
     }
 
     /// What the predecessor has left, as far as it is written down; and, where nothing was, whoever bears a
-    /// mark of ours.
+    /// mark of ours. Of a life that has no members any more its cgroup is removed.
     pub fn leftovers(&self) -> Vec<Leftover> {
         let mut found = self.left.clone();
         if !self.known {
             found.extend(Leftover::of_key(&self.key));
         }
-        found.retain(|one| !one.members().is_empty());
+        found.retain(|one| {
+            let lives = !one.members().is_empty();
+            if !lives && let Some(cgroup) = one.cgroup() {
+                cgroup.remove();
+            }
+            lives
+        });
         found
     }
 
@@ -120,7 +135,19 @@ impl Leftover {
         let pid = number("pid").and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
         let main = pid.zip(line["start"].as_u64()).map(|(pid, start)| Identity { pid, start: Start(start) });
         let mark = line["mark"].as_str()?.to_owned();
-        Some(Leftover { mark, cgroup: line["cgroup"].as_str().map(PathBuf::from), main })
+        let cgroup = line["cgroup"].as_str().map(PathBuf::from);
+        Some(Leftover { mark, cgroup, main, spared: Vec::new(), adopts: false })
+    }
+
+    /// The life inside of `wall`, for whoever shall end it without the wall: the way that the next run would.
+    pub fn of_wall(wall: &Wall) -> Leftover {
+        let cgroup = wall.cgroup().map(Path::to_owned);
+        let (mark, spared) = (wall.mark().to_owned(), wall.spared().to_vec());
+        Leftover { mark, cgroup, main: wall.main(), spared, adopts: true }
+    }
+
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.cgroup.as_deref().and_then(Cgroup::found)
     }
 
     /// The lives of `key` that are known by nothing but the marks of their members.
@@ -132,7 +159,10 @@ impl Leftover {
             .collect();
         marks.sort();
         marks.dedup();
-        marks.into_iter().map(|mark| Leftover { mark, cgroup: None, main: None }).collect()
+        marks
+            .into_iter()
+            .map(|mark| Leftover { mark, cgroup: None, main: None, spared: Vec::new(), adopts: false })
+            .collect()
     }
 
     /// Its main process, where that is known.
@@ -144,9 +174,14 @@ impl Leftover {
     /// that is still the same: not one that has got its pid since.
     pub fn members(&self) -> Vec<Identity> {
         let mut roots = process::marked(MARK, |mark| mark == self.mark);
-        roots.extend(self.cgroup.as_deref().and_then(Cgroup::found).iter().flat_map(Cgroup::members));
+        roots.extend(self.cgroup().iter().flat_map(Cgroup::members));
         roots.extend(self.main.filter(|main| self.is_ours(*main)));
-        within(&Table::read(), &roots, &[])
+        let mut spared = self.spared.clone();
+        if self.adopts {
+            roots.extend(adopted().into_iter().filter_map(Identity::of));
+            spared.extend(child::helpers());
+        }
+        within(&Table::read(), &roots, &spared)
     }
 
     /// A pid and a start time may meet again in another pid namespace; a mark does not.
@@ -158,8 +193,10 @@ impl Leftover {
     /// whether that is so.
     pub fn end(&self, signal: Signal, patience: Duration) -> bool {
         let gone = wall::end(&|| self.members(), signal, patience);
-        if let Some(cgroup) = self.cgroup.as_deref().and_then(Cgroup::found) {
-            cgroup.kill();
+        if let Some(cgroup) = self.cgroup() {
+            if self.spared.is_empty() {
+                cgroup.kill();
+            }
             cgroup.remove();
         }
         gone

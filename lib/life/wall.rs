@@ -26,6 +26,8 @@ pub struct Wall {
     sole: bool,
     /// Whether orphans fall to us, so that all members are descendants of ours.
     adopts: bool,
+    /// Processes that are no members, with all that they start.
+    spared: Vec<Pid>,
 }
 
 /// The first part of a mark: a short name of `what` that is the same in every release and run (FNV-1a, 64
@@ -42,7 +44,7 @@ impl Wall {
     pub fn new(key: &str, parent: Option<&CgroupParent>, sole: bool, adopts: bool) -> Wall {
         let id = crate::sys::random::hex();
         let cgroup = parent.and_then(|parent| parent.make(&format!("baa-{key}-{id}")).ok());
-        Wall { mark: format!("{key}/{id}"), cgroup, main: None, sole, adopts }
+        Wall { mark: format!("{key}/{id}"), cgroup, main: None, sole, adopts, spared: Vec::new() }
     }
 
     /// The mark that its members bear.
@@ -63,6 +65,20 @@ impl Wall {
     /// Whether its orphans without a mark are its, from now on.
     pub fn set_sole(&mut self, sole: bool) {
         self.sole = sole;
+    }
+
+    /// From now on `pid` and all that it starts are no members: they are left alone, and let out of its
+    /// cgroup where that can be.
+    pub fn spare(&mut self, pid: Pid) {
+        if let Some(cgroup) = &self.cgroup {
+            Table::read().trees(&[pid]).into_iter().for_each(|one| cgroup.let_out(one.pid));
+        }
+        self.spared.push(pid);
+    }
+
+    /// Who is spared.
+    pub(super) fn spared(&self) -> &[Pid] {
+        &self.spared
     }
 
     /// Starts the main process inside of it.
@@ -100,13 +116,19 @@ impl Wall {
     /// All live members, the main process among them.
     pub fn members(&self) -> Vec<Identity> {
         if let Some(cgroup) = &self.cgroup {
-            return cgroup.members();
+            let mut found = cgroup.members();
+            if !self.spared.is_empty() {
+                let spared = Table::read().trees(&self.spared);
+                found.retain(|one| !spared.contains(one));
+            }
+            return found;
         }
         let table = Table::read();
         let mut roots: Vec<Identity> = self.main.into_iter().collect();
         roots.extend(self.orphans());
         // What other threads run by themselves is none of it.
         let mut spared = child::helpers();
+        spared.extend(&self.spared);
         spared.retain(|pid| self.main.is_none_or(|main| main.pid != *pid));
         let mut found = within(&table, &roots, &spared);
         if !process::is_shown() {
@@ -126,7 +148,9 @@ impl Wall {
     /// Whether nothing of it lives. Where it has a cgroup, or we have no child at all, no process is looked
     /// at.
     pub fn is_empty(&self) -> bool {
-        if let Some(empty) = self.cgroup.as_ref().and_then(Cgroup::is_empty) {
+        // One that is spared may not have been let out.
+        let cgroup = self.cgroup.as_ref().filter(|_| self.spared.is_empty());
+        if let Some(empty) = cgroup.and_then(Cgroup::is_empty) {
             return empty;
         }
         (self.adopts && child::childless()) || self.members().is_empty()
@@ -154,7 +178,7 @@ impl Wall {
 
     /// Kills everything of it. Returns when nothing is left, whatever it forks meanwhile; whether that is so.
     pub fn kill(&self) -> bool {
-        let at_once = self.cgroup.as_ref().is_some_and(Cgroup::kill);
+        let at_once = self.spared.is_empty() && self.cgroup.as_ref().is_some_and(Cgroup::kill);
         let gone = kill_until_gone(|| self.members());
         at_once || gone
     }

@@ -87,6 +87,20 @@ impl Lock {
         Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
     }
 
+    /// The device and the number of the locked file: what it is, however it is reached.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        let found = self.0.metadata()?;
+        Ok((found.dev(), found.ino()))
+    }
+
+    /// Whether `path` still leads to the locked file: else another process could lock what is there.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.0.metadata().is_ok_and(|open| same_file(&open, path))
+    }
+
     /// A descriptor to be inherited: the lock is held until all of them are closed, whoever has them.
     ///
     /// # Errors
@@ -115,6 +129,12 @@ impl Staged {
     /// # Errors
     /// Those of the calls; nothing is left behind then.
     pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<Staged> {
+        let (staged, file) = Staged::unsynced(path, bytes, mode)?;
+        file.sync_all()?;
+        Ok(staged)
+    }
+
+    fn unsynced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(Staged, File)> {
         let mut name = std::ffi::OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
         name.push(format!(".{}", std::process::id()));
@@ -130,18 +150,23 @@ impl Staged {
             std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
         file.write_all(bytes)?;
-        file.sync_all()?;
-        Ok(staged)
+        Ok((staged, file))
     }
 
     /// Puts it in its place, durably: a reader sees the old file or this one.
     ///
     /// # Errors
     /// Those of rename(2) and fsync(2).
-    pub fn commit(mut self) -> io::Result<()> {
+    pub fn commit(self) -> io::Result<()> {
+        let directory = parent(&self.path).to_owned();
+        self.rename()?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn rename(mut self) -> io::Result<()> {
         fs::rename(&self.beside, &self.path)?;
         self.done = true;
-        File::open(parent(&self.path))?.sync_all()
+        Ok(())
     }
 }
 
@@ -178,6 +203,14 @@ fn parent(path: &Path) -> &Path {
 /// Those of the calls; the old file is untouched then and nothing is left behind.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Staged::write(path, bytes, mode)?.commit()
+}
+
+/// The same without waiting for the disk, for what means nothing after the next boot.
+///
+/// # Errors
+/// As `replace`.
+pub fn replace_soon(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    Staged::unsynced(path, bytes, mode)?.0.rename()
 }
 
 /// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or
@@ -380,18 +413,7 @@ pub fn state_dir() -> PathBuf {
     }
 }
 
-/// Where state of this boot is kept: `$BAA_RUNTIME_DIR`, or `$XDG_RUNTIME_DIR/baa`, or for root `/run/baa`
-/// (`/var/run/baa` on macOS), or `/tmp/baa-UID`.
-pub fn runtime_dir() -> PathBuf {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let root = if cfg!(target_os = "macos") { "/var/run/baa" } else { "/run/baa" };
-    match (absolute("BAA_RUNTIME_DIR"), absolute("XDG_RUNTIME_DIR")) {
-        (Some(path), _) => path,
-        (None, Some(path)) => path.join("baa"),
-        (None, None) if crate::sys::user::own_uid() == 0 => PathBuf::from(root),
-        (None, None) => PathBuf::from(format!("/tmp/baa-{}", crate::sys::user::own_uid())),
-    }
-}
+pub use super::runtime::{check_runtime_dir, runtime_dir};
 
 #[cfg(test)]
 mod tests {

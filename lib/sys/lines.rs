@@ -6,7 +6,7 @@ use crate::words::error::{Error, Result};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ const CLIENTS: usize = 256;
 pub struct Lines {
     listener: UnixListener,
     path: PathBuf,
+    /// Its device and number there.
+    made: Option<(u64, u64)>,
     clients: Vec<Client>,
 }
 
@@ -51,7 +53,12 @@ impl Lines {
         let listener = UnixListener::bind(path).map_err(cannot)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
-        Ok(Lines { listener, path: path.to_owned(), clients: Vec::new() })
+        Ok(Lines { listener, path: path.to_owned(), made: found(path), clients: Vec::new() })
+    }
+
+    /// Whether it is still there for those who look for it: not when somebody has cleaned up.
+    pub fn is_there(&self) -> bool {
+        self.made.is_some() && found(&self.path) == self.made
     }
 
     /// What to wait for.
@@ -86,8 +93,15 @@ impl Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        // One that another has put there is not ours to remove.
+        if self.is_there() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn found(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 enum Read1 {

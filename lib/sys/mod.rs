@@ -19,6 +19,7 @@ pub mod poll;
 pub mod process;
 pub mod random;
 pub mod say;
+mod runtime;
 pub mod signal;
 pub mod slot;
 pub mod trust;

@@ -92,6 +92,13 @@ impl Cgroup {
         std::fs::write(self.directory.join("cgroup.kill"), "1").is_ok()
     }
 
+    /// Moves a process out of it, to where it was made; one that may not be moved stays.
+    pub fn let_out(&self, pid: Pid) {
+        if let Some(parent) = self.directory.parent() {
+            let _ = std::fs::write(parent.join("cgroup.procs"), pid.to_string());
+        }
+    }
+
     /// Removes it, with what is below. Those who are dying keep it for a moment.
     pub fn remove(&self) {
         for _ in 0..TRIES {
