@@ -12,7 +12,6 @@ use baa::service::check_label;
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::sys::process::Pid;
-use baa::sys::slot::Slot;
 use baa::sys::{file, net, signal};
 use baa::words::error::{Error, Result, brief};
 use baa::words::exit::Status;
@@ -21,8 +20,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What `args` ask for. Unless the keeper runs elsewhere, its descriptors are taken here, before anything
-/// else is opened: their numbers are what the command is told.
+/// What `args` ask for. Unless the keeper runs elsewhere, its sockets are listened on here.
 ///
 /// # Errors
 /// 2 for what cannot be meant; those of the job's file; 74, 77 for an address that cannot be listened on.
@@ -125,7 +123,10 @@ fn ready(args: &RunArgs) -> Result<Option<ReadyCheck>> {
                         .to_owned(),
                 ));
             }
-            By::Line(Slot::take(number).map_err(|cause| cannot(baa::words::error::reason(&cause)))?)
+            if number > 255 {
+                return Err(cannot("not a number from 3 to 255".to_owned()));
+            }
+            By::Line(number)
         }
         None if target == OsStr::new("notify") => By::Socket,
         None => {
@@ -154,11 +155,10 @@ fn drain(args: &RunArgs) -> Result<Option<Drain>> {
 }
 
 fn listen(args: &RunArgs) -> Result<Vec<(String, Arc<OwnedFd>)>> {
-    let bound = args.listen.iter().zip(3..).map(|(text, number)| {
+    let bound = args.listen.iter().map(|text| {
         let (name, address) = text.split_once('=').unwrap_or(("listen", text));
-        let socket = net::listen(address).and_then(|socket| net::numbered(socket, number));
-        let socket =
-            socket.map_err(|cause| Error::io(format!("cannot listen on {}", brief(address)), &cause))?;
+        let socket = net::listen(address)
+            .map_err(|cause| Error::io(format!("cannot listen on {}", brief(address)), &cause))?;
         if name.is_empty()
             || name.len() > 255
             || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')

@@ -11,7 +11,7 @@ use crate::sys::process::{self, Identity, Pid, Start, Table};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ const ROOM: usize = 1024;
 #[derive(Debug)]
 pub struct Lives {
     file: File,
+    path: PathBuf,
     key: String,
     /// Whether it was there before, so that what it does not tell of there is not.
     known: bool,
@@ -50,7 +51,7 @@ impl Lives {
         let file = file::open_private(path)?;
         // One that is empty could not be given its space by whoever made it: that one has written nothing.
         let known = file.metadata()?.len() > 0;
-        let mut lives = Lives { file, key: key.to_owned(), known, left: Vec::new() };
+        let mut lives = Lives { file, path: path.to_owned(), key: key.to_owned(), known, left: Vec::new() };
         if let Err(cause) = lives.reserve(count.max(1)) {
             if !known {
                 let _ = lives.file.set_len(0);
@@ -59,6 +60,21 @@ impl Lives {
         }
         lives.left = lives.read()?;
         Ok(lives)
+    }
+
+    /// Whether it is still there for whoever comes next: not when somebody has cleaned up.
+    pub fn is_there(&self) -> bool {
+        let same = |open: std::fs::Metadata, found: std::fs::Metadata| {
+            (open.dev(), open.ino()) == (found.dev(), found.ino())
+        };
+        self.file
+            .metadata()
+            .is_ok_and(|open| std::fs::symlink_metadata(&self.path).is_ok_and(|found| same(open, found)))
+    }
+
+    /// Gives it up, for it cannot be written any more: whoever comes next goes by marks.
+    pub fn abandon(self) {
+        let _ = self.file.set_len(0);
     }
 
     /// Makes room for `count` lives.

@@ -3,10 +3,12 @@
 
 use crate::sys::child::{self, Signal};
 use crate::sys::process::{self, Identity, Pid, Table};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a tree is killed anew: one that forks meanwhile is met in the next round.
-const ROUNDS: u32 = 1000;
+/// How often a tree is killed anew, at least: one that forks meanwhile is met in the next round.
+const ROUNDS: u32 = 20;
+/// How long it is, at least.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The live processes that come of `roots`: they themselves, their descendants, and whoever is left in a
 /// session that one of them led, even when the leader is dead; without the trees of `spared`, and without us.
@@ -64,13 +66,18 @@ pub fn end_tree(roots: &[Identity], patience: Duration) -> bool {
 /// Kills what `find` finds until it finds nothing. What cannot be killed (in the kernel, a disk that does not
 /// answer) is waited for a second, and left.
 pub(super) fn kill_until_gone(find: impl Fn() -> Vec<Identity>) -> bool {
-    for _ in 0..ROUNDS {
+    let until = Instant::now() + PATIENCE;
+    let mut rounds = 0;
+    loop {
         let alive = find();
         if alive.is_empty() {
             return true;
         }
+        if rounds >= ROUNDS && Instant::now() >= until {
+            return false;
+        }
+        rounds += 1;
         alive.into_iter().for_each(|one| child::signal(one, Signal::SIGKILL));
         std::thread::sleep(Duration::from_millis(1));
     }
-    false
 }

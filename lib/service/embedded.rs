@@ -44,6 +44,7 @@ impl KeeperPaths {
     /// # Errors
     /// 74 or 77; 78 when its path is too long for a socket.
     pub fn make(&self) -> Result<()> {
+        file::check_runtime_dir()?;
         let doing = format!("cannot keep state in '{}'", self.directory.display());
         if self.control().as_os_str().len() > SOCKET_PATH_LIMIT {
             return Err(Error::new(
@@ -51,7 +52,7 @@ impl KeeperPaths {
                 format!("{doing}: the path is too long for a socket; set BAA_RUNTIME_DIR to a shorter one"),
             ));
         }
-        // In /tmp another user may have made the first directory, and could put his own in the place of ours.
+        // BAA_RUNTIME_DIR may be in /tmp, where another user could put his own directory in the place of ours.
         let base = file::runtime_dir();
         file::own_dir(&base)
             .and_then(|()| file::private_dir(&self.directory))
@@ -76,6 +77,11 @@ impl KeeperPaths {
     /// What is meant by the signal that comes next; see `intent`.
     pub fn intent(&self) -> PathBuf {
         self.directory.join("intent.json")
+    }
+
+    /// The lives of the job that are under way; see `life::Lives`.
+    pub fn lives(&self) -> PathBuf {
+        self.directory.join("lives")
     }
 
     /// What a detached keeper says.

@@ -40,31 +40,6 @@ pub fn listen(address: &str) -> io::Result<OwnedFd> {
     Ok(std::net::TcpListener::bind(address)?.into())
 }
 
-/// Moves a descriptor to `number`; what was there is closed. Children do not inherit it by themselves.
-///
-/// # Errors
-/// Those of dup2(2).
-pub fn numbered(fd: OwnedFd, number: i32) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
-    if fd.as_raw_fd() == number {
-        return Ok(fd);
-    }
-    duplicate(fd.as_fd(), number)?;
-    // SAFETY: the number is ours from now on: whoever had it has lost it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-/// Makes `number` another name of `fd`, which children do not inherit by themselves; what it named is closed.
-pub(super) fn duplicate(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
-    // SAFETY: dup2(2) with integers.
-    let named = unsafe { libc::dup2(fd.as_raw_fd(), number) };
-    // SAFETY: fcntl(2) with integers; it changes nothing where the descriptor is not open.
-    if named < 0 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
 /// Who is at the other end of a connection, for `owner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Link {

@@ -48,9 +48,7 @@ fn here() -> Option<PathBuf> {
     place(&Surroundings {
         variable: &|name| std::env::var_os(name).map(PathBuf::from),
         uid,
-        ours: &|path| {
-            std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid)
-        },
+        ours: &|path| std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid),
         home: &|| user::own().ok().flatten().map(|own| own.home),
         mac: cfg!(target_os = "macos"),
     })
@@ -102,12 +100,8 @@ mod tests {
             });
             found.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
         };
-        let all = [
-            ("BAA_RUNTIME_DIR", "/b"),
-            ("XDG_RUNTIME_DIR", "/x"),
-            ("XDG_STATE_HOME", "/s"),
-            ("HOME", "/h"),
-        ];
+        let all =
+            [("BAA_RUNTIME_DIR", "/b"), ("XDG_RUNTIME_DIR", "/x"), ("XDG_STATE_HOME", "/s"), ("HOME", "/h")];
         assert_eq!(see(&all, 7, true, None, false), "/b");
         assert_eq!(see(&all[1..], 0, true, None, false), "/x/baa");
         assert_eq!(see(&all[2..], 0, true, None, false), "/run/baa");

@@ -1,38 +1,37 @@
 //! The loop around a keeper: signals, the control socket, time; and the effects that it asks for.
 
 mod asked;
+mod draining;
 mod ending;
 mod health;
+mod outcome;
 mod report;
 mod spawn;
 
+use draining::DrainProgress;
+use ending::{FailureWatch, StopGuard};
 use health::LifeHealth;
+use outcome::ChangeReport;
 
 use super::control;
-use super::drain::Draining;
-use super::failure_log::FailureLog;
-use super::lockfile::{Held, Taken};
-use super::notify::Notify;
+use super::hooks::Hooks;
+use super::lives::KeptLives;
+use super::lockfile::Taken;
+use super::place::{KeeperPlace, PlaceState};
 use super::request::{KeeperRequest, SCHEMA};
-use super::runtime_directory::{RuntimeDirectory, clear, identities};
 use super::schedule::Schedule;
 use super::stability::RecentEvents;
-use super::supervisor::Allowance;
-use super::watchdog::Watchdog;
 use super::{Keeper, KeeperAction, KeeperEvent, KeeperState};
-use crate::life;
+use crate::life::Wall;
 use crate::sys::child::{self, Exit};
 use crate::sys::lines::Lines;
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid};
+use crate::sys::process::Pid;
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Signals that are the keeper's own, or the command's when the keeper gets them. Of a first process they all
@@ -70,126 +69,71 @@ pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
     if Pid::own().number() == 1 {
         signals.catch_all().map_err(cannot)?;
     }
-    let held = match request.lock.as_ref().map(|lock| lock.take(&signals)).transpose()? {
-        Some(Taken::Signal(signal)) => {
+    let mut place = match KeeperPlace::take(request, &signals)? {
+        Taken::Held(place) => place,
+        Taken::Signal(signal) => {
             return Ok(KeeperEnd {
                 status: Status::Signal(signal as u8),
                 json: json!({ "schema": SCHEMA, "state": "finished" }),
             });
         }
-        Some(Taken::Held(held)) => Some(held),
-        None => None,
     };
-    let runtime = match &request.label {
-        Some(label) => Some(RuntimeDirectory::open(label)?),
-        None => None,
-    };
-    let adopts = child::adopt_orphans();
-    if let Some(runtime) = &runtime {
-        runtime.clear_predecessor(request.policy.exit_timeout, voice);
+    let mut lives = KeptLives::new(place.key(), child::adopt_orphans());
+    lives.record(&place.records(), voice);
+    lives.clear_leftovers(name(request), request.policy.exit_timeout, voice)?;
+    let failures = FailureWatch::open(request.give_up.clone())?;
+    if let Some(label) = &mut place.label {
+        label.listen()?;
     }
-    for left in held.iter().filter_map(|held| held.left.as_ref()).flat_map(identities) {
-        clear(left, "command", request.policy.exit_timeout, voice);
-    }
-    let failure_log = request.give_up.clone().map(FailureLog::open);
-    if let Some(failure_log) = failure_log.as_ref().filter(|failure_log| failure_log.tripped()) {
-        return Err(Error::new(Status::BadConfig, format!("cannot keep it: {}", failure_log.words())));
-    }
-    let control = match &runtime {
-        Some(runtime) => Some(Lines::listen(&runtime.paths.control())?),
-        None => None,
-    };
     let mut keeper_loop = KeeperLoop {
         request,
         voice,
-        runtime,
         keeper: Keeper::new(request.policy.clone()),
-        main: None,
-        last_main: None,
-        spared: Vec::new(),
-        not_started: None,
-        finished: false,
-        held,
-        adopts,
-        draining: None,
-        drain_begun: None,
-        drain_told: 0,
+        place,
+        lives,
         health: LifeHealth::default(),
-        notify: None,
-        failure_log,
-        gave_up: false,
-        reason: None,
-        story: RecentEvents::new(),
+        drain: DrainProgress::default(),
+        changes: ChangeReport::new(),
+        stop: StopGuard::new(&request.supervisor),
+        hooks: Hooks::new()?,
+        failures,
         schedule: Schedule::new(request.cooldown),
-        allowance: Allowance::ask(&request.supervisor),
-        watchdog: None,
-        fired: Arc::default(),
-        guarded: 0,
-        not_serving: String::new(),
-        was_parked: false,
-        left_for_restart: false,
-        changing: (0, Instant::now()),
-        told: 0,
-        hooks: Vec::new(),
-        killing: false,
+        story: RecentEvents::new(),
+        finished: false,
         touched: Some(Instant::now()),
     };
-    keeper_loop.run(&signals, control)?;
-    keeper_loop.leave();
-    Ok(KeeperEnd { status: keeper_loop.status(), json: keeper_loop.status_json(keeper_loop.keeper.state()) })
+    keeper_loop.run(&signals)?;
+    keeper_loop.leave(&signals);
+    keeper_loop.end()
 }
 
-/// One life of a keeper.
+fn name(request: &KeeperRequest) -> &str {
+    request.label.as_deref().unwrap_or("command")
+}
+
+/// The event loop of one keeper: what happens is handed to the part that it concerns, and the state machine
+/// says what follows.
 struct KeeperLoop<'a> {
     request: &'a KeeperRequest,
     voice: &'a Voice,
-    runtime: Option<RuntimeDirectory>,
     keeper: Keeper,
-    main: Option<Identity>,
-    last_main: Option<Identity>,
-    spared: Vec<Pid>,
-    not_started: Option<Error>,
-    finished: bool,
-    held: Option<Held>,
-    /// Whether orphans of the command become our children.
-    adopts: bool,
-    draining: Option<Draining>,
-    /// Since when the process drains that does, and how often that was told.
-    drain_begun: Option<(Instant, Identity)>,
-    drain_told: u32,
+    place: KeeperPlace,
+    lives: KeptLives,
     health: LifeHealth,
-    /// Where the life that is being started tells of itself, and its process.
-    notify: Option<(Pid, Notify)>,
-    failure_log: Option<FailureLog>,
-    gave_up: bool,
-    /// Why it was restarted last, for the next life.
-    reason: Option<String>,
-    story: RecentEvents,
+    drain: DrainProgress,
+    changes: ChangeReport,
+    stop: StopGuard,
+    hooks: Hooks,
+    failures: FailureWatch,
     schedule: Schedule,
-    allowance: Allowance,
-    watchdog: Option<Watchdog>,
-    /// Whether it has begun to end us.
-    fired: Arc<AtomicBool>,
-    /// For which part of an end the watchdog is armed.
-    guarded: u8,
-    /// Why the last life that did not come to serve did not, as far as is known.
-    not_serving: String,
-    was_parked: bool,
-    /// Whether we end because a supervisor restarts us.
-    left_for_restart: bool,
-    /// The last change, and since when it is made.
-    changing: (u32, Instant),
-    /// The last change whose outcome was told.
-    told: u32,
-    hooks: Vec<JoinHandle<()>>,
-    /// Whether it was told that what stops now is killed.
-    killing: bool,
+    story: RecentEvents,
+    finished: bool,
     /// Since when memory may be given back that a start has touched.
     touched: Option<Instant>,
 }
 
 impl KeeperLoop<'_> {
-    fn run(&mut self, signals: &Signals, mut control: Option<Lines>) -> Result<()> {
+    fn run(&mut self, signals: &Signals) -> Result<()> {
         self.happen(KeeperEvent::Begin);
         self.publish();
         while !self.finished {
@@ -200,20 +144,18 @@ impl KeeperLoop<'_> {
             for (pid, exit) in child::reap() {
                 self.reaped(pid, exit);
             }
-            if let Some(control) = &mut control {
-                control.serve(&mut |line| control::answer(line, &mut |request| self.request(request)));
-            }
+            self.serve();
+            self.look_at_place();
             self.health();
             self.on_time();
-            self.drain_notice();
-            if let Some(outcome) = self.draining.as_ref().and_then(Draining::over) {
-                self.drained(outcome);
-            }
+            self.drain_progress();
+            self.tell_after_abort();
             self.happen(KeeperEvent::Time);
             if self.paths_hold() && self.keeper.state() == KeeperState::Idle {
                 self.happen(KeeperEvent::Paths);
             }
-            if matches!(self.keeper.state(), KeeperState::Sweeping(..)) && self.rest().is_empty() {
+            if matches!(self.keeper.state(), KeeperState::Sweeping(..)) && self.lives.are_over() {
+                self.lives.forget_all();
                 self.happen(KeeperEvent::Swept);
             }
             self.parked();
@@ -223,10 +165,52 @@ impl KeeperLoop<'_> {
                 self.publish();
             }
             if !self.finished {
-                self.sleep(signals, control.as_ref())?;
+                self.sleep(signals)?;
             }
         }
         Ok(())
+    }
+
+    /// Answers whoever asks over the socket.
+    fn serve(&mut self) {
+        let Some(mut control) = self.place.label.as_mut().and_then(|label| label.control.take()) else {
+            return;
+        };
+        control.serve(&mut |line| control::answer(line, &mut |request| self.request(request)));
+        if let Some(label) = &mut self.place.label {
+            label.control = Some(control);
+        }
+    }
+
+    /// Looks now and then whether the lock and the socket are still there for others to find.
+    fn look_at_place(&mut self) {
+        if self.stop.lost.is_none() && self.place.due().is_some_and(|due| Instant::now() >= due) {
+            self.keep_place();
+        }
+    }
+
+    /// Makes again what others have removed; where another keeper has taken its place, this one ends. Whether
+    /// it is still ours.
+    fn keep_place(&mut self) -> bool {
+        match self.place.look(self.voice) {
+            PlaceState::Kept if self.lives.are_recorded() => true,
+            PlaceState::Kept | PlaceState::Remade => {
+                self.record_anew();
+                self.publish();
+                true
+            }
+            PlaceState::Lost(error) => {
+                self.voice.warn(format!("{}: another keeper has its place; ending", name(self.request)));
+                self.stop.lost = Some(error);
+                self.stop_now();
+                false
+            }
+        }
+    }
+
+    fn record_anew(&mut self) {
+        self.lives.record(&self.place.records(), self.voice);
+        self.lives.note_all(self.voice);
     }
 
     fn reaped(&mut self, pid: Pid, exit: Exit) {
@@ -234,28 +218,35 @@ impl KeeperLoop<'_> {
             KeeperState::Updating { next: Some(next), .. } | KeeperState::Replacing { next, .. }
                 if next.pid == pid =>
             {
-                self.voice.note(format!("{}: the next life {exit}", self.name()));
+                self.voice.note(format!("{}: the next life {exit}", name(self.request)));
                 self.happen(KeeperEvent::NextExited(exit));
             }
             KeeperState::Updating { old, .. } | KeeperState::Replacing { old, .. } if old.pid == pid => {
                 self.forget_drain();
                 self.happen(KeeperEvent::Exited(exit));
             }
-            _ if self.main.is_some_and(|main| main.pid == pid) => {
-                self.main = None;
+            _ if self.lives.main().is_some_and(|main| main.pid == pid) => {
+                self.lives.died(pid);
                 self.ended(exit);
             }
             _ => {}
         }
     }
 
-    fn sleep(&mut self, signals: &Signals, control: Option<&Lines>) -> Result<()> {
-        let mut fds = vec![(signals.fd(), For::Reading)];
+    fn sleep(&mut self, signals: &Signals) -> Result<()> {
+        let control = self.place.label.as_ref().and_then(|label| label.control.as_ref());
+        let mut fds = vec![(signals.fd(), For::Reading), (self.hooks.fd(), For::Reading)];
         fds.extend(control.map(Lines::fds).unwrap_or_default());
-        fds.extend(self.draining.as_ref().map(|draining| (draining.bell.fd(), For::Reading)));
-        fds.extend(self.health.fds().map(|fd| (fd, For::Reading)));
-        let others = [control.and_then(Lines::wake), self.schedule.due(), self.sign_due(), self.notice_due()];
-        let mut until = self.keeper.wake().into_iter().chain(others.into_iter().flatten()).min();
+        fds.extend(self.drain.fd().into_iter().chain(self.health.fds()).map(|fd| (fd, For::Reading)));
+        let times = [
+            self.keeper.wake(),
+            control.and_then(Lines::wake),
+            self.schedule.due(),
+            self.sign_due(),
+            self.notice_due(),
+            self.place.due().filter(|_| self.stop.lost.is_none()),
+        ];
+        let mut until = times.into_iter().flatten().min();
         let mut at_most = |pause: u64| {
             let then = Instant::now() + Duration::from_millis(pause);
             until = Some(until.map_or(then, |until| until.min(then)));
@@ -289,50 +280,23 @@ impl KeeperLoop<'_> {
                 match todo {
                     KeeperAction::Start => queue.push(self.start()),
                     KeeperAction::StartNext => queue.push(self.start_next()),
-                    KeeperAction::Promote(who) => (self.main, self.last_main) = (Some(who), Some(who)),
-                    KeeperAction::KillOne(who) => drop(life::kill_tree(&[who], &self.spared)),
-                    KeeperAction::Drain(who, limit) => queue.extend(self.drain(who, limit)),
+                    KeeperAction::Promote(who) => self.lives.promote(who),
+                    KeeperAction::KillOne(who) => self.lives.kill_one(who),
+                    KeeperAction::Drain(who, limit) => queue.extend(self.begin_drain(who, limit)),
                     KeeperAction::Terminate(who) => {
-                        self.cut_drain();
-                        child::signal(who, Signal::SIGTERM);
-                    }
-                    KeeperAction::TerminateRest => {
-                        self.rest().iter().for_each(|one| child::signal(*one, Signal::SIGTERM))
-                    }
-                    KeeperAction::Kill => {
-                        if !std::mem::replace(&mut self.killing, true) {
-                            self.voice.warn(format!("{}: killing it", self.name()));
+                        if !self.cut_drain(who) {
+                            Wall::tell(&[who], self.stop.signal);
                         }
-                        life::kill_tree(&self.roots(), &self.spared);
                     }
+                    KeeperAction::TerminateRest => self.lives.tell_rest(self.stop.signal),
+                    KeeperAction::Kill => self.kill(),
                     KeeperAction::Finish => self.finished = true,
                 }
             }
         }
     }
 
-    /// Where the tree of the command grows from: the main process, dead or alive, and ourselves, to whom its
-    /// orphans fall.
-    fn roots(&self) -> Vec<Identity> {
-        self.last_main.into_iter().chain(Identity::of(Pid::own())).collect()
-    }
-
-    /// What is left of the command, apart from its main process.
-    fn rest(&self) -> Vec<Identity> {
-        if self.adopts && child::childless() {
-            return Vec::new();
-        }
-        let spared: Vec<Pid> = self.spared.iter().copied().chain(child::helpers()).collect();
-        let mut rest = life::tree(&self.roots(), &spared);
-        rest.retain(|one| Some(*one) != self.main);
-        rest
-    }
-
     fn paths_hold(&self) -> bool {
         self.request.recipe.paths().iter().any(|(path, wanted)| path.exists() == *wanted)
-    }
-
-    fn name(&self) -> &str {
-        self.request.label.as_deref().unwrap_or("command")
     }
 }

@@ -48,7 +48,7 @@ impl FailureLog {
         if let Some(path) = &self.limit.path {
             let _ = path.parent().map(file::own_dir);
             let text: String = self.ends.iter().map(|end| format!("{end}\n")).collect();
-            let _ = file::replace(path, text.as_bytes(), 0o600);
+            let _ = file::replace_soon(path, text.as_bytes(), 0o600);
         }
         self.tripped()
     }

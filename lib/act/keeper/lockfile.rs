@@ -1,19 +1,23 @@
-//! `--lock`: the kernel's lock on a file is the truth, and what is written into it informs: who holds it, and
-//! which process runs under it.
+//! `--lock`: the kernel's lock on a file is the truth. Nothing is ever written into it, for it may be anybody's
+//! file, and nothing in it is believed; who holds it stands in a file of our own, named after what the locked
+//! file is.
 
-use crate::sys::file::Lock;
+use crate::life;
+use crate::sys::file::{self, Lock};
+use crate::sys::kernel;
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid};
+use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often a lock that another has is looked at (the seed's poll).
 const LOOK: Duration = Duration::from_millis(100);
-const WORDS: usize = 4096;
+const WORDS: u64 = 4096;
 
 /// A file to lock.
 #[derive(Clone, Debug)]
@@ -28,80 +32,110 @@ pub struct LockRequest {
 #[derive(Debug)]
 pub(super) struct Held {
     lock: Lock,
-    /// The process that the one before us has left, if it was killed.
-    pub(super) left: Option<Value>,
+    /// The name of the locked file among ours.
+    key: String,
 }
 
-/// What came of it.
+/// What came of a wait for a lock.
 #[derive(Debug)]
-pub(super) enum Taken {
-    Held(Held),
+pub(super) enum Taken<T> {
+    Held(T),
     Signal(Signal),
 }
 
 impl LockRequest {
-    /// Takes the lock if it is free now.
+    /// Takes the lock if it is free now, or, with a moment's patience, in a moment.
     ///
     /// # Errors
     /// 74, 77 when the file cannot be made.
-    pub(super) fn take_now(&self) -> Result<Option<Held>> {
-        let taken = Lock::take(&self.path)
-            .map_err(|cause| Error::io(format!("cannot lock '{}'", self.path.display()), &cause))?;
-        Ok(taken.map(|lock| {
-            let left =
-                lock.words(WORDS).ok().and_then(|words| serde_json::from_str(words.lines().next()?).ok());
-            let held = Held { lock, left };
-            held.inform(&json!({}));
-            held
-        }))
+    pub(super) fn take_now(&self, soon: bool) -> Result<Option<Held>> {
+        let cannot =
+            |cause: std::io::Error| Error::io(format!("cannot lock '{}'", self.path.display()), &cause);
+        let taken = if soon { Lock::take_soon(&self.path) } else { Lock::take(&self.path) };
+        let Some(lock) = taken.map_err(cannot)? else { return Ok(None) };
+        let key = key(lock.identity().map_err(cannot)?);
+        let held = Held { lock, key };
+        held.tell();
+        Ok(Some(held))
     }
 
     /// Takes the lock before anything else is done, or waits for it; a signal ends the wait.
     ///
     /// # Errors
     /// 75 when another process has it all the time; 74, 77 when the file cannot be made.
-    pub(super) fn take(&self, signals: &Signals) -> Result<Taken> {
+    pub(super) fn take(&self, signals: &Signals) -> Result<Taken<Held>> {
         let until = Instant::now() + self.wait;
         loop {
-            if let Some(held) = self.take_now()? {
+            if let Some(held) = self.take_now(false)? {
                 return Ok(Taken::Held(held));
             }
             let now = Instant::now();
             if now >= until {
-                return Err(Error::new(Status::Busy, refusal(&self.path)));
+                return Err(self.refusal());
             }
             let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until.min(now + LOOK)))
                 .map_err(|cause| Error::io("cannot wait", &cause))?;
+            let ends = |signal: &Signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT);
             if ready[0]
-                && let Some(signal) = signals
-                    .take()
-                    .into_iter()
-                    .find(|signal| matches!(signal, Signal::SIGTERM | Signal::SIGINT))
+                && let Some(signal) = signals.take().into_iter().find(ends)
             {
                 return Ok(Taken::Signal(signal));
             }
         }
     }
+
+    /// Why nothing is started: who has the lock.
+    pub(super) fn refusal(&self) -> Error {
+        let holder = holder(&self.path)
+            .map_or_else(|| "another process".to_owned(), |holder| format!("process {}", holder.pid));
+        Error::new(Status::Busy, format!("cannot start: {holder} holds '{}'", self.path.display()))
+    }
 }
 
-/// Why nothing is started: who has the lock.
-pub(super) fn refusal(path: &Path) -> String {
-    let words = crate::sys::file::read(path, WORDS as u64).unwrap_or_default();
-    let pid = serde_json::from_slice::<Value>(words.split(|byte| *byte == b'\n').next().unwrap_or_default())
-        .ok()
-        .and_then(|words| words["keeper"].as_i64());
-    let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-    format!("cannot start: {holder} holds '{}'", path.display())
+/// The name of a file that tells it from every other, however it is reached: its device and number.
+fn key((device, number): (u64, u64)) -> String {
+    life::key(format!("lock {device} {number}").as_bytes())
+}
+
+/// Where we write of locks.
+fn directory() -> PathBuf {
+    file::runtime_dir().join("locks")
+}
+
+/// The keeper that holds the lock of a file, as far as we have written it down.
+fn holder(path: &Path) -> Option<Identity> {
+    let found = std::fs::metadata(path).ok()?;
+    let path = directory().join(format!("{}.json", key((found.dev(), found.ino()))));
+    let words: Value = serde_json::from_slice(&file::read(&path, WORDS).ok()?).ok()?;
+    let pid = Pid::new(i32::try_from(words["keeper"].as_i64()?).ok()?)?;
+    let holder = Identity { pid, start: Start(words["start"].as_u64()?) };
+    (words["boot"] == json!(kernel::boot()) && holder.alive()).then_some(holder)
 }
 
 impl Held {
-    /// Writes down who we are, with `command` that runs under us: its pid, its start, this boot.
-    pub(super) fn inform(&self, command: &Value) {
-        let own = Identity::of(Pid::own()).map(|own| own.start.0);
-        let mut words = json!({ "keeper": std::process::id(), "keeper_start": own });
-        for key in ["pid", "start", "boot", "beside"] {
-            words[key] = command[key].clone();
-        }
-        let _ = self.lock.inform(&format!("{words}\n"));
+    /// The name of the lock.
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Where the lives under it are written down.
+    pub(super) fn record(&self) -> PathBuf {
+        directory().join(format!("{}.lives", self.key))
+    }
+
+    /// Whether the path still leads to it.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        self.lock.is_at(path)
+    }
+
+    /// Writes down who we are. It only informs: without it whoever is refused is told less.
+    pub(super) fn tell(&self) {
+        let own = Identity::own();
+        let words =
+            json!({ "keeper": own.pid.number(), "start": own.start.0, "boot": kernel::boot() }).to_string();
+        let path = directory().join(format!("{}.json", self.key));
+        let _ = file::own_dir(&file::runtime_dir())
+            .and_then(|()| file::private_dir(&directory()))
+            .and_then(|()| file::replace_soon(&path, format!("{words}\n").as_bytes(), 0o600));
     }
 }

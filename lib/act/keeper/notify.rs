@@ -3,12 +3,11 @@
 
 use crate::sys::file;
 use crate::sys::process::Pid;
-use crate::sys::slot::Slot;
 use crate::words::error::{Error, Result};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -55,15 +54,14 @@ impl Notify {
         Ok(Notify::Socket(socket, path))
     }
 
-    /// A pipe, whose writing end takes the place of `slot` until that is emptied.
+    /// A pipe, and its writing end for the life alone.
     ///
     /// # Errors
-    /// Those of pipe(2) and dup2(2).
-    pub(super) fn pipe(slot: &Slot) -> Result<Notify> {
+    /// Those of pipe(2).
+    pub(super) fn pipe() -> Result<(Notify, OwnedFd)> {
         let cannot = |cause: std::io::Error| Error::io("cannot make a pipe for readiness", &cause);
         let (reader, writer) = crate::sys::signal::pipe().map_err(cannot)?;
-        slot.fill(&writer).map_err(cannot)?;
-        Ok(Notify::Pipe(Some(File::from(reader))))
+        Ok((Notify::Pipe(Some(File::from(reader))), writer))
     }
 
     /// The variable that tells of it.

@@ -8,7 +8,6 @@ use crate::probe::pace::{self, PollProgress};
 use crate::service::target::{self, HttpOptions};
 use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
-use crate::sys::slot::Slot;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::{OsStr, OsString};
@@ -42,7 +41,7 @@ pub enum By {
     /// It says so as sd_notify(3) does.
     Socket,
     /// It writes a line to this descriptor.
-    Line(Slot),
+    Line(i32),
 }
 
 /// What is asked of a life that serves.

@@ -1,9 +1,8 @@
 //! What a keeper is asked for, by signals and over its socket.
 
-use super::KeeperLoop;
+use super::{KeeperLoop, name};
 use crate::act::keeper::change::ChangeKind;
 use crate::act::keeper::control::ClientRequest;
-use crate::act::keeper::failure_log::FailureLog;
 use crate::act::keeper::request::{SCHEMA, User1};
 use crate::act::keeper::supervisor::{kill_after, shares};
 use crate::act::keeper::{KeeperEvent, KeeperState, Next};
@@ -21,24 +20,33 @@ impl KeeperLoop<'_> {
     pub(super) fn signal(&mut self, number: i32) {
         match Signal::try_from(number) {
             Ok(Signal::SIGCHLD) => {}
-            Ok(Signal::SIGINT) => self.stop(),
+            Ok(Signal::SIGINT) => {
+                // To the first process of a container it is sent for the command, and that is told so.
+                if Pid::own().number() == 1 {
+                    self.stop.signal = Signal::SIGINT;
+                }
+                self.stop_now();
+            }
             Ok(Signal::SIGTERM) => match self.intent() {
                 Some(intent) => self.restart_meant(intent),
-                None => self.stop(),
+                None => {
+                    self.stop.signal = Signal::SIGTERM;
+                    self.stop_now();
+                }
             },
             Ok(Signal::SIGUSR1) => self.user1(),
             _ => {
-                if let Some(main) = self.main {
+                if let Some(main) = self.lives.main() {
                     child::signal_number(main, number);
                 }
             }
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop_now(&mut self) {
         self.story.note("stop");
         self.schedule.cancel();
-        if let Some(limit) = self.allowance.limit() {
+        if let Some(limit) = self.stop.allowance.limit() {
             self.keeper.stop_within(kill_after(limit));
         }
         self.happen(KeeperEvent::Stop);
@@ -53,24 +61,24 @@ impl KeeperLoop<'_> {
                 | KeeperState::Sweeping(_, Next::Finish)
                 | KeeperState::Draining { next: Next::Finish, .. }
         );
-        let office = self.runtime.as_ref().filter(|_| !ending)?;
-        intent::take(&office.paths, Pid::own())
+        let label = self.place.label.as_ref().filter(|_| !ending)?;
+        intent::take(&label.paths, Pid::own())
     }
 
     /// A restart through whoever supervises us: that one waits for our end and starts us anew, so the work in
     /// flight is finished, and then we go. Where nobody does, or the TERM is not his, we restart the command
     /// ourselves.
     fn restart_meant(&mut self, intent: Intent) {
-        self.reason = intent.reason;
+        self.changes.reason = intent.reason;
         if !self.request.supervisor.stops_us() {
-            self.voice.note(format!("{}: restarting, as was meant", self.name()));
+            self.voice.note(format!("{}: restarting, as was meant", name(self.request)));
             return self.restart_now();
         }
-        self.voice.note(format!("{}: ending for a restart, as was meant", self.name()));
+        self.voice.note(format!("{}: ending for a restart, as was meant", name(self.request)));
         self.story.note("leave");
         self.schedule.cancel();
-        self.left_for_restart = true;
-        let shares = self.allowance.limit().map(shares);
+        self.stop.left_for_restart = true;
+        let shares = self.stop.allowance.limit().map(shares);
         if let Some(shares) = shares {
             self.keeper.stop_within(shares.stop);
         }
@@ -81,21 +89,21 @@ impl KeeperLoop<'_> {
         let may = self.request.user1;
         match self.intent() {
             Some(intent) => {
-                self.reason = intent.reason;
+                self.changes.reason = intent.reason;
                 self.restart_now();
             }
             None if may == User1::Restart => {
-                self.reason = Some("USR1".to_owned());
+                self.changes.reason = Some("USR1".to_owned());
                 self.restart_soon();
             }
             None if may == User1::Pass => {
-                if let Some(main) = self.main {
+                if let Some(main) = self.lives.main() {
                     child::signal(main, Signal::SIGUSR1);
                 }
             }
             None => self.voice.warn(format!(
                 "{}: USR1 is ignored: nobody has said what it means (baa-run ctl intend, or --usr1)",
-                self.name()
+                name(self.request)
             )),
         }
     }
@@ -110,7 +118,7 @@ impl KeeperLoop<'_> {
     /// enough.
     fn restart_soon(&mut self) {
         if self.keeper.restarting() {
-            self.voice.step(format!("{}: it is being restarted already", self.name()));
+            self.voice.step(format!("{}: it is being restarted already", name(self.request)));
             return;
         }
         let due = self.schedule.ask(Instant::now());
@@ -119,7 +127,7 @@ impl KeeperLoop<'_> {
         if !pause.is_zero() {
             self.voice.note(format!(
                 "{}: restarting in {}, for it was restarted a moment ago",
-                self.name(),
+                name(self.request),
                 span::show(pause)
             ));
         }
@@ -138,7 +146,9 @@ impl KeeperLoop<'_> {
         match request {
             ClientRequest::Status => return self.status_json(self.keeper.state()),
             ClientRequest::Spare(pid) => {
-                self.spared.extend(Pid::new(pid));
+                if let Some(pid) = Pid::new(pid) {
+                    self.lives.spare(pid);
+                }
                 return json!({ "schema": SCHEMA });
             }
             // A second stop over the socket is impatience, not an order to kill; signals are.
@@ -147,37 +157,37 @@ impl KeeperLoop<'_> {
                     self.keeper.state(),
                     KeeperState::Stopping { next: Next::Finish, .. } | KeeperState::Sweeping(_, Next::Finish)
                 ) {
-                    self.stop();
+                    self.stop_now();
                 }
             }
             ClientRequest::Drain(reason) => {
-                self.reason = reason;
+                self.changes.reason = reason;
                 self.schedule.cancel();
                 self.story.note("leave");
                 self.happen(KeeperEvent::Leave(None));
             }
             ClientRequest::Start => {
-                self.forgive();
+                self.failures.forgive();
                 self.happen(KeeperEvent::Start);
             }
             ClientRequest::Update(reason) => {
                 if self.request.ready.is_none() || !matches!(self.keeper.state(), KeeperState::Running(_)) {
                     return json!({ "error": "no life of it serves now, or nobody knows whether one does" });
                 }
-                self.reason = reason;
+                self.changes.reason = reason;
                 // A restart that waits for its time is one with it.
                 self.schedule.done(Instant::now());
                 self.story.note("update");
                 self.happen(KeeperEvent::Update);
             }
             ClientRequest::Restart { reason, now } => {
-                self.forgive();
+                self.failures.forgive();
                 let one = self
                     .keeper
                     .change()
                     .filter(|change| change.kind == ChangeKind::Restart && !change.over())
                     .map(|change| change.number);
-                self.reason = reason.or(self.reason.take());
+                self.changes.reason = reason.or(self.changes.reason.take());
                 if now {
                     self.restart_now()
                 } else {
@@ -192,10 +202,5 @@ impl KeeperLoop<'_> {
         }
         self.publish();
         self.status_json(self.keeper.state())
-    }
-
-    /// Somebody has asked for a start: what went before does not count.
-    fn forgive(&mut self) {
-        self.failure_log.iter_mut().for_each(FailureLog::clear);
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a life serves, and goes on to: what is asked of it, and what it tells.
 
-use super::KeeperLoop;
+use super::{KeeperLoop, name};
 use crate::act::keeper::notify::{Notification, Notify};
 use crate::act::keeper::readiness::{Asking, By, LiveWatch};
 use crate::act::keeper::{KeeperEvent, KeeperState};
@@ -21,6 +21,10 @@ pub(super) struct LifeHealth {
     heard: Option<(Notify, Instant)>,
     /// What it says that it does.
     pub(super) status: Option<String>,
+    /// Where the life that is being started tells of itself, and its process.
+    pub(super) notify: Option<(Pid, Notify)>,
+    /// Why the last life that did not come to serve did not, as far as is known.
+    pub(super) not_serving: String,
 }
 
 impl LifeHealth {
@@ -57,7 +61,7 @@ impl KeeperLoop<'_> {
                 if let Some(notify) = self.notify_of(who.pid) {
                     self.health.heard = Some((notify, Instant::now()));
                 }
-                (self.health.asking, self.notify) = (None, None);
+                (self.health.asking, self.health.notify) = (None, None);
                 return;
             }
             _ => {
@@ -68,7 +72,7 @@ impl KeeperLoop<'_> {
         let told = self.health.asking.as_mut().map(Asking::hear);
         match (told, &self.request.ready) {
             (Some(told), _) if told.ready => {
-                self.voice.step(format!("{}: serves", self.name()));
+                self.voice.step(format!("{}: serves", name(self.request)));
                 self.story.note("serves");
                 let notify = self
                     .health
@@ -88,12 +92,12 @@ impl KeeperLoop<'_> {
                     } else {
                         ready.limit
                     };
-                    self.not_serving =
+                    self.health.not_serving =
                         format!("it does not serve within {}: {}", span::show(limit), asking.last());
                     self.voice.warn(format!(
                         "{}: {}",
-                        self.name(),
-                        self.not_serving.trim_start_matches("it ")
+                        name(self.request),
+                        self.health.not_serving.trim_start_matches("it ")
                     ));
                 }
             }
@@ -110,7 +114,7 @@ impl KeeperLoop<'_> {
 
     /// Where the life tells of itself whose process that is.
     fn notify_of(&mut self, pid: Pid) -> Option<Notify> {
-        self.notify.take_if(|(of, _)| *of == pid).map(|(_, notify)| notify)
+        self.health.notify.take_if(|(of, _)| *of == pid).map(|(_, notify)| notify)
     }
 
     /// One that serves is asked whether it goes on to. A life that is going, or beside another, is let alone.
@@ -153,7 +157,7 @@ impl KeeperLoop<'_> {
     }
 
     fn hung(&mut self, why: &str) {
-        self.voice.warn(format!("{}: does not serve any more: {why}", self.name()));
+        self.voice.warn(format!("{}: does not serve any more: {why}", name(self.request)));
         self.story.note("hung");
         self.health.heard = None;
         self.happen(KeeperEvent::Hung);

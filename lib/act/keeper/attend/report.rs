@@ -13,21 +13,13 @@ use std::time::{Instant, SystemTime};
 
 impl KeeperLoop<'_> {
     pub(super) fn publish(&self) {
-        self.publish_with(self.keeper.state());
-    }
-
-    pub(super) fn publish_with(&self, state: KeeperState) {
-        if let Some(held) = &self.held {
-            held.inform(&self.status_json(state));
-        }
-        let Some(office) = &self.runtime else { return };
-        let text = format!("{}\n", self.status_json(state));
-        if let Err(cause) = file::replace(&office.paths.status(), text.as_bytes(), 0o600) {
-            self.voice.warn(format!(
-                "cannot write '{}': {}",
-                office.paths.status().display(),
-                crate::words::error::reason(&cause)
-            ));
+        let Some(label) = &self.place.label else { return };
+        let path = label.paths.status();
+        let text = format!("{}\n", self.status_json(self.keeper.state()));
+        // It means nothing after the next boot, and a disk that is slow must not keep us.
+        if let Err(cause) = file::replace_soon(&path, text.as_bytes(), 0o600) {
+            let why = crate::words::error::reason(&cause);
+            self.voice.warn(format!("cannot write '{}': {why}", path.display()));
         }
     }
 
@@ -66,8 +58,8 @@ impl KeeperLoop<'_> {
             "schema": SCHEMA,
             "label": self.request.label,
             "state": word,
-            "pid": self.main.map(|main| main.pid.number()),
-            "start": self.main.map(|main| main.start.0),
+            "pid": self.lives.main().map(|main| main.pid.number()),
+            "start": self.lives.main().map(|main| main.start.0),
             "boot": kernel::boot(),
             "beside": beside.map(|beside| json!({
                 "pid": beside.pid.number(), "start": beside.start.0, "boot": kernel::boot()
@@ -98,14 +90,14 @@ impl KeeperLoop<'_> {
     /// With `--restart never` the status is the command's own; otherwise a stop that was asked for is
     /// success.
     pub(super) fn status(&self) -> Status {
-        if self.gave_up {
+        if self.failures.gave_up {
             return self.request.gives_up_with;
         }
         if self.keeper.never_came_up() {
             return Status::Unavailable;
         }
         if let (Some(error), RestartPolicy::Never | RestartPolicy::OnFailure) =
-            (&self.not_started, &self.request.policy.restart)
+            (&self.failures.not_started, &self.request.policy.restart)
         {
             return error.status;
         }

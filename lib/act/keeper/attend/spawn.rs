@@ -1,110 +1,90 @@
 //! Starting a life: what it is given, and what is known of it on disk before anything else happens.
 
-use super::KeeperLoop;
+use super::{KeeperLoop, name};
+use crate::act::keeper::KeeperEvent;
 use crate::act::keeper::notify::Notify;
 use crate::act::keeper::readiness::By;
-use crate::act::keeper::{KeeperEvent, KeeperState, lockfile};
 use crate::sys::child::Spec;
 use crate::sys::process::Identity;
 use crate::sys::signal::Signal;
-use crate::words::error::{Error, Result};
-use crate::words::exit::Status;
+use crate::words::error::Result;
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Instant;
 
 impl KeeperLoop<'_> {
     pub(super) fn start(&mut self) -> KeeperEvent {
-        self.not_serving.clear();
-        self.killing = false;
+        self.health.not_serving.clear();
+        self.stop.renew();
         self.touched = Some(Instant::now());
-        if let Err(error) = self.lock_again() {
-            self.not_serving = error.to_string();
-            // Whoever has the lock serves in our place; that is no failure of the command.
-            self.voice.warn(format!("{}: {error}", self.name()));
-            return KeeperEvent::NotStarted;
+        match self.place.take_again() {
+            Ok(false) => {}
+            Ok(true) => self.record_anew(),
+            Err(error) => {
+                self.health.not_serving = error.to_string();
+                // Whoever has the lock serves in our place; that is no failure of the command.
+                self.voice.warn(format!("{}: {error}", name(self.request)));
+                return KeeperEvent::NotStarted;
+            }
+        }
+        if !self.keep_place() {
+            return KeeperEvent::GiveUp;
         }
         match self.spawn() {
             Ok(identity) => {
-                self.voice.step(format!("{}: started as process {}", self.name(), identity.pid));
+                self.voice.step(format!("{}: started as process {}", name(self.request), identity.pid));
                 self.story.note("started");
-                self.main = Some(identity);
-                self.last_main = Some(identity);
-                self.not_started = None;
-                // Known on disk before anything else happens: should we be killed now, the next keeper finds
-                // it.
-                self.publish_with(KeeperState::Running(identity));
+                self.lives.promote(identity);
+                self.failures.not_started = None;
                 KeeperEvent::Started(identity)
             }
             Err(error) => {
-                self.voice.warn(format!("{}: {error}", self.name()));
+                self.voice.warn(format!("{}: {error}", name(self.request)));
                 self.story.note("not-started");
-                self.not_serving = error.to_string();
-                self.not_started = Some(error);
+                self.health.not_serving = error.to_string();
+                self.failures.not_started = Some(error);
                 if self.failed() { KeeperEvent::GiveUp } else { KeeperEvent::NotStarted }
             }
         }
     }
 
     pub(super) fn start_next(&mut self) -> KeeperEvent {
-        let KeeperState::Updating { old, until, .. } = self.keeper.state() else {
-            return KeeperEvent::NextNotStarted;
-        };
-        self.not_serving.clear();
+        self.health.not_serving.clear();
         match self.spawn() {
             Ok(identity) => {
-                self.voice.step(format!("{}: the next life is process {}", self.name(), identity.pid));
+                self.voice.step(format!("{}: the next life is process {}", name(self.request), identity.pid));
                 self.story.note("next-started");
-                // Known on disk before anything else happens: should we be killed now, the next keeper finds
-                // both.
-                self.publish_with(KeeperState::Updating { old, next: Some(identity), until });
                 KeeperEvent::NextStarted(identity)
             }
             Err(error) => {
-                self.voice.warn(format!("{}: {error}", self.name()));
-                self.not_serving = error.to_string();
+                self.voice.warn(format!("{}: {error}", name(self.request)));
+                self.health.not_serving = error.to_string();
                 KeeperEvent::NextNotStarted
             }
         }
     }
 
-    /// The lock was given back while nothing ran; nothing is started without it (facts 1.9, 34).
-    fn lock_again(&mut self) -> Result<()> {
-        if let (Some(wanted), None) = (&self.request.lock, &self.held) {
-            self.held = Some(
-                wanted
-                    .take_now()?
-                    .ok_or_else(|| Error::new(Status::Busy, lockfile::refusal(&wanted.path)))?,
-            );
-        }
-        Ok(())
-    }
-
     fn spawn(&mut self) -> Result<Identity> {
-        let started = self.spec().and_then(|(spec, notify)| {
-            let identity = spec.start()?.identity;
-            self.notify = notify.map(|notify| (identity.pid, notify));
-            Ok(identity)
-        });
-        if let Some(By::Line(slot)) = self.request.ready.as_ref().map(|ready| &ready.by) {
-            slot.clear();
-        }
-        started
+        let (spec, notify) = self.spec()?;
+        let identity = self.lives.start(spec, self.voice)?;
+        self.health.notify = notify.map(|notify| (identity.pid, notify));
+        Ok(identity)
     }
 
     fn spec(&mut self) -> Result<(Spec, Option<Notify>)> {
         let mut spec = self.request.recipe.spec()?;
-        if let Some(reason) = self.reason.take() {
+        if let Some(reason) = self.changes.reason.take() {
             spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
         }
-        if let Some(office) = &self.runtime {
-            spec.env.push(("BAA_RESTART_SENTINEL".into(), office.sentinel.clone().into()));
+        if let Some(label) = &self.place.label {
+            spec.env.push(("BAA_RESTART_SENTINEL".into(), label.sentinel.clone().into()));
         }
         let notify = match self.request.ready.as_ref().map(|ready| &ready.by) {
             Some(By::Socket) => Some(Notify::socket()?),
-            Some(By::Line(slot)) => {
-                spec.pass.push(slot.shared());
-                Some(Notify::pipe(slot)?)
+            Some(By::Line(number)) => {
+                let (notify, writer) = Notify::pipe()?;
+                spec.pass.push((*number, Arc::new(writer)));
+                Some(notify)
             }
             _ if self.request.watchdog.is_some() => Some(Notify::socket()?),
             _ => None,
@@ -113,7 +93,7 @@ impl KeeperLoop<'_> {
         if let Some(limit) = self.request.watchdog {
             spec.env.push(("WATCHDOG_USEC".into(), limit.as_micros().to_string().into()));
         }
-        if self.held.is_some() {
+        if self.place.is_locked() {
             // Whoever has the lock next must not find it beside us.
             spec.ends_with_us = Some(Signal::SIGKILL);
         }

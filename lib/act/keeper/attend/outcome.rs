@@ -1,0 +1,136 @@
+//! What came of a restart or an update: written down for the next life, and told to whoever wants to know.
+
+use super::{KeeperLoop, name};
+use crate::act::keeper::change::{ChangeKind, ChangeOutcome, KeeperChange, OVERTAKEN, STOPPED};
+use crate::act::keeper::hooks::Hook;
+use crate::act::keeper::stability;
+use crate::sys::file;
+use crate::words::span::millis;
+use crate::words::stamp;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a hook may take.
+const HOOK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a bundle may take.
+const BUNDLE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is known of the changes that were asked for.
+pub(super) struct ChangeReport {
+    /// Why it was restarted last, for the next life.
+    pub(super) reason: Option<String>,
+    /// The last change, and since when it is made.
+    begun: (u32, Instant),
+    /// The last change whose outcome was told.
+    told: u32,
+    was_parked: bool,
+}
+
+impl ChangeReport {
+    /// Nothing was asked for.
+    pub(super) fn new() -> ChangeReport {
+        ChangeReport { reason: None, begun: (0, Instant::now()), told: 0, was_parked: false }
+    }
+}
+
+impl KeeperLoop<'_> {
+    /// What follows from a change that was decided: it is written down for the next life, and told to whoever
+    /// wants to know.
+    pub(super) fn settled(&mut self) {
+        let Some(change) = self.keeper.change() else { return };
+        if change.number != self.changes.begun.0 {
+            self.changes.begun = (change.number, Instant::now());
+        }
+        if !change.over() || change.number <= self.changes.told {
+            return;
+        }
+        self.changes.told = change.number;
+        self.story.note(if change.outcome == ChangeOutcome::Done { "changed" } else { "not-changed" });
+        let why = self.why(change);
+        if let Some(label) = &self.place.label {
+            let text = format!("{}\n", sentinel(change, &why, self.changes.begun.1.elapsed()));
+            let written = file::own_dir(&file::state_dir().join("run"))
+                .and_then(|()| file::replace_soon(&label.sentinel, text.as_bytes(), 0o600));
+            if let Err(cause) = written {
+                self.voice.warn(format!(
+                    "cannot write '{}': {}",
+                    label.sentinel.display(),
+                    crate::words::error::reason(&cause)
+                ));
+            }
+        }
+        let Some(command) = self.request.on_restart.clone() else { return };
+        let text = |text: &str| OsString::from(text);
+        let env = vec![
+            ("BAA_LABEL".into(), text(name(self.request))),
+            ("BAA_CHANGE".into(), text(change.kind.word())),
+            ("BAA_OUTCOME".into(), text(change.outcome.word())),
+            ("BAA_WHY".into(), text(&why)),
+            ("BAA_PID".into(), self.lives.main().map(|main| main.pid.to_string()).unwrap_or_default().into()),
+        ];
+        let hook = Hook { name: "--on-restart", command, env, limit: HOOK_LIMIT };
+        self.hooks.begin(hook, self.voice);
+    }
+
+    /// Why a change failed, as far as is known.
+    pub(super) fn why(&self, change: KeeperChange) -> String {
+        match change.outcome {
+            ChangeOutcome::Failed(why)
+                if self.health.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) =>
+            {
+                why.to_owned()
+            }
+            ChangeOutcome::Failed(_) => self.health.not_serving.clone(),
+            ChangeOutcome::Done | ChangeOutcome::Open => String::new(),
+        }
+    }
+
+    /// A start that did not come to serve: what went before is written down; the lock is given back, so that
+    /// somebody else may serve.
+    pub(super) fn parked(&mut self) {
+        if !self.keeper.parked() || self.changes.was_parked {
+            self.changes.was_parked = self.keeper.parked();
+            return;
+        }
+        self.changes.was_parked = true;
+        self.place.give_lock_back();
+        self.voice.warn(format!(
+            "{}: startup failed: {}; the keeper stays; mend it and restart",
+            name(self.request),
+            self.health.not_serving
+        ));
+        self.bundle("run.restart_startup_failed");
+    }
+
+    /// Writes a bundle of what went before, and says where.
+    pub(super) fn bundle(&self, reason: &'static str) {
+        match stability::bundle_within(&self.story, reason, self.health.not_serving.clone(), BUNDLE_LIMIT) {
+            Some(Ok(path)) => self.voice.note(format!("wrote stability bundle '{}'", path.display())),
+            Some(Err(cause)) => self
+                .voice
+                .warn(format!("cannot write a stability bundle: {}", crate::words::error::reason(&cause))),
+            None => self.voice.warn("cannot write a stability bundle in time"),
+        }
+    }
+}
+
+/// What the next life finds of the last change (facts 2.7).
+fn sentinel(change: KeeperChange, why: &str, took: Duration) -> Value {
+    let reason = match (change.kind, change.outcome) {
+        (ChangeKind::Update, ChangeOutcome::Failed(_)) => json!("restart-unhealthy"),
+        (_, ChangeOutcome::Failed(why)) => json!(why),
+        _ => Value::Null,
+    };
+    let message = if why.is_empty() { Value::Null } else { json!(why) };
+    json!({
+        "version": 1,
+        "payload": {
+            "kind": change.kind.word(),
+            "status": if change.outcome == ChangeOutcome::Done { "ok" } else { "error" },
+            "ts": stamp::millis(SystemTime::now()),
+            "message": message,
+            "stats": { "reason": reason, "durationMs": millis(took) },
+        },
+    })
+}
