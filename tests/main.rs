@@ -45,6 +45,8 @@ mod roots;
 mod run;
 mod run_loop;
 mod run_restart;
+mod run_signals;
+mod run_survival;
 mod run_watch;
 mod security;
 mod support;

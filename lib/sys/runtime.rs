@@ -6,6 +6,7 @@ use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What leads to it.
 struct Surroundings<'a> {
@@ -44,6 +45,12 @@ pub fn check_runtime_dir() -> Result<()> {
 }
 
 fn here() -> Option<PathBuf> {
+    /// Looked for once: the user database may be far away.
+    static HERE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    HERE.get_or_init(look).clone()
+}
+
+fn look() -> Option<PathBuf> {
     let uid = user::own_uid();
     place(&Surroundings {
         variable: &|name| std::env::var_os(name).map(PathBuf::from),

@@ -161,7 +161,7 @@ impl Words {
         Words {
             program: spec.program.clone(),
             path: path.unwrap_or_else(|| DEFAULT_PATH.into()),
-            dir: spec.dir.clone(),
+            dir: spec.dir.clone().or_else(|| here(&spec.program)),
             streams: spec.stdio.iter().filter_map(stream).collect(),
         }
     }
@@ -196,6 +196,12 @@ impl Words {
         let name: String = String::from_utf8_lossy(name).chars().filter(|one| !one.is_control()).collect();
         Some(format!("its interpreter '{name}': {why}"))
     }
+}
+
+/// Where we are, which a relative path means; names on PATH do not.
+fn here(program: &OsStr) -> Option<PathBuf> {
+    let relative = program.as_bytes().contains(&b'/') && !program.as_bytes().starts_with(b"/");
+    relative.then(std::env::current_dir)?.ok()
 }
 
 type Begun = (Plan, [Option<File>; 3], Vec<OwnedFd>);
