@@ -40,7 +40,12 @@ impl Signals {
     /// Those of sigaction(2).
     pub fn catch_all(&self) -> io::Result<()> {
         let own = [libc::SIGKILL, libc::SIGSTOP];
-        for number in all().filter(|number| !own.contains(number) && !is_ignored(*number)) {
+        // Rust's start ignores PIPE in every program; that is not what the caller has asked for.
+        let ignored = |number: i32| match number {
+            libc::SIGPIPE => pipe_was_ignored(),
+            _ => is_ignored(number),
+        };
+        for number in all().filter(|number| !own.contains(number) && !ignored(*number)) {
             // SAFETY: `note_sent` calls only write(2) and sigaction(2), both async-signal-safe; the action is
             // whole, and an empty set is what zeroes are.
             let done = unsafe {
@@ -83,6 +88,12 @@ impl Drop for Signals {
 extern "C" fn note_sent(number: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a whole siginfo_t.
     let code = unsafe { (*info).si_code };
+    // A write of ours to a pipe without a reader; the kernel says that we have sent it ourselves. The write
+    // fails, and that is all.
+    // SAFETY: as above; one that is sent has the pid of its sender.
+    if number == libc::SIGPIPE && unsafe { (*info).si_pid() } == nix::unistd::getpid().as_raw() {
+        return;
+    }
     let faults = [
         libc::SIGILL,
         libc::SIGTRAP,
