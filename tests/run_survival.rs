@@ -1,4 +1,5 @@
-//! baa-run: what is alive after something was killed, stopped, filled or removed; until when, and who ends it.
+//! baa-run: what is alive after something was killed, stopped, filled or removed; until when, and who ends
+//! it.
 
 use crate::run_loop::{ctl, lives, read, script, spawn};
 use crate::support::{Room, alive, binary, collect, finish, needs, needs_root, signal, skip, until};
@@ -138,7 +139,8 @@ fn on_a_full_disk_there_are_never_two() {
              mkdir -m 700 $BAA_RUNTIME_DIR/jobs $BAA_RUNTIME_DIR/jobs/x
              fill() {{ dd if=/dev/zero of=$BAA_RUNTIME_DIR/fill bs=4k 2> /dev/null; }}
              [ {full} = after ] || {{ echo > $BAA_RUNTIME_DIR/jobs/x/lock; fill; }}
-             \"$1\" --label x --throttle 0 -- /bin/sh -c '{}' 2>> said & until [ -s lives ]; do sleep 0.01; done
+             \"$1\" --label x --throttle 0 -- /bin/sh -c '{}' 2>> said &
+             until [ -s lives ]; do sleep 0.01; done
              [ {full} = before ] || fill
              kill -9 $!; wait $!
              kill -0 $(cat lives) && rm busy || echo gone >> trouble",

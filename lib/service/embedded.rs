@@ -52,7 +52,8 @@ impl KeeperPaths {
                 format!("{doing}: the path is too long for a socket; set BAA_RUNTIME_DIR to a shorter one"),
             ));
         }
-        // BAA_RUNTIME_DIR may be in /tmp, where another user could put his own directory in the place of ours.
+        // BAA_RUNTIME_DIR may be in /tmp, where another user could put his own directory in the place of
+        // ours.
         let base = file::runtime_dir();
         file::own_dir(&base)
             .and_then(|()| file::private_dir(&self.directory))

@@ -1,5 +1,5 @@
-//! Where locks, sockets and what is known of a boot are kept: in a directory that nobody cleans while they are
-//! in use, as /tmp is.
+//! Where locks, sockets and what is known of a boot are kept: in a directory that nobody cleans while they
+//! are in use, as /tmp is.
 
 use crate::sys::user;
 use crate::words::error::{Error, Result};
@@ -21,9 +21,9 @@ struct Surroundings<'a> {
 
 /// Where state of this boot is kept: `$BAA_RUNTIME_DIR`, or `$XDG_RUNTIME_DIR/baa`, or for root `/run/baa`
 /// (`/var/run/baa` on macOS), or `/run/user/UID/baa` where that directory is there and ours, or else, for it
-/// must be one that nobody cleans, `~/Library/Application Support/baa` on macOS, and `$XDG_STATE_HOME/baa/run`
-/// or `~/.local/state/baa/run` on other systems. Where there is none of them it is a directory that does not
-/// exist, and `check_runtime_dir` says so.
+/// must be one that nobody cleans, `~/Library/Application Support/baa` on macOS, and on other systems
+/// `$XDG_STATE_HOME/baa/run` or `~/.local/state/baa/run`. Where there is none of them it is a directory that
+/// does not exist, and `check_runtime_dir` says so.
 pub fn runtime_dir() -> PathBuf {
     here().unwrap_or_else(|| PathBuf::from("/nonexistent/baa"))
 }

@@ -14,7 +14,7 @@ use health::LifeHealth;
 use outcome::ChangeReport;
 
 use super::control;
-use super::hooks::Hooks;
+use super::hooks::RunningHooks;
 use super::lives::KeptLives;
 use super::lockfile::Taken;
 use super::place::{KeeperPlace, PlaceState};
@@ -95,7 +95,7 @@ pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
         drain: DrainProgress::default(),
         changes: ChangeReport::new(),
         stop: StopGuard::new(&request.supervisor),
-        hooks: Hooks::new()?,
+        hooks: RunningHooks::new()?,
         failures,
         schedule: Schedule::new(request.cooldown),
         story: RecentEvents::new(),
@@ -123,7 +123,7 @@ struct KeeperLoop<'a> {
     drain: DrainProgress,
     changes: ChangeReport,
     stop: StopGuard,
-    hooks: Hooks,
+    hooks: RunningHooks,
     failures: FailureWatch,
     schedule: Schedule,
     story: RecentEvents,

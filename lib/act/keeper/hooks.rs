@@ -25,7 +25,7 @@ pub(super) struct Hook {
 }
 
 /// Those that run.
-pub(super) struct Hooks {
+pub(super) struct RunningHooks {
     bell: Arc<Bell>,
     running: Arc<AtomicUsize>,
     cancelled: Arc<AtomicBool>,
@@ -40,14 +40,14 @@ impl HookProgress {
     }
 }
 
-impl Hooks {
+impl RunningHooks {
     /// None.
     ///
     /// # Errors
     /// Those of pipe(2).
-    pub(super) fn new() -> Result<Hooks> {
+    pub(super) fn new() -> Result<RunningHooks> {
         let bell = Bell::new().map_err(|cause| Error::io("cannot keep a command", &cause))?;
-        Ok(Hooks { bell: Arc::new(bell), running: Arc::default(), cancelled: Arc::default() })
+        Ok(RunningHooks { bell: Arc::new(bell), running: Arc::default(), cancelled: Arc::default() })
     }
 
     /// Begins one; what goes wrong with it is told and changes nothing.

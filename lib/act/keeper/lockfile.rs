@@ -1,6 +1,6 @@
-//! `--lock`: the kernel's lock on a file is the truth. Nothing is ever written into it, for it may be anybody's
-//! file, and nothing in it is believed; who holds it stands in a file of our own, named after what the locked
-//! file is.
+//! `--lock`: the kernel's lock on a file is the truth. Nothing is ever written into it, for it may be
+//! anybody's file, and nothing in it is believed; who holds it stands in a file of our own, named after what
+//! the locked file is.
 
 use crate::life;
 use crate::sys::file::{self, Lock};

@@ -2,6 +2,7 @@
 //! outside.
 
 use crate::act::reload::files::ReloadFiles;
+use crate::life;
 use crate::service::Service;
 use crate::sys::child::{Spec, Stdio};
 use crate::sys::file;
@@ -43,6 +44,8 @@ pub fn hand_over(service: &dyn Service, files: &ReloadFiles) -> Result<Pid> {
     let output = || log.as_ref().and_then(|log| log.try_clone().ok()).map_or_else(Stdio::null, Stdio::from);
     let mut spec = Spec::new(words.remove(0), words);
     spec.env.push((VARIABLE.into(), Pid::own().to_string().into()));
+    // It is no part of the life that it was started in, and is not to be taken for a leftover of it.
+    spec.unset.push(life::MARK.into());
     spec.stdio = [Some(Stdio::null()), Some(output()), Some(output())];
     let helper = spec.start()?.identity;
     service.spare(helper.pid).map_err(|trouble| {

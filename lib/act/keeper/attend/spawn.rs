@@ -17,15 +17,11 @@ impl KeeperLoop<'_> {
         self.health.not_serving.clear();
         self.stop.renew();
         self.touched = Some(Instant::now());
-        match self.place.take_again() {
-            Ok(false) => {}
-            Ok(true) => self.record_anew(),
-            Err(error) => {
-                self.health.not_serving = error.to_string();
-                // Whoever has the lock serves in our place; that is no failure of the command.
-                self.voice.warn(format!("{}: {error}", name(self.request)));
-                return KeeperEvent::NotStarted;
-            }
+        if let Err(error) = self.take_lock_again() {
+            self.health.not_serving = error.to_string();
+            // Whoever has the lock serves in our place; that is no failure of the command.
+            self.voice.warn(format!("{}: {error}", name(self.request)));
+            return KeeperEvent::NotStarted;
         }
         if !self.keep_place() {
             return KeeperEvent::GiveUp;
@@ -48,8 +44,21 @@ impl KeeperLoop<'_> {
         }
     }
 
+    /// The lock was given back while nothing ran; whoever had it meanwhile may have been killed.
+    fn take_lock_again(&mut self) -> Result<()> {
+        if self.place.take_again()? {
+            self.record_anew();
+            let patience = self.request.policy.exit_timeout;
+            self.lives.clear_leftovers(name(self.request), patience, self.voice)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn start_next(&mut self) -> KeeperEvent {
         self.health.not_serving.clear();
+        if !self.keep_place() {
+            return KeeperEvent::NextNotStarted;
+        }
         match self.spawn() {
             Ok(identity) => {
                 self.voice.step(format!("{}: the next life is process {}", name(self.request), identity.pid));
