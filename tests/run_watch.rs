@@ -71,7 +71,7 @@ fn the_old_life_is_heard_after_an_update_that_was_undone() {
         "--ready",
         "file:up",
         "--update-timeout",
-        "200ms",
+        "3s",
         "--watchdog",
         "2s",
         "--",

@@ -1,10 +1,17 @@
 //! What the kernel tells of the whole machine: this boot, its pauses, its kills, its log.
 
 use std::io::Read;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A name for this boot of the machine; another one after each boot. `None` where the system gives none.
 pub fn boot() -> Option<String> {
+    /// It is the same as long as we live.
+    static BOOT: OnceLock<Option<String>> = OnceLock::new();
+    BOOT.get_or_init(read_boot).clone()
+}
+
+fn read_boot() -> Option<String> {
     #[cfg(target_os = "linux")]
     return Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned());
     #[cfg(target_os = "macos")]

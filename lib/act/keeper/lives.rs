@@ -28,6 +28,8 @@ pub(super) struct KeptLives {
     parent: Option<CgroupParent>,
     /// Whether orphans fall to us.
     adopts: bool,
+    /// Whether processes can be looked for at all: not in a root without /proc.
+    shown: bool,
     records: Vec<Lives>,
     /// Whether a record could not be made, so that lives are found by their marks alone.
     unrecorded: bool,
@@ -50,6 +52,7 @@ impl KeptLives {
             key,
             parent,
             adopts,
+            shown: process::is_shown(),
             records: Vec::new(),
             unrecorded: false,
             kept: Vec::new(),
@@ -131,8 +134,8 @@ impl KeptLives {
         mut spec: Spec,
         voice: &Voice,
     ) -> std::result::Result<Identity, StartError> {
-        if !process::is_shown() {
-            // Whoever comes after us could find nothing here (a root without /proc).
+        if !self.shown {
+            // Whoever comes after us could find nothing here.
             spec.ends_with_us = Some(Signal::SIGKILL);
         }
         self.spared.retain(Identity::alive);
