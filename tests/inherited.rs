@@ -1,5 +1,5 @@
-//! What a program inherits is input too: signals that its caller ignored or blocked, in every tool, for itself
-//! and for what it starts.
+//! What a program inherits is input too: signals that its caller ignored or blocked, in every tool, for
+//! itself and for what it starts.
 
 use crate::support::{Room, binary, collect, needs, signal, until};
 use nix::sys::signal::Signal;

@@ -104,7 +104,8 @@ fn an_answer_of_another_user_is_not_believed() {
         use IO::Socket::UNIX;
         my $s = IO::Socket::UNIX->new(Local => "control", Listen => 5) or die;
         open(my $f, ">", "listens"); close $f;
-        while (my $c = $s->accept) { <$c>; print $c qq({"state":"running","pid":1,"keeper":1}\n); close $c; }"#;
+        my $lie = qq({"state":"running","pid":1,"keeper":1}\n);
+        while (my $c = $s->accept) { <$c>; print $c $lie; close $c; }"#;
     let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
     let mut liar =
         Command::new(setpriv).args(ids).arg(perl).args(["-e", lie]).current_dir(&place).spawn().unwrap();

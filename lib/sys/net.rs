@@ -273,8 +273,8 @@ pub fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
     return Ok(nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::LocalPeerCred)?.uid());
 }
 
-/// Whether root or we ourselves are at the other end of a unix connection: of anybody else nothing is believed,
-/// for whoever made the socket may be anybody.
+/// Whether root or we ourselves are at the other end of a unix connection: of anybody else nothing is
+/// believed, for whoever made the socket may be anybody.
 ///
 /// # Errors
 /// PermissionDenied that says whose answer it would be; those of getsockopt(2).

@@ -193,8 +193,8 @@ fn descriptors(plan: &Plan) -> Result<(), i32> {
     Ok(())
 }
 
-/// Opens a file for the program. A FIFO without its other end must not keep the start from ending: to one that
-/// nobody reads /dev/null is preferred.
+/// Opens a file for the program. A FIFO without its other end must not keep the start from ending: to one
+/// that nobody reads /dev/null is preferred.
 fn open(path: &CStr, flags: i32) -> Result<i32, i32> {
     let flags = flags | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: the path ends with NUL.
