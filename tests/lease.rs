@@ -1,6 +1,7 @@
 //! baa-lease on a store of this machine: one leader at a time, whatever is killed, stopped or locked.
 
 use crate::support::{Done, Room, alive, collect, needs, signal, until};
+use baa::sys::process::Table;
 use nix::sys::signal::Signal;
 use std::process::{Child, Stdio};
 
@@ -31,8 +32,10 @@ fn pid(room: &Room, file: &str) -> u64 {
 
 /// The guardian of a holder: its only child.
 fn guardian(holder: &Child) -> u32 {
-    let children = format!("/proc/{0}/task/{0}/children", holder.id());
-    std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    let table = Table::read();
+    let parent = i32::try_from(holder.id()).unwrap();
+    let child = table.entries().iter().find(|entry| entry.parent == parent).unwrap();
+    u32::try_from(child.identity.pid.number()).unwrap()
 }
 
 fn store(room: &Room) -> rusqlite::Connection {
@@ -104,13 +107,19 @@ fn bad_words_are_refused() {
 #[apply(test)]
 fn the_status_is_the_commands_own() {
     let room = Room::new();
-    for (script, status) in
-        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
-    {
+    for (script, status) in [
+        ("exit 0", 0),
+        ("exit 7", 7),
+        ("exit 255", 255),
+        ("kill -9 $$", 137),
+        ("kill -TERM $$", 143),
+        ("kill -34 $$", 162),
+        ("kill -64 $$", 192),
+    ] {
         lease(&room, ["hold", "--", "/bin/sh", "-c", script]).expect(status, "", "");
     }
     lease(&room, ["hold", "--", "/nonexistent"])
-        .failed_with(127, "cannot run /nonexistent: no such file or directory");
+        .failed_with(127, "cannot start '/nonexistent': no such file or directory");
     lease(&room, ["hold", "--", "/etc/passwd"]).failed_with(126, "permission denied");
     let script = "echo $BAA_LEASE_NAME $BAA_LEASE_TERM $BAA_LEASE_HOLDER; \
          test -n \"$BAA_LEASE_EXPIRES_AT\" && env | grep -c CONTROL_FD; cat";
@@ -119,7 +128,7 @@ fn the_status_is_the_commands_own() {
         "x 1 me\n0\n",
         "",
     );
-    lease(&room, ["status"]).expect(1, "global: nobody, last term 7\n", "");
+    lease(&room, ["status"]).expect(1, "global: nobody, last term 9\n", "");
     lease(&room, ["hold", "-n", "--", "touch", "a b"]).expect(
         0,
         "",

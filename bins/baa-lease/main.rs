@@ -4,6 +4,7 @@ mod args;
 mod settings;
 
 use args::{Check, ClaimArgs, Heartbeat, Hold, LeaseArgs, LeaseStoreArgs, LeaseVerb, StartArgs, Termed};
+use baa::act::lease::attempt;
 use baa::act::lease::conductor::{self, Conductor};
 use baa::act::lease::hold::{self, HoldRequest};
 use baa::act::lease::hooks::Commands;
@@ -140,7 +141,8 @@ fn acquire(args: &ClaimArgs) -> Result<Status> {
     if only_said(args, "acquire") {
         Ok(Status::Done)
     } else {
-        told(args, &open_warned(&args.store_args)?.acquire(&claim)?, Status::Busy)
+        let store = open_warned(&args.store_args)?;
+        told(args, &attempt::attempt(store.as_ref(), &claim, claim.ttl)?.answer, Status::Busy)
     }
 }
 

@@ -1,6 +1,7 @@
 //! baa-lease: one leader at a time. A holder believes in its lease for less long than the store does, and its
 //! command is dead before that.
 
+pub mod attempt;
 pub mod conductor;
 pub mod deadline;
 pub mod guard;

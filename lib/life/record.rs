@@ -169,9 +169,13 @@ impl Leftover {
     /// The lives of `key` that are known by nothing but the marks of their members.
     pub fn of_key(key: &str) -> Vec<Leftover> {
         let prefix = format!("{key}/");
-        let mut marks: Vec<String> = process::marked(MARK, |mark| mark.starts_with(&prefix))
+        let of_key = |value: &str| -> Vec<String> {
+            value.split(',').filter(|mark| mark.starts_with(&prefix)).map(str::to_owned).collect()
+        };
+        let mut marks: Vec<String> = process::marked(MARK, |value| !of_key(value).is_empty())
             .into_iter()
             .filter_map(|one| process::variable(one.pid, MARK))
+            .flat_map(|value| of_key(&value))
             .collect();
         marks.sort();
         marks.dedup();
@@ -189,7 +193,7 @@ impl Leftover {
     /// Its live members: those of its cgroup; those who bear its mark; and the tree of its main process, if
     /// that is still the same: not one that has got its pid since.
     pub fn members(&self) -> Vec<Identity> {
-        let mut roots = process::marked(MARK, |mark| mark == self.mark);
+        let mut roots = process::marked(MARK, |value| wall::bears(value, &self.mark));
         roots.extend(self.cgroup().iter().flat_map(Cgroup::members));
         roots.extend(self.main.filter(|main| self.is_ours(*main)));
         let mut spared = self.spared.clone();
@@ -202,7 +206,7 @@ impl Leftover {
 
     /// A pid and a start time may meet again in another pid namespace; a mark does not.
     fn is_ours(&self, main: Identity) -> bool {
-        main.alive() && process::variable(main.pid, MARK).is_none_or(|mark| mark == self.mark)
+        main.alive() && process::variable(main.pid, MARK).is_none_or(|value| wall::bears(&value, &self.mark))
     }
 
     /// Ends all of it: `signal`, and what is alive after `patience` is killed. Returns when nothing is left;

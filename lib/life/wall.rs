@@ -7,11 +7,16 @@ use crate::sys::cgroup::{Cgroup, CgroupParent};
 use crate::sys::child::{self, Signal, Spec, StartError, Started};
 use crate::sys::clock;
 use crate::sys::process::{self, Identity, Pid, Table};
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The variable that every member inherits: KEY/ID, whose keeper or entry it is of, and which life.
+/// The variable that every member inherits: KEY/ID, whose keeper or entry it is of, and which life. A life
+/// within another bears both, the inner one last, with a comma between.
 pub const MARK: &str = "BAA_LIFE";
+
+/// The variable by which one who shares a wall is told of its cgroup.
+const CGROUP: &str = "BAA_LIFE_CGROUP";
 
 /// Between two looks at those who shall end.
 const LOOK: Duration = Duration::from_millis(5);
@@ -28,6 +33,14 @@ pub struct Wall {
     adopts: bool,
     /// Processes that are no members, with all that they start.
     spared: Vec<Pid>,
+    /// Whether another process knows it too, and the main process is that one's child: then neither the
+    /// cgroup nor parentage alone tells who belongs to it.
+    shared: bool,
+}
+
+/// Whether `value`, of somebody's `MARK`, names the life of `mark`: the innermost, or one around it.
+pub(super) fn bears(value: &str, mark: &str) -> bool {
+    value.split(',').any(|one| one == mark)
 }
 
 /// The first part of a mark: a short name of `what` that is the same in every release and run (FNV-1a, 64
@@ -44,7 +57,38 @@ impl Wall {
     pub fn new(key: &str, parent: Option<&CgroupParent>, sole: bool, adopts: bool) -> Wall {
         let id = crate::sys::random::hex();
         let cgroup = parent.and_then(|parent| parent.make(&format!("baa-{key}-{id}")).ok());
-        Wall { mark: format!("{key}/{id}"), cgroup, main: None, sole, adopts, spared: Vec::new() }
+        Wall { mark: format!("{key}/{id}"), cgroup, main: None, sole, adopts, spared: Vec::new(), shared: false }
+    }
+
+    /// Shares this wall with the process that `spec` starts, which starts the main process inside of it and
+    /// is outside itself: both can end all of it then.
+    pub fn share(&mut self, spec: &mut Spec) {
+        self.shared = true;
+        spec.env.push((MARK.into(), self.value()));
+        spec.env.extend(self.cgroup().map(|cgroup| (CGROUP.into(), cgroup.into())));
+    }
+
+    /// The wall that whoever has started us shares with us; `None` when nobody does. All that falls to us is
+    /// of it.
+    pub fn shared(adopts: bool) -> Option<Wall> {
+        let marks = std::env::var(MARK).ok()?;
+        let mark = marks.rsplit(',').next()?.to_owned();
+        let cgroup = std::env::var_os(CGROUP).and_then(|path| Cgroup::joined(Path::new(&path)).ok());
+        Some(Wall { mark, cgroup, main: None, sole: true, adopts, spared: Vec::new(), shared: true })
+    }
+
+    /// Who starts the main process of a wall that is shared: what comes of him belongs to it.
+    pub fn entrust(&mut self, to: Identity) {
+        self.main = Some(to);
+    }
+
+    /// What a member finds in `MARK`.
+    fn value(&self) -> OsString {
+        match std::env::var(MARK) {
+            Ok(around) if bears(&around, &self.mark) => around.into(),
+            Ok(around) if !around.is_empty() => format!("{around},{}", self.mark).into(),
+            _ => self.mark.clone().into(),
+        }
     }
 
     /// The mark that its members bear.
@@ -102,7 +146,8 @@ impl Wall {
         mut spec: Spec,
         start: fn(Spec) -> Result<Started, StartError>,
     ) -> Result<Started, StartError> {
-        spec.env.push((MARK.into(), self.mark.clone().into()));
+        spec.env.push((MARK.into(), self.value()));
+        spec.unset.push(CGROUP.into());
         spec.cgroup = self.cgroup.as_ref().and_then(Cgroup::door);
         let started = start(spec)?;
         if !started.in_cgroup {
@@ -115,7 +160,7 @@ impl Wall {
 
     /// All live members, the main process among them.
     pub fn members(&self) -> Vec<Identity> {
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = self.cgroup.as_ref().filter(|_| !self.shared) {
             let mut found = cgroup.members();
             if !self.spared.is_empty() {
                 let spared = Table::read().trees(&self.spared);
@@ -125,6 +170,7 @@ impl Wall {
         }
         let table = Table::read();
         let mut roots: Vec<Identity> = self.main.into_iter().collect();
+        roots.extend(self.cgroup.iter().flat_map(Cgroup::members));
         roots.extend(self.orphans());
         // What other threads run by themselves is none of it.
         let mut spared = child::helpers();
@@ -149,7 +195,7 @@ impl Wall {
     /// at.
     pub fn is_empty(&self) -> bool {
         // One that is spared may not have been let out.
-        let cgroup = self.cgroup.as_ref().filter(|_| self.spared.is_empty());
+        let cgroup = self.cgroup.as_ref().filter(|_| self.spared.is_empty() && !self.shared);
         if let Some(empty) = cgroup.and_then(Cgroup::is_empty) {
             return empty;
         }
@@ -159,10 +205,10 @@ impl Wall {
     /// What it has left that is no descendant of its main process any more.
     fn orphans(&self) -> Vec<Identity> {
         if !self.adopts {
-            return process::marked(MARK, |mark| mark == self.mark);
+            return process::marked(MARK, |value| bears(value, &self.mark));
         }
         let ours = |pid: &Pid| match process::variable(*pid, MARK) {
-            Some(mark) => mark == self.mark,
+            Some(value) => bears(&value, &self.mark),
             None => self.sole,
         };
         adopted().into_iter().filter(ours).filter_map(Identity::of).collect()
@@ -200,7 +246,7 @@ pub(super) fn kill_marked(who: Identity, mark: &str) -> bool {
 /// whoever bears its mark.
 pub(super) fn found_by_mark(main: Option<Identity>, mark: &str) -> Vec<Identity> {
     let mut roots: Vec<Identity> = main.into_iter().collect();
-    roots.extend(process::marked(MARK, |found| found == mark));
+    roots.extend(process::marked(MARK, |value| bears(value, mark)));
     within(&Table::read(), &roots, &[])
 }
 

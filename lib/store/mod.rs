@@ -148,6 +148,12 @@ pub trait Store: Send {
         true
     }
 
+    /// The directory for locks beside a store of this machine, in which a command's lock outlives its record;
+    /// `None` for a store that others reach from elsewhere.
+    fn locks(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// How often one may ask for a lease that another has.
     fn pace(&self) -> Duration;
 

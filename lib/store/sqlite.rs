@@ -330,6 +330,12 @@ fn of_a_claim(told: StoreReply) -> Result<ClaimAnswer> {
 }
 
 impl Store for Sqlite {
+    fn locks(&self) -> Option<PathBuf> {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-locks");
+        Some(name.into())
+    }
+
     fn pace(&self) -> Duration {
         Duration::from_millis(50)
     }

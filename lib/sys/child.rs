@@ -21,6 +21,8 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -320,6 +322,33 @@ pub fn adopt_orphans() -> bool {
     return nix::sys::prctl::set_child_subreaper(true).is_ok();
     #[cfg(not(target_os = "linux"))]
     false
+}
+
+/// The file of this very program, to start it anew: also when it was replaced meanwhile, and in a root
+/// without /proc.
+///
+/// # Errors
+/// When nothing tells.
+pub fn own_program() -> io::Result<PathBuf> {
+    let told = std::env::current_exe();
+    #[cfg(target_os = "linux")]
+    {
+        if told.as_ref().is_ok_and(|path| path.exists()) {
+            return told;
+        }
+        let open = PathBuf::from("/proc/self/exe");
+        if open.exists() {
+            return Ok(open);
+        }
+        // SAFETY: getauxval(3) with an integer; the kernel puts the name there for the life of the process.
+        let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+        if !name.is_null() {
+            // SAFETY: it is not null, and ends with NUL.
+            let name = unsafe { std::ffi::CStr::from_ptr(name) };
+            return Ok(PathBuf::from(OsStr::from_bytes(name.to_bytes())));
+        }
+    }
+    told
 }
 
 /// Where `program` is found, as execvp(3) would with this `PATH` from `dir`.

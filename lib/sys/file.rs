@@ -18,7 +18,17 @@ impl Lock {
     /// # Errors
     /// Those of open(2) and flock(2).
     pub fn take(path: &Path) -> io::Result<Option<Lock>> {
-        Lock::open(path, true)
+        Lock::open(path, true, nix::fcntl::FlockArg::LockExclusiveNonblock)
+    }
+
+    /// Takes a share of the lock on `path`, made 0600 where it is missing: others may have shares too, but
+    /// nobody has it alone. A moment's patience, for whoever asks takes it alone for an instant; `None` when
+    /// another has it for longer.
+    ///
+    /// # Errors
+    /// As `take`.
+    pub fn take_share(path: &Path) -> io::Result<Option<Lock>> {
+        Lock::soon(|| Lock::open(path, true, nix::fcntl::FlockArg::LockSharedNonblock))
     }
 
     /// The same, and a moment's patience: whoever asks whether a lock is held takes it for an instant, and a
@@ -27,9 +37,13 @@ impl Lock {
     /// # Errors
     /// As `take`.
     pub fn take_soon(path: &Path) -> io::Result<Option<Lock>> {
+        Lock::soon(|| Lock::take(path))
+    }
+
+    fn soon(take: impl Fn() -> io::Result<Option<Lock>>) -> io::Result<Option<Lock>> {
         let until = std::time::Instant::now() + SOON;
         loop {
-            match Lock::take(path)? {
+            match take()? {
                 None if std::time::Instant::now() < until => {
                     std::thread::sleep(std::time::Duration::from_millis(10))
                 }
@@ -43,10 +57,10 @@ impl Lock {
     /// # Errors
     /// Those of open(2), NotFound among them, and of flock(2).
     pub fn take_existing(path: &Path) -> io::Result<Option<Lock>> {
-        Lock::open(path, false)
+        Lock::open(path, false, nix::fcntl::FlockArg::LockExclusiveNonblock)
     }
 
-    fn open(path: &Path, create: bool) -> io::Result<Option<Lock>> {
+    fn open(path: &Path, create: bool, how: nix::fcntl::FlockArg) -> io::Result<Option<Lock>> {
         loop {
             let file = OpenOptions::new()
                 .create(create)
@@ -56,7 +70,7 @@ impl Lock {
                 .mode(0o600)
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(path)?;
-            match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+            match nix::fcntl::Flock::lock(file, how) {
                 // Whoever had it may have removed the file between our open and our lock; then nobody else
                 // would see ours.
                 Ok(lock) if !same_file(&lock.metadata()?, path) => {}
@@ -107,6 +121,19 @@ impl Lock {
     /// Those of dup(2).
     pub fn share(&self) -> io::Result<std::os::fd::OwnedFd> {
         Ok(self.0.try_clone()?.into())
+    }
+
+    /// The same, and the lock is ours no more: dropping a `Lock` frees it whoever has inherited it, dropping
+    /// this closes one descriptor of it.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn into_shared(self) -> io::Result<std::os::fd::OwnedFd> {
+        let fd = self.share()?;
+        let own = std::os::fd::AsRawFd::as_raw_fd(&*self.0);
+        std::mem::forget(self.0);
+        nix::unistd::close(own)?;
+        Ok(fd)
     }
 }
 
@@ -489,5 +516,26 @@ mod tests {
         assert!(Lock::take(&path).unwrap().is_none());
         drop(first);
         assert!(Lock::take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_lasts_as_long_as_anybody_who_has_inherited_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let fd = Lock::take(&path).unwrap().unwrap().into_shared().unwrap();
+        let other = fd.try_clone().unwrap();
+        drop(fd);
+        assert!(Lock::take(&path).unwrap().is_none());
+        drop(other);
+        let (one, two) =
+            (Lock::take_share(&path).unwrap().unwrap(), Lock::take_share(&path).unwrap().unwrap());
+        drop(one);
+        assert!(Lock::take(&path).unwrap().is_none());
+        drop(two);
+        // A file that is gone is no lock that anybody could see: it is made again.
+        let held = Lock::take(&path).unwrap().unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(Lock::take(&path).unwrap().is_some());
+        drop(held);
     }
 }

@@ -18,6 +18,7 @@ pub mod owner;
 pub mod poll;
 pub mod process;
 pub mod random;
+pub mod revival;
 mod runtime;
 pub mod say;
 pub mod signal;

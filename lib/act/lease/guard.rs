@@ -1,12 +1,14 @@
 //! The guardian: the parent of the command, which ends it when the lease does, whatever has become of the
-//! holder.
+//! holder. It signals and awaits the command as a child of its own, without /proc, and never waits for the
+//! holder to listen.
 
 use crate::act::lease::holder::{GuardianState, Measure};
 use crate::act::lease::line::{Line, Wire};
-use crate::life;
+use crate::life::Wall;
 use crate::sys::child::{self, Exit, Signal, Spec};
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid, Watch};
+use crate::sys::process::{Identity, Watch};
+use crate::sys::revival::Revival;
 use crate::sys::signal::Signals;
 use crate::sys::{kernel, memory};
 use crate::words::error::{Error, Result};
@@ -20,10 +22,10 @@ use std::time::{Duration, Instant};
 pub const CONTROL: &str = "BAA_LEASE_CONTROL_FD";
 /// poll(2) does not count the time of a suspend, so it is never trusted for longer.
 const TICK: Duration = Duration::from_millis(100);
+/// The same while leftovers of the command are waited for.
+const SOON: Duration = Duration::from_millis(5);
 /// How long the holder's first word may take, which is said before we are started.
 const FIRST_WORD: Duration = Duration::from_secs(1);
-/// How long what a command leaves behind may take to end by itself.
-const LEFTOVERS: Duration = Duration::from_secs(1);
 
 /// Runs `command` under the lease of whoever has started us; returns when nothing of it lives.
 ///
@@ -39,84 +41,110 @@ pub fn guard(command: &[OsString]) -> Result<Status> {
     // Caught and not heard; ignored they would be ignored by the command too (execve(2)).
     let unheard = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT];
     let _signals = Signals::catch(&unheard).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    child::adopt_orphans();
-    let own = Identity::of(Pid::own()).ok_or_else(|| Error::bug("we are not alive"))?;
+    let adopts = child::adopt_orphans();
+    let mut wall = Wall::shared(adopts).ok_or_else(|| Error::bug("a guardian without a wall"))?;
     // The holder's first word is there before we are; without it, or too late for it, nothing is begun.
     let _ = poll::wait(&[(wire.stream.as_fd(), For::Reading)], Some(Instant::now() + FIRST_WORD));
     let (lines, _) = wire.hear();
-    let until =
-        lines.into_iter().find_map(|line| if let Line::Until(until) = line { Some(until) } else { None });
-    let Some(until) = until.filter(|until| kernel::uptime().is_some_and(|now| now < until.soft)) else {
-        let _ = wire.say(Line::Ended(Exit::Signal(Signal::SIGTERM as i32), true));
+    let state = lines
+        .into_iter()
+        .find_map(|line| if let Line::Until(until) = line { Some(GuardianState::new(until)) } else { None });
+    let Some(state) = state.filter(|state| state.may_begin(now())) else {
+        wire.say(Line::Ended(Exit::Signal(Signal::SIGTERM as i32), true));
         return Ok(Status::Done);
     };
-    memory::shrink();
     let (program, arguments) =
         command.split_first().ok_or_else(|| Error::new(Status::Usage, "no command"))?;
     let mut spec = Spec::new(program, arguments);
     spec.unset.push(CONTROL.into());
     spec.ends_with_us = Some(Signal::SIGKILL);
-    match spec.start() {
+    memory::shrink();
+    match wall.start(spec) {
         Ok(started) => {
-            let _ = wire.say(Line::Started(started.identity.pid.number(), started.identity.start.0));
-            keep(&mut wire, started.identity, own, GuardianState::new(until));
+            wire.say(Line::Started);
+            let guard = Guard { wire, wall, adopts, command: started.identity, state, exit: None };
+            guard.keep();
         }
-        Err(error) => drop(wire.say(Line::Failed(error.cause.raw_os_error().unwrap_or(0)))),
+        Err(error) => wire.say(Line::Failed(error.status(), error.to_string())),
     }
     Ok(Status::Done)
 }
 
-/// Watches over the command, a child of us, `own`, until it has ended, or is ended.
-fn keep(wire: &mut Wire, command: Identity, own: Identity, mut guard: GuardianState) {
-    let watch = Watch::over(command).ok().flatten();
-    let mut held = true;
-    loop {
-        let mut fds = Vec::new();
-        fds.extend(watch.as_ref().and_then(Watch::fd).map(|fd| (fd, For::Reading)));
-        if held {
-            fds.push((wire.stream.as_fd(), For::Reading));
-        }
-        let _ = poll::wait(&fds, Some(Instant::now() + TICK));
-        if let Some((_, exit)) = child::reap().into_iter().find(|(pid, _)| *pid == command.pid) {
-            clear(own, Instant::now() + LEFTOVERS);
-            let _ = wire.say(Line::Ended(exit, guard.told()));
-            return;
-        }
-        if held {
-            let (lines, more) = wire.hear();
-            held = more;
-            if !held {
-                guard.abandoned(kernel::uptime().unwrap_or(Duration::MAX));
-            }
-            for line in lines {
-                match line {
-                    Line::Until(until) => guard.extended(until),
-                    Line::Signal(number) => {
-                        Signal::try_from(number).into_iter().for_each(|signal| child::signal(command, signal))
-                    }
-                    _ => {}
-                }
-            }
-        }
-        match guard.measure(kernel::uptime().unwrap_or(Duration::MAX)) {
-            Measure::Leave => {}
-            Measure::Tell => {
-                life::tree(&[own], &[]).into_iter().for_each(|one| child::signal(one, Signal::SIGTERM))
-            }
-            Measure::Kill => drop(life::kill_tree(&[own], &[])),
-        }
-    }
+/// Since the machine's boot; where the kernel does not tell, no lease lasts.
+fn now() -> Duration {
+    kernel::uptime().unwrap_or(Duration::MAX)
 }
 
-/// Ends what the command has left behind: a lease must not be given up while something of it runs.
-fn clear(own: Identity, until: Instant) {
-    let left = life::tree(&[own], &[]);
-    left.iter().for_each(|one| child::signal(*one, Signal::SIGTERM));
-    while !life::tree(&[own], &[]).is_empty() {
-        if Instant::now() >= until {
-            life::kill_tree(&[own], &[]);
+struct Guard {
+    wire: Wire,
+    wall: Wall,
+    /// Whether all that comes of the command falls to us at last.
+    adopts: bool,
+    command: Identity,
+    state: GuardianState,
+    /// How the command has ended.
+    exit: Option<Exit>,
+}
+
+impl Guard {
+    /// Watches over the command and what comes of it until nothing lives.
+    fn keep(mut self) {
+        let watch = Watch::over(self.command).ok().flatten();
+        // Whoever stops us does not keep us from the end of the lease.
+        let revival = Revival::new();
+        let mut held = true;
+        loop {
+            revival.set(self.state.revives());
+            let mut fds = Vec::new();
+            if self.exit.is_none() {
+                fds.extend(watch.as_ref().and_then(Watch::fd).map(|fd| (fd, For::Reading)));
+            }
+            if held {
+                fds.push((self.wire.stream.as_fd(), For::Reading));
+            }
+            let tick = if self.exit.is_some() { SOON } else { TICK };
+            let pause = self.state.wakes().saturating_sub(now()).clamp(Duration::from_millis(1), tick);
+            let _ = poll::wait(&fds, Some(Instant::now() + pause));
+            let dead = child::reap().into_iter().find(|(pid, _)| *pid == self.command.pid);
+            if let Some((_, exit)) = dead {
+                self.exit = Some(exit);
+                self.state.ended(now());
+            }
+            if let Some(exit) = self.exit
+                && self.is_over()
+            {
+                self.wire.say(Line::Ended(exit, self.state.told()));
+                return;
+            }
+            if held {
+                held = self.hear();
+            }
+            match self.state.measure(now()) {
+                Measure::Leave => {}
+                Measure::Tell => Wall::tell(&self.wall.members(), Signal::SIGTERM),
+                Measure::Kill => drop(self.wall.kill()),
+            }
         }
-        std::thread::sleep(Duration::from_millis(5));
-        child::reap();
+    }
+
+    /// Whether nothing of the command lives. One who adopts its orphans knows that by having no child.
+    fn is_over(&self) -> bool {
+        if cfg!(target_os = "linux") && self.adopts { child::childless() } else { self.wall.is_empty() }
+    }
+
+    /// What the holder says; whether it may say more.
+    fn hear(&mut self) -> bool {
+        let (lines, more) = self.wire.hear();
+        for line in lines {
+            match line {
+                Line::Until(until) => self.state.extended(until),
+                Line::Signal(number) if self.exit.is_none() => child::signal_number(self.command, number),
+                _ => {}
+            }
+        }
+        if !more {
+            self.state.abandoned(now());
+        }
+        more
     }
 }

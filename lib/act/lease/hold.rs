@@ -1,12 +1,15 @@
 //! The holder: takes the lease, has a guardian run the command, renews while it runs, and gives the lease up
 //! when nothing of it lives.
 
+use crate::act::lease::attempt::{Attempt, attempt};
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::name;
-use crate::act::lease::run::{LeasedRun, RunEnding, not_started};
+use crate::act::lease::run::{LeasedRun, RunEnding};
 use crate::store::{Claim, ClaimAnswer, Store};
 use crate::sys::child::Exit;
+use crate::sys::file::Lock;
 use crate::sys::poll::{self, For};
+use crate::sys::process::Pid;
 use crate::sys::say::Voice;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::{clock, kernel, memory};
@@ -44,13 +47,20 @@ pub fn hold(store: &dyn Store, request: &HoldRequest<'_>, voice: &Voice) -> Resu
     if !store.tells_instances() {
         claim.holder = format!("{}+{}", claim.holder, claim.instance);
     }
-    let mut holder = match acquire(store, &claim, request, &signals, voice)? {
-        Taken::Lease(holder) => holder,
-        Taken::Signal(signal) => return Ok(Status::Signal(signal as u8)),
+    if Pid::own().number() == 1 {
+        // In a container we stand for the command: what is sent to us is meant for it.
+        signals.catch_all().map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    }
+    let (mut holder, lock) = match acquire(store, &claim, request, &signals, voice)? {
+        Taken::Lease(holder, lock) => (holder, lock),
+        Taken::Signal(number) => return Ok(Status::Signal(number)),
     };
     let term = holder.term();
     voice.step(format!("leader of {} under term {term}", claim.lease));
-    let mut run = LeasedRun::start(&claim, &holder, request.command, Vec::new(), None)?;
+    // From here on the lock is the guardian's and the command's: a holder that is stopped must not have it.
+    let keep = lock.map(Lock::into_shared).transpose();
+    let keep = keep.map_err(|cause| Error::io("cannot pass the lock on", &cause))?.into_iter().collect();
+    let mut run = LeasedRun::start(&claim, &holder, request.command, Vec::new(), keep)?;
     memory::shrink();
     let ending = until_it_ends(store, &claim, &mut holder, &mut run, &signals, voice)
         .map_err(|why| Error::new(Status::Lost, format!("lost {} under term {term}: {why}", claim.lease)))?;
@@ -61,14 +71,14 @@ pub fn hold(store: &dyn Store, request: &HoldRequest<'_>, voice: &Voice) -> Resu
     match ending {
         RunEnding::Command(Exit::Code(code), _) => Ok(Status::Command(u8::try_from(code).unwrap_or(u8::MAX))),
         RunEnding::Command(Exit::Signal(number), _) => Ok(Status::Signal(u8::try_from(number).unwrap_or(0))),
-        RunEnding::NotStarted(number) => Err(not_started(number, request.command)),
+        RunEnding::NotStarted(status, why) => Err(Error::new(status, why)),
         RunEnding::Unguarded => Err(Error::bug("a command without a guardian is no ending")),
     }
 }
 
 enum Taken {
-    Lease(Holder),
-    Signal(Signal),
+    Lease(Holder, Option<Lock>),
+    Signal(u8),
 }
 
 /// How long a store may wait for the end of another's lease. What is granted counts from before that, so it
@@ -103,29 +113,22 @@ fn acquire(
         } else {
             Duration::ZERO
         };
-        let sent = now()?;
-        let answer = store.acquire(&Claim { wait: patient, ..claim.clone() });
+        let outcome = attempt(store, &Claim { wait: patient, ..claim.clone() }, request.interval);
         // A store that cannot be reached may be in a moment; what else it says is final.
-        let (unknown, answer) = match answer {
+        let (unknown, held) = match outcome {
             Err(error)
                 if error.status == Status::Unavailable
                     && !request.wait.is_some_and(|wait| wait.is_zero()) =>
             {
-                (Some(error), None)
+                let held = error.to_string();
+                (Some(error), held)
             }
-            answer => (None, Some(answer?)),
-        };
-        let held = match answer {
-            None => unknown.as_ref().map(ToString::to_string).unwrap_or_default(),
-            Some(ClaimAnswer::Ours { record, .. }) => {
-                let holder = Holder::granted(sent, record.term, claim.ttl, request.interval);
-                // An answer that took too long grants nothing any more.
-                if holder.may_begin(now()?) {
-                    return Ok(Taken::Lease(holder));
-                }
-                format!("the store took too long to grant {}", claim.lease)
+            Err(error) => return Err(error),
+            Ok(Attempt { holder: Some(holder), lock, .. }) => return Ok(Taken::Lease(holder, lock)),
+            Ok(Attempt { answer: ClaimAnswer::Held(record), .. }) => {
+                (None, name::held(&claim.lease, &record))
             }
-            Some(ClaimAnswer::Held(record)) => name::held(&claim.lease, &record),
+            Ok(_) => (None, format!("the store took too long to grant {}", claim.lease)),
         };
         if request.wait.is_some_and(|wait| wait.is_zero()) {
             return Err(Error::new(Status::Busy, format!("cannot acquire: {held}")));
@@ -142,12 +145,18 @@ fn acquire(
         let ready = poll::wait(&[(signals.fd(), For::Reading)], Some(until))
             .map_err(|cause| Error::io("cannot wait", &cause))?;
         if ready[0]
-            && let Some(signal) =
-                signals.take().into_iter().find(|signal| !matches!(signal, Signal::SIGUSR1 | Signal::SIGUSR2))
+            && let Some(number) = signals.take_numbers().into_iter().find(|number| ends_waiting(*number))
         {
-            return Ok(Taken::Signal(signal));
+            return Ok(Taken::Signal(u8::try_from(number).unwrap_or(0)));
         }
     }
+}
+
+/// Whether a signal ends one who has nothing yet. As process 1 we get many that mean nothing to a process
+/// that waits.
+fn ends_waiting(number: i32) -> bool {
+    let ends = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT];
+    ends.map(|signal| signal as i32).contains(&number)
 }
 
 /// Renews as long as the command runs, and says how it ended; or why the lease was lost.
@@ -167,7 +176,8 @@ fn until_it_ends(
             &[(run.fd(), For::Reading), (signals.fd(), For::Reading)],
             Some(Instant::now() + pause),
         );
-        signals.take().into_iter().for_each(|signal| run.signal(signal));
+        let passed = signals.take_numbers().into_iter().filter(|number| *number != Signal::SIGCHLD as i32);
+        passed.for_each(|number| run.signal(number));
         match run.ended() {
             None => {}
             Some(RunEnding::Unguarded) => return Err("its guardian was killed".to_owned()),

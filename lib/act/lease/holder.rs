@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// How soon a renewal that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long what a command leaves behind may take to end by itself, within its lease.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+/// How long a guardian has for what it must do, at least and at most, before its holder does it.
+const MOMENT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(100));
 
 /// A lease, held.
 #[derive(Clone, Debug)]
@@ -88,12 +92,12 @@ impl Holder {
     }
 }
 
-/// What a guardian does to the command.
+/// What a guardian does to the command and what came of it; or a holder, when its guardian does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Nothing.
     Leave,
-    /// TERM, once.
+    /// TERM, once; of a holder to its guardian: CONT.
     Tell,
     /// KILL, again and again.
     Kill,
@@ -105,12 +109,19 @@ pub struct GuardianState {
     until: Deadline,
     held: bool,
     told: bool,
+    /// Until when what the ended command has left may live, and whether it was told to end.
+    leftovers: Option<(Duration, bool)>,
 }
 
 impl GuardianState {
     /// Over a command of a holder who may act until then.
     pub fn new(until: Deadline) -> GuardianState {
-        GuardianState { until, held: true, told: false }
+        GuardianState { until, held: true, told: false, leftovers: None }
+    }
+
+    /// Whether there is time to begin anything.
+    pub fn may_begin(&self, now: Duration) -> bool {
+        now < self.until.soft
     }
 
     /// The holder says that it may act until then.
@@ -126,7 +137,13 @@ impl GuardianState {
         }
     }
 
-    /// Whether the command was told to end.
+    /// The command has ended, seen at `now`. What it has left is told to end, and may take a while, but never
+    /// longer than its lease lasts.
+    pub fn ended(&mut self, now: Duration) {
+        self.leftovers.get_or_insert((now + LEFTOVERS, false));
+    }
+
+    /// Whether the command was told to end, or killed, because its lease did.
     pub fn told(&self) -> bool {
         self.told
     }
@@ -141,6 +158,70 @@ impl GuardianState {
             self.told = true;
             return Measure::Tell;
         }
+        match &mut self.leftovers {
+            Some((end, _)) if now >= *end => Measure::Kill,
+            Some((_, told @ false)) => {
+                *told = true;
+                Measure::Tell
+            }
+            _ => Measure::Leave,
+        }
+    }
+
+    /// When there is something to do at last, if nothing happens before.
+    pub fn wakes(&self) -> Duration {
+        let soft = if self.told { self.until.hard } else { self.until.soft };
+        let end = self.leftovers.map_or(Duration::MAX, |(end, _)| end);
+        self.until.hard.min(soft).min(end)
+    }
+
+    /// When it must be awake, though it were stopped.
+    pub fn revives(&self) -> Duration {
+        self.until.soft.min(self.until.hard)
+    }
+}
+
+/// A holder's own watch over the end of its lease: what its guardian has not done a moment after the time, it
+/// does itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Warden {
+    until: Deadline,
+    /// When that was said.
+    since: Duration,
+    told: bool,
+}
+
+impl Warden {
+    /// Over a guardian who was told at `now` that the lease lasts until then.
+    pub fn new(until: Deadline, now: Duration) -> Warden {
+        Warden { until, since: now, told: false }
+    }
+
+    /// The guardian is told at `now` that the lease lasts until then.
+    pub fn extended(&mut self, until: Deadline, now: Duration) {
+        if until != self.until {
+            *self = Warden::new(until, now);
+        }
+    }
+
+    /// What to do at `now`.
+    pub fn measure(&mut self, now: Duration) -> Measure {
+        if now >= self.end() {
+            return Measure::Kill;
+        }
+        if now >= self.until.soft && !std::mem::replace(&mut self.told, true) {
+            return Measure::Tell;
+        }
         Measure::Leave
+    }
+
+    /// When there is something to do at last.
+    pub fn wakes(&self) -> Duration {
+        if self.told { self.end() } else { self.end().min(self.until.soft) }
+    }
+
+    fn end(&self) -> Duration {
+        let moment = (self.until.hard.saturating_sub(self.until.soft) / 2).clamp(MOMENT.0, MOMENT.1);
+        self.until.hard.max(self.since) + moment
     }
 }

@@ -1,12 +1,16 @@
 //! Commands that are told of a change of state: one after the other, in their order, and never in the way of
 //! a renewal.
 
+use crate::act::lease::attempt;
 use crate::act::lease::conductor::ConductorState;
 use crate::life;
 use crate::sys::child::{self, Spec};
+use crate::sys::file::Lock;
 use crate::sys::say::Voice;
 use crate::words::error::brief;
 use std::ffi::OsString;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -56,7 +60,10 @@ pub struct Hooks {
 
 impl Hooks {
     /// Of these commands. What fails of them is said by `voice`.
-    pub fn new(commands: Commands, voice: Voice) -> Hooks {
+    ///
+    /// That of a leader has a share of `lock`, where there is one, and all that it starts inherits it: the
+    /// next leader comes when nothing of it lives.
+    pub fn new(commands: Commands, lock: Option<PathBuf>, voice: Voice) -> Hooks {
         let (queue, jobs) = channel::<Call>();
         let cancelled = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&cancelled);
@@ -64,6 +71,20 @@ impl Hooks {
             for Call { state, command, env } in jobs {
                 let mut spec = Spec::new("/bin/sh", ["-c", &command]);
                 spec.env = env;
+                if state == ConductorState::Leader {
+                    match attempt::share(lock.as_ref())
+                        .map(|share| share.map(|lock| lock.map(Lock::into_shared)))
+                    {
+                        Ok(None) => {}
+                        Ok(Some(Some(Ok(fd)))) => spec.pass.push((fd.as_raw_fd(), Arc::new(fd))),
+                        Ok(Some(None)) => {
+                            voice.warn("the hook for leader is not run: another leads already");
+                            continue;
+                        }
+                        Ok(Some(Some(Err(cause)))) => voice.warn(format!("the hook for leader: {cause}")),
+                        Err(error) => voice.warn(format!("the hook for leader: {error}")),
+                    }
+                }
                 let failed = match life::run(spec, Instant::now() + LIMIT, OUTPUT, &stop) {
                     Ok(done) if done.exit.is_some_and(child::Exit::success) => continue,
                     Ok(done) => {

@@ -12,5 +12,8 @@ pub fn instance() -> String {
 
 /// That another has `lease`, in words.
 pub fn held(lease: &str, record: &Record) -> String {
-    format!("{} has {lease} under term {}", record.holder.as_deref().unwrap_or("nobody"), record.term)
+    match &record.holder {
+        Some(holder) => format!("{holder} has {lease} under term {}", record.term),
+        None => format!("what the last leader of {lease} has started still runs"),
+    }
 }

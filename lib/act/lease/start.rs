@@ -5,12 +5,13 @@
 //! it. So whoever gets the lock knows that nothing of the one before lives, even after kill -9, and goes on
 //! under that one's lease at once.
 
+use crate::act::lease::attempt::{self, attempt};
 use crate::act::lease::conductor::{Conductor, ConductorState, Config};
 use crate::act::lease::deadline::Deadline;
 use crate::act::lease::hold::{now, renew, wait_of};
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::hooks::{Commands, Hooks};
-use crate::act::lease::run::{LeasedRun, RunEnding, not_started, variables};
+use crate::act::lease::run::{LeasedRun, RunEnding, variables};
 use crate::act::lease::{local_api, name};
 use crate::store::{self, Claim, ClaimAnswer, Store};
 use crate::sys::file::{self, Lock};
@@ -21,6 +22,7 @@ use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -80,7 +82,8 @@ pub fn start(
     if let Some(listener) = listener {
         local_api::serve(listener, Arc::clone(&shared))?;
     }
-    let hooks = Hooks::new(request.hooks, voice.clone());
+    let lease_lock = attempt::lock_file(store.as_ref(), &claim.lease);
+    let hooks = Hooks::new(request.hooks, lease_lock.clone(), voice.clone());
     let (state, holder, run) = (ConductorState::Standby, None, None);
     let mut life = Life {
         store: store.as_ref(),
@@ -89,6 +92,7 @@ pub fn start(
         hooks,
         voice,
         lock,
+        lease_lock,
         scheduler: request.scheduler,
         state,
         holder,
@@ -181,6 +185,8 @@ struct Life<'a> {
     hooks: Hooks,
     voice: &'a Voice,
     lock: Lock,
+    /// The file of the lease's own lock, on a store of this machine.
+    lease_lock: Option<PathBuf>,
     scheduler: Option<String>,
     /// The state that hooks were told of.
     state: ConductorState,
@@ -223,21 +229,24 @@ impl Life<'_> {
         // A store that can waits for us, once another is known to lead.
         let another = self.conductor().term().is_some();
         let wait = if another { wait_of(self.claim.ttl).min(interval) } else { Duration::ZERO };
-        let mut answer = self.store.acquire(&Claim { wait, ..self.claim.clone() });
+        // The lock is freed at once: nothing runs under the lease yet, and what will takes a share of it. So
+        // a conductor that is stopped keeps it from nobody.
+        let outcome = attempt(self.store, &Claim { wait, ..self.claim.clone() }, interval)
+            .map(|attempt| (attempt.answer, attempt.holder));
         let at = now().unwrap_or(Duration::MAX);
-        let mut next = at + interval.min(if answer.is_ok() { self.store.pace() } else { AGAIN });
-        if let Ok(ClaimAnswer::Ours { record, .. }) = &answer {
-            let holder = Holder::granted(sent, record.term, self.claim.ttl, interval);
-            next = holder.due().unwrap_or(at);
-            if holder.may_begin(at) {
-                self.holder = Some(holder);
-            } else {
-                answer = Err(Error::new(
-                    Status::Unavailable,
-                    format!("the store took too long to grant {}", self.claim.lease),
-                ));
+        let mut next = at + interval.min(if outcome.is_ok() { self.store.pace() } else { AGAIN });
+        let answer = match outcome {
+            Ok((ClaimAnswer::Ours { .. }, None)) => Err(Error::new(
+                Status::Unavailable,
+                format!("the store took too long to grant {}", self.claim.lease),
+            )),
+            Ok((answer, holder)) => {
+                next = holder.as_ref().and_then(Holder::due).unwrap_or(next);
+                self.holder = holder;
+                Ok(answer)
             }
-        }
+            Err(error) => Err(error),
+        };
         self.conductor().answered(&answer, at);
         next
     }
@@ -324,7 +333,7 @@ impl Life<'_> {
         let at = now()?;
         let what = match ending {
             RunEnding::Command(exit, _) => exit.to_string(),
-            RunEnding::NotStarted(number) => not_started(number, &["/bin/sh".into()]).to_string(),
+            RunEnding::NotStarted(_, ref why) => why.clone(),
             RunEnding::Unguarded => "its guardian was killed".to_owned(),
         };
         if told || matches!(ending, RunEnding::Command(_, true)) {
@@ -355,10 +364,19 @@ impl Life<'_> {
             return Ok(());
         }
         let words: Vec<OsString> = vec!["/bin/sh".into(), "-c".into(), command.into()];
-        let keep =
-            self.lock.share().map_err(|cause| Error::io("cannot share the conductor's lock", &cause))?;
+        let cannot = |cause: std::io::Error| Error::io("cannot share the conductor's lock", &cause);
+        let mut keep = vec![self.lock.share().map_err(cannot)?];
+        match attempt::share(self.lease_lock.as_ref())? {
+            Some(Some(lock)) => keep.push(lock.into_shared().map_err(cannot)?),
+            // Another has the lease already, and we shall be told so.
+            Some(None) => {
+                self.resting = Some(at + PAUSES.0);
+                return Ok(());
+            }
+            None => {}
+        }
         let env = self.conductor().config.paths.variables();
-        self.run = Some((LeasedRun::start(&self.claim, holder, &words, env, Some(keep))?, at, false));
+        self.run = Some((LeasedRun::start(&self.claim, holder, &words, env, keep)?, at, false));
         Ok(())
     }
 

@@ -58,6 +58,16 @@ impl Cgroup {
         is_one.then(|| Cgroup { directory: directory.to_owned(), door: None })
     }
 
+    /// The same, to make children in it.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn joined(directory: &Path) -> io::Result<Cgroup> {
+        let mut found = Cgroup::found(directory).ok_or(io::ErrorKind::NotFound)?;
+        found.door = Some(Arc::new(File::open(&found.directory)?.into()));
+        Ok(found)
+    }
+
     /// What a child is made in; see `child::Spec`.
     pub fn door(&self) -> Option<Arc<OwnedFd>> {
         self.door.clone()
