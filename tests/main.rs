@@ -35,6 +35,7 @@ mod kernel;
 mod lease;
 mod lease_api;
 mod lease_chaos;
+mod lease_life;
 mod peer_remove;
 mod peer_remove_races;
 mod reload;

@@ -1,8 +1,12 @@
 //! A million steps of holders, guardians, commands and a store, on a clock of its own: messages are lost,
-//! late and doubled, processes stop and die, clocks run apart; and never do two commands live at once. The
+//! late and doubled, holders and guardians stop, hang and die, clocks run apart; and never do two commands
+//! live at once, nor anything that a command has left, and nothing lives beyond the end of its lease. The
 //! decisions are those of the program, the world around them is made up.
 
-use crate::act::lease::holder::{GuardianState, Holder, Measure, Renewal};
+mod parts;
+
+use self::parts::{Able, Ask, Event, Node, Run, Span, fault};
+use crate::act::lease::holder::{GuardianState, Holder, Measure, Renewal, Warden};
 use crate::store::{self, BootMoment, Claim, ClaimAnswer, Decision, Record};
 use crate::words::dice::Dice;
 use crate::words::error::{Error, Result};
@@ -18,48 +22,6 @@ const LOOK: u64 = 100_000;
 /// Between KILL and death.
 const DYING: u64 = 20_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
-    Acquire,
-    Renew(u64),
-    Release(u64),
-}
-
-#[derive(Clone, Debug)]
-enum Event {
-    /// A request comes to the store: of a node's life, sent then by its clock.
-    Request { node: usize, life: u64, ask: Ask, sent: Duration },
-    /// An answer comes to a node.
-    Answer { node: usize, life: u64, ask: Ask, sent: Duration, answer: std::result::Result<ClaimAnswer, ()> },
-    /// A holder's turn.
-    Turn(usize, u64),
-    /// A guardian's look at a command's life.
-    Look(usize, u64),
-    /// A command's death.
-    Death(usize, u64),
-    /// Something befalls a node.
-    Fate(usize),
-}
-
-/// One node: a holder process in one of its lives, and a command under a guardian, which outlives the holder.
-struct Node {
-    offset: u64,
-    /// Millionths by which its clock is fast, plus a million.
-    rate: u64,
-    life: u64,
-    stopped_until: u64,
-    holder: Option<Holder>,
-    /// Bears the number of the command.
-    guard: Option<(u64, GuardianState)>,
-    deaf: bool,
-}
-
-impl Node {
-    fn clock(&self, at: u64) -> Duration {
-        Duration::from_micros(self.offset + at / 1000 * self.rate / 1000 + at % 1000)
-    }
-}
-
 struct World {
     at: u64,
     dice: Dice,
@@ -71,34 +33,13 @@ struct World {
     record: Option<Record>,
     history: Vec<Span>,
     loss: u64,
-}
-
-/// A command's life: from its start to its death, under a term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    node: usize,
-    term: u64,
-    from: u64,
-    to: Option<u64>,
-}
-
-/// Two lives that overlap, or a term that has two; `None` for a good history.
-fn fault(history: &[Span]) -> Option<String> {
-    let mut spans = history.to_vec();
-    spans.sort_by_key(|span| span.from);
-    for pair in spans.windows(2) {
-        if pair[0].to.is_none_or(|to| to > pair[1].from) {
-            return Some(format!("{:?} overlaps {:?}", pair[0], pair[1]));
-        }
-        if pair[1].term <= pair[0].term {
-            return Some(format!("{:?} does not come after {:?}", pair[1], pair[0]));
-        }
-    }
-    None
+    /// Whether all nodes are of one machine, with a lock that a run inherits; and who has it.
+    local: bool,
+    lock: Option<(usize, u64)>,
 }
 
 impl World {
-    fn new(seed: u64, drift: u64, loss: u64) -> World {
+    fn new(seed: u64, drift: u64, loss: u64, local: bool) -> World {
         let mut dice = Dice::of(seed);
         let rate = |dice: &mut Dice| 1_000_000 - drift + dice.roll(2 * drift + 1);
         let store_rate = rate(&mut dice);
@@ -109,7 +50,7 @@ impl World {
                 life: 0,
                 stopped_until: 0,
                 holder: None,
-                guard: None,
+                run: None,
                 deaf: false,
             })
             .collect();
@@ -125,6 +66,8 @@ impl World {
             record: None,
             history: Vec::new(),
             loss,
+            local,
+            lock: None,
         };
         for node in 0..NODES {
             world.after(1, Event::Turn(node, 0));
@@ -168,8 +111,9 @@ impl World {
                 self.answered(node, life, ask, sent, answer)
             }
             Some(Event::Turn(node, life)) => self.turn(node, life),
-            Some(Event::Look(node, command)) => self.look(node, command),
-            Some(Event::Death(node, command)) => self.die(node, command),
+            Some(Event::Look(node, run)) => self.look(node, run),
+            Some(Event::Watch { node, life, run }) => self.watch(node, life, run),
+            Some(Event::Death { node, run, command }) => self.die(node, run, command),
             Some(Event::Fate(node)) => self.fate(node),
             None => {}
         }
@@ -218,142 +162,262 @@ impl World {
         let now = me.clock(at);
         let answer: Result<ClaimAnswer> = answer.map_err(|()| Error::new(Status::Unavailable, "lost"));
         match (ask, &mut me.holder) {
-            (Ask::Acquire, None) if me.guard.is_none() => {
-                let Ok(ClaimAnswer::Ours { record, .. }) = answer else { return };
-                let term = record.term;
-                let holder = Holder::granted(sent, term, TTL, TTL / 4);
-                if holder.may_begin(now) {
-                    me.guard = Some((self.serial, GuardianState::new(holder.until())));
-                    me.holder = Some(holder);
-                    let command = self.serial;
-                    self.history.push(Span { node, term, from: at, to: None });
-                    if let Some(fault) = fault(&self.history[self.history.len().saturating_sub(2)..]) {
-                        panic!("at {at}: {fault}");
-                    }
-                    let end = self.dice.roll(10_000_000);
-                    self.after(1, Event::Look(node, command));
-                    self.after(end, Event::Death(node, command));
+            (Ask::Acquire, None) if me.run.is_none() => {
+                let granted = match answer {
+                    Ok(ClaimAnswer::Ours { record, .. }) => Some(record.term),
+                    _ => None,
+                };
+                let holder = granted.map(|term| Holder::granted(sent, term, TTL, TTL / 4));
+                match holder.filter(|holder| holder.may_begin(now)) {
+                    Some(holder) => self.begin(node, holder),
+                    None => self.unlock(node, life),
                 }
             }
             (Ask::Renew(term), Some(holder)) if holder.term() == term => {
                 let renewal = holder.answered(sent, &answer, now);
-                if let (Renewal::Extended(_) | Renewal::Lost, Some((_, guard))) = (renewal, &mut me.guard) {
-                    guard.extended(holder.until());
+                let until = holder.until();
+                if let (Renewal::Extended(_) | Renewal::Lost, Some(run)) = (renewal, &mut me.run) {
+                    run.said = Some(until);
+                    run.warden.extended(until, now);
+                    run.hard = run.hard.max(until.hard);
                 }
             }
             _ => {}
         }
     }
 
-    /// A holder renews when it is due; one that has nothing asks for the lease.
+    fn begin(&mut self, node: usize, holder: Holder) {
+        let (at, number, me) = (self.at, self.serial, &mut self.nodes[node]);
+        let (now, life, until, term) = (me.clock(at), me.life, holder.until(), holder.term());
+        me.run = Some(Run {
+            number,
+            guard: GuardianState::new(until),
+            able: Able::Yes,
+            said: None,
+            orphan: false,
+            warden: Warden::new(until, now),
+            command: true,
+            leftover: true,
+            seen: false,
+            hard: until.hard,
+        });
+        me.holder = Some(holder);
+        self.history.push(Span { node, term, from: at, to: None });
+        if let Some(fault) = fault(&self.history[self.history.len().saturating_sub(2)..]) {
+            panic!("at {at}: {fault}");
+        }
+        let end = self.dice.roll(10_000_000);
+        self.after(1, Event::Look(node, number));
+        self.after(1, Event::Watch { node, life, run: number });
+        self.after(end, Event::Death { node, run: number, command: true });
+    }
+
+    fn unlock(&mut self, node: usize, life: u64) {
+        self.lock = self.lock.filter(|owner| *owner != (node, life));
+    }
+
+    /// A holder renews when it is due; one that has nothing asks for the lease. One whose guardian is dead ends
+    /// what that has left.
     fn turn(&mut self, node: usize, life: u64) {
-        let (at, me) = (self.at, &mut self.nodes[node]);
+        let (at, local, lock, me) = (self.at, self.local, self.lock, &mut self.nodes[node]);
         if me.life != life {
             return;
         }
         if me.stopped_until <= at {
             let now = me.clock(at);
+            let unguarded = me.run.as_ref().filter(|run| run.able == Able::Dead).map(|run| run.number);
             let ask = match &mut me.holder {
                 Some(holder) if holder.due().is_some_and(|due| now >= due) => {
                     holder.sent(now);
                     Some(Ask::Renew(holder.term()))
                 }
                 Some(_) => None,
-                None => me.guard.is_none().then_some(Ask::Acquire),
+                None if local && lock.is_some() => None,
+                None => me.run.is_none().then_some(Ask::Acquire),
             };
+            if ask == Some(Ask::Acquire) && local {
+                self.lock = Some((node, life));
+            }
             if let Some(ask) = ask {
                 self.send(Event::Request { node, life, ask, sent: now });
+            }
+            if let Some(run) = unguarded {
+                self.kill(node, run);
+                self.over(node, run);
             }
         }
         let pause = 20_000 + self.dice.roll(80_000);
         self.after(pause, Event::Turn(node, life));
     }
 
-    fn look(&mut self, node: usize, command: u64) {
-        let (at, me) = (self.at, &mut self.nodes[node]);
-        let now = me.clock(at);
-        let Some((_, guard)) = me.guard.as_mut().filter(|(number, _)| *number == command) else { return };
-        match guard.measure(now) {
-            Measure::Leave => {}
-            // Some commands take no notice.
-            Measure::Tell if me.deaf => {}
-            Measure::Tell => {
-                let dying = self.dice.roll(300_000);
-                self.after(dying, Event::Death(node, command));
-            }
-            Measure::Kill => {
-                let dying = self.dice.roll(DYING);
-                self.after(dying, Event::Death(node, command));
-            }
+    /// All that lives of a run dies soon.
+    fn kill(&mut self, node: usize, run: u64) {
+        for command in [true, false] {
+            let dying = self.dice.roll(DYING);
+            self.after(dying, Event::Death { node, run, command });
         }
-        let pause = 1 + self.dice.roll(2 * LOOK);
-        self.after(pause, Event::Look(node, command));
     }
 
-    /// The command is dead, and seen to be: only now is the lease given up, if the holder still believes in
-    /// it.
-    fn die(&mut self, node: usize, command: u64) {
+    fn look(&mut self, node: usize, number: u64) {
         let (at, me) = (self.at, &mut self.nodes[node]);
-        if me.guard.as_ref().is_none_or(|(number, _)| *number != command) {
+        let (now, deaf) = (me.clock(at), me.deaf);
+        let Some(run) = me.run(number) else { return };
+        match run.able {
+            Able::Dead => return,
+            Able::Stopped(until) if at < until && now < run.guard.revives() => {
+                return self.after(10_000, Event::Look(node, number));
+            }
+            Able::Hangs(until) if at < until => return self.after(10_000, Event::Look(node, number)),
+            _ => {}
+        }
+        if !run.command && !std::mem::replace(&mut run.seen, true) {
+            run.guard.ended(now);
+        }
+        run.said.take().into_iter().for_each(|until| run.guard.extended(until));
+        if run.orphan {
+            run.guard.abandoned(now);
+        }
+        match run.guard.measure(now) {
+            Measure::Leave => {}
+            // Some take no notice.
+            Measure::Tell if deaf => {}
+            Measure::Tell => {
+                for command in [true, false] {
+                    let dying = self.dice.roll(300_000);
+                    self.after(dying, Event::Death { node, run: number, command });
+                }
+            }
+            Measure::Kill => self.kill(node, number),
+        }
+        self.over(node, number);
+        let pause = 1 + self.dice.roll(2 * LOOK);
+        self.after(pause, Event::Look(node, number));
+    }
+
+    fn watch(&mut self, node: usize, life: u64, number: u64) {
+        let (at, me) = (self.at, &mut self.nodes[node]);
+        let (now, gone, stopped) = (me.clock(at), me.life != life, me.stopped_until);
+        let Some(run) = me.run(number).filter(|_| !gone) else { return };
+        if stopped > at {
+            return self.after(stopped - at, Event::Watch { node, life, run: number });
+        }
+        match run.warden.measure(now) {
+            Measure::Leave => {}
+            Measure::Tell => {
+                if let Able::Stopped(_) = run.able {
+                    run.able = Able::Yes;
+                }
+            }
+            Measure::Kill => {
+                run.able = Able::Dead;
+                self.kill(node, number);
+            }
+        }
+        let pause = 1 + self.dice.roll(LOOK / 2);
+        self.after(pause, Event::Watch { node, life, run: number });
+    }
+
+    fn die(&mut self, node: usize, number: u64, command: bool) {
+        let (at, local, me) = (self.at, self.local, &mut self.nodes[node]);
+        let now = me.clock(at);
+        let Some(run) = me.run(number) else { return };
+        if !std::mem::replace(if command { &mut run.command } else { &mut run.leftover }, false) {
             return;
         }
-        me.guard = None;
+        let late = now.saturating_sub(run.hard);
+        assert!(
+            local || late < Duration::from_micros(2 * LOOK + DYING),
+            "at {at}: {late:?} beyond the lease"
+        );
+        if run.command || run.leftover {
+            return;
+        }
+        let last = self.history.iter_mut().rev().find(|span| span.node == node && span.to.is_none());
+        last.into_iter().for_each(|span| span.to = Some(at));
+    }
+
+    /// All is dead, and seen to be: only now is the lease given up, if the holder still believes in it, and the
+    /// lock free.
+    fn over(&mut self, node: usize, number: u64) {
+        let (at, me) = (self.at, &mut self.nodes[node]);
+        if me.run(number).is_none_or(|run| run.command || run.leftover) {
+            return;
+        }
+        me.run = None;
         me.deaf = !me.deaf;
-        let (now, life) = (me.clock(at), me.life);
+        let now = me.clock(at);
         let released = me.holder.take().filter(|_| me.stopped_until <= at).map(|holder| holder.term());
-        self.history
-            .iter_mut()
-            .rev()
-            .find(|span| span.node == node && span.to.is_none())
-            .into_iter()
-            .for_each(|span| span.to = Some(at));
         // A claimant that has asked to give up claims no more: its word may come late, and would give up what
         // it has taken anew since.
         me.life += 1;
         let next = me.life;
+        self.lock = self.lock.filter(|(owner, _)| *owner != node);
         self.after(1, Event::Turn(node, next));
         if let Some(term) = released {
-            self.send(Event::Request { node, life, ask: Ask::Release(term), sent: now });
+            self.send(Event::Request { node, life: next - 1, ask: Ask::Release(term), sent: now });
         }
     }
 
-    /// A holder is stopped for a while, or killed; its guardian lives on.
+    /// A holder or a guardian is stopped for a while, hangs, or is killed. Where there is no lock, one of both
+    /// can act: a guardian who is stopped is continued by the kernel, one who is killed takes its command along.
     fn fate(&mut self, node: usize) {
-        let (at, me) = (self.at, &mut self.nodes[node]);
-        let now = me.clock(at);
-        match self.dice.roll(4) {
-            0 => me.stopped_until = at + self.dice.roll(5_000_000),
-            1 => {
-                me.life += 1;
-                me.holder = None;
-                me.stopped_until = 0;
-                if let Some((_, guard)) = &mut me.guard {
-                    guard.abandoned(now);
+        let (at, local, span) = (self.at, self.local, self.dice.roll(5_000_000));
+        let what = self.dice.roll(8);
+        let me = &mut self.nodes[node];
+        let able = me.run.as_ref().map_or(Able::Yes, |run| run.able);
+        let guarded = local || matches!(able, Able::Yes | Able::Stopped(_));
+        // Whoever holds at all would be told of a guardian's death.
+        let held = local || (me.holder.is_some() && me.stopped_until <= at);
+        let number = me.run.as_ref().map(|run| run.number);
+        match (what, &mut me.run) {
+            (0, _) if guarded => me.stopped_until = at + span,
+            (1, run) if guarded => {
+                let old = me.life;
+                run.iter_mut().for_each(|run| run.orphan = true);
+                (me.life, me.holder, me.stopped_until) = (old + 1, None, 0);
+                let (life, runs) = (me.life, me.run.is_some());
+                if !runs {
+                    self.unlock(node, old);
                 }
-                let life = me.life;
                 self.after(200_000, Event::Turn(node, life));
+            }
+            (2, Some(run)) if able == Able::Yes => run.able = Able::Stopped(at + span),
+            (3, Some(run)) if able == Able::Yes && held => run.able = Able::Hangs(at + span),
+            (4, Some(run)) if able != Able::Dead && held => {
+                run.able = Able::Dead;
+                let dying = self.dice.roll(DYING);
+                let run = number.unwrap_or_default();
+                self.after(dying, Event::Death { node, run, command: true });
             }
             _ => {}
         }
-        let pause = self.dice.roll(20_000_000);
+        let pause = self.dice.roll(10_000_000);
         self.after(pause, Event::Fate(node));
     }
 }
 
-/// Clocks one percent apart at most, from one another's truth half a percent: what the margin is for.
+/// A history of `steps`, without a fault, with so many lives in it.
+fn lives(seed: u64, local: bool, steps: usize) -> usize {
+    let mut world = World::new(seed, 5_000, if local { 0 } else { 10 }, local);
+    (0..steps).for_each(|_| world.step());
+    assert_eq!(fault(&world.history[..world.history.len() - 1]), None);
+    world.history.len()
+}
+
+/// Clocks one percent apart at most, from one another's truth half a percent: what the margin is for. Of a
+/// holder and its guardian one may fail.
 #[test]
 fn a_million_steps_have_no_two_leaders() {
-    let mut lives = 0;
-    for seed in 1..=8 {
-        let mut world = World::new(seed, 5_000, 10);
-        for _ in 0..150_000 {
-            world.step();
-        }
-        assert_eq!(fault(&world.history[..world.history.len() - 1]), None);
-        lives += world.history.len();
-    }
+    let lives: usize = (1..=8).map(|seed| lives(seed, false, 150_000)).sum();
     // Something has happened: hundreds of changes of hands.
     assert!(lives > 1000, "{lives}");
+}
+
+/// On one machine both may fail: the lock keeps others out for as long as anything lives.
+#[test]
+fn a_million_steps_on_one_machine_have_no_two_leaders() {
+    let lives: usize = (1..=8).map(|seed| lives(seed, true, 150_000)).sum();
+    assert!(lives > 300, "{lives}");
 }
 
 /// The checker finds what there is to find: where clocks run further apart than any margin, leaders overlap.
@@ -361,7 +425,7 @@ fn a_million_steps_have_no_two_leaders() {
 fn clocks_beyond_the_margin_are_caught() {
     let caught = (1..=20).any(|seed| {
         std::panic::catch_unwind(|| {
-            let mut world = World::new(seed, 400_000, 10);
+            let mut world = World::new(seed, 400_000, 10, false);
             (0..100_000).for_each(|_| world.step());
         })
         .is_err()
