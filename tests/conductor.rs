@@ -409,3 +409,80 @@ fn the_local_api_is_for_this_machine() {
     signal(a.child.id(), Signal::SIGTERM);
     collect(a.child);
 }
+
+/// Deaths by real-time signals are deaths, of a scheduler and of a hook, also where the caller ignores SIGCHLD.
+#[test]
+fn a_death_by_a_real_time_signal_is_seen() {
+    let room = Room::new();
+    let lease = crate::support::binary("baa-lease");
+    let script = format!(
+        "trap '' CHLD; exec {} start --scheduler 'kill -34 $$' --on-leader 'kill -64 $$' 2> said",
+        lease.display()
+    );
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", &script]).current_dir(room.dir.path()).env("XDG_STATE_HOME", room.path("state"));
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let said =
+        |words: &str| std::fs::read_to_string(room.path("said")).is_ok_and(|text| text.contains(words));
+    until("the scheduler is seen", || said("the scheduler has ended by itself: killed by signal 34"));
+    until("the hook is seen", || said("the hook for leader failed: killed by signal 64"));
+    signal(child.id(), Signal::SIGTERM);
+    assert_eq!(collect(child).status, 0);
+}
+
+/// What has asked to give up must not claim again under its name: a word of it that comes late would give up
+/// what the next has taken.
+#[test]
+fn a_name_is_not_kept_once_its_lease_is_given_up() {
+    let room = Room::new();
+    let conductor = Conductor::start(&room, "a", &[]);
+    conductor.becomes("leader");
+    let kept = || std::fs::read_to_string(room.path("state/baa/conductors/global+a.lock")).unwrap();
+    let first = kept();
+    assert!(!first.trim().is_empty());
+    signal(conductor.child.id(), Signal::SIGTERM);
+    assert_eq!(collect(conductor.child).status, 0);
+    assert_eq!(kept(), "");
+    let next = Conductor::start(&room, "a", &[]);
+    next.becomes("leader");
+    assert_ne!(kept(), first);
+    signal(next.child.id(), Signal::SIGTERM);
+    assert_eq!(collect(next.child).status, 0);
+}
+
+/// Conductor and guardian are killed: nobody else on this machine leads while what the scheduler or the hook
+/// for leader has started lives.
+#[test]
+fn what_a_killed_conductor_leaves_keeps_the_lease() {
+    let leaves = "echo $$ > pid.tmp; mv pid.tmp PID; exec sleep 1000";
+    for option in ["--scheduler", "--on-leader"] {
+        let room = Room::new();
+        let far = leaves.replace("PID", "far");
+        let script = format!("setsid /bin/sh -c '{far}' & while :; do sleep 0.01; done");
+        let mut first = Conductor::start(&room, "a", &[option, &script]);
+        until("it has left something", || room.path("far").exists());
+        let far: i32 = std::fs::read_to_string(room.path("far")).unwrap().trim().parse().unwrap();
+        let own = i32::try_from(first.child.id()).unwrap();
+        let table = baa::sys::process::Table::read();
+        let below: Vec<i32> = table
+            .entries()
+            .iter()
+            .filter(|entry| entry.parent == own)
+            .map(|entry| entry.identity.pid.number())
+            .collect();
+        for pid in below {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        first.kill();
+        until("the lease runs out", || room.run("baa-lease", ["status"]).status == 1);
+        let second = Conductor::start(&room, "b", &[]);
+        let hold = ["hold", "--wait", "0", "--node-id", "c", "--", "true"];
+        room.run("baa-lease", hold).failed_with(75, "what the last leader of global has started still runs");
+        assert_eq!(second.role(), "standby");
+        assert!(alive(u64::try_from(far).unwrap()), "{option}");
+        signal(u32::try_from(far).unwrap(), Signal::SIGKILL);
+        second.becomes("leader");
+        signal(second.child.id(), Signal::SIGTERM);
+        assert_eq!(collect(second.child).status, 0);
+    }
+}

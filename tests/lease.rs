@@ -312,3 +312,71 @@ fn a_file_of_a_newer_version_is_refused() {
     lease(&room, ["hold", "--", "touch", "ran"]).failed_with(65, "newer");
     assert!(!room.path("ran").exists());
 }
+
+/// A caller that ignores SIGCHLD has its children reaped by the kernel; ours are ours all the same.
+#[test]
+fn a_caller_who_ignores_the_end_of_children_changes_nothing() {
+    let room = Room::new();
+    let lease = crate::support::binary("baa-lease");
+    let script = format!("trap '' CHLD; exec {} hold -- /bin/sh -c 'exit 3'", lease.display());
+    let mut command = std::process::Command::new("/bin/sh");
+    command.env("XDG_STATE_HOME", room.path("state"));
+    crate::support::finish(command.args(["-c", &script]).current_dir(room.dir.path())).expect(3, "", "");
+}
+
+/// What a guardian is asked to run after the lease's end, it does not run.
+#[test]
+fn a_guardian_begins_nothing_past_the_deadline() {
+    use std::io::{Read, Write};
+    let room = Room::new();
+    let far = u64::MAX;
+    for (until, answer, ran) in [
+        ("until 0 0\n".to_owned(), "killed 15 1\n", false),
+        (String::new(), "killed 15 1\n", false),
+        (format!("until {far} {far}\n"), "started\ncode 0 0\n", true),
+    ] {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.write_all(until.as_bytes()).unwrap();
+        let lease = crate::support::binary("baa-lease");
+        let script = format!("exec 5<&0 {} guard -- touch ran", lease.display());
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", &script]).current_dir(room.dir.path()).env("BAA_LEASE_CONTROL_FD", "5");
+        command.env("BAA_LIFE", "key/id").stdin(std::os::fd::OwnedFd::from(theirs));
+        assert_eq!(crate::support::finish(&mut command).status, 0);
+        drop(command);
+        let mut said = String::new();
+        ours.read_to_string(&mut said).unwrap();
+        assert_eq!((said.as_str(), room.path("ran").exists()), (answer, ran), "{until:?}");
+    }
+}
+
+/// Without /proc a command is started, signalled, awaited and ended as a child; on a store that needs none.
+#[test]
+fn a_root_without_proc_is_enough() {
+    let room = Room::new();
+    let control = crate::support::control::Control::new(&room);
+    let lease = crate::support::binary("baa-lease");
+    let hold = format!(
+        "{} hold -q --store {} --lease-ttl-sec 2 --shared-token secret --",
+        lease.display(),
+        control.base()
+    );
+    let script = format!(
+        "mount -t tmpfs none /proc || exit 77; {hold} /bin/sh -c 'exit 3'; echo $?; \
+         {hold} /bin/sh -c 'kill -34 $$'; echo $?; \
+         {hold} /bin/sh -c 'trap \"exit 4\" USR1; echo $PPID > guardian; touch up; while :; do sleep 0.01; done' & \
+         until [ -e up ]; do sleep 0.01; done; kill -USR1 $!; wait $!; echo $?; rm up; \
+         {hold} /bin/sh -c 'trap \"\" TERM; echo $$ > main; touch up; while :; do sleep 0.01; done' & \
+         until [ -e up ]; do sleep 0.01; done; kill -9 $!; wait $!; echo $?; \
+         while kill -0 $(cat main) 2> /dev/null; do sleep 0.01; done; echo gone"
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "/bin/sh", "-c", &script]).current_dir(room.dir.path());
+    command.env("XDG_STATE_HOME", room.path("state"));
+    let done = crate::support::finish(&mut command);
+    if done.status == 77 || done.stderr.contains("unshare") {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    }
+    assert_eq!((done.status, done.stdout.as_str()), (0, "3\n162\n4\n137\ngone\n"), "{done:?}");
+}

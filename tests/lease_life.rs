@@ -164,7 +164,8 @@ fn a_killed_guardian_of_a_stopped_holder_leaves_nothing_once_it_goes_on() {
     for script in [STAYS, LEAVES_A_WRITER] {
         let room = Room::new();
         let leader = Leader::new(&room, &["--lease-ttl-sec", "2"], script);
-        both(Signal::SIGKILL, Signal::SIGSTOP)(&leader);
+        signal(leader.holder.id(), Signal::SIGSTOP);
+        signal(leader.guardian, Signal::SIGKILL);
         until("the lease runs out", || room.run("baa-lease", ["status"]).status == 1);
         let refused = next(&room, &["--wait", "0"]);
         refused.failed_with(75, "cannot acquire: what the last leader of global has started still runs");
@@ -310,4 +311,93 @@ fn a_full_disk_ends_the_lease_in_time() {
     assert_eq!((done.status, done.stdout.as_str()), (0, "76\n2\n"), "{done:?}");
     assert!(done.stderr.contains("cannot renew"), "{done:?}");
     in_order(&room);
+}
+
+/// Contenders who hold a lease over and over, while holders and guardians of all of them are stopped,
+/// continued and killed at random: BAA_CHAOS rounds of it. No line of an earlier term stands behind a later one.
+fn chaos(store: Option<&Control>, room: &Room, both: bool) {
+    let rounds: u32 = std::env::var("BAA_CHAOS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(30);
+    // What is left ends by itself some time, for nobody else ends what both have left.
+    let script = "trap '' TERM; setsid /bin/sh -c 'trap \"\" TERM; count=0; while [ $count -lt 150 ]; do \
+         echo $BAA_LEASE_TERM >> log; count=$((count + 1)); sleep 0.01; done' & sleep 0.4";
+    let base = store.map(Control::base);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let holders = std::sync::Mutex::new([0u32; 3]);
+    std::thread::scope(|scope| {
+        for who in 0..3usize {
+            let (over, holders, base) = (&over, &holders, &base);
+            scope.spawn(move || {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    let mut command = room.command("baa-lease");
+                    command.args(["hold", "--node-id", &format!("n{who}"), "--lease-ttl-sec", "1"]);
+                    command.args(base.iter().flat_map(|base| ["--store", base.as_str()]));
+                    command.args(["--", "/bin/sh", "-c", script]).stdout(Stdio::null()).stderr(Stdio::null());
+                    let mut child = command.spawn().unwrap();
+                    holders.lock().unwrap()[who] = child.id();
+                    child.wait().unwrap();
+                    holders.lock().unwrap()[who] = 0;
+                }
+            });
+        }
+        let mut dice = u64::from(std::process::id()) | 1;
+        let mut roll = |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        for _ in 0..rounds {
+            std::thread::sleep(std::time::Duration::from_millis(20 + roll(150)));
+            // Held, so that no pid is given away meanwhile.
+            let holders = holders.lock().unwrap();
+            let who = holders[usize::try_from(roll(3)).unwrap()];
+            if who == 0 {
+                continue;
+            }
+            let kind = [Signal::SIGSTOP, Signal::SIGKILL][usize::try_from(roll(2)).unwrap()];
+            let send = |pid: u32, kind: Signal| {
+                let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+                let _ = nix::sys::signal::kill(pid, kind);
+            };
+            let guardian = has_child(who);
+            match (guardian, roll(3)) {
+                (Some(guardian), 0) => send(guardian, kind),
+                (Some(guardian), 1) if both || kind == Signal::SIGSTOP => {
+                    send(guardian, kind);
+                    send(who, kind);
+                }
+                _ => send(who, kind),
+            }
+            drop(holders);
+            std::thread::sleep(std::time::Duration::from_millis(roll(1500)));
+            send(who, Signal::SIGCONT);
+            guardian.into_iter().for_each(|guardian| send(guardian, Signal::SIGCONT));
+        }
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    let text = std::fs::read_to_string(room.path("log")).unwrap();
+    let terms: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(terms.is_sorted() && terms.last() > terms.first(), "{:?}", {
+        let mut terms = terms.clone();
+        terms.dedup();
+        terms
+    });
+}
+
+fn has_child(parent: u32) -> Option<u32> {
+    let parent = i32::try_from(parent).unwrap();
+    let table = Table::read();
+    let child = table.entries().iter().find(|entry| entry.parent == parent && !entry.zombie)?;
+    u32::try_from(child.identity.pid.number()).ok()
+}
+
+#[test]
+fn chaos_on_a_file() {
+    chaos(None, &Room::new(), true);
+}
+
+#[test]
+fn chaos_on_the_api() {
+    let room = Room::new();
+    chaos(Some(&Control::new(&room)), &room, false);
 }

@@ -219,7 +219,7 @@ impl ControlApi {
             instance: String::new(),
             term,
             ttl,
-            expires: BootMoment::now()?.after(left),
+            expires: BootMoment::here()?.after(left),
             preferred: preferred.map(|preferred| self.clean(preferred)),
             metadata: metadata.map(|metadata| self.clean(metadata)),
             far: true,

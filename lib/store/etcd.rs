@@ -267,7 +267,7 @@ impl Etcd {
     /// What another has, with its end as seen from here.
     fn others(&self, held: Held, deadline: Instant) -> Result<Record> {
         let left = self.left(&held.lease, deadline)?;
-        Ok(Record { expires: BootMoment::now()?.after(left), ..held.record })
+        Ok(Record { expires: BootMoment::here()?.after(left), ..held.record })
     }
 
     /// Writes `puts` where the holder's and the term's keys still have these revisions; whether they had.
@@ -310,8 +310,10 @@ impl Etcd {
 
     /// Goes on with what is the claimant's; `None` where it has ended meanwhile.
     fn go_on(&self, claim: &Claim, seen: &Seen, held: &Held, deadline: Instant) -> Result<Option<Record>> {
-        let record =
-            Record { far: true, ..granted(Some(&held.record), claim, held.record.term, &BootMoment::now()?) };
+        let record = Record {
+            far: true,
+            ..granted(Some(&held.record), claim, held.record.term, &BootMoment::here()?)
+        };
         let as_it_was = Record { expires: held.record.expires.clone(), ..record.clone() };
         if as_it_was == held.record {
             return Ok(self.keep_alive(&held.lease, deadline)?.then_some(record));
@@ -426,7 +428,7 @@ impl Store for Etcd {
                 }
                 None => {
                     let term = seen.term + 1;
-                    let record = granted(None, claim, term, &BootMoment::now()?);
+                    let record = granted(None, claim, term, &BootMoment::here()?);
                     let lease = self.grant(claim.ttl, deadline)?;
                     let mut puts = vec![
                         self.put(&format!("leases/{}/holder", claim.lease), &value_of(&record), &lease),

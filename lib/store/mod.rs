@@ -34,6 +34,17 @@ impl BootMoment {
         moment.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
     }
 
+    /// Now, to say when a record ends that a store elsewhere has: as seen by this process alone, so it needs no
+    /// name of the boot, which a root without /proc does not tell.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell the time: 74.
+    pub fn here() -> Result<BootMoment> {
+        let since = kernel::uptime();
+        let since = since.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))?;
+        Ok(BootMoment { boot: kernel::boot().unwrap_or_default(), since })
+    }
+
     /// The moment `span` later.
     pub fn after(&self, span: Duration) -> BootMoment {
         BootMoment { boot: self.boot.clone(), since: self.since + span }

@@ -557,6 +557,32 @@ mod tests {
         assert!(store.acquire(&Claim { lease: "other".to_owned(), ..claim("b", 1) }).is_ok());
     }
 
+    /// Waiting for the file takes none of a lease's time: the time is read under the lock, so nothing that was
+    /// written meanwhile is judged by a time before it, and no lease is granted that has run out in part.
+    #[test]
+    fn a_lease_counts_from_when_the_file_was_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store = Sqlite::open(&path).unwrap();
+        let locks = Connection::open(&path).unwrap();
+        locks.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let (asks, asked) = std::sync::mpsc::channel();
+        let (answer, freed) = std::thread::scope(|scope| {
+            let claimant = scope.spawn(move || {
+                asks.send(()).unwrap();
+                store.acquire(&claim("a", 1000)).unwrap()
+            });
+            asked.recv().unwrap();
+            // As long as others may have the file; whatever the claimant does meanwhile is not granted yet.
+            std::thread::sleep(Duration::from_millis(60));
+            let freed = BootMoment::now().unwrap();
+            locks.execute_batch("ROLLBACK").unwrap();
+            (claimant.join().unwrap(), freed)
+        });
+        let ClaimAnswer::Ours { record, .. } = answer else { panic!("{answer:?}") };
+        assert!(record.expires.since >= freed.since + Duration::from_secs(1));
+    }
+
     #[test]
     fn a_store_that_is_put_away_is_used_no_more() {
         let dir = tempfile::tempdir().unwrap();

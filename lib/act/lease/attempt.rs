@@ -86,3 +86,115 @@ fn cannot_lock(path: &Path, cause: &io::Error) -> Error {
         _ => Error::io(format!("cannot lock {}", path.display()), cause),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::act::lease::deadline::Deadline;
+    use crate::act::lease::hold::renew;
+    use crate::act::lease::holder::Renewal;
+    use crate::store::Controller;
+
+    /// A store that takes its time, or has it taken by the wire, and grants whatever it is asked for.
+    struct Slow(Option<PathBuf>);
+
+    impl Slow {
+        fn grant(claim: &Claim) -> Result<ClaimAnswer> {
+            std::thread::sleep(Duration::from_millis(60));
+            let record = Record { holder: Some(claim.holder.clone()), term: 1, ..Record::default() };
+            Ok(ClaimAnswer::Ours { record, renewed: false })
+        }
+    }
+
+    impl Store for Slow {
+        fn locks(&self) -> Option<PathBuf> {
+            self.0.clone()
+        }
+
+        fn pace(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn acquire(&self, claim: &Claim) -> Result<ClaimAnswer> {
+            Slow::grant(claim)
+        }
+
+        fn renew(&self, claim: &Claim, _: u64) -> Result<ClaimAnswer> {
+            Slow::grant(claim)
+        }
+
+        fn release(&self, _: &Claim, _: u64) -> Result<bool> {
+            Ok(true)
+        }
+
+        fn read(&self, _: &str) -> Result<Option<Record>> {
+            Ok(None)
+        }
+
+        fn heartbeat(&self, _: &Controller) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn claim(ttl: Duration) -> Claim {
+        Claim { lease: "l".to_owned(), holder: "h".to_owned(), ttl, ..Claim::default() }
+    }
+
+    /// Nobody knows when the store has counted from but that it was not before it was asked: a lease that
+    /// counted from the answer could outlast the store's.
+    #[test]
+    fn a_lease_counts_from_before_the_request() {
+        let ttl = Duration::from_secs(10);
+        let asked = now().unwrap();
+        let holder = attempt(&Slow(None), &claim(ttl), ttl / 3).unwrap().holder.unwrap();
+        let latest = Deadline::of(asked + Duration::from_millis(55), ttl);
+        assert!(holder.until().hard < latest.hard, "{:?} {latest:?}", holder.until());
+    }
+
+    #[test]
+    fn a_renewal_counts_from_before_the_request() {
+        let ttl = Duration::from_secs(10);
+        let mut holder = Holder::granted(now().unwrap(), 1, ttl, ttl / 3);
+        let asked = now().unwrap();
+        let (renewal, _) = renew(&Slow(None), &claim(ttl), &mut holder);
+        let latest = Deadline::of(asked + Duration::from_millis(55), ttl);
+        assert!(
+            matches!(renewal, Renewal::Extended(until) if until.hard < latest.hard),
+            "{renewal:?} {latest:?}"
+        );
+    }
+
+    /// What is granted too late is no lease.
+    #[test]
+    fn an_answer_that_took_too_long_grants_nothing() {
+        let ttl = Duration::from_millis(50);
+        assert!(attempt(&Slow(None), &claim(ttl), ttl).unwrap().holder.is_none());
+    }
+
+    /// The store would grant it; the lock knows better. It is freed with the last who has inherited it, a share
+    /// of it too, and one who was refused keeps nothing.
+    #[test]
+    fn a_lease_is_not_granted_while_its_lock_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Slow(Some(dir.path().join("locks")));
+        let ask = || attempt(&store, &claim(Duration::from_secs(9)), Duration::from_secs(3)).unwrap();
+        let first = ask();
+        assert!(first.holder.is_some());
+        let inherited = first.lock.unwrap().into_shared().unwrap();
+        let second = ask();
+        assert!(second.holder.is_none() && second.lock.is_none());
+        assert!(matches!(second.answer, ClaimAnswer::Held(record) if record.holder.is_none()));
+        drop(inherited);
+        assert!(ask().holder.is_some());
+        let share = share(lock_file(&store, "l").as_ref()).unwrap().unwrap();
+        assert!(share.is_some() && ask().holder.is_none());
+        drop(share);
+        assert!(ask().holder.is_some());
+        let other = Claim { lease: "m".to_owned(), ..claim(Duration::from_secs(9)) };
+        let _held = ask().lock;
+        assert!(attempt(&store, &other, Duration::from_secs(3)).unwrap().holder.is_some());
+        let mode = std::os::unix::fs::PermissionsExt::mode;
+        let directory = std::fs::metadata(dir.path().join("locks")).unwrap();
+        assert_eq!(mode(&directory.permissions()) & 0o777, 0o700);
+    }
+}

@@ -327,7 +327,7 @@ impl Conductor {
                     ClaimAnswer::Ours { record, .. } => (record, ConductorState::Leader),
                     ClaimAnswer::Held(record) => (record, ConductorState::Standby),
                 };
-                let left = BootMoment::now().map_or(Duration::ZERO, |now| record.left(&now));
+                let left = BootMoment::here().map_or(Duration::ZERO, |now| record.left(&now));
                 self.leader = record.holder.clone().filter(|_| !left.is_zero());
                 (self.term, self.expires_at) =
                     (Some(record.term), self.leader.is_some().then(|| unix_now() + left.as_secs()));

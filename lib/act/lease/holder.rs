@@ -225,3 +225,79 @@ impl Warden {
         self.until.hard.max(self.since) + moment
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    const UNTIL: Deadline = Deadline { soft: at(1500), hard: at(1750) };
+
+    #[test]
+    fn leftovers_get_a_while_and_never_more_than_the_lease() {
+        let mut guard = GuardianState::new(UNTIL);
+        guard.ended(at(100));
+        assert_eq!(
+            [100, 200, 1099, 1100].map(|now| guard.measure(at(now))),
+            [Measure::Tell, Measure::Leave, Measure::Leave, Measure::Kill]
+        );
+        // That a command has left something is no loss of the lease.
+        assert!(!guard.told());
+        let mut guard = GuardianState::new(UNTIL);
+        guard.ended(at(1400));
+        assert_eq!(
+            [1400, 1749, 1750].map(|now| guard.measure(at(now))),
+            [Measure::Tell, Measure::Tell, Measure::Kill]
+        );
+        assert!(guard.told());
+        // A holder that goes on renewing leaves them their time.
+        let mut guard = GuardianState::new(UNTIL);
+        guard.ended(at(1400));
+        guard.extended(Deadline { soft: at(3500), hard: at(3750) });
+        assert_eq!(
+            [1400, 2399, 2400].map(|now| guard.measure(at(now))),
+            [Measure::Tell, Measure::Leave, Measure::Kill]
+        );
+    }
+
+    #[test]
+    fn nothing_begins_past_the_deadline() {
+        let guard = GuardianState::new(UNTIL);
+        assert!(guard.may_begin(at(1499)) && !guard.may_begin(at(1500)));
+        assert!(!GuardianState::new(Deadline::NOW).may_begin(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_guardian_wakes_for_what_comes_next_and_is_revived_for_the_end() {
+        let mut guard = GuardianState::new(UNTIL);
+        assert_eq!((guard.wakes(), guard.revives()), (at(1500), at(1500)));
+        guard.ended(at(100));
+        assert_eq!(guard.wakes(), at(1100));
+        let mut guard = GuardianState::new(UNTIL);
+        guard.measure(at(1500));
+        assert_eq!(guard.wakes(), at(1750));
+        guard.extended(Deadline::NOW);
+        assert_eq!((guard.wakes(), guard.revives()), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_holder_acts_a_moment_after_its_guardian_should_have() {
+        let mut warden = Warden::new(UNTIL, at(0));
+        assert_eq!(warden.wakes(), at(1500));
+        assert_eq!(
+            [1499, 1500, 1750, 1849, 1850].map(|now| warden.measure(at(now))),
+            [Measure::Leave, Measure::Tell, Measure::Leave, Measure::Leave, Measure::Kill]
+        );
+        // A lease that is lost is over at once, but for the moment; to say it again does not put it off.
+        let mut warden = Warden::new(UNTIL, at(0));
+        warden.extended(Deadline::NOW, at(1000));
+        warden.extended(Deadline::NOW, at(1040));
+        assert_eq!((warden.measure(at(1049)), warden.measure(at(1050))), (Measure::Tell, Measure::Kill));
+        let mut warden = Warden::new(UNTIL, at(0));
+        warden.extended(Deadline { soft: at(2500), hard: at(2750) }, at(1000));
+        assert_eq!(warden.measure(at(1850)), Measure::Leave);
+    }
+}

@@ -3,11 +3,17 @@
 use crate::store::Record;
 use crate::sys::kernel;
 use crate::sys::process::{Identity, Pid};
+use crate::sys::random;
 
 /// A name for this very process, which no other has or will have.
 pub fn instance() -> String {
-    let (own, boot) = (Identity::of(Pid::own()), kernel::boot().unwrap_or_default());
-    format!("{}.{}.{}", boot.get(..8).unwrap_or("boot"), Pid::own(), own.map_or(0, |own| own.start.0))
+    match (Identity::of(Pid::own()), kernel::boot()) {
+        (Some(own), Some(boot)) => {
+            format!("{}.{}.{}", boot.get(..8).unwrap_or("boot"), own.pid, own.start.0)
+        }
+        // A pid alone comes again.
+        _ => random::hex(),
+    }
 }
 
 /// That another has `lease`, in words.
