@@ -411,7 +411,7 @@ fn the_local_api_is_for_this_machine() {
 }
 
 /// Deaths by real-time signals are deaths, of a scheduler and of a hook, also where the caller ignores SIGCHLD.
-#[test]
+#[apply(test)]
 fn a_death_by_a_real_time_signal_is_seen() {
     let room = Room::new();
     let lease = crate::support::binary("baa-lease");
@@ -432,7 +432,7 @@ fn a_death_by_a_real_time_signal_is_seen() {
 
 /// What has asked to give up must not claim again under its name: a word of it that comes late would give up
 /// what the next has taken.
-#[test]
+#[apply(test)]
 fn a_name_is_not_kept_once_its_lease_is_given_up() {
     let room = Room::new();
     let conductor = Conductor::start(&room, "a", &[]);
@@ -452,8 +452,9 @@ fn a_name_is_not_kept_once_its_lease_is_given_up() {
 
 /// Conductor and guardian are killed: nobody else on this machine leads while what the scheduler or the hook
 /// for leader has started lives.
-#[test]
+#[apply(test)]
 fn what_a_killed_conductor_leaves_keeps_the_lease() {
+    needs("setsid");
     let leaves = "echo $$ > pid.tmp; mv pid.tmp PID; exec sleep 1000";
     for option in ["--scheduler", "--on-leader"] {
         let room = Room::new();

@@ -1,6 +1,6 @@
 //! baa-lease on a store of this machine: one leader at a time, whatever is killed, stopped or locked.
 
-use crate::support::{Done, Room, alive, collect, needs, signal, until};
+use crate::support::{Done, Room, alive, collect, needs, signal, skip, until};
 use baa::sys::process::Table;
 use nix::sys::signal::Signal;
 use std::process::{Child, Stdio};
@@ -314,7 +314,7 @@ fn a_file_of_a_newer_version_is_refused() {
 }
 
 /// A caller that ignores SIGCHLD has its children reaped by the kernel; ours are ours all the same.
-#[test]
+#[apply(test)]
 fn a_caller_who_ignores_the_end_of_children_changes_nothing() {
     let room = Room::new();
     let lease = crate::support::binary("baa-lease");
@@ -325,7 +325,7 @@ fn a_caller_who_ignores_the_end_of_children_changes_nothing() {
 }
 
 /// What a guardian is asked to run after the lease's end, it does not run.
-#[test]
+#[apply(test)]
 fn a_guardian_begins_nothing_past_the_deadline() {
     use std::io::{Read, Write};
     let room = Room::new();
@@ -351,7 +351,7 @@ fn a_guardian_begins_nothing_past_the_deadline() {
 }
 
 /// Without /proc a command is started, signalled, awaited and ended as a child; on a store that needs none.
-#[test]
+#[apply(test)]
 fn a_root_without_proc_is_enough() {
     let room = Room::new();
     let control = crate::support::control::Control::new(&room);
@@ -370,13 +370,13 @@ fn a_root_without_proc_is_enough() {
          until [ -e up ]; do sleep 0.01; done; kill -9 $!; wait $!; echo $?; \
          while kill -0 $(cat main) 2> /dev/null; do sleep 0.01; done; echo gone"
     );
+    needs("unshare");
     let mut command = std::process::Command::new("unshare");
     command.args(["-m", "/bin/sh", "-c", &script]).current_dir(room.dir.path());
     command.env("XDG_STATE_HOME", room.path("state"));
     let done = crate::support::finish(&mut command);
     if done.status == 77 || done.stderr.contains("unshare") {
-        eprintln!("skipped: no file system can be mounted here");
-        return;
+        skip("no file system can be mounted here");
     }
     assert_eq!((done.status, done.stdout.as_str()), (0, "3\n162\n4\n137\ngone\n"), "{done:?}");
 }

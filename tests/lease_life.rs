@@ -3,7 +3,7 @@
 //! in one file.
 
 use crate::support::control::Control;
-use crate::support::{Done, Room, alive, collect, signal, until};
+use crate::support::{Done, Room, alive, collect, needs, signal, skip, until};
 use baa::sys::process::Table;
 use nix::sys::signal::Signal;
 use std::process::{Child, Stdio};
@@ -85,6 +85,7 @@ fn in_order(room: &Room) {
 /// Under each of both scripts and times, on `store`: once `befalls` has come over a leader, another one leads,
 /// and finds nothing of the first.
 fn hands_over(store: impl Fn(&Room) -> Option<Control> + Sync, befalls: impl Fn(&Leader) + Sync) {
+    needs("setsid");
     let case = |ttl: &str, script: &str| {
         let room = Room::new();
         let control = store(&room);
@@ -113,53 +114,54 @@ fn on_the_api(room: &Room) -> Option<Control> {
     Some(Control::new(room))
 }
 
-#[test]
+#[apply(test)]
 fn a_killed_holder_leaves_nothing_on_a_file() {
     hands_over(on_a_file, |leader| signal(leader.holder.id(), Signal::SIGKILL));
 }
 
-#[test]
+#[apply(test)]
 fn a_killed_holder_leaves_nothing_on_the_api() {
     hands_over(on_the_api, |leader| signal(leader.holder.id(), Signal::SIGKILL));
 }
 
-#[test]
+#[apply(test)]
 fn a_stopped_holder_leaves_nothing_on_a_file() {
     hands_over(on_a_file, |leader| signal(leader.holder.id(), Signal::SIGSTOP));
 }
 
-#[test]
+#[apply(test)]
 fn a_stopped_holder_leaves_nothing_on_the_api() {
     hands_over(on_the_api, |leader| signal(leader.holder.id(), Signal::SIGSTOP));
 }
 
-#[test]
+#[apply(test)]
 fn a_killed_guardian_leaves_nothing_on_a_file() {
     hands_over(on_a_file, |leader| signal(leader.guardian, Signal::SIGKILL));
 }
 
-#[test]
+#[apply(test)]
 fn a_killed_guardian_leaves_nothing_on_the_api() {
     hands_over(on_the_api, |leader| signal(leader.guardian, Signal::SIGKILL));
 }
 
-#[test]
+#[apply(test)]
 fn both_stopped_leave_nothing_on_a_file() {
     hands_over(on_a_file, both(Signal::SIGSTOP, Signal::SIGSTOP));
 }
 
-#[test]
+#[apply(test)]
 fn both_stopped_leave_nothing_on_the_api() {
     hands_over(on_the_api, both(Signal::SIGSTOP, Signal::SIGSTOP));
 }
 
-#[test]
+#[apply(test)]
 fn a_stopped_guardian_of_a_killed_holder_leaves_nothing() {
     hands_over(on_the_api, both(Signal::SIGSTOP, Signal::SIGKILL));
 }
 
-#[test]
+#[apply(test)]
 fn a_killed_guardian_of_a_stopped_holder_leaves_nothing_once_it_goes_on() {
+    needs("setsid");
     // Nobody can act before it goes on; the lock keeps others out until then.
     for script in [STAYS, LEAVES_A_WRITER] {
         let room = Room::new();
@@ -186,8 +188,9 @@ fn both(guardian: Signal, holder: Signal) -> impl Fn(&Leader) + Sync {
 }
 
 /// The command is killed by the kernel. What it has started goes on, and keeps the lease from others.
-#[test]
+#[apply(test)]
 fn both_killed_leave_the_lease_to_whatever_lives() {
+    needs("setsid");
     for verb in ["hold", "acquire"] {
         let room = Room::new();
         let leader = Leader::new(&room, &["--lease-ttl-sec", "1"], STAYS);
@@ -208,14 +211,14 @@ fn both_killed_leave_the_lease_to_whatever_lives() {
 }
 
 /// A guardian that cannot run hears nothing: its holder waits a moment, and ends all that it should have ended.
-#[test]
+#[apply(test)]
 fn a_guardian_that_hangs_is_killed_by_its_holder() {
+    needs("setsid");
     let frozen = "/sys/fs/cgroup/unified";
     let frozen = if std::path::Path::new(frozen).exists() { frozen } else { "/sys/fs/cgroup" };
     let frozen = std::path::Path::new(frozen).join(format!("baa-test-frozen-{}", std::process::id()));
     if std::fs::create_dir(&frozen).is_err() || !frozen.join("cgroup.freeze").exists() {
-        eprintln!("skipped: no process can be frozen here");
-        return;
+        skip("no process can be frozen here");
     }
     struct Thaw(std::path::PathBuf);
     impl Drop for Thaw {
@@ -254,8 +257,9 @@ fn a_guardian_that_hangs_is_killed_by_its_holder() {
 }
 
 /// A store that does not answer holds up neither: nothing lives any more when it could answer another.
-#[test]
+#[apply(test)]
 fn a_stopped_guardian_and_a_stopped_store_leave_nothing() {
+    needs("setsid");
     for script in [STAYS, LEAVES_A_WRITER] {
         let room = Room::new();
         let control = Control::new(&room);
@@ -273,8 +277,9 @@ fn a_stopped_guardian_and_a_stopped_store_leave_nothing() {
 }
 
 /// Whoever opens the path anew finds a store that knows of no leader; the lock does.
-#[test]
+#[apply(test)]
 fn a_store_that_is_removed_gives_no_second_leader() {
+    needs("setsid");
     let room = Room::new();
     let options = ["--lease-ttl-sec", "3", "--lease-renew-interval-ms", "100"];
     let leader = Leader::new(&room, &options, STAYS);
@@ -287,11 +292,13 @@ fn a_store_that_is_removed_gives_no_second_leader() {
 }
 
 /// A renewal that cannot be written is none: the command is dead before the lease's end.
-#[test]
+#[apply(test)]
 fn a_full_disk_ends_the_lease_in_time() {
+    needs("setsid");
     let room = Room::new();
     let lease = crate::support::binary("baa-lease");
     let lease = lease.display();
+    needs("unshare");
     let room_for = "mount -t tmpfs -o size=600k,mode=700 none state || exit 77";
     let fills = "until cat /dev/zero > state/fill 2> /dev/null; [ -s state/fill ]; do :; done";
     let first = format!("trap \"\" TERM; {fills}; {STAYS}").replace('\'', "'\\''");
@@ -305,8 +312,7 @@ fn a_full_disk_ends_the_lease_in_time() {
     command.env("XDG_STATE_HOME", room.path("state")).current_dir(room.dir.path());
     let done = crate::support::finish(&mut command);
     if done.status == 77 || done.stderr.contains("unshare") {
-        eprintln!("skipped: no file system can be mounted here");
-        return;
+        skip("no file system can be mounted here");
     }
     assert_eq!((done.status, done.stdout.as_str()), (0, "76\n2\n"), "{done:?}");
     assert!(done.stderr.contains("cannot renew"), "{done:?}");
@@ -316,6 +322,7 @@ fn a_full_disk_ends_the_lease_in_time() {
 /// Contenders who hold a lease over and over, while holders and guardians of all of them are stopped,
 /// continued and killed at random: BAA_CHAOS rounds of it. No line of an earlier term stands behind a later one.
 fn chaos(store: Option<&Control>, room: &Room, both: bool) {
+    needs("setsid");
     let rounds: u32 = std::env::var("BAA_CHAOS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(30);
     // What is left ends by itself some time, for nobody else ends what both have left.
     let script = "trap '' TERM; setsid /bin/sh -c 'trap \"\" TERM; count=0; while [ $count -lt 150 ]; do \
@@ -391,12 +398,12 @@ fn has_child(parent: u32) -> Option<u32> {
     u32::try_from(child.identity.pid.number()).ok()
 }
 
-#[test]
+#[apply(test)]
 fn chaos_on_a_file() {
     chaos(None, &Room::new(), true);
 }
 
-#[test]
+#[apply(test)]
 fn chaos_on_the_api() {
     let room = Room::new();
     chaos(Some(&Control::new(&room)), &room, false);
