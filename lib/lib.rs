@@ -18,8 +18,8 @@
 //!                 of it is ended), its record on disk, a bounded run. The only room that knows what comes of
 //!                 a process
 //! sys             the system, once: clock · poll · process (identity; trace, exits) · child (one start, by
-//!                 clone3 or fork; signalled and awaited as a child, without /proc) · signal · file ·
-//!                 directory · net · listening · owner · http · say · user · cgroup · kernel · lines · memory
+//!                 clone3 or fork; signalled and awaited as a child, without /proc) · signal · revival ·
+//!                 file · directory · net · listening · owner · http · say · user · cgroup · kernel · lines · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!

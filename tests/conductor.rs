@@ -410,7 +410,8 @@ fn the_local_api_is_for_this_machine() {
     collect(a.child);
 }
 
-/// Deaths by real-time signals are deaths, of a scheduler and of a hook, also where the caller ignores SIGCHLD.
+/// Deaths by real-time signals are deaths, of a scheduler and of a hook, also where the caller ignores
+/// SIGCHLD.
 #[apply(test)]
 fn a_death_by_a_real_time_signal_is_seen() {
     let room = Room::new();

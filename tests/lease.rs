@@ -364,7 +364,7 @@ fn a_root_without_proc_is_enough() {
     let script = format!(
         "mount -t tmpfs none /proc || exit 77; {hold} /bin/sh -c 'exit 3'; echo $?; \
          {hold} /bin/sh -c 'kill -34 $$'; echo $?; \
-         {hold} /bin/sh -c 'trap \"exit 4\" USR1; echo $PPID > guardian; touch up; while :; do sleep 0.01; done' & \
+         {hold} /bin/sh -c 'trap \"exit 4\" USR1; touch up; while :; do sleep 0.01; done' & \
          until [ -e up ]; do sleep 0.01; done; kill -USR1 $!; wait $!; echo $?; rm up; \
          {hold} /bin/sh -c 'trap \"\" TERM; echo $$ > main; touch up; while :; do sleep 0.01; done' & \
          until [ -e up ]; do sleep 0.01; done; kill -9 $!; wait $!; echo $?; \

@@ -1,6 +1,6 @@
-//! What is alive under a lease when its holder, its guardian or both are stopped, killed or kept from working:
-//! the leader before has written its last line before the next one writes its first, by the order of the lines
-//! in one file.
+//! What is alive under a lease when its holder, its guardian or both are stopped, killed or kept from
+//! working: the leader before has written its last line before the next one writes its first, by the
+//! order of the lines in one file.
 
 use crate::support::control::Control;
 use crate::support::{Done, Room, alive, collect, needs, signal, skip, until};
@@ -8,8 +8,8 @@ use baa::sys::process::Table;
 use nix::sys::signal::Signal;
 use std::process::{Child, Stdio};
 
-/// The command of a leader: a writer that takes no notice of TERM, in a session of its own, and a command that
-/// ends before its lease would, so that the writer is what it leaves.
+/// The command of a leader: a writer that takes no notice of TERM, in a session of its own, and a command
+/// that ends before its lease would, so that the writer is what it leaves.
 const LEAVES_A_WRITER: &str = "setsid /bin/sh -c \"$WRITER\" & sleep 1.2";
 /// The same, and a command that takes no notice of TERM either.
 const STAYS: &str = "setsid /bin/sh -c \"$WRITER\" & while :; do sleep 0.01; done";
@@ -82,8 +82,8 @@ fn in_order(room: &Room) {
     assert_eq!(late, 0, "lines of the first leader after the second had begun");
 }
 
-/// Under each of both scripts and times, on `store`: once `befalls` has come over a leader, another one leads,
-/// and finds nothing of the first.
+/// Under each of both scripts and times, on `store`: once `befalls` has come over a leader, another one
+/// leads, and finds nothing of the first.
 fn hands_over(store: impl Fn(&Room) -> Option<Control> + Sync, befalls: impl Fn(&Leader) + Sync) {
     needs("setsid");
     let case = |ttl: &str, script: &str| {
@@ -210,7 +210,8 @@ fn both_killed_leave_the_lease_to_whatever_lives() {
     }
 }
 
-/// A guardian that cannot run hears nothing: its holder waits a moment, and ends all that it should have ended.
+/// A guardian that cannot run hears nothing: its holder waits a moment, and ends all that it should have
+/// ended.
 #[apply(test)]
 fn a_guardian_that_hangs_is_killed_by_its_holder() {
     needs("setsid");
@@ -320,7 +321,8 @@ fn a_full_disk_ends_the_lease_in_time() {
 }
 
 /// Contenders who hold a lease over and over, while holders and guardians of all of them are stopped,
-/// continued and killed at random: BAA_CHAOS rounds of it. No line of an earlier term stands behind a later one.
+/// continued and killed at random: BAA_CHAOS rounds of it. No line of an earlier term stands behind a
+/// later one.
 fn chaos(store: Option<&Control>, room: &Room, both: bool) {
     needs("setsid");
     let rounds: u32 = std::env::var("BAA_CHAOS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(30);

@@ -34,11 +34,10 @@ impl BootMoment {
         moment.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
     }
 
-    /// Now, to say when a record ends that a store elsewhere has: as seen by this process alone, so it needs no
-    /// name of the boot, which a root without /proc does not tell.
+    /// Now, to say when a record ends that a store elsewhere has: as seen by this process alone, so it
+    /// needs no name of the boot, which a root without /proc does not tell.
     ///
-    /// # Errors
-    /// Where the kernel does not tell the time: 74.
+    /// # Errors Where the kernel does not tell the time: 74.
     pub fn here() -> Result<BootMoment> {
         let since = kernel::uptime();
         let since = since.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))?;

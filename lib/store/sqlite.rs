@@ -557,8 +557,9 @@ mod tests {
         assert!(store.acquire(&Claim { lease: "other".to_owned(), ..claim("b", 1) }).is_ok());
     }
 
-    /// Waiting for the file takes none of a lease's time: the time is read under the lock, so nothing that was
-    /// written meanwhile is judged by a time before it, and no lease is granted that has run out in part.
+    /// Waiting for the file takes none of a lease's time: the time is read under the lock, so nothing
+    /// that was written meanwhile is judged by a time before it, and no lease is granted that has run out
+    /// in part.
     #[test]
     fn a_lease_counts_from_when_the_file_was_ours() {
         let dir = tempfile::tempdir().unwrap();

@@ -171,8 +171,8 @@ mod tests {
         assert!(attempt(&Slow(None), &claim(ttl), ttl).unwrap().holder.is_none());
     }
 
-    /// The store would grant it; the lock knows better. It is freed with the last who has inherited it, a share
-    /// of it too, and one who was refused keeps nothing.
+    /// The store would grant it; the lock knows better. It is freed with the last who has inherited it, a
+    /// share of it too, and one who was refused keeps nothing.
     #[test]
     fn a_lease_is_not_granted_while_its_lock_is_held() {
         let dir = tempfile::tempdir().unwrap();

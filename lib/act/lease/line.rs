@@ -89,8 +89,8 @@ impl Wire {
         Ok(Wire { stream, heard: String::new(), kept: VecDeque::new(), begun: Vec::new() })
     }
 
-    /// Says a line, now or as soon as there is room for it; that is tried with each call. Whether it was heard
-    /// is not known.
+    /// Says a line, now or as soon as there is room for it; that is tried with each call. Whether it was
+    /// heard is not known.
     pub fn say(&mut self, line: Line) {
         let is_end = matches!(line, Line::Until(_));
         if is_end {
@@ -171,8 +171,8 @@ mod tests {
         assert_eq!(other.hear(), (Vec::new(), false));
     }
 
-    /// A stopped peer reads nothing: nobody waits for it, what is kept is bounded, no line is torn, and the last
-    /// end of the lease comes through.
+    /// A stopped peer reads nothing: nobody waits for it, what is kept is bounded, no line is torn, and
+    /// the last end of the lease comes through.
     #[test]
     fn nobody_waits_for_one_who_does_not_listen() {
         let (mut one, mut other) = pair();

@@ -216,8 +216,8 @@ impl World {
         self.lock = self.lock.filter(|owner| *owner != (node, life));
     }
 
-    /// A holder renews when it is due; one that has nothing asks for the lease. One whose guardian is dead ends
-    /// what that has left.
+    /// A holder renews when it is due; one that has nothing asks for the lease. One whose guardian is
+    /// dead ends what that has left.
     fn turn(&mut self, node: usize, life: u64) {
         let (at, local, lock, me) = (self.at, self.local, self.lock, &mut self.nodes[node]);
         if me.life != life {
@@ -336,8 +336,8 @@ impl World {
         last.into_iter().for_each(|span| span.to = Some(at));
     }
 
-    /// All is dead, and seen to be: only now is the lease given up, if the holder still believes in it, and the
-    /// lock free.
+    /// All is dead, and seen to be: only now is the lease given up, if the holder still believes in it,
+    /// and the lock free.
     fn over(&mut self, node: usize, number: u64) {
         let (at, me) = (self.at, &mut self.nodes[node]);
         if me.run(number).is_none_or(|run| run.command || run.leftover) {
@@ -358,8 +358,9 @@ impl World {
         }
     }
 
-    /// A holder or a guardian is stopped for a while, hangs, or is killed. Where there is no lock, one of both
-    /// can act: a guardian who is stopped is continued by the kernel, one who is killed takes its command along.
+    /// A holder or a guardian is stopped for a while, hangs, or is killed. Where there is no lock, one of
+    /// both can act: a guardian who is stopped is continued by the kernel, one who is killed takes its
+    /// command along.
     fn fate(&mut self, node: usize) {
         let (at, local, span) = (self.at, self.local, self.dice.roll(5_000_000));
         let what = self.dice.roll(8);
