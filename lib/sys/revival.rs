@@ -88,7 +88,7 @@ mod linux {
 
     fn spec(span: Duration) -> libc::timespec {
         libc::timespec {
-            tv_sec: libc::time_t::try_from(span.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: span.subsec_nanos().into(),
         }
     }
