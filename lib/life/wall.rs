@@ -57,7 +57,15 @@ impl Wall {
     pub fn new(key: &str, parent: Option<&CgroupParent>, sole: bool, adopts: bool) -> Wall {
         let id = crate::sys::random::hex();
         let cgroup = parent.and_then(|parent| parent.make(&format!("baa-{key}-{id}")).ok());
-        Wall { mark: format!("{key}/{id}"), cgroup, main: None, sole, adopts, spared: Vec::new(), shared: false }
+        Wall {
+            mark: format!("{key}/{id}"),
+            cgroup,
+            main: None,
+            sole,
+            adopts,
+            spared: Vec::new(),
+            shared: false,
+        }
     }
 
     /// Shares this wall with the process that `spec` starts, which starts the main process inside of it and
