@@ -1,10 +1,11 @@
 //! The lives of a keeper or a group on disk: written before each start, in space that is allocated already,
 //! so that a full disk changes nothing; and found by whoever comes after one that was killed.
 
-use super::tree::within;
-use super::wall::{self, MARK, Wall};
-use crate::sys::cgroup::Cgroup;
-use crate::sys::child::Signal;
+use super::tree::{kill_until_gone, within};
+use super::wall::{MARK, Wall, bears};
+use crate::sys::cgroup::{Cgroup, CgroupParent};
+use crate::sys::child::{self, Signal};
+use crate::sys::clock;
 use crate::sys::file;
 use crate::sys::kernel;
 use crate::sys::process::{self, Identity, Pid, Start, Table};
@@ -13,17 +14,20 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The room of one life: a line that is filled up with spaces. A page of memory holds four, and no disk tears
 /// one of them.
 const ROOM: usize = 1024;
+/// Between two looks at those who shall end.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The file of the lives that are under way.
 #[derive(Debug)]
 pub struct Lives {
     file: File,
     key: String,
+    boot: Value,
     /// Whether it was there before, so that what it does not tell of there is not.
     known: bool,
     left: Vec<Leftover>,
@@ -46,7 +50,8 @@ impl Lives {
     pub fn open(path: &Path, key: &str, count: usize) -> io::Result<Lives> {
         let known = path.exists();
         let file = file::open_private(path)?;
-        let mut lives = Lives { file, key: key.to_owned(), known, left: Vec::new() };
+        let boot = json!(kernel::boot());
+        let mut lives = Lives { file, key: key.to_owned(), boot, known, left: Vec::new() };
         lives.reserve(count.max(1))?;
         lives.left = lives.read()?;
         Ok(lives)
@@ -67,8 +72,18 @@ impl Lives {
         if !self.known {
             found.extend(Leftover::of_key(&self.key));
         }
-        found.retain(|one| !one.members().is_empty());
+        let seen = Seen::all();
+        found.retain(|one| !seen.members(std::slice::from_ref(one)).is_empty());
         found
+    }
+
+    /// Notes that there is no life at all.
+    ///
+    /// # Errors
+    /// Those of pwrite(2).
+    pub fn wipe(&self) -> io::Result<()> {
+        let length = usize::try_from(self.file.metadata()?.len()).unwrap_or(0);
+        self.file.write_all_at(&vec![b' '; length], 0)
     }
 
     /// Notes in room `number` that `wall` is about to be started, or has been.
@@ -79,7 +94,7 @@ impl Lives {
         let main = wall.main();
         let line = json!({
             "mark": wall.mark(),
-            "boot": kernel::boot(),
+            "boot": self.boot,
             "cgroup": wall.cgroup(),
             "pid": main.map(|main| main.pid.number()),
             "start": main.map(|main| main.start.0),
@@ -107,10 +122,12 @@ impl Lives {
     fn read(&self) -> io::Result<Vec<Leftover>> {
         let mut bytes = vec![0; usize::try_from(self.file.metadata()?.len()).unwrap_or(0).min(1 << 26)];
         let count = self.file.read_at(&mut bytes, 0)?;
-        let boot = json!(kernel::boot());
         let lines = bytes[..count].chunks(ROOM).filter_map(|room| serde_json::from_slice(room).ok());
         // What ran before the machine was booted is gone.
-        Ok(lines.filter(|line: &Value| line["boot"] == boot).filter_map(|line| Leftover::of(&line)).collect())
+        Ok(lines
+            .filter(|line: &Value| line["boot"] == self.boot)
+            .filter_map(|line| Leftover::of(&line))
+            .collect())
     }
 }
 
@@ -126,13 +143,26 @@ impl Leftover {
     /// The lives of `key` that are known by nothing but the marks of their members.
     pub fn of_key(key: &str) -> Vec<Leftover> {
         let prefix = format!("{key}/");
-        let mut marks: Vec<String> = process::marked(MARK, |mark| mark.starts_with(&prefix))
+        let ours = |marks: &str| marks.split(' ').any(|mark| mark.starts_with(&prefix));
+        let mut marks: Vec<String> = process::marked(MARK, ours)
             .into_iter()
             .filter_map(|one| process::variable(one.pid, MARK))
+            .flat_map(|marks| marks.split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .filter(|mark| mark.starts_with(&prefix))
             .collect();
         marks.sort();
         marks.dedup();
         marks.into_iter().map(|mark| Leftover { mark, cgroup: None, main: None }).collect()
+    }
+
+    /// The lives of `key` whose cgroups are still in `parent`, whether anybody is in them or not.
+    pub fn of_cgroups(parent: &CgroupParent, key: &str) -> Vec<Leftover> {
+        let prefix = format!("baa-{key}-");
+        let life = |path: PathBuf| {
+            let id = path.file_name()?.to_str()?.strip_prefix(&prefix)?.to_owned();
+            Some(Leftover { mark: format!("{key}/{id}"), cgroup: Some(path), main: None })
+        };
+        parent.below().into_iter().filter_map(life).collect()
     }
 
     /// Its main process, where that is known.
@@ -143,25 +173,93 @@ impl Leftover {
     /// Its live members: those of its cgroup; those who bear its mark; and the tree of its main process, if
     /// that is still the same: not one that has got its pid since.
     pub fn members(&self) -> Vec<Identity> {
-        let mut roots = process::marked(MARK, |mark| mark == self.mark);
-        roots.extend(self.cgroup.as_deref().and_then(Cgroup::found).iter().flat_map(Cgroup::members));
-        roots.extend(self.main.filter(|main| self.is_ours(*main)));
-        within(&Table::read(), &roots, &[])
+        Leftover::all_members(std::slice::from_ref(self))
     }
 
-    /// A pid and a start time may meet again in another pid namespace; a mark does not.
-    fn is_ours(&self, main: Identity) -> bool {
-        main.alive() && process::variable(main.pid, MARK).is_none_or(|mark| mark == self.mark)
+    /// The live members of several, by one look at the system.
+    pub fn all_members(all: &[Leftover]) -> Vec<Identity> {
+        if all.is_empty() { Vec::new() } else { Seen::all().members(all) }
     }
 
     /// Ends all of it: `signal`, and what is alive after `patience` is killed. Returns when nothing is left;
     /// whether that is so.
     pub fn end(&self, signal: Signal, patience: Duration) -> bool {
-        let gone = wall::end(&|| self.members(), signal, patience);
-        if let Some(cgroup) = self.cgroup.as_deref().and_then(Cgroup::found) {
-            cgroup.kill();
+        Leftover::end_all(std::slice::from_ref(self), signal, patience)
+    }
+
+    /// The same of several at once.
+    pub fn end_all(all: &[Leftover], signal: Signal, patience: Duration) -> bool {
+        let until = clock::after(Instant::now(), patience);
+        let mut alive = Leftover::all_members(all);
+        Wall::tell(&alive, signal);
+        let gone = loop {
+            alive.retain(Identity::alive);
+            if alive.is_empty() {
+                // Only when those are gone does a look at all tell of others, who have come since.
+                alive = Leftover::all_members(all);
+                if alive.is_empty() {
+                    break true;
+                }
+            }
+            if Instant::now() >= until {
+                Leftover::kill_cgroups(all);
+                break kill_until_gone(|| Leftover::all_members(all));
+            }
+            std::thread::sleep(LOOK);
+            child::collect();
+        };
+        for cgroup in all.iter().filter_map(|one| Cgroup::found(one.cgroup.as_deref()?)) {
             cgroup.remove();
         }
         gone
     }
+
+    fn kill_cgroups(all: &[Leftover]) {
+        for cgroup in all.iter().filter_map(|one| Cgroup::found(one.cgroup.as_deref()?)) {
+            cgroup.kill();
+        }
+    }
+}
+
+/// The system at one moment: its table, and who bears marks of lives.
+struct Seen {
+    table: Table,
+    marked: Vec<(Identity, String)>,
+}
+
+impl Seen {
+    fn all() -> Seen {
+        let table = Table::read();
+        let alive = table.entries().iter().filter(|one| !one.zombie && one.identity.pid != Pid::own());
+        let marked = alive.filter_map(|one| Some((one.identity, process::variable(one.identity.pid, MARK)?)));
+        let marked = marked.collect();
+        Seen { table, marked }
+    }
+
+    /// The live members of several lives.
+    fn members(&self, all: &[Leftover]) -> Vec<Identity> {
+        let mut roots: Vec<Identity> = Vec::new();
+        for one in all {
+            let marked = self.marked.iter().filter(|(_, marks)| bears(marks, &one.mark));
+            roots.extend(marked.map(|(who, _)| *who));
+            roots.extend(one.cgroup.as_deref().and_then(Cgroup::found).iter().flat_map(Cgroup::members));
+            roots.extend(one.main.filter(|main| self.is_ours(*main, &one.mark)));
+        }
+        if roots.is_empty() { Vec::new() } else { within(&self.table, &roots, &[]) }
+    }
+
+    /// A pid and a start time may meet again in another pid namespace; a mark does not.
+    fn is_ours(&self, main: Identity, mark: &str) -> bool {
+        let marks = self.marked.iter().find(|(who, _)| *who == main).map(|(_, marks)| marks);
+        main.alive() && marks.is_none_or(|marks| bears(marks, mark))
+    }
+}
+
+/// Kills what is known of several lives by their main processes, their marks and their cgroups, wherever it
+/// went.
+pub(super) fn kill_all(lives: Vec<(Identity, String, Option<PathBuf>)>) -> bool {
+    let life = |(main, mark, cgroup)| Leftover { mark, cgroup, main: Some(main) };
+    let all: Vec<Leftover> = lives.into_iter().map(life).collect();
+    Leftover::kill_cgroups(&all);
+    kill_until_gone(|| Leftover::all_members(&all))
 }

@@ -1,12 +1,19 @@
 //! What comes of a process as the system's table has it: its descendants, and whoever is in a session that it
 //! led. The way of a wall where there is no cgroup.
 
+use super::wall::MARK;
 use crate::sys::child::{self, Signal};
 use crate::sys::process::{self, Identity, Pid, Table};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// How often a tree is killed anew: one that forks meanwhile is met in the next round.
-const ROUNDS: u32 = 1000;
+/// How long a tree is killed anew: one that forks meanwhile is met in the next round.
+const ROUNDS: Duration = Duration::from_secs(1);
+
+/// The marks of orphans of ours, by their pids, and how many orphans had been reaped when they were read: a
+/// pid is not given away before.
+static MARKS: Mutex<(u64, BTreeMap<Pid, Option<String>>)> = Mutex::new((0, BTreeMap::new()));
 
 /// The live processes that come of `roots`: they themselves, their descendants, and whoever is left in a
 /// session that one of them led, even when the leader is dead; without the trees of `spared`, and without us.
@@ -49,6 +56,22 @@ pub fn adopted() -> Vec<Pid> {
     all.into_iter().filter(|pid| !known.contains(pid)).collect()
 }
 
+/// The same with the marks that they bear. An environment is read once for each: what replaces its own later
+/// is still of the life that it was started in.
+pub(super) fn marked_orphans() -> Vec<(Pid, Option<String>)> {
+    let orphans = adopted();
+    let mut marks = MARKS.lock().unwrap_or_else(PoisonError::into_inner);
+    let reaped = child::orphans_reaped();
+    if marks.0 != reaped || orphans.is_empty() {
+        *marks = (reaped, BTreeMap::new());
+    }
+    let mark = |pid: Pid| {
+        let known = marks.1.entry(pid).or_insert_with(|| process::variable(pid, MARK)).clone();
+        (pid, known)
+    };
+    orphans.into_iter().map(mark).collect()
+}
+
 /// Kills `roots` and all that comes of them but the trees of `spared`, until nothing of it is left. Returns
 /// as soon as that is so; whether it is.
 pub fn kill_tree(roots: &[Identity], spared: &[Pid]) -> bool {
@@ -61,16 +84,31 @@ pub fn end_tree(roots: &[Identity], patience: Duration) -> bool {
     super::wall::end(&|| tree(roots, &[]), Signal::SIGTERM, patience)
 }
 
+/// Ends all that comes of this process, as far as it is still known to be ours: TERM, and what is alive after
+/// `patience` is killed. Returns when nothing of it is left.
+pub fn end_descendants(patience: Duration) -> bool {
+    child::collect();
+    child::childless() || end_tree(&[Identity::own()], patience)
+}
+
 /// Kills what `find` finds until it finds nothing. What cannot be killed (in the kernel, a disk that does not
 /// answer) is waited for a second, and left.
 pub(super) fn kill_until_gone(find: impl Fn() -> Vec<Identity>) -> bool {
-    for _ in 0..ROUNDS {
+    kill_until(find, ROUNDS)
+}
+
+/// The same with a patience of the caller's.
+pub(super) fn kill_until(find: impl Fn() -> Vec<Identity>, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    loop {
         let alive = find();
         if alive.is_empty() {
             return true;
         }
         alive.into_iter().for_each(|one| child::signal(one, Signal::SIGKILL));
+        if Instant::now() >= until {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(1));
     }
-    false
 }

@@ -1,5 +1,9 @@
 //! Files: replaced whole or not at all, locked by the kernel, read within bounds.
 
+mod id;
+
+pub use id::{FileId, lock_holders};
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -65,6 +69,33 @@ impl Lock {
                 Err((_, errno)) => return Err(errno.into()),
             }
         }
+    }
+
+    /// The lock on a file that was not made to be locked, and that may be nobody's to write: its own, whatever
+    /// it is called and wherever it is linked. `None` when another process has it.
+    ///
+    /// # Errors
+    /// Those of open(2) and flock(2): of a file system that has no such locks too.
+    pub fn on_file(path: &Path) -> io::Result<Option<Lock>> {
+        loop {
+            let file = open_regular(path)?;
+            match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+                Ok(lock) if FileId::of(path) != Some(FileId::from(&lock.metadata()?)) => {}
+                Ok(lock) => return Ok(Some(Lock(lock))),
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Which file is locked.
+    pub fn id(&self) -> Option<FileId> {
+        self.0.metadata().ok().as_ref().map(FileId::from)
+    }
+
+    /// Whether the locked file is still the one that `path` leads to: nobody has removed or replaced it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.id().is_some() && self.id() == FileId::of(path)
     }
 
     /// Writes `text` into the locked file, to inform whoever is refused.

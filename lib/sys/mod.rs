@@ -15,6 +15,7 @@ pub mod net;
 mod nss;
 pub mod owner;
 pub mod poll;
+pub mod poller;
 pub mod process;
 pub mod random;
 pub mod say;

@@ -57,14 +57,12 @@ impl LogFile {
 pub(super) struct Output {
     pipe: PipeReader,
     rest: Vec<u8>,
-    /// Whether something has come.
-    pub(super) ready: bool,
 }
 
 impl Output {
     /// What comes out of `pipe`, which does not block.
     pub(super) fn new(pipe: PipeReader) -> Output {
-        Output { pipe, rest: Vec::new(), ready: false }
+        Output { pipe, rest: Vec::new() }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
