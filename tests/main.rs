@@ -28,6 +28,7 @@ mod control;
 mod control_page;
 mod daemons;
 mod daemons_alive;
+mod daemons_life;
 mod healthwait;
 mod house;
 mod inherited;

@@ -108,6 +108,9 @@ impl Wall {
         // Without a cgroup of its own it is told from others by when it started.
         spec.start_untold &= spec.cgroup.is_some();
         let started = start(spec)?;
+        // A keeper of a thousand has no thousand descriptors for it, which each of its children would get and
+        // close.
+        self.cgroup.iter_mut().for_each(Cgroup::shut);
         if !started.in_cgroup {
             // It may have entered it later, or not at all: then the cgroup does not tell who belongs to it.
             self.cgroup = self.cgroup.take().filter(|cgroup| cgroup.members().contains(&started.identity));

@@ -71,6 +71,11 @@ impl Cgroup {
         self.door.clone()
     }
 
+    /// No child is made in it any more.
+    pub fn shut(&mut self) {
+        self.door = None;
+    }
+
     /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.directory
