@@ -322,7 +322,7 @@ fn the_error_of_a_start_is_passed_on_whole() {
     let room = Room::new();
     std::fs::create_dir(room.path("srv")).unwrap();
     let group = Group::run(&room, "[[daemon]]\nid = \"web\"\ncwd = \"srv\"\ncommand = [\"./web\"]\n");
-    let text = "cannot start './web': no such file or directory (in srv)";
+    let text = "cannot start './web': no such file or directory (in ./srv)";
     until("it is told", || group.entry("web")["message"] == text);
     assert_eq!(group.stop().status, 0);
 }

@@ -30,6 +30,7 @@ mod daemons;
 mod daemons_alive;
 mod daemons_life;
 mod healthwait;
+mod healthwait_life;
 mod house;
 mod inherited;
 mod kernel;

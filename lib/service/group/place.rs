@@ -177,7 +177,8 @@ impl GroupPaths {
         match held(&self.lock()) {
             Held::Yes => return Ok(Some(self.clone())),
             Held::Denied => {
-                let text = format!("cannot ask the group of {}: it is another user's", self.file.display());
+                let text =
+                    format!("cannot ask the group of {}: its place is another user's", self.file.display());
                 return Err(Error::new(Status::NotPermitted, text));
             }
             Held::No => {}
