@@ -2,7 +2,7 @@
 //! started again; a disk full; its runtime directory removed; its file renamed. On real processes.
 
 use crate::daemons::{Group, ask, sleeper};
-use crate::support::{Room, alive, collect, finish, signal, until};
+use crate::support::{Room, alive, collect, finish, needs, needs_root, signal, skip, until};
 use baa::sys::cgroup::CgroupParent;
 use baa::sys::file::{FileId, Lock};
 use nix::sys::signal::Signal;
@@ -50,8 +50,9 @@ fn runtime(room: &Room) -> PathBuf {
 
 /// Killed, a supervisor takes its entries and what it asks along at once; what has left them, and what a probe
 /// has started, is ended by the next run, before anything starts.
-#[test]
+#[apply(test)]
 fn a_killed_supervisor_leaves_nothing_that_the_next_run_does_not_end() {
+    needs("setsid");
     let room = Room::new();
     let in_cgroups = CgroupParent::ours(|| false).is_some();
     let probed = sleeper("p", &format!("ready.probe = \"{HANGS}\""));
@@ -68,7 +69,7 @@ fn a_killed_supervisor_leaves_nothing_that_the_next_run_does_not_end() {
 }
 
 /// Stopped by SIGSTOP, it keeps what it has: all is alive, and goes on when it does. Whoever asks is told.
-#[test]
+#[apply(test)]
 fn a_stopped_supervisor_is_told_from_one_that_does_not_run() {
     let room = Room::new();
     let group = Group::run(&room, &sleeper("a", ""));
@@ -86,7 +87,7 @@ fn a_stopped_supervisor_is_told_from_one_that_does_not_run() {
 }
 
 /// More clients than it has room for, and some that say nothing: each gets its answer.
-#[test]
+#[apply(test)]
 fn many_clients_at_once_are_all_answered() {
     let room = Room::new();
     let group = Group::run(&room, &sleeper("a", ""));
@@ -108,12 +109,9 @@ fn many_clients_at_once_are_all_answered() {
 }
 
 /// Another user's group is that, and not one that does not run.
-#[test]
+#[apply(test)]
 fn another_users_group_is_said_to_be_that() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: only root can become another user");
-        return;
-    }
+    needs_root();
     let room = Room::new();
     std::fs::set_permissions(room.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let group = Group::run(&room, &sleeper("a", ""));
@@ -136,7 +134,7 @@ fn another_users_group_is_said_to_be_that() {
 }
 
 /// It is asked to stop by CONT too, so one that is stopped can obey; and all of its process group is.
-#[test]
+#[apply(test)]
 fn a_stop_reaches_the_whole_process_group_even_when_that_is_stopped() {
     let room = Room::new();
     let words = "(trap 'echo kid > kid; exit 0' TERM; echo up > up; while :; do sleep 0.01; done) & \
@@ -153,7 +151,7 @@ fn a_stop_reaches_the_whole_process_group_even_when_that_is_stopped() {
 }
 
 /// Whatever would end it and can be caught stops all in order.
-#[test]
+#[apply(test)]
 fn every_signal_that_ends_a_program_stops_the_group_in_order() {
     let room = Room::new();
     let real_time = nix::libc::SIGRTMIN() + 5;
@@ -168,7 +166,6 @@ fn every_signal_that_ends_a_program_stops_the_group_in_order() {
         until("it runs", || room.path("up").exists());
         std::fs::remove_file(room.path("up")).unwrap();
         let pid = i32::try_from(group.pid()).unwrap();
-        // SAFETY: kill(2) with integers; the process is a child of ours that is not reaped.
         let sent = Command::new("kill").args([format!("-{number}"), pid.to_string()]).status().unwrap();
         assert!(sent.success());
         let mut group = group;
@@ -180,7 +177,7 @@ fn every_signal_that_ends_a_program_stops_the_group_in_order() {
 
 /// Its file may be renamed, linked, or reached from another runtime directory: it is the same group, and there
 /// is one of it.
-#[test]
+#[apply(test)]
 fn a_group_is_what_its_file_is() {
     let room = Room::new();
     let group = Group::run(&room, &sleeper("a", ""));
@@ -213,7 +210,7 @@ fn a_group_is_what_its_file_is() {
 }
 
 /// An editor puts a new file in the place of the old one: that is the group's from then on.
-#[test]
+#[apply(test)]
 fn a_file_that_was_replaced_is_still_locked() {
     let room = Room::new();
     let group = Group::run(&room, &sleeper("a", ""));
@@ -232,8 +229,9 @@ fn a_file_that_was_replaced_is_still_locked() {
 
 /// Whoever cleans /run or /tmp takes nothing away for long: the lock, the socket and the record are made
 /// again, and what a killed supervisor has left is found all the same.
-#[test]
+#[apply(test)]
 fn a_runtime_directory_that_is_removed_is_made_again() {
+    needs("setsid");
     let room = Room::new();
     let group = Group::run(&room, &leaver("a", false, ""));
     group.ready();
@@ -254,7 +252,7 @@ fn a_runtime_directory_that_is_removed_is_made_again() {
 }
 
 /// Where another one has taken its place it ends what it keeps, and leaves the other one's socket alone.
-#[test]
+#[apply(test)]
 fn a_group_whose_place_was_taken_ends_what_it_keeps() {
     let room = Room::new();
     let mut group = Group::run(&room, &sleeper("a", ""));
@@ -276,15 +274,15 @@ fn a_group_whose_place_was_taken_ends_what_it_keeps() {
 }
 
 /// On a disk that is full a group starts, restarts what dies, and is cleared away after by the next run.
-#[test]
+#[apply(test)]
 fn a_full_disk_holds_up_nobody() {
+    needs("setsid");
     let room = Room::new();
     let mounted = room.path("disk");
     std::fs::create_dir(&mounted).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&mounted).output();
     if !mount.is_ok_and(|done| done.status.success()) {
-        eprintln!("SKIPPED: no file system can be mounted here");
-        return;
+        skip("no file system can be mounted here");
     }
     let filled = std::fs::write(mounted.join("filler"), vec![0; 1 << 20]);
     assert!(filled.is_err());
@@ -317,7 +315,7 @@ fn a_full_disk_holds_up_nobody() {
 }
 
 /// Why an entry could not be started is told whole: the program, what is wrong with it, and where.
-#[test]
+#[apply(test)]
 fn the_error_of_a_start_is_passed_on_whole() {
     let room = Room::new();
     std::fs::create_dir(room.path("srv")).unwrap();

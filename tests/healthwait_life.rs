@@ -35,7 +35,7 @@ fn time(number: usize) -> String {
     format!("9{}.{number}", std::process::id())
 }
 
-#[test]
+#[apply(test)]
 fn no_command_outlives_a_wait_that_is_too_late() {
     let room = Room::new();
     let busy = Busy::new();
@@ -50,7 +50,7 @@ fn no_command_outlives_a_wait_that_is_too_late() {
     drop(busy);
 }
 
-#[test]
+#[apply(test)]
 fn no_command_outlives_a_wait_that_is_interrupted_or_killed() {
     let room = Room::new();
     let busy = Busy::new();
@@ -81,7 +81,7 @@ fn no_command_outlives_a_wait_that_is_interrupted_or_killed() {
 }
 
 /// A command that is started once all is ready gets nothing of what was asked by for a child.
-#[test]
+#[apply(test)]
 fn no_command_is_left_to_what_is_started() {
     let room = Room::new();
     let time = time(30);
