@@ -48,8 +48,8 @@ fn runtime(room: &Room) -> PathBuf {
     groups.pop().unwrap()
 }
 
-/// Killed, a supervisor takes its entries and what it asks along at once; what has left them, and what a probe
-/// has started, is ended by the next run, before anything starts.
+/// Killed, a supervisor takes its entries and what it asks along at once; what has left them, and what a
+/// probe has started, is ended by the next run, before anything starts.
 #[apply(test)]
 fn a_killed_supervisor_leaves_nothing_that_the_next_run_does_not_end() {
     needs("setsid");
@@ -175,8 +175,8 @@ fn every_signal_that_ends_a_program_stops_the_group_in_order() {
     }
 }
 
-/// Its file may be renamed, linked, or reached from another runtime directory: it is the same group, and there
-/// is one of it.
+/// Its file may be renamed, linked, or reached from another runtime directory: it is the same group, and
+/// there is one of it.
 #[apply(test)]
 fn a_group_is_what_its_file_is() {
     let room = Room::new();

@@ -71,8 +71,8 @@ impl Lock {
         }
     }
 
-    /// The lock on a file that was not made to be locked, and that may be nobody's to write: its own, whatever
-    /// it is called and wherever it is linked. `None` when another process has it.
+    /// The lock on a file that was not made to be locked, and that may be nobody's to write: its own,
+    /// whatever it is called and wherever it is linked. `None` when another process has it.
     ///
     /// # Errors
     /// Those of open(2) and flock(2): of a file system that has no such locks too.

@@ -170,8 +170,8 @@ impl Client {
 ///
 /// # Errors
 /// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; UnexpectedEof where
-/// nothing was answered; InvalidData for an answer that is too long or cut; PermissionDenied when another user
-/// listens there.
+/// nothing was answered; InvalidData for an answer that is too long or cut; PermissionDenied when another
+/// user listens there.
 pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::Result<String> {
     let until = Instant::now() + timeout;
     let mut stream = connect(path, until)?;

@@ -1,5 +1,5 @@
-//! Many descriptors that are waited for together and for long: the kernel keeps the list (epoll(7), kqueue(2)),
-//! so a wait costs what has come, not what there is.
+//! Many descriptors that are waited for together and for long: the kernel keeps the list (epoll(7),
+//! kqueue(2)), so a wait costs what has come, not what there is.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -7,7 +7,8 @@ use std::path::Path;
 
 /// The record of the lives of a group, and its free rooms.
 pub(super) struct LifeRooms {
-    /// `None` where it could not be made: a disk that is full. Lives are found by their cgroups and marks then.
+    /// `None` where it could not be made: a disk that is full. Lives are found by their cgroups and marks
+    /// then.
     lives: Option<Lives>,
     free: BTreeSet<usize>,
     count: usize,

@@ -88,8 +88,8 @@ pub fn wait(
         poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
         threads.bell.silence();
     };
-    // The threads are left behind, but not the commands that they run: whoever is to kill them may not run for
-    // long on a machine that is busy, so it is done here.
+    // The threads are left behind, but not the commands that they run: whoever is to kill them may not run
+    // for long on a machine that is busy, so it is done here.
     if costs.contains(&Cost::Process) {
         crate::life::end_helpers();
     }

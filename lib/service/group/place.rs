@@ -1,5 +1,5 @@
-//! Where a group is found and what it can be asked. A group is what its file is: under another name, by a hard
-//! link or from another runtime directory it is the same one.
+//! Where a group is found and what it can be asked. A group is what its file is: under another name, by a
+//! hard link or from another runtime directory it is the same one.
 
 use crate::life;
 use crate::sys::file::{self, FileId, Lock};
@@ -91,8 +91,8 @@ impl GroupPaths {
         &self.file
     }
 
-    /// What its lives are known by: the same in every release and run, and another one in a container that has
-    /// a file of this name too.
+    /// What its lives are known by: the same in every release and run, and another one in a container that
+    /// has a file of this name too.
     pub fn key(&self) -> String {
         let (stem, own) = self.name.split_once('-').unwrap_or_default();
         let place = process::namespace().unwrap_or_default();
