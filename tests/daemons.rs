@@ -103,7 +103,7 @@ pub(crate) fn events(room: &Room, wanted: &[&str]) -> Vec<String> {
 
 /// A daemon that is ready when its file is there, and takes it away when it is told to stop.
 pub(crate) fn daemon(id: &str, more: &str) -> String {
-    let script = format!("touch {id}.up; trap 'rm -f {id}.up; exit 0' TERM; while :; do sleep 0.02; done");
+    let script = format!("trap 'rm -f {id}.up; exit 0' TERM; touch {id}.up; while :; do sleep 0.02; done");
     format!("[[daemon]]\nid = \"{id}\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{more}\n")
 }
 

@@ -93,7 +93,7 @@ fn ready(status: &Value) -> bool {
 }
 
 fn status(args: &StatusArgs) -> Result<Status> {
-    let paths = GroupPaths::of(&args.file.file)?;
+    let paths = GroupPaths::found(&args.file.file)?;
     loop {
         let status = paths.ask("status", None)?;
         let text = if args.file.common.json { status.to_string() } else { table::table(&status) };
@@ -121,7 +121,7 @@ fn tell(args: &One, verb: &str) -> Result<Status> {
     if args.file.common.voice().note_if(args.file.common.dry_run, format!("would {verb} {}", args.id)) {
         return Ok(Status::Done);
     }
-    said(&args.file, &GroupPaths::of(&args.file.file)?.ask(verb, Some(&args.id))?)
+    said(&args.file, &GroupPaths::found(&args.file.file)?.ask(verb, Some(&args.id))?)
 }
 
 fn stop(args: &Stop) -> Result<Status> {
@@ -129,7 +129,7 @@ fn stop(args: &Stop) -> Result<Status> {
     if args.file.common.voice().note_if(args.file.common.dry_run, format!("would stop {what}")) {
         return Ok(Status::Done);
     }
-    let paths = GroupPaths::of(&args.file.file)?;
+    let paths = GroupPaths::found(&args.file.file)?;
     let answer = paths.ask("stop", args.id.as_deref())?;
     if args.id.is_none() && !paths.gone(clock::after(Instant::now(), STOP_LIMIT)) {
         return Err(Error::new(Status::TooLate, "the group did not stop in time"));
@@ -141,11 +141,11 @@ fn reload(args: &GroupFileArgs) -> Result<Status> {
     if args.common.dry_run {
         return check(args);
     }
-    said(args, &GroupPaths::of(&args.file)?.ask("reload", None)?)
+    said(args, &GroupPaths::found(&args.file)?.ask("reload", None)?)
 }
 
 fn logs(args: &Logs) -> Result<Status> {
-    let paths = GroupPaths::of(&args.file.file)?;
+    let paths = GroupPaths::found(&args.file.file)?;
     let missing = |cause: std::io::Error| Error::io("cannot read what was said", &cause);
     if args.events {
         file::tail(&paths.journal(), args.lines)

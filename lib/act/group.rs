@@ -4,12 +4,14 @@
 pub mod ask;
 pub mod attend;
 pub mod entry;
+mod hold;
 mod journal;
 pub mod machine;
 mod output;
 pub mod plan;
 mod probing;
 mod reload;
+mod rooms;
 #[cfg(test)]
 mod simulation;
 mod slot;

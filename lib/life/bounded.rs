@@ -1,12 +1,15 @@
 //! A command that is run to its end or to a deadline, whichever is first: for probes, managers and hooks.
 
+use super::record::kill_all;
 use super::wall::{Wall, key};
+use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Exit, Signal, Spec, StartError, Stdio};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Watch};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,17 +32,26 @@ pub struct Finished {
 struct Running {
     /// Starts that are under way.
     starting: u32,
-    /// The main processes, with the marks of their walls.
-    lives: Vec<(Identity, String)>,
+    /// The main processes, with the marks and cgroups of their walls.
+    lives: Vec<(Identity, String, Option<PathBuf>)>,
+    /// What the marks of their walls begin with, and where they get cgroups.
+    family: Option<(String, Option<CgroupParent>)>,
     /// Whether the program ends, and nothing may be started any more.
     closed: bool,
 }
 
-static RUNNING: Mutex<Running> = Mutex::new(Running { starting: 0, lives: Vec::new(), closed: false });
+static RUNNING: Mutex<Running> =
+    Mutex::new(Running { starting: 0, lives: Vec::new(), family: None, closed: false });
 static SETTLED: Condvar = Condvar::new();
 
 fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on what `run` starts is known by the same `key` as the lives of this keeper or group, and gets
+/// cgroups in the same `parent`: so whoever comes after us when we were killed finds it with them.
+pub fn helpers_belong_to(key: &str, parent: Option<&CgroupParent>) {
+    running().family = Some((key.to_owned(), parent.cloned()));
 }
 
 /// Runs a command to its end or to `deadline`, keeping at most `limit` bytes of each output. At the deadline,
@@ -59,7 +71,8 @@ pub fn run(
     stdout.get_or_insert_with(Stdio::piped);
     stderr.get_or_insert_with(Stdio::piped);
     spec.ends_with_us.get_or_insert(Signal::SIGKILL);
-    let mut wall = Wall::new(&key(b"helper"), None, false, false);
+    let (family, parent) = running().family.clone().unwrap_or_else(|| (key(b"helper"), None));
+    let mut wall = Wall::new(&family, parent.as_ref(), false, false);
     let started = begin(&mut wall, spec)?;
     let who = started.identity;
     let watch = Watch::over(who).ok().flatten();
@@ -93,7 +106,7 @@ pub fn run(
             std::thread::sleep(Duration::from_millis(pause));
         }
     };
-    running().lives.retain(|(other, _)| *other != who);
+    running().lives.retain(|(other, ..)| *other != who);
     Ok(Finished { exit, stdout: out.text(), stderr: err.text() })
 }
 
@@ -109,7 +122,8 @@ fn begin(wall: &mut Wall, spec: Spec) -> Result<child::Started, StartError> {
     let mut running = running();
     running.starting -= 1;
     if let Ok(started) = &outcome {
-        running.lives.push((started.identity, wall.mark().to_owned()));
+        let cgroup = wall.cgroup().map(std::path::Path::to_owned);
+        running.lives.push((started.identity, wall.mark().to_owned(), cgroup));
     }
     SETTLED.notify_all();
     outcome
@@ -125,9 +139,7 @@ pub fn end_helpers() {
     }
     let waited = SETTLED.wait_timeout_while(now, SETTLE, |running| running.starting > 0);
     let lives = waited.unwrap_or_else(PoisonError::into_inner).0.lives.clone();
-    for (who, mark) in lives {
-        super::wall::kill_marked(who, &mark);
-    }
+    kill_all(lives);
 }
 
 /// One output of a command: read without blocking, kept up to a limit, drained beyond it so that the writer

@@ -1,10 +1,11 @@
 //! The lives of a keeper or a group on disk: written before each start, in space that is allocated already,
 //! so that a full disk changes nothing; and found by whoever comes after one that was killed.
 
-use super::tree::{adopted, within};
-use super::wall::{self, MARK, Wall};
-use crate::sys::cgroup::Cgroup;
+use super::tree::{adopted, kill_until_gone, within};
+use super::wall::{MARK, Wall, bears};
+use crate::sys::cgroup::{Cgroup, CgroupParent};
 use crate::sys::child::{self, Signal};
+use crate::sys::clock;
 use crate::sys::file;
 use crate::sys::kernel;
 use crate::sys::process::{self, Identity, Pid, Start, Table};
@@ -13,11 +14,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The room of one life: a line that is filled up with spaces. A page of memory holds four, and no disk tears
 /// one of them.
 const ROOM: usize = 1024;
+/// Between two looks at those who shall end.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The file of the lives that are under way.
 #[derive(Debug)]
@@ -25,6 +28,7 @@ pub struct Lives {
     file: File,
     path: PathBuf,
     key: String,
+    boot: Value,
     /// Whether it was there before, so that what it does not tell of there is not.
     known: bool,
     left: Vec<Leftover>,
@@ -51,7 +55,8 @@ impl Lives {
         let file = file::open_private(path)?;
         // One that is empty could not be given its space by whoever made it: that one has written nothing.
         let known = file.metadata()?.len() > 0;
-        let mut lives = Lives { file, path: path.to_owned(), key: key.to_owned(), known, left: Vec::new() };
+        let (path, key, boot) = (path.to_owned(), key.to_owned(), json!(kernel::boot()));
+        let mut lives = Lives { file, path, key, boot, known, left: Vec::new() };
         if let Err(cause) = lives.reserve(count.max(1)) {
             if !known {
                 let _ = lives.file.set_len(0);
@@ -92,14 +97,24 @@ impl Lives {
         if !self.known {
             found.extend(Leftover::of_key(&self.key));
         }
+        let seen = Seen::all();
         found.retain(|one| {
-            let lives = !one.members().is_empty();
+            let lives = !seen.members(std::slice::from_ref(one)).is_empty();
             if !lives && let Some(cgroup) = one.cgroup() {
                 cgroup.remove();
             }
             lives
         });
         found
+    }
+
+    /// Notes that there is no life at all.
+    ///
+    /// # Errors
+    /// Those of pwrite(2).
+    pub fn wipe(&self) -> io::Result<()> {
+        let length = usize::try_from(self.file.metadata()?.len()).unwrap_or(0);
+        self.file.write_all_at(&vec![b' '; length], 0)
     }
 
     /// Notes in room `number` that `wall` is about to be started, or has been.
@@ -110,7 +125,7 @@ impl Lives {
         let main = wall.main();
         let line = json!({
             "mark": wall.mark(),
-            "boot": kernel::boot(),
+            "boot": self.boot,
             "cgroup": wall.cgroup(),
             "pid": main.map(|main| main.pid.number()),
             "start": main.map(|main| main.start.0),
@@ -138,10 +153,12 @@ impl Lives {
     fn read(&self) -> io::Result<Vec<Leftover>> {
         let mut bytes = vec![0; usize::try_from(self.file.metadata()?.len()).unwrap_or(0).min(1 << 26)];
         let count = self.file.read_at(&mut bytes, 0)?;
-        let boot = json!(kernel::boot());
         let lines = bytes[..count].chunks(ROOM).filter_map(|room| serde_json::from_slice(room).ok());
         // What ran before the machine was booted is gone.
-        Ok(lines.filter(|line: &Value| line["boot"] == boot).filter_map(|line| Leftover::of(&line)).collect())
+        Ok(lines
+            .filter(|line: &Value| line["boot"] == self.boot)
+            .filter_map(|line| Leftover::of(&line))
+            .collect())
     }
 }
 
@@ -152,7 +169,7 @@ impl Leftover {
         let main = pid.zip(line["start"].as_u64()).map(|(pid, start)| Identity { pid, start: Start(start) });
         let mark = line["mark"].as_str()?.to_owned();
         let cgroup = line["cgroup"].as_str().map(PathBuf::from);
-        Some(Leftover { mark, cgroup, main, spared: Vec::new(), adopts: false })
+        Some(Leftover { cgroup, ..Leftover::marked(mark, main) })
     }
 
     /// The life inside of `wall`, for whoever shall end it without the wall: the way that the next run would.
@@ -179,10 +196,22 @@ impl Leftover {
             .collect();
         marks.sort();
         marks.dedup();
-        marks
-            .into_iter()
-            .map(|mark| Leftover { mark, cgroup: None, main: None, spared: Vec::new(), adopts: false })
-            .collect()
+        marks.into_iter().map(|mark| Leftover::marked(mark, None)).collect()
+    }
+
+    /// A life of which no more is known than its mark, and its main process perhaps.
+    fn marked(mark: String, main: Option<Identity>) -> Leftover {
+        Leftover { mark, cgroup: None, main, spared: Vec::new(), adopts: false }
+    }
+
+    /// The lives of `key` whose cgroups are still in `parent`, whether anybody is in them or not.
+    pub fn of_cgroups(parent: &CgroupParent, key: &str) -> Vec<Leftover> {
+        let prefix = format!("baa-{key}-");
+        let life = |path: PathBuf| {
+            let id = path.file_name()?.to_str()?.strip_prefix(&prefix)?.to_owned();
+            Some(Leftover { cgroup: Some(path), ..Leftover::marked(format!("{key}/{id}"), None) })
+        };
+        parent.below().into_iter().filter_map(life).collect()
     }
 
     /// Its main process, where that is known.
@@ -193,32 +222,99 @@ impl Leftover {
     /// Its live members: those of its cgroup; those who bear its mark; and the tree of its main process, if
     /// that is still the same: not one that has got its pid since.
     pub fn members(&self) -> Vec<Identity> {
-        let mut roots = process::marked(MARK, |value| wall::bears(value, &self.mark));
-        roots.extend(self.cgroup().iter().flat_map(Cgroup::members));
-        roots.extend(self.main.filter(|main| self.is_ours(*main)));
-        let mut spared = self.spared.clone();
-        if self.adopts {
-            roots.extend(adopted().into_iter().filter_map(Identity::of));
-            spared.extend(child::helpers());
-        }
-        within(&Table::read(), &roots, &spared)
+        Leftover::all_members(std::slice::from_ref(self))
     }
 
-    /// A pid and a start time may meet again in another pid namespace; a mark does not.
-    fn is_ours(&self, main: Identity) -> bool {
-        main.alive() && process::variable(main.pid, MARK).is_none_or(|value| wall::bears(&value, &self.mark))
+    /// The live members of several, by one look at the system.
+    pub fn all_members(all: &[Leftover]) -> Vec<Identity> {
+        if all.is_empty() { Vec::new() } else { Seen::all().members(all) }
     }
 
     /// Ends all of it: `signal`, and what is alive after `patience` is killed. Returns when nothing is left;
     /// whether that is so.
     pub fn end(&self, signal: Signal, patience: Duration) -> bool {
-        let gone = wall::end(&|| self.members(), signal, patience);
-        if let Some(cgroup) = self.cgroup() {
-            if self.spared.is_empty() {
-                cgroup.kill();
+        Leftover::end_all(std::slice::from_ref(self), signal, patience)
+    }
+
+    /// The same of several at once.
+    pub fn end_all(all: &[Leftover], signal: Signal, patience: Duration) -> bool {
+        let until = clock::after(Instant::now(), patience);
+        let mut alive = Leftover::all_members(all);
+        Wall::tell(&alive, signal);
+        let gone = loop {
+            alive.retain(Identity::alive);
+            if alive.is_empty() {
+                // Only when those are gone does a look at all tell of others, who have come since.
+                alive = Leftover::all_members(all);
+                if alive.is_empty() {
+                    break true;
+                }
             }
+            if Instant::now() >= until {
+                Leftover::kill_cgroups(all);
+                break kill_until_gone(|| Leftover::all_members(all));
+            }
+            std::thread::sleep(LOOK);
+            child::collect();
+        };
+        for cgroup in all.iter().filter_map(Leftover::cgroup) {
             cgroup.remove();
         }
         gone
     }
+
+    fn kill_cgroups(all: &[Leftover]) {
+        // Where somebody is spared, he may be in it too.
+        for cgroup in all.iter().filter(|one| one.spared.is_empty()).filter_map(Leftover::cgroup) {
+            cgroup.kill();
+        }
+    }
+}
+
+/// The system at one moment: its table, and who bears marks of lives.
+struct Seen {
+    table: Table,
+    marked: Vec<(Identity, String)>,
+}
+
+impl Seen {
+    fn all() -> Seen {
+        let table = Table::read();
+        let alive = table.entries().iter().filter(|one| !one.zombie && one.identity.pid != Pid::own());
+        let marked = alive.filter_map(|one| Some((one.identity, process::variable(one.identity.pid, MARK)?)));
+        let marked = marked.collect();
+        Seen { table, marked }
+    }
+
+    /// The live members of several lives.
+    fn members(&self, all: &[Leftover]) -> Vec<Identity> {
+        let (mut roots, mut spared): (Vec<Identity>, Vec<Pid>) = (Vec::new(), Vec::new());
+        for one in all {
+            let marked = self.marked.iter().filter(|(_, marks)| bears(marks, &one.mark));
+            roots.extend(marked.map(|(who, _)| *who));
+            roots.extend(one.cgroup().iter().flat_map(Cgroup::members));
+            roots.extend(one.main.filter(|main| self.is_ours(*main, &one.mark)));
+            if one.adopts {
+                roots.extend(adopted().into_iter().filter_map(Identity::of));
+                spared.extend(child::helpers());
+            }
+            spared.extend(&one.spared);
+        }
+        if roots.is_empty() { Vec::new() } else { within(&self.table, &roots, &spared) }
+    }
+
+    /// A pid and a start time may meet again in another pid namespace; a mark does not.
+    fn is_ours(&self, main: Identity, mark: &str) -> bool {
+        let marks = self.marked.iter().find(|(who, _)| *who == main).map(|(_, marks)| marks);
+        main.alive() && marks.is_none_or(|marks| bears(marks, mark))
+    }
+}
+
+/// Kills what is known of several lives by their main processes, their marks and their cgroups, wherever it
+/// went.
+pub(super) fn kill_all(lives: Vec<(Identity, String, Option<PathBuf>)>) -> bool {
+    let life = |(main, mark, cgroup)| Leftover { cgroup, ..Leftover::marked(mark, Some(main)) };
+    let all: Vec<Leftover> = lives.into_iter().map(life).collect();
+    Leftover::kill_cgroups(&all);
+    kill_until_gone(|| Leftover::all_members(&all))
 }

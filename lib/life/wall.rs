@@ -2,7 +2,7 @@
 //! mark in their environment, together with session and parentage; orphans fall to us where the system can
 //! have it so. It ends them all, by one code.
 
-use super::tree::{adopted, kill_until_gone, within};
+use super::tree::{kill_until, kill_until_gone, marked_orphans, within};
 use crate::sys::cgroup::{Cgroup, CgroupParent};
 use crate::sys::child::{self, Signal, Spec, StartError, Started};
 use crate::sys::clock;
@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// The variable that every member inherits: KEY/ID, whose keeper or entry it is of, and which life. A life
 /// within another bears both, the inner one last, with a comma between.
 pub const MARK: &str = "BAA_LIFE";
+
+/// Marks within marks are kept to this length; a keeper that keeps a keeper is one step.
+const NESTED: usize = 2048;
 
 /// The variable by which one who shares a wall is told of its cgroup.
 const CGROUP: &str = "BAA_LIFE_CGROUP";
@@ -94,7 +97,9 @@ impl Wall {
     fn value(&self) -> OsString {
         match std::env::var(MARK) {
             Ok(around) if bears(&around, &self.mark) => around.into(),
-            Ok(around) if !around.is_empty() => format!("{around},{}", self.mark).into(),
+            Ok(around) if !around.is_empty() && around.len() < NESTED => {
+                format!("{around},{}", self.mark).into()
+            }
             _ => self.mark.clone().into(),
         }
     }
@@ -157,7 +162,12 @@ impl Wall {
         spec.env.push((MARK.into(), self.value()));
         spec.unset.push(CGROUP.into());
         spec.cgroup = self.cgroup.as_ref().and_then(Cgroup::door);
+        // Without a cgroup of its own it is told from others by when it started.
+        spec.start_untold &= spec.cgroup.is_some();
         let started = start(spec)?;
+        // A keeper of a thousand has no thousand descriptors for it, which each of its children would get and
+        // close.
+        self.cgroup.iter_mut().for_each(Cgroup::shut);
         if !started.in_cgroup {
             // It may have entered it later, or not at all: then the cgroup does not tell who belongs to it.
             self.cgroup = self.cgroup.take().filter(|cgroup| cgroup.members().contains(&started.identity));
@@ -210,16 +220,48 @@ impl Wall {
         (self.adopts && child::childless()) || self.members().is_empty()
     }
 
+    /// Which of several walls nothing lives in any more. Where all have a cgroup no process is looked at;
+    /// else our orphans are listed once for all of them, and the system's whole table is read for none whose
+    /// main process is dead.
+    pub fn emptied(walls: &[&Wall]) -> Vec<bool> {
+        let mut listed: Option<Vec<(Pid, Option<String>)>> = None;
+        let mut empty = |wall: &Wall| {
+            let cgroup = wall.cgroup.as_ref().filter(|_| wall.spared.is_empty() && !wall.shared);
+            if let Some(empty) = cgroup.and_then(Cgroup::is_empty) {
+                return empty;
+            }
+            if !wall.adopts || !wall.spared.is_empty() || wall.main.is_some_and(|main| main.alive()) {
+                return wall.is_empty();
+            }
+            // Its main process is dead, so whatever is left of it are orphans of ours, and their descendants.
+            !listed.get_or_insert_with(marked_orphans).iter().any(|(pid, marks)| wall.has(*pid, marks))
+        };
+        walls.iter().map(|wall| empty(wall)).collect()
+    }
+
+    /// Whether an orphan of ours is its.
+    fn has(&self, orphan: Pid, marks: &Option<String>) -> bool {
+        match marks {
+            Some(marks) => bears(marks, &self.mark),
+            // One that has emptied its environment may still be in the session that it was started in.
+            None => self.sole || self.main.is_some_and(|main| process::session(orphan) == Some(main.pid)),
+        }
+    }
+
     /// What it has left that is no descendant of its main process any more.
     fn orphans(&self) -> Vec<Identity> {
         if !self.adopts {
-            return process::marked(MARK, |value| bears(value, &self.mark));
+            return process::marked(MARK, |marks| bears(marks, &self.mark));
         }
-        let ours = |pid: &Pid| match process::variable(*pid, MARK) {
-            Some(value) => bears(&value, &self.mark),
-            None => self.sole,
-        };
-        adopted().into_iter().filter(ours).filter_map(Identity::of).collect()
+        let ours = marked_orphans().into_iter().filter(|(pid, marks)| self.has(*pid, marks));
+        ours.filter_map(|(pid, _)| Identity::of(pid)).collect()
+    }
+
+    /// Sends `signal` to the process group of its main process, and CONT with it.
+    pub fn tell_main(&self, signal: Signal) {
+        for signal in [signal, Signal::SIGCONT] {
+            self.main.into_iter().for_each(|main| child::signal_group(main, signal));
+        }
     }
 
     /// Sends `signal` to each of `whom`, and CONT with it, so that one that is stopped can obey.
@@ -237,25 +279,18 @@ impl Wall {
         at_once || gone
     }
 
+    /// Kills everything of it as far as that can be done within `patience`; where it has a cgroup the kernel
+    /// does it at once, and nothing is waited for. Whether all of it is killed, though it may not be gone.
+    pub fn kill_within(&self, patience: Duration) -> bool {
+        (self.spared.is_empty() && self.cgroup.as_ref().is_some_and(Cgroup::kill))
+            || kill_until(|| self.members(), 1, patience)
+    }
+
     /// Ends everything of it: `signal`, and what is alive after `patience` is killed. Returns when nothing is
     /// left.
     pub fn end(&self, signal: Signal, patience: Duration) -> bool {
         end(&|| self.members(), signal, patience) && self.kill()
     }
-}
-
-/// Kills a life of which only the main process and the mark are known: what the system's table shows of it,
-/// wherever it went.
-pub(super) fn kill_marked(who: Identity, mark: &str) -> bool {
-    kill_until_gone(|| found_by_mark(Some(who), mark))
-}
-
-/// The live members of a life that is no longer, or not yet, ours to know: the tree of its main process, and
-/// whoever bears its mark.
-pub(super) fn found_by_mark(main: Option<Identity>, mark: &str) -> Vec<Identity> {
-    let mut roots: Vec<Identity> = main.into_iter().collect();
-    roots.extend(process::marked(MARK, |value| bears(value, mark)));
-    within(&Table::read(), &roots, &[])
 }
 
 /// Tells those that `find` finds to end, waits for them, and kills whoever is left after `patience`.

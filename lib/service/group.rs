@@ -1,123 +1,16 @@
 //! A group of baa-daemons: where it is found, what it can be asked, and one entry of it as a service.
 
+mod place;
+
+pub use place::GroupPaths;
+
 use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote};
-use crate::sys::file;
-use crate::sys::lines;
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use serde_json::{Value, json};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// The largest answer: thousands of entries.
-const ANSWER: u64 = 16 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where the group of a file keeps its state.
-#[derive(Clone, Debug)]
-pub struct GroupPaths {
-    name: String,
-}
-
-impl GroupPaths {
-    /// Of the file at `path`, wherever it is asked from.
-    ///
-    /// # Errors
-    /// 66, 77 where the path leads nowhere.
-    pub fn of(path: &Path) -> Result<GroupPaths> {
-        let whole = path
-            .canonicalize()
-            .map_err(|cause| Error::io(format!("cannot find {}", path.display()), &cause))?;
-        let mut hash = DefaultHasher::new();
-        whole.hash(&mut hash);
-        let stem: String = whole
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().chars().filter(char::is_ascii_alphanumeric).take(16).collect())
-            .unwrap_or_default();
-        Ok(GroupPaths { name: format!("{stem}-{:016x}", hash.finish()) })
-    }
-
-    /// Makes its directories, for us alone.
-    ///
-    /// # Errors
-    /// 74, 77.
-    pub fn make(&self) -> Result<()> {
-        let cannot = |cause: std::io::Error| {
-            Error::io(format!("cannot keep state in '{}'", self.directory().display()), &cause)
-        };
-        file::own_dir(&file::runtime_dir())
-            .and_then(|()| file::private_dir(&self.directory()))
-            .map_err(cannot)?;
-        file::own_dir(&file::state_dir()).and_then(|()| file::private_dir(&self.logs())).map_err(cannot)
-    }
-
-    /// What is of this boot.
-    pub fn directory(&self) -> PathBuf {
-        file::runtime_dir().join("groups").join(&self.name)
-    }
-
-    /// Held locked as long as the group runs.
-    pub fn lock(&self) -> PathBuf {
-        self.directory().join("lock")
-    }
-
-    /// The socket.
-    pub fn control(&self) -> PathBuf {
-        self.directory().join("control")
-    }
-
-    /// What is kept of what entries say.
-    pub fn logs(&self) -> PathBuf {
-        file::state_dir().join("groups").join(&self.name)
-    }
-
-    /// The file of one entry.
-    pub fn log(&self, id: &str) -> PathBuf {
-        self.logs().join(format!("{id}.log"))
-    }
-
-    /// What happened, in JSON.
-    pub fn journal(&self) -> PathBuf {
-        self.logs().join("events.jsonl")
-    }
-
-    /// Asks the group; its answer.
-    ///
-    /// # Errors
-    /// 69 when it does not run; what it refuses.
-    pub fn ask(&self, verb: &str, id: Option<&str>) -> Result<Value> {
-        self.ask_within(verb, id, PATIENCE)
-    }
-
-    fn ask_within(&self, verb: &str, id: Option<&str>, patience: Duration) -> Result<Value> {
-        let question = json!({ "verb": verb, "id": id }).to_string();
-        let said = lines::ask(&self.control(), &question, ANSWER, patience);
-        let said = said.map_err(|_| Error::new(Status::Unavailable, "the group does not run"))?;
-        let answer: Value = serde_json::from_str(&said)
-            .map_err(|_| Error::new(Status::Malformed, "the group's answer is no JSON"))?;
-        match answer.get("error").and_then(Value::as_str) {
-            Some(why) => Err(Error::new(refusal(answer["status"].as_u64()), why)),
-            None => Ok(answer),
-        }
-    }
-
-    /// Waits until the group is gone; whether it was before `deadline`.
-    pub fn gone(&self, deadline: Instant) -> bool {
-        loop {
-            match file::Lock::take_existing(&self.lock()) {
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-                outcome => return !matches!(outcome, Ok(None)),
-            }
-        }
-    }
-}
-
-fn refusal(code: Option<u64>) -> Status {
-    let known = crate::words::exit::TABLE.iter().find(|(status, _)| Some(u64::from(status.code())) == code);
-    known.map_or(Status::Usage, |(status, _)| *status)
-}
 
 /// One entry of a group that runs.
 #[derive(Clone, Debug)]
@@ -142,10 +35,11 @@ impl Grouped {
 }
 
 fn trouble(error: Error) -> Trouble {
-    let class = if error.status == Status::Unavailable {
-        TroubleClass::Unregistered
-    } else {
-        TroubleClass::Final(error.status)
+    let class = match error.status {
+        Status::Unavailable => TroubleClass::Unregistered,
+        // It runs, and may answer the next time.
+        Status::TooLate => TroubleClass::Retry,
+        other => TroubleClass::Final(other),
     };
     Trouble { class, code: None, text: error.to_string() }
 }

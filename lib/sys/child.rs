@@ -9,7 +9,8 @@ mod launch;
 mod table;
 
 pub use table::{
-    await_exit, childless, claim, collect, helpers, known, reap, release, signal, signal_number, wait,
+    await_exit, childless, claim, collect, helpers, known, orphans_reaped, reap, release, signal,
+    signal_group, signal_number, wait,
 };
 pub(crate) use table::{identity, lives, watch};
 
@@ -166,6 +167,9 @@ pub struct Spec {
     /// Whether it gets no other descriptor than 0 to 2 and those passed: not what we have inherited
     /// ourselves.
     pub only_passed: bool,
+    /// Whether nobody asks when it started: that is one look at the system's table less, for one that is told
+    /// from others by more than its pid.
+    pub start_untold: bool,
 }
 
 /// The steps of a start, in their order, for a message.

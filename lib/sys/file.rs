@@ -1,5 +1,9 @@
 //! Files: replaced whole or not at all, locked by the kernel, read within bounds.
 
+mod id;
+
+pub use id::{FileId, lock_holders};
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -81,6 +85,36 @@ impl Lock {
         }
     }
 
+    /// The lock on a file that was not made to be locked, and that may be nobody's to write: its own,
+    /// whatever it is called and wherever it is linked. `None` when another process has it.
+    ///
+    /// # Errors
+    /// Those of open(2) and flock(2): of a file system that has no such locks too.
+    pub fn on_file(path: &Path) -> io::Result<Option<Lock>> {
+        loop {
+            let file = open_regular(path)?;
+            match nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock) {
+                Ok(lock) if FileId::of(path) != Some(FileId::from(&lock.metadata()?)) => {}
+                Ok(lock) => return Ok(Some(Lock(lock))),
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Which file is locked.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn id(&self) -> io::Result<FileId> {
+        Ok(FileId::from(&self.0.metadata()?))
+    }
+
+    /// Whether the locked file is still the one that `path` leads to: nobody has removed or replaced it.
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.id().is_ok_and(|id| FileId::of(path) == Some(id))
+    }
+
     /// Writes `text` into the locked file, to inform whoever is refused.
     ///
     /// # Errors
@@ -99,20 +133,6 @@ impl Lock {
         let mut bytes = vec![0u8; limit];
         let count = self.0.read_at(&mut bytes, 0)?;
         Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
-    }
-
-    /// The device and the number of the locked file: what it is, however it is reached.
-    ///
-    /// # Errors
-    /// Those of fstat(2).
-    pub fn identity(&self) -> io::Result<(u64, u64)> {
-        let found = self.0.metadata()?;
-        Ok((found.dev(), found.ino()))
-    }
-
-    /// Whether `path` still leads to the locked file: else another process could lock what is there.
-    pub fn is_at(&self, path: &Path) -> bool {
-        self.0.metadata().is_ok_and(|open| same_file(&open, path))
     }
 
     /// A descriptor to be inherited: the lock is held until all of them are closed, whoever has them.

@@ -1,12 +1,13 @@
 //! A unix socket that is spoken to in lines, one in and one out, by its own user and root alone.
 
+use crate::sys::file::FileId;
 use crate::sys::net;
 use crate::sys::poll::For;
 use crate::words::error::{Error, Result};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ const CLIENTS: usize = 256;
 pub struct Lines {
     listener: UnixListener,
     path: PathBuf,
-    /// Its device and number there.
-    made: Option<(u64, u64)>,
+    /// Which file the socket is: another one under its name is not ours to remove.
+    id: Option<FileId>,
     clients: Vec<Client>,
 }
 
@@ -44,21 +45,22 @@ impl Lines {
     /// # Errors
     /// Those of bind(2).
     pub fn listen(path: &Path) -> Result<Lines> {
-        let doing = format!("cannot listen on '{}'", path.display());
-        let cannot = |cause: std::io::Error| Error::io(&doing, &cause);
-        match fs::remove_file(path) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(cannot(cause)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path).map_err(cannot)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(cannot)?;
-        listener.set_nonblocking(true).map_err(cannot)?;
-        Ok(Lines { listener, path: path.to_owned(), made: found(path), clients: Vec::new() })
+        let (listener, id) = bind(path)?;
+        Ok(Lines { listener, path: path.to_owned(), id, clients: Vec::new() })
+    }
+
+    /// Listens again: the socket was removed.
+    ///
+    /// # Errors
+    /// Those of bind(2).
+    pub fn listen_again(&mut self) -> Result<()> {
+        (self.listener, self.id) = bind(&self.path)?;
+        Ok(())
     }
 
     /// Whether it is still there for those who look for it: not when somebody has cleaned up.
     pub fn is_there(&self) -> bool {
-        self.made.is_some() && found(&self.path) == self.made
+        self.id.is_some() && FileId::of(&self.path) == self.id
     }
 
     /// What to wait for.
@@ -100,8 +102,17 @@ impl Drop for Lines {
     }
 }
 
-fn found(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+fn bind(path: &Path) -> Result<(UnixListener, Option<FileId>)> {
+    let doing = format!("cannot listen on '{}'", path.display());
+    let cannot = |cause: std::io::Error| Error::io(&doing, &cause);
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(cannot(cause)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(cannot)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+    listener.set_nonblocking(true).map_err(cannot)?;
+    Ok((listener, FileId::of(path)))
 }
 
 enum Read1 {
@@ -164,17 +175,61 @@ impl Client {
 /// Asks whoever listens on `path` a line; its answer, at most `limit` bytes.
 ///
 /// # Errors
-/// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; InvalidData for an
-/// answer that is too long or cut; PermissionDenied when another user listens there.
+/// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; UnexpectedEof where
+/// nothing was answered; InvalidData for an answer that is too long or cut; PermissionDenied when another
+/// user listens there.
 pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(path)?;
+    let until = Instant::now() + timeout;
+    let mut stream = connect(path, until)?;
     net::check_peer(stream.as_fd())?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
+    let left = || Some(until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+    stream.set_write_timeout(left())?;
     writeln!(stream, "{line}")?;
-    let mut answer = String::new();
-    stream.take(limit).read_to_string(&mut answer)?;
-    if answer.ends_with('\n') { Ok(answer) } else { Err(ErrorKind::InvalidData.into()) }
+    let mut answer = Vec::new();
+    let mut chunk = [0u8; 8192];
+    // An answer in crumbs must not take longer than one in a piece.
+    while !answer.ends_with(b"\n") && answer.len() as u64 <= limit {
+        stream.set_read_timeout(left())?;
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&chunk[..count]),
+            Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+            Err(cause) if cause.kind() == ErrorKind::WouldBlock => return Err(ErrorKind::TimedOut.into()),
+            Err(cause) => return Err(cause),
+        }
+        if Instant::now() >= until {
+            return Err(ErrorKind::TimedOut.into());
+        }
+    }
+    if answer.is_empty() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    let whole = answer.ends_with(b"\n") && answer.len() as u64 <= limit;
+    String::from_utf8(answer).ok().filter(|_| whole).ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// One that is stopped accepts nobody, and a full backlog would be waited for without end.
+fn connect(path: &Path, until: Instant) -> std::io::Result<UnixStream> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use std::os::fd::AsRawFd;
+    let address = UnixAddr::new(path)?;
+    loop {
+        let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
+        nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        let stream = UnixStream::from(fd);
+        stream.set_nonblocking(true)?;
+        match connect(stream.as_raw_fd(), &address) {
+            Ok(()) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(nix::errno::Errno::EAGAIN) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(nix::errno::Errno::EAGAIN) => return Err(ErrorKind::TimedOut.into()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod nss;
 pub mod outlet;
 pub mod owner;
 pub mod poll;
+pub mod poller;
 pub mod process;
 pub mod random;
 pub mod revival;

@@ -204,6 +204,37 @@ pub fn is_shown() -> bool {
     system::entry(Pid::own()).is_some()
 }
 
+/// The user that a process runs as, where the system tells.
+pub fn user(pid: Pid) -> Option<u32> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some(std::fs::metadata(format!("/proc/{pid}")).ok()?.uid())
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = pid;
+        None
+    }
+}
+
+/// A name of the pid namespace that we are in, where there are such.
+pub fn namespace() -> Option<String> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+/// The paths of the files that a process has open, where the system tells and we may look (Linux).
+pub fn open_files(pid: Pid) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    found.filter_map(|one| std::fs::read_link(one.path()).ok()).collect()
+}
+
+/// The session of a process, by its leader (getsid(2)).
+pub fn session(pid: Pid) -> Option<Pid> {
+    nix::unistd::getsid(Some(pid.raw())).ok().and_then(|leader| Pid::new(leader.as_raw()))
+}
+
 /// Sends a signal to this very process, which may be none of our children; nothing happens when it is dead.
 pub(super) fn signal(who: Identity, number: i32) {
     #[cfg(target_os = "linux")]

@@ -46,15 +46,37 @@ impl Signals {
             _ => is_ignored(number),
         };
         for number in all().filter(|number| !own.contains(number) && !ignored(*number)) {
-            // SAFETY: `note_sent` calls only write(2) and sigaction(2), both async-signal-safe; the action is
-            // whole, and an empty set is what zeroes are.
-            let done = unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = note_sent as *const () as usize;
-                action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
-                libc::sigaction(number, &raw const action, std::ptr::null_mut())
-            };
-            nix::errno::Errno::result(done)?;
+            catch_sent(number)?;
+        }
+        Ok(())
+    }
+
+    /// Catches, from now on, every signal that would end us though nothing is wrong with us: all but faults
+    /// of our own, and those that stop, continue or only inform.
+    ///
+    /// # Errors
+    /// Those of sigaction(2).
+    pub fn catch_ending(&self) -> io::Result<()> {
+        let harmless = [
+            libc::SIGKILL,
+            libc::SIGSTOP,
+            libc::SIGTSTP,
+            libc::SIGTTIN,
+            libc::SIGTTOU,
+            libc::SIGCONT,
+            libc::SIGCHLD,
+            libc::SIGURG,
+            libc::SIGWINCH,
+            libc::SIGPIPE,
+        ];
+        // There they only inform.
+        #[cfg(target_os = "macos")]
+        let harmless = [&harmless[..], &[libc::SIGIO, libc::SIGINFO]].concat();
+        for number in all().filter(|number| !harmless.contains(number)) {
+            // One that has a handler by now keeps it; one that the caller ignored stays ignored.
+            if disposition(number) == Some(libc::SIG_DFL) {
+                catch_sent(number)?;
+            }
         }
         Ok(())
     }
@@ -81,6 +103,19 @@ impl Drop for Signals {
     fn drop(&mut self) {
         let _ = PIPE.compare_exchange(self.writer.as_raw_fd(), -1, Ordering::SeqCst, Ordering::SeqCst);
     }
+}
+
+fn catch_sent(number: i32) -> io::Result<()> {
+    // SAFETY: `note_sent` calls only write(2) and sigaction(2), both async-signal-safe; the action is
+    // whole, and an empty set is what zeroes are.
+    let done = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = note_sent as *const () as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
+        libc::sigaction(number, &raw const action, std::ptr::null_mut())
+    };
+    nix::errno::Errno::result(done)?;
+    Ok(())
 }
 
 /// As `note`, for a signal that somebody has sent. One that the kernel raises for something of our own doing

@@ -193,8 +193,69 @@ impl Bench {
             "1,000 entries",
             began.elapsed().as_secs_f64()
         );
+        self.restarts(room, &daemons);
+        self.long_chain(room, &daemons);
         self.groups(room);
         println!();
+    }
+
+    /// One entry that ends at once, restarted among a thousand others: from one start of it to the next. What
+    /// it takes itself, to start and to end, is in it.
+    fn restarts(&self, room: &Path, daemons: &dyn Fn(&[&str]) -> Command) {
+        const MANY: u64 = 10_000;
+        let mut text: String = (0..1000)
+            .map(|number| format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n"))
+            .collect();
+        text += "[[daemon]]\nid = \"x\"\ncommand = [\"/bin/true\"]\nrestart = { initial = 0, step = 0 }\n";
+        std::fs::write(room.join("g.toml"), text).unwrap();
+        let mut group = Keeper(daemons(&["run", "-q", "g.toml"]).spawn().unwrap());
+        let life = || {
+            let mut status = daemons(&["status", "--json", "g.toml"]);
+            let said = status.stdout(Stdio::piped()).output().unwrap().stdout;
+            let status: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+            let entries = status["entries"].as_array().cloned().unwrap_or_default();
+            entries
+                .iter()
+                .find(|entry| entry["id"] == "x")
+                .and_then(|entry| entry["life"].as_u64())
+                .unwrap_or(0)
+        };
+        until(|| life() > 10);
+        let (before, began) = (life(), Instant::now());
+        while life() < before + MANY {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        let (count, took) = (life() - before, began.elapsed().as_secs_f64() * 1000.0);
+        group.stop();
+        println!(
+            "{:<56} {:>8.2} ms each of {count}   (to reach: 3)",
+            "one entry among 1,000 others, restarted",
+            took / count as f64
+        );
+    }
+
+    /// Each requires the one before, so they start and stop one after the other.
+    fn long_chain(&self, room: &Path, daemons: &dyn Fn(&[&str]) -> Command) {
+        let needs = |number: usize| {
+            let before = number.checked_sub(1).map(|before| format!("requires = [\"e{before}\"]\n"));
+            before.unwrap_or_default()
+        };
+        let entry = |number: usize| {
+            let needs = needs(number);
+            format!("[[daemon]]\nid = \"e{number}\"\ncommand = [\"/bin/sleep\", \"1000\"]\n{needs}")
+        };
+        std::fs::write(room.join("g.toml"), (0..500).map(entry).collect::<String>()).unwrap();
+        let began = Instant::now();
+        let mut group = Keeper(daemons(&["run", "-q", "g.toml"]).spawn().unwrap());
+        until(|| daemons(&["status", "g.toml"]).status().unwrap().success());
+        let up = began.elapsed().as_secs_f64();
+        let began = Instant::now();
+        group.stop();
+        println!(
+            "{:<56} {up:>8.2} s up, {:.2} s down   (to reach: 1 s down)",
+            "a chain of 500",
+            began.elapsed().as_secs_f64()
+        );
     }
 
     /// A hundred services without needs, kept by us and by others: until all have said a word, and the memory

@@ -96,6 +96,8 @@ pub struct GroupMachine {
     pub(super) entries: Vec<GroupEntry>,
     ending: bool,
     finished: bool,
+    /// Whether entries have changed otherwise than by an event, so that consequences are to be drawn.
+    pub(super) stale: bool,
 }
 
 impl GroupMachine {
@@ -105,6 +107,7 @@ impl GroupMachine {
             entries: rules.into_iter().map(GroupEntry::new).collect(),
             ending: false,
             finished: false,
+            stale: true,
         };
         machine.link();
         machine
@@ -160,9 +163,12 @@ impl GroupMachine {
     /// Takes an event; says what to do, in order.
     pub fn handle(&mut self, now: Instant, event: GroupEvent) -> Vec<GroupAction> {
         let mut todo = Vec::new();
-        if self.finished {
+        // Consequences are drawn to their end each time, so that only a moment that comes brings new ones.
+        let idle = event == GroupEvent::Time && !self.stale && self.wake().is_none_or(|wake| now < wake);
+        if self.finished || idle {
             return todo;
         }
+        self.stale = false;
         match event {
             GroupEvent::Time => {}
             GroupEvent::Started(number, session) => self.started(now, number, session),

@@ -104,14 +104,12 @@ impl Target for Rotated {
 pub(super) struct Output {
     pipe: PipeReader,
     rest: Vec<u8>,
-    /// Whether something has come.
-    pub(super) ready: bool,
 }
 
 impl Output {
     /// What comes out of `pipe`, which does not block.
     pub(super) fn new(pipe: PipeReader) -> Output {
-        Output { pipe, rest: Vec::new(), ready: false }
+        Output { pipe, rest: Vec::new() }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

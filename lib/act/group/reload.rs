@@ -9,6 +9,7 @@ impl GroupMachine {
     /// once what needed them is down, and what stays and needs what is new is stopped and started. Says where
     /// each old entry is now.
     pub fn reload(&mut self, rules: Vec<EntryRules>, kept: &[Option<usize>]) -> Vec<usize> {
+        self.stale = true;
         let old = std::mem::take(&mut self.entries);
         let count = rules.len();
         let mut paths: Vec<Option<usize>> = vec![None; old.len()];
@@ -62,6 +63,7 @@ impl GroupMachine {
         let gone: Vec<bool> = self.entries.iter().map(|entry| entry.leaving && !entry.alive()).collect();
         let stay: Vec<usize> = (0..gone.len()).filter(|number| !gone[*number]).collect();
         if stay.len() < gone.len() {
+            self.stale = true;
             let paths = |number: &usize| stay.iter().position(|one| one == number);
             for entry in &mut self.entries {
                 for list in [&mut entry.dependents, &mut entry.replaces, &mut entry.rules.needs] {

@@ -3,9 +3,9 @@
 use crate::act::group::entry::{EntryHealth, Life};
 use crate::act::group::output::{LogFile, Output, loss};
 use crate::act::group::plan::PlanEntry;
+use crate::life::Wall;
 use crate::probe::Probe;
 use crate::service::group::GroupPaths;
-use crate::sys::cgroup::Cgroup as Nest;
 use crate::sys::outlet::Outlet;
 use crate::sys::process::Identity;
 use std::sync::Arc;
@@ -15,8 +15,12 @@ use std::time::Instant;
 pub(super) struct EntrySlot {
     pub(super) key: u64,
     pub(super) entry: PlanEntry,
+    /// The room of its lives in the record.
+    pub(super) room: usize,
+    /// The process, until it is reaped.
     pub(super) main: Option<Identity>,
-    pub(super) last: Option<Identity>,
+    /// The wall of the last life, until nothing of that is left.
+    pub(super) wall: Option<Wall>,
     pub(super) since: Option<Instant>,
     pub(super) outputs: Vec<Output>,
     pub(super) log: LogFile,
@@ -25,21 +29,26 @@ pub(super) struct EntrySlot {
     pub(super) told: EntryHealth,
     pub(super) told_life: Life,
     pub(super) killed: bool,
-    /// The control group of the last life, until nothing of that is left.
-    pub(super) nest: Option<Nest>,
     /// Whether what the last life left was told to stop.
     pub(super) swept: bool,
 }
 
 impl EntrySlot {
-    pub(super) fn new(key: u64, entry: PlanEntry, paths: &GroupPaths, logs: &Outlet) -> EntrySlot {
+    pub(super) fn new(
+        key: u64,
+        entry: PlanEntry,
+        room: usize,
+        paths: &GroupPaths,
+        logs: &Outlet,
+    ) -> EntrySlot {
         let log = LogFile::new(&paths.log(&entry.rules.id), logs, loss);
         let (told, told_life) = (EntryHealth::Waiting, Life::Down);
         EntrySlot {
             key,
             entry,
+            room,
             main: None,
-            last: None,
+            wall: None,
             since: None,
             outputs: Vec::new(),
             log,
@@ -48,7 +57,6 @@ impl EntrySlot {
             told,
             told_life,
             killed: false,
-            nest: None,
             swept: false,
         }
     }

@@ -3,7 +3,7 @@
 //! the locked file is.
 
 use crate::life;
-use crate::sys::file::{self, Lock};
+use crate::sys::file::{self, FileId, Lock};
 use crate::sys::kernel;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Start};
@@ -11,7 +11,6 @@ use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -53,7 +52,7 @@ impl LockRequest {
             |cause: std::io::Error| Error::io(format!("cannot lock '{}'", self.path.display()), &cause);
         let taken = if soon { Lock::take_soon(&self.path) } else { Lock::take(&self.path) };
         let Some(lock) = taken.map_err(cannot)? else { return Ok(None) };
-        let key = key(lock.identity().map_err(cannot)?);
+        let key = key(lock.id().map_err(cannot)?);
         let held = Held { lock, key };
         held.tell();
         Ok(Some(held))
@@ -93,8 +92,8 @@ impl LockRequest {
 }
 
 /// The name of a file that tells it from every other, however it is reached: its device and number.
-fn key((device, number): (u64, u64)) -> String {
-    life::key(format!("lock {device} {number}").as_bytes())
+fn key(id: FileId) -> String {
+    life::key(format!("lock {} {}", id.device, id.inode).as_bytes())
 }
 
 /// Where we write of locks.
@@ -104,8 +103,7 @@ fn directory() -> PathBuf {
 
 /// The keeper that holds the lock of a file, as far as we have written it down.
 fn holder(path: &Path) -> Option<Identity> {
-    let found = std::fs::metadata(path).ok()?;
-    let path = directory().join(format!("{}.json", key((found.dev(), found.ino()))));
+    let path = directory().join(format!("{}.json", key(FileId::of(path)?)));
     let words: Value = serde_json::from_slice(&file::read(&path, WORDS).ok()?).ok()?;
     let pid = Pid::new(i32::try_from(words["keeper"].as_i64()?).ok()?)?;
     let holder = Identity { pid, start: Start(words["start"].as_u64()?) };

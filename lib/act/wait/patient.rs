@@ -26,8 +26,8 @@ pub enum WaitEnding {
 
 /// A doze ends soon after this, so that it does not reach beyond a deadline.
 const LONGEST_DOZE: Duration = Duration::from_millis(105);
-/// How long a probe that would leave something running may take to clean up.
-const CLEAN_UP: Duration = Duration::from_millis(45);
+/// Between two looks at watched processes of which no descriptor tells.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called
 /// after every change and at least every `refresh`. Returns the state of the wait with how it ended.
@@ -51,7 +51,7 @@ pub fn wait(
     if let Some(pid) = dead {
         return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive"))));
     }
-    let mut threads = ProbeThreads::open(probes).map_err(cannot)?;
+    let threads = ProbeThreads::open(probes).map_err(cannot)?;
     let (mut spent_before, mut probes_before) = (clock::processor_time(), 0u32);
     let mut spent = Duration::ZERO;
     let ending = loop {
@@ -63,7 +63,6 @@ pub fn wait(
         }
         let now = Instant::now();
         while let Ok(Seen { index, count, last }) = threads.results.try_recv() {
-            threads.flying -= 1;
             probes_before += count;
             wait.observe(now, index, count, last, spent * local);
         }
@@ -83,13 +82,17 @@ pub fn wait(
         fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
         let mut until = wait.wake();
         if fds.len() < 2 + watches.len() {
-            until = Some(until.unwrap_or(now + CLEAN_UP).min(now + Duration::from_millis(2)));
+            until = Some(until.unwrap_or(now + LOOK).min(now + LOOK));
         }
         let heartbeat = now + refresh;
         poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
         threads.bell.silence();
     };
-    threads.close(probes);
+    // The threads are left behind, but not the commands that they run: whoever is to kill them may not run
+    // for long on a machine that is busy, so it is done here.
+    if costs.contains(&Cost::Process) {
+        crate::life::end_helpers();
+    }
     Ok((wait, ending))
 }
 
@@ -136,7 +139,6 @@ struct ProbeThreads {
     askers: Vec<Sender<Due>>,
     results: Receiver<Seen>,
     bell: Arc<Bell>,
-    flying: usize,
 }
 
 impl ProbeThreads {
@@ -157,27 +159,11 @@ impl ProbeThreads {
             })?;
             askers.push(asker);
         }
-        Ok(ProbeThreads { askers, results, bell, flying: 0 })
+        Ok(ProbeThreads { askers, results, bell })
     }
 
-    fn ask(&mut self, due: Due) {
-        if self.askers[due.index].send(due).is_ok() {
-            self.flying += 1;
-        }
-    }
-
-    /// Leaves the threads behind, but not the commands that they run.
-    fn close(mut self, probes: &[Arc<dyn Probe>]) {
-        if !probes.iter().any(|probe| probe.cost() == Cost::Process) {
-            return;
-        }
-        probes.iter().for_each(|probe| probe.cancel());
-        let until = Instant::now() + CLEAN_UP;
-        while self.flying > 0
-            && self.results.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
-        {
-            self.flying -= 1;
-        }
+    fn ask(&self, due: Due) {
+        let _ = self.askers[due.index].send(due);
     }
 }
 

@@ -51,6 +51,14 @@ impl CgroupParent {
     }
 }
 
+impl CgroupParent {
+    /// The directories of the cgroups that are in it now.
+    pub fn below(&self) -> Vec<PathBuf> {
+        let found = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        found.map(|one| one.path()).filter(|path| path.is_dir()).collect()
+    }
+}
+
 impl Cgroup {
     /// One that somebody else has made, by its directory; `None` when it is gone, or is no cgroup.
     pub fn found(directory: &Path) -> Option<Cgroup> {
@@ -71,6 +79,11 @@ impl Cgroup {
     /// What a child is made in; see `child::Spec`.
     pub fn door(&self) -> Option<Arc<OwnedFd>> {
         self.door.clone()
+    }
+
+    /// No child is made in it any more.
+    pub fn shut(&mut self) {
+        self.door = None;
     }
 
     /// Its directory.

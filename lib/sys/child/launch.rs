@@ -71,6 +71,7 @@ pub(super) enum Source {
 
 pub(super) fn start(spec: Spec, claimed: bool) -> Result<Started, StartError> {
     let mut words = Words::of(&spec);
+    let untold = spec.start_untold;
     let began = begin(spec);
     let (mut plan, ends, _held) = began.map_err(|cause| words.failed(Step::Descriptors, cause))?;
     let (reader, writer) = way_back(plan.highest).map_err(|cause| words.failed(Step::Fork, cause))?;
@@ -89,7 +90,7 @@ pub(super) fn start(spec: Spec, claimed: bool) -> Result<Started, StartError> {
         return Err(words.failed(step, cause));
     }
     let [stdin, stdout, stderr] = ends;
-    Ok(Started { identity: table::settle(pid, claimed), stdin, stdout, stderr, in_cgroup })
+    Ok(Started { identity: table::settle(pid, claimed, untold), stdin, stdout, stderr, in_cgroup })
 }
 
 pub(super) fn exec(spec: Spec) -> StartError {

@@ -7,6 +7,7 @@ use crate::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,8 @@ struct Own {
     claimed: bool,
     exit: Option<Exit>,
 }
+
+static ORPHANS: AtomicU64 = AtomicU64::new(0);
 
 static TABLE: Mutex<BTreeMap<i32, Own>> = Mutex::new(BTreeMap::new());
 
@@ -38,11 +41,13 @@ pub(super) fn enter(
     Ok(pid)
 }
 
-/// Notes when a child has started, and whether its caller awaits it; the identity that it has from then on.
-pub(super) fn settle(pid: Pid, claimed: bool) -> Identity {
+/// Notes when a child has started, unless that is `untold`, and whether its caller awaits it; the identity
+/// that it has from then on.
+pub(super) fn settle(pid: Pid, claimed: bool, untold: bool) -> Identity {
     // A child keeps its pid until it is reaped, so it is no other process whose start is read here; one that
     // is dead already, or a root without /proc, leaves it at 0.
-    let start = Identity::look(pid).map_or(Start(0), |found| found.start);
+    let found = if untold { None } else { Identity::look(pid) };
+    let start = found.map_or(Start(0), |found| found.start);
     if let Some(own) = table().get_mut(&pid.number()) {
         (own.start, own.claimed) = (start, claimed);
     }
@@ -164,10 +169,17 @@ pub fn collect() {
         if number <= 0 {
             return;
         }
-        if let Some(own) = table.get_mut(&number) {
-            own.exit = Some(Exit::from_wait_status(word));
+        match table.get_mut(&number) {
+            Some(own) => own.exit = Some(Exit::from_wait_status(word)),
+            None => drop(ORPHANS.fetch_add(1, Ordering::SeqCst)),
         }
     }
+}
+
+/// How many orphans that had fallen to us are reaped by now: until there is another one, the pids of the rest
+/// are their own.
+pub fn orphans_reaped() -> u64 {
+    ORPHANS.load(Ordering::SeqCst)
 }
 
 /// Whether we surely have no child at all, dead or alive (Linux; never sure elsewhere). Of one that adopts
@@ -192,7 +204,17 @@ pub fn signal(who: Identity, signal: Signal) {
     signal_number(who, signal as i32);
 }
 
-/// The same for any number, real-time signals too.
+/// Sends `signal` to the process group that a child of ours leads; nothing happens when it is reaped.
+pub fn signal_group(who: Identity, signal: Signal) {
+    let table = table();
+    if table.get(&who.pid.number()).is_some_and(|own| own.start == who.start && own.exit.is_none()) {
+        // Not reaped while the table is held, so the group that its session began with is its own.
+        // SAFETY: kill(2) with integers.
+        unsafe { libc::kill(-who.pid.number(), signal as i32) };
+    }
+}
+
+/// The same as `signal` for any number, real-time signals too.
 pub fn signal_number(who: Identity, number: i32) {
     {
         let table = table();

@@ -11,10 +11,17 @@ use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::time::Instant;
+
+/// Of an entry that has no life yet.
+const NO_ROOM: usize = usize::MAX;
 
 impl Group<'_> {
     pub(super) fn reply(&mut self, line: &[u8]) -> String {
+        if let Some(path) = named(line) {
+            self.hold.rename(&path);
+        }
         let answer = match GroupVerb::parse(line) {
             Ok(GroupVerb::Status) => Ok(()),
             Ok(GroupVerb::Reload) => self.reload(),
@@ -39,7 +46,7 @@ impl Group<'_> {
 
     /// The file as it is now, if it would do and has the entry.
     fn plan_with(&self, id: &str) -> Result<GroupPlan> {
-        let plan = GroupPlan::read(&self.request.file)?;
+        let plan = GroupPlan::read(&self.hold.file)?;
         if plan.entries.iter().any(|entry| entry.rules.id == id) { Ok(plan) } else { Err(absent(id)) }
     }
 
@@ -63,7 +70,7 @@ impl Group<'_> {
 
     /// Reads the file again; where it is wrong nothing changes.
     pub(super) fn reload(&mut self) -> Result<()> {
-        let plan = GroupPlan::read(&self.request.file)
+        let plan = GroupPlan::read(&self.hold.file)
             .inspect_err(|error| self.voice.warn(format!("nothing is reloaded: {error}")))?;
         self.adopt(plan);
         Ok(())
@@ -101,7 +108,8 @@ impl Group<'_> {
         let mut slots: Vec<Option<EntrySlot>> = (0..count).map(|_| None).collect();
         for (at, entry) in plan.entries.into_iter().enumerate() {
             self.serial += 1;
-            slots[at] = Some(EntrySlot::new(self.serial, entry, &self.paths, &self.logs));
+            let paths = &self.hold.paths;
+            slots[at] = Some(EntrySlot::new(self.serial, entry, NO_ROOM, paths, &self.logs));
         }
         for (number, mut slot) in std::mem::take(&mut self.slots).into_iter().enumerate() {
             let at = paths[number];
@@ -111,21 +119,31 @@ impl Group<'_> {
             slots[at] = Some(slot);
         }
         self.slots = slots.into_iter().flatten().collect();
+        for slot in self.slots.iter_mut().filter(|slot| slot.room == NO_ROOM) {
+            slot.room = self.ground.rooms.take();
+        }
+        self.find_places();
         self.happen(GroupEvent::Time);
         changed
     }
 
     pub(super) fn forget(&mut self) {
         let stay = self.machine.forget();
-        if stay.len() < self.slots.len() {
-            // What they have said last is not lost with them.
-            self.outputs(Some(Instant::now()));
-            let mut number = 0;
-            self.slots.retain(|_| {
-                number += 1;
-                stay.contains(&(number - 1))
-            });
+        if stay.len() == self.slots.len() {
+            return;
         }
+        let mut stays = vec![false; self.slots.len()];
+        stay.into_iter().for_each(|number| stays[number] = true);
+        for number in (0..stays.len()).filter(|number| !stays[*number]) {
+            // What they have said last is not lost with them.
+            self.say(number, Some(Instant::now()));
+            let slot = &mut self.slots[number];
+            slot.outputs.drain(..).for_each(|output| self.poller.remove(output.fd()));
+            self.ground.rooms.give_back(slot.room);
+        }
+        let mut stays = stays.into_iter();
+        self.slots.retain(|_| stays.next().unwrap_or(true));
+        self.find_places();
     }
 
     pub(super) fn status(&self) -> Value {
@@ -161,10 +179,16 @@ impl Group<'_> {
             })
             .collect();
         json!({
-            "schema": "baa.daemons/1", "file": self.request.file, "pid": std::process::id(),
+            "schema": "baa.daemons/1", "file": self.hold.file, "pid": std::process::id(),
             "stopping": self.machine.is_ending(), "entries": entries
         })
     }
+}
+
+/// The name that whoever asks knows the file by.
+fn named(line: &[u8]) -> Option<PathBuf> {
+    let question: Value = serde_json::from_slice(line).ok()?;
+    question["file"].as_str().map(PathBuf::from)
 }
 
 fn absent(id: &str) -> Error {

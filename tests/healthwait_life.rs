@@ -1,0 +1,92 @@
+//! What is alive of the commands that baa-healthwait asks by, after it: nothing, however busy the machine is.
+
+use crate::support::{Room, collect, finish, signal, until};
+use nix::sys::signal::Signal;
+use std::process::{Child, Command, Stdio};
+
+/// Many who want the processor, until this is dropped.
+struct Busy(Vec<Child>);
+
+impl Busy {
+    fn new() -> Busy {
+        let spin = || Command::new("/bin/sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        Busy((0..25).map(|_| spin()).collect())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The processes among whose arguments `word` is.
+fn with(word: &str) -> usize {
+    let lists = std::fs::read_dir("/proc").unwrap().flatten().map(|one| one.path().join("cmdline"));
+    let bears = |text: Vec<u8>| text.split(|byte| *byte == 0).any(|one| one == word.as_bytes());
+    lists.filter(|path| std::fs::read(path).is_ok_and(bears)).count()
+}
+
+/// A time that no other command of this machine sleeps.
+fn time(number: usize) -> String {
+    format!("9{}.{number}", std::process::id())
+}
+
+#[apply(test)]
+fn no_command_outlives_a_wait_that_is_too_late() {
+    let room = Room::new();
+    let busy = Busy::new();
+    for turn in 0..6 {
+        let time = time(turn);
+        let command =
+            if turn % 2 == 0 { format!("exec:sleep {time}") } else { format!("exec:sleep {time} | cat") };
+        let done = room.run("baa-healthwait", ["-q", "--timeout", "200ms", &command]);
+        assert_eq!(done.status, 124, "{done:?}");
+        assert_eq!(with(&time), 0, "{turn}");
+    }
+    drop(busy);
+}
+
+#[apply(test)]
+fn no_command_outlives_a_wait_that_is_interrupted_or_killed() {
+    let room = Room::new();
+    let busy = Busy::new();
+    let ends = [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGKILL, 1009)];
+    for (number, (end, status)) in ends.into_iter().enumerate() {
+        for piped in [false, true] {
+            // Who is killed takes its own child along, and cannot end what that has started.
+            if piped && end == Signal::SIGKILL {
+                continue;
+            }
+            let time = time(10 + 2 * number + usize::from(piped));
+            let pipe = if piped { " | cat" } else { "" };
+            let mut wait = room.command("baa-healthwait");
+            let own = if end == Signal::SIGKILL { "exec " } else { "" };
+            wait.args(["-q", "--timeout", "1000s", &format!("exec:{own}sleep {time}{pipe}")]);
+            let child = wait.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            until("it sleeps", || with(&time) > 0);
+            signal(child.id(), end);
+            let done = collect(child);
+            assert_eq!(done.status, status, "{done:?}");
+            if end == Signal::SIGKILL {
+                until("its child is dead", || with(&time) == 0);
+            }
+            assert_eq!(with(&time), 0, "{end} {piped}");
+        }
+    }
+    drop(busy);
+}
+
+/// A command that is started once all is ready gets nothing of what was asked by for a child.
+#[apply(test)]
+fn no_command_is_left_to_what_is_started() {
+    let room = Room::new();
+    let time = time(30);
+    let mut wait = room.command("baa-healthwait");
+    wait.args(["-q", "--any", &format!("exec:sleep {time}"), "exec:true", "--", "/bin/true"]);
+    finish(&mut wait).expect(0, "", "");
+    assert_eq!(with(&time), 0);
+}
