@@ -186,6 +186,8 @@ impl KeeperLoop<'_> {
     fn look_at_place(&mut self) {
         if self.stop.lost.is_none() && self.place.due().is_some_and(|due| Instant::now() >= due) {
             self.keep_place();
+            // What the look has touched is given back at once; a life that has just started has its time.
+            self.touched = self.touched.or_else(|| Instant::now().checked_sub(CALM));
         }
     }
 
