@@ -472,6 +472,8 @@ fn what_a_killed_conductor_leaves_keeps_the_lease() {
             .filter(|entry| entry.parent == own)
             .map(|entry| entry.identity.pid.number())
             .collect();
+        // It must not see the guardian's death, or it would end the rest.
+        signal(first.child.id(), Signal::SIGSTOP);
         for pid in below {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
         }
