@@ -274,14 +274,22 @@ impl Wall {
 
     /// Kills everything of it. Returns when nothing is left, whatever it forks meanwhile; whether that is so.
     pub fn kill(&self) -> bool {
+        self.kill_main();
         let at_once = self.spared.is_empty() && self.cgroup.as_ref().is_some_and(Cgroup::kill);
         let gone = kill_until_gone(|| self.members());
         at_once || gone
     }
 
+    /// The one that is known without a look at the system: on a busy machine that may take as long as a
+    /// lease.
+    fn kill_main(&self) {
+        self.main.into_iter().for_each(|main| child::signal(main, Signal::SIGKILL));
+    }
+
     /// Kills everything of it as far as that can be done within `patience`; where it has a cgroup the kernel
     /// does it at once, and nothing is waited for. Whether all of it is killed, though it may not be gone.
     pub fn kill_within(&self, patience: Duration) -> bool {
+        self.kill_main();
         (self.spared.is_empty() && self.cgroup.as_ref().is_some_and(Cgroup::kill))
             || kill_until(|| self.members(), 1, patience)
     }
