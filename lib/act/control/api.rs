@@ -150,7 +150,8 @@ pub fn lease(name: &str, record: &Record, now: &BootMoment) -> Value {
         "term": record.term,
         "lease_expires_at": ends,
         "renewed_at": leader.map(|_| unix.saturating_sub(record.ttl.saturating_sub(left).as_secs())),
-        "left_ms": span::millis(left),
+        // Rounded up: whoever waits for its end must not come before it.
+        "left_ms": span::millis(left + Duration::from_micros(999)),
         "preferred_holder_id": record.preferred,
         "metadata_json": record.metadata,
     })
