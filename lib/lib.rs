@@ -39,3 +39,9 @@ pub mod service;
 pub mod store;
 pub mod sys;
 pub mod words;
+
+// Of the library, so that what nobody else needs can stay its own business.
+#[cfg(test)]
+#[path = "../tests/fuzz/mod.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr, unsafe_code)]
+mod fuzz;

@@ -4,14 +4,14 @@
 pub mod ask;
 pub mod attend;
 pub mod change;
-mod control;
+pub(crate) mod control;
 pub mod detach;
 pub mod drain;
 pub mod failure_log;
 mod hooks;
 mod lives;
 pub mod lockfile;
-mod notify;
+pub(crate) mod notify;
 mod place;
 pub mod policy;
 pub mod readiness;

@@ -250,7 +250,7 @@ impl Service for Embedded {
 }
 
 /// The answer to `status`, as the keeper writes it (act/keeper).
-fn state(answer: &Value) -> JobState {
+pub(crate) fn state(answer: &Value) -> JobState {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
     let millis = |key: &str| answer.get(key).and_then(Value::as_u64).map(Duration::from_millis);
     let word = text("state").unwrap_or("unknown");

@@ -105,7 +105,7 @@ impl Service for Grouped {
 
 /// An entry, as the group tells of it (act/group). One that is not ready is not there yet: its process is no
 /// proof of anything.
-fn state(entry: &Value) -> JobState {
+pub(crate) fn state(entry: &Value) -> JobState {
     let word = entry["status"].as_str().unwrap_or("unknown");
     let ready = word == "success";
     let pid = entry["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);

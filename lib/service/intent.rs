@@ -77,7 +77,7 @@ pub fn take(paths: &KeeperPaths, own: Pid) -> Option<Intent> {
     take_at(&paths.intent(), own, SystemTime::now())
 }
 
-fn take_at(path: &Path, own: Pid, now: SystemTime) -> Option<Intent> {
+pub(crate) fn take_at(path: &Path, own: Pid, now: SystemTime) -> Option<Intent> {
     let found = std::fs::symlink_metadata(path).ok()?;
     // What is no file of its own is nobody's intent, and not ours to remove.
     if !found.is_file() || found.nlink() > 1 {

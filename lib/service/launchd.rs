@@ -4,7 +4,7 @@
 //! model of it.
 
 pub mod code;
-mod print;
+pub(crate) mod print;
 
 use crate::service::job::Job;
 use crate::service::{
@@ -245,7 +245,7 @@ pub fn check_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn state(seen: &print::Seen) -> JobState {
+pub(crate) fn state(seen: &print::Seen) -> JobState {
     let pid = seen.number("pid").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new);
     let word = seen.text("state").unwrap_or("unknown").to_owned();
     // "not running" is not "gone": during teardown the state is SIGTERMed (codex-remote-feishu#914).

@@ -113,11 +113,7 @@ impl Systemd {
     fn show(&self, deadline: Instant) -> std::result::Result<HashMap<String, String>, Trouble> {
         let shown =
             self.call_until(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit], deadline)?;
-        Ok(shown
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect())
+        Ok(properties(&shown))
     }
 
     fn command(&self, verb: &str) -> String {
@@ -126,12 +122,53 @@ impl Systemd {
     }
 }
 
+/// The lines of `systemctl show`.
+pub(crate) fn properties(shown: &str) -> HashMap<String, String> {
+    let pairs = shown.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// The state of a unit, out of its properties (org.freedesktop.systemd1(5)); `None` where there is none.
+pub(crate) fn state(seen: &HashMap<String, String>) -> Option<JobState> {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    if text("LoadState") == "not-found" && text("ActiveState") != "active" {
+        return None;
+    }
+    let phase = match (text("ActiveState"), text("SubState")) {
+        ("active" | "reloading" | "refreshing", _) => Phase::Running,
+        ("activating", "auto-restart" | "auto-restart-queued") => Phase::Waiting,
+        ("activating", _) => Phase::Running,
+        ("deactivating", _) => Phase::Stopping,
+        ("failed", _) => Phase::Failed,
+        _ => Phase::Stopped,
+    };
+    Some(JobState {
+        phase,
+        word: format!("{} ({})", text("ActiveState"), text("SubState")),
+        pid: text("MainPID").parse().ok(),
+        others: cgroup(text("ControlGroup")),
+        runs: text("NRestarts").parse().ok(),
+        last_exit: (text("Result") != "success" || text("ExecMainCode") != "0")
+            .then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
+        exit_timeout: timespan(text("TimeoutStopUSec")),
+        throttle: timespan(text("RestartUSec")),
+        source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
+        // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed
+        // is kept, as failed.
+        completed: text("MainPID") == "0"
+            && text("Result") == "success"
+            && text("Job").is_empty()
+            && matches!(phase, Phase::Stopped | Phase::Running),
+        life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
+    })
+}
+
 /// How `pid` ended, out of the unit's properties (org.freedesktop.systemd1(5)), if that was its last main
 /// process.
 ///
 /// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by
 /// itself leaves it after.
-fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<JobEnd> {
+pub(crate) fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<JobEnd> {
     let text = |key: &str| seen.get(key).map_or("", String::as_str);
     let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
     if text("ExecMainPID") != pid.to_string() {
@@ -264,37 +301,7 @@ impl Service for Systemd {
             Err(trouble) if trouble.class == TroubleClass::Unregistered => return Ok(None),
             Err(trouble) => return Err(trouble),
         };
-        let text = |key: &str| seen.get(key).map_or("", String::as_str);
-        if text("LoadState") == "not-found" && text("ActiveState") != "active" {
-            return Ok(None);
-        }
-        let phase = match (text("ActiveState"), text("SubState")) {
-            ("active" | "reloading" | "refreshing", _) => Phase::Running,
-            ("activating", "auto-restart" | "auto-restart-queued") => Phase::Waiting,
-            ("activating", _) => Phase::Running,
-            ("deactivating", _) => Phase::Stopping,
-            ("failed", _) => Phase::Failed,
-            _ => Phase::Stopped,
-        };
-        Ok(Some(JobState {
-            phase,
-            word: format!("{} ({})", text("ActiveState"), text("SubState")),
-            pid: text("MainPID").parse().ok(),
-            others: cgroup(text("ControlGroup")),
-            runs: text("NRestarts").parse().ok(),
-            last_exit: (text("Result") != "success" || text("ExecMainCode") != "0")
-                .then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
-            exit_timeout: timespan(text("TimeoutStopUSec")),
-            throttle: timespan(text("RestartUSec")),
-            source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
-            // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed
-            // is kept, as failed.
-            completed: text("MainPID") == "0"
-                && text("Result") == "success"
-                && text("Job").is_empty()
-                && matches!(phase, Phase::Stopped | Phase::Running),
-            life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
-        }))
+        Ok(state(&seen))
     }
 
     fn ending(&self, pid: Pid) -> Option<JobEnd> {
@@ -392,7 +399,7 @@ fn timespan(text: &str) -> Option<Duration> {
 }
 
 /// The words of a property that systemd quotes as a shell would.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let (mut quoted, mut escaped, mut any) = (None, false, false);

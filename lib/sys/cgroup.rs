@@ -69,7 +69,7 @@ pub fn unified(pid: Pid) -> Option<PathBuf> {
 
 /// The directories that /proc/PID/cgroup (cgroups(7)) and /proc/self/mountinfo (proc_pid_mountinfo(5)) point
 /// to: version 1 first, which has the controller where it is mounted at all.
-fn find(membership: &str, mounts: &str) -> Vec<Group> {
+pub(crate) fn find(membership: &str, mounts: &str) -> Vec<Group> {
     let path_of = |controllers: &dyn Fn(&str) -> bool| {
         membership.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);

@@ -36,7 +36,7 @@ impl Listening {
 }
 
 #[cfg(target_os = "linux")]
-mod system {
+pub(crate) mod system {
     use nix::sys::socket::{MsgFlags, recv, send};
     use std::net::{IpAddr, SocketAddr};
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -66,15 +66,20 @@ mod system {
             send(self.0.as_raw_fd(), &question(address), MsgFlags::MSG_DONTWAIT).ok()?;
             let mut answer = [0u8; 1024];
             let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT).ok()?;
-            let answer = &answer[..length];
-            let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-            match kind {
-                ERROR => (i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?) == -libc::ENOENT)
-                    .then_some(false),
-                // `struct inet_diag_msg`: family, state, …
-                BY_FAMILY => Some(*answer.get(17)? == LISTEN),
-                _ => None,
+            verdict(answer.get(..length)?)
+        }
+    }
+
+    /// What an answer of the kernel says; `None` when that is neither yes nor no.
+    pub(crate) fn verdict(answer: &[u8]) -> Option<bool> {
+        let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+        match kind {
+            ERROR => {
+                (i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?) == -libc::ENOENT).then_some(false)
             }
+            // `struct inet_diag_msg`: family, state, …
+            BY_FAMILY => Some(*answer.get(17)? == LISTEN),
+            _ => None,
         }
     }
 

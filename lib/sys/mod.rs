@@ -12,7 +12,7 @@ pub mod lines;
 pub mod listening;
 pub mod memory;
 pub mod net;
-mod nss;
+pub(crate) mod nss;
 pub mod outlet;
 pub mod owner;
 pub mod poll;

@@ -38,7 +38,7 @@ fn switch() -> io::Result<String> {
 }
 
 /// The sources of a database, as nsswitch.conf(5) names them, without what is to be done between them.
-fn sources(text: &str, database: &str) -> Option<Vec<String>> {
+pub(crate) fn sources(text: &str, database: &str) -> Option<Vec<String>> {
     let line = text.lines().find_map(|line| {
         let (name, rest) = line.split('#').next()?.split_once(':')?;
         (name.trim() == database).then_some(rest)

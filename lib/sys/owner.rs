@@ -5,7 +5,7 @@ use crate::sys::process::Pid;
 use std::net::{IpAddr, SocketAddr};
 
 #[cfg(target_os = "linux")]
-mod linux;
+pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(target_os = "macos")]

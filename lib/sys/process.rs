@@ -13,7 +13,7 @@ pub mod exits;
 pub mod trace;
 
 #[cfg(target_os = "linux")]
-mod linux;
+pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 use linux as system;
 #[cfg(target_os = "macos")]

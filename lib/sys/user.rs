@@ -4,7 +4,7 @@
 
 #[cfg(target_os = "linux")]
 #[path = "user/files.rs"]
-mod database;
+pub(crate) mod database;
 #[cfg(not(target_os = "linux"))]
 #[path = "user/libc.rs"]
 mod database;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// What a group is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum GroupVerb {
+pub(crate) enum GroupVerb {
     /// How it fares.
     Status,
     /// To read its file again.
@@ -24,7 +24,7 @@ pub(super) enum GroupVerb {
 }
 
 impl GroupVerb {
-    pub(super) fn parse(line: &[u8]) -> std::result::Result<GroupVerb, String> {
+    pub(crate) fn parse(line: &[u8]) -> std::result::Result<GroupVerb, String> {
         let question: Value =
             serde_json::from_slice(line).map_err(|_| "the question is no JSON".to_owned())?;
         let id = || question["id"].as_str().map(str::to_owned);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ClientRequest {
+pub(crate) enum ClientRequest {
     /// `status`.
     Status,
     /// `stop`.
@@ -31,7 +31,7 @@ fn reason(request: &Value) -> Option<String> {
     request.get("reason").and_then(Value::as_str).map(intent::reason)
 }
 
-fn parse(line: &[u8]) -> std::result::Result<ClientRequest, &'static str> {
+pub(crate) fn parse(line: &[u8]) -> std::result::Result<ClientRequest, &'static str> {
     let request: Value = serde_json::from_slice(line).map_err(|_| "the request is not JSON")?;
     match request.get("verb").and_then(Value::as_str) {
         Some("status") => Ok(ClientRequest::Status),

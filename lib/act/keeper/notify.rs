@@ -17,15 +17,15 @@ const STATUS_LIMIT: usize = 200;
 
 /// What was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Notification {
+pub(crate) struct Notification {
     /// That it is ready.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// That it is alive.
-    pub(super) alive: bool,
+    pub(crate) alive: bool,
     /// That it knows to be stuck, and wants to be stopped (`WATCHDOG=trigger`).
-    pub(super) stuck: bool,
+    pub(crate) stuck: bool,
     /// What it does, in its words.
-    pub(super) status: Option<String>,
+    pub(crate) status: Option<String>,
 }
 
 /// Where one life tells. Each life has its own: what an old one says is not the new one's.
@@ -86,7 +86,7 @@ impl Notify {
         match self {
             Notify::Socket(socket, _) => {
                 while let Ok(count) = socket.recv(&mut bytes) {
-                    bytes[..count].split(|byte| *byte == b'\n').for_each(|line| told.line(line));
+                    told.hear(&bytes[..count]);
                 }
             }
             // What is written before the line end means nothing (s6's notification-fd).
@@ -110,6 +110,11 @@ impl Notify {
 }
 
 impl Notification {
+    /// Takes a datagram of sd_notify(3) in: lines, of which the last one of a kind counts.
+    pub(crate) fn hear(&mut self, datagram: &[u8]) {
+        datagram.split(|byte| *byte == b'\n').for_each(|line| self.line(line));
+    }
+
     fn line(&mut self, line: &[u8]) {
         match line {
             b"READY=1" => self.ready = true,
@@ -158,9 +163,7 @@ mod tests {
     #[test]
     fn a_command_tells_in_lines() {
         let mut told = Notification::default();
-        b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10"
-            .split(|byte| *byte == b'\n')
-            .for_each(|line| told.line(line));
+        told.hear(b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10");
         assert_eq!(
             told,
             Notification { alive: true, status: Some("ab".to_owned()), ..Notification::default() }

@@ -31,7 +31,8 @@ pub enum Line {
 }
 
 impl Line {
-    fn text(&self) -> String {
+    /// How it is written.
+    pub(crate) fn text(&self) -> String {
         match self {
             Line::Until(deadline) => {
                 format!("until {} {}\n", deadline.soft.as_nanos(), deadline.hard.as_nanos())
@@ -44,7 +45,8 @@ impl Line {
         }
     }
 
-    fn parse(text: &str) -> Option<Line> {
+    /// Reads it.
+    pub(crate) fn parse(text: &str) -> Option<Line> {
         let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
         let mut words = rest.split(' ');
         let mut number = || words.next()?.parse::<u64>().ok();

@@ -78,6 +78,11 @@ impl<'a> Registry<'a> {
         self.version > VERSION
     }
 
+    /// The names of all entries, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(_, peer)| peer.personality.as_str())
+    }
+
     /// The entry of `personality`.
     pub fn find(&self, personality: &str) -> Option<&Peer> {
         self.entries.iter().map(|(_, peer)| peer).find(|peer| peer.personality == personality)

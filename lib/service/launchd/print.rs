@@ -8,20 +8,20 @@ use std::collections::HashMap;
 
 /// The top level of what was printed.
 #[derive(Debug)]
-pub(super) struct Seen(HashMap<String, String>);
+pub(crate) struct Seen(HashMap<String, String>);
 
 impl Seen {
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    pub(super) fn number(&self, key: &str) -> Option<i64> {
+    pub(crate) fn number(&self, key: &str) -> Option<i64> {
         self.text(key)?.parse().ok()
     }
 }
 
 /// Reads the block of `target`; `None` when there is no such block, or it is cut.
-pub(super) fn read(text: &str, target: &str) -> Option<Seen> {
+pub(crate) fn read(text: &str, target: &str) -> Option<Seen> {
     let mut lines = text.lines();
     lines.find(|line| line.strip_suffix(" = {") == Some(target))?;
     let mut found = HashMap::new();

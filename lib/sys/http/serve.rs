@@ -96,7 +96,8 @@ fn converse(mut stream: TcpStream, answer: &dyn Fn(&str) -> Reply) -> std::io::R
     stream.write_all(text.as_bytes())
 }
 
-fn reply(head: &[u8], answer: &dyn Fn(&str) -> Reply) -> Reply {
+/// The answer to a request with this head.
+pub(crate) fn reply(head: &[u8], answer: &dyn Fn(&str) -> Reply) -> Reply {
     const PLAIN: &str = "text/plain; charset=utf-8";
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut fields);

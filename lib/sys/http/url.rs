@@ -81,7 +81,7 @@ impl Url {
     }
 
     /// Where `location` leads, seen from here (RFC 3986, 5.2, without dot segments).
-    pub(super) fn join(&self, location: &str) -> Result<Url, String> {
+    pub(crate) fn join(&self, location: &str) -> Result<Url, String> {
         if location.contains("://") {
             let there = Url::parse(location)?;
             // A server must not send a probe to the sockets of the machine that probes it.
@@ -173,22 +173,23 @@ impl fmt::Debug for Url {
 /// # Errors
 /// Says what is wrong with it.
 pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    let shown = || crate::words::error::brief(text);
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, tail) =
-                rest.split_once(']').ok_or_else(|| format!("'{text}' lacks a closing bracket"))?;
+                rest.split_once(']').ok_or_else(|| format!("'{}' lacks a closing bracket", shown()))?;
             if host.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(format!("'{host}' is not an IPv6 address"));
+                return Err(format!("'{}' is not an IPv6 address", crate::words::error::brief(host)));
             }
             match tail.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if tail.is_empty() => (host, None),
-                None => return Err(format!("'{text}' is not a host and a port")),
+                None => return Err(format!("'{}' is not a host and a port", shown())),
             }
         }
         None => match text.split_once(':') {
             Some((_, port)) if port.contains(':') => {
-                return Err(format!("'{text}': write an IPv6 address in brackets"));
+                return Err(format!("'{}': write an IPv6 address in brackets", shown()));
             }
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
@@ -196,13 +197,13 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     };
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte) || byte >= 0x80;
     if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
-        return Err(format!("'{text}' has no valid host"));
+        return Err(format!("'{}' has no valid host", shown()));
     }
     let port = match port {
         None => None,
         Some(port) => match port.parse::<u16>() {
             Ok(number) if number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()) => Some(number),
-            _ => return Err(format!("'{port}' is not a port: 1 to 65535")),
+            _ => return Err(format!("'{}' is not a port: 1 to 65535", crate::words::error::brief(port))),
         },
     };
     Ok((host.to_owned(), port))

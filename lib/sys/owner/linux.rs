@@ -102,7 +102,7 @@ fn same(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
 }
 
-struct Row {
+pub(crate) struct Row {
     local: SocketAddr,
     remote: SocketAddr,
     listens: bool,
@@ -110,7 +110,7 @@ struct Row {
 }
 
 /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`
-fn row(line: &str) -> Option<Row> {
+pub(crate) fn row(line: &str) -> Option<Row> {
     let mut fields = line.split_ascii_whitespace();
     let (local, remote, state) = (fields.nth(1)?, fields.next()?, fields.next()?);
     let inode = fields.nth(5)?.parse().ok()?;

@@ -54,7 +54,7 @@ fn kernel_version() -> Option<(u32, u32)> {
 }
 
 #[cfg(target_os = "linux")]
-mod connector {
+pub(crate) mod connector {
     use super::{Ending, HashMap, Pid, io};
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -161,14 +161,16 @@ mod connector {
             let count =
                 unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let Some(count) = usize::try_from(count).ok().filter(|count| *count > 0) else { return };
-            let word =
-                |at: usize| Some(u32::from_ne_bytes(buffer[..count].get(at..at + 4)?.try_into().ok()?));
-            if let (Some(EXIT), Some(pid), Some(code)) = (word(WHAT), word(PID), word(CODE))
-                && let Some(pid) = Pid::new(pid.cast_signed())
-            {
-                seen.insert(pid, Ending::from_wait_status(code.cast_signed()));
-            }
+            seen.extend(buffer.get(..count).and_then(exit));
         }
+    }
+
+    /// Whose end a message of the kernel tells of, if it does.
+    pub(crate) fn exit(message: &[u8]) -> Option<(Pid, Ending)> {
+        let word = |at: usize| Some(u32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?));
+        let (pid, code) = (word(PID)?, word(CODE)?);
+        let ending = Ending::from_wait_status(code.cast_signed());
+        Pid::new(pid.cast_signed()).filter(|_| word(WHAT) == Some(EXIT)).map(|pid| (pid, ending))
     }
 }
 

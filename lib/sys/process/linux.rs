@@ -39,7 +39,8 @@ fn field<T: std::str::FromStr>(fields: &[&str], number: usize) -> Option<T> {
     fields.get(number.checked_sub(3)?)?.parse().ok()
 }
 
-fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
+/// Reads a line of proc_pid_stat(5).
+pub(crate) fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
     let fields = fields(stat)?;
     Some(Entry {
         identity: Identity { pid, start: Start(field(&fields, 22)?) },

@@ -62,7 +62,7 @@ impl Trace {
 /// Reads a line of the trace: `  kill-12  [000] d..1.  11.5: signal_generate: sig=15 errno=0 code=0 comm=x
 /// pid=9 grp=1 res=0`.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
-fn parse(line: &str) -> Option<Sent> {
+pub(crate) fn parse(line: &str) -> Option<Sent> {
     let (head, event) = line.split_once(": signal_generate: ")?;
     // Names may hold anything, so the outermost marks are taken: the number before ` [cpu]`, and `pid=` after
     // the last name.

@@ -104,7 +104,7 @@ fn lines<T>(path: &str, mut found: impl FnMut(&[u8]) -> Option<T>) -> io::Result
 }
 
 /// A line of passwd(5). Those that begin with + or - are for NIS.
-fn user(line: &[u8]) -> Option<Credentials> {
+pub(crate) fn user(line: &[u8]) -> Option<Credentials> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
     let [name, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
     let shell = if shell.is_empty() { b"/bin/sh" } else { *shell };
@@ -118,14 +118,14 @@ fn user(line: &[u8]) -> Option<Credentials> {
     })
 }
 
-struct Group<'a> {
+pub(crate) struct Group<'a> {
     name: &'a [u8],
     gid: u32,
     members: &'a [u8],
 }
 
 /// A line of group(5).
-fn group_line(line: &[u8]) -> Option<Group<'_>> {
+pub(crate) fn group_line(line: &[u8]) -> Option<Group<'_>> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
     let [name, _, gid, members] = fields.as_slice() else { return None };
     plain_name(name)?;
