@@ -10,6 +10,7 @@ use crate::sys::net;
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
+use crate::words::span;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -252,7 +253,8 @@ impl Service for Embedded {
 /// The answer to `status`, as the keeper writes it (act/keeper).
 pub(crate) fn state(answer: &Value) -> JobState {
     let text = |key: &str| answer.get(key).and_then(Value::as_str);
-    let millis = |key: &str| answer.get(key).and_then(Value::as_u64).map(Duration::from_millis);
+    let millis =
+        |key: &str| answer.get(key).and_then(Value::as_u64).map(Duration::from_millis).map(span::bounded);
     let word = text("state").unwrap_or("unknown");
     JobState {
         phase: match word {
@@ -273,7 +275,7 @@ pub(crate) fn state(answer: &Value) -> JobState {
         exit_timeout: match (millis("exit_timeout_ms"), millis("drain_ms")) {
             // Zero is without end.
             (Some(Duration::ZERO), _) | (_, Some(Duration::ZERO)) => Some(Duration::ZERO),
-            (exit, drain) => exit.map(|exit| exit + drain.unwrap_or_default()),
+            (exit, drain) => exit.map(|exit| span::bounded(exit + drain.unwrap_or_default())),
         },
         throttle: millis("throttle_ms"),
         source: text("job").map(PathBuf::from),

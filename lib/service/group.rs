@@ -8,6 +8,7 @@ use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, Troubl
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
+use crate::words::span;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -124,7 +125,7 @@ pub(crate) fn state(entry: &Value) -> JobState {
         others: Vec::new(),
         runs: entry["life"].as_u64(),
         last_exit: entry["last"].as_str().map(str::to_owned),
-        exit_timeout: entry["stop_timeout_ms"].as_u64().map(Duration::from_millis),
+        exit_timeout: entry["stop_timeout_ms"].as_u64().map(Duration::from_millis).map(span::bounded),
         throttle: None,
         source: None,
         completed: ready && pid.is_none(),

@@ -14,6 +14,7 @@ use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
+use crate::words::span;
 use code::LaunchctlVerb;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -255,8 +256,12 @@ pub(crate) fn state(seen: &print::Seen) -> JobState {
         ("spawn scheduled", None) => Phase::Waiting,
         _ => Phase::Stopped,
     };
-    let seconds =
-        |key: &str| seen.number(key).and_then(|number| u64::try_from(number).ok()).map(Duration::from_secs);
+    let seconds = |key: &str| {
+        seen.number(key)
+            .and_then(|number| u64::try_from(number).ok())
+            .map(Duration::from_secs)
+            .map(span::bounded)
+    };
     JobState {
         phase,
         word,

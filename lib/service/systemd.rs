@@ -10,6 +10,7 @@ use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
+use crate::words::span;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -353,7 +354,7 @@ impl Service for Systemd {
 
 /// All processes of a control group and of those below it.
 fn cgroup(path: &str) -> Vec<Pid> {
-    if path.is_empty() || path == "/" {
+    if path.is_empty() || path == "/" || path.split('/').any(|part| part == "..") {
         return Vec::new();
     }
     // Pure v2, then the v2 tree of a hybrid machine.
@@ -393,9 +394,9 @@ fn timespan(text: &str) -> Option<Duration> {
             "d" => 86_400.0,
             _ => return None,
         };
-        total += Duration::try_from_secs_f64(number * unit).ok()?;
+        total = total.saturating_add(Duration::try_from_secs_f64(number * unit).ok()?);
     }
-    (!text.is_empty()).then_some(total)
+    (!text.is_empty()).then_some(span::bounded(total))
 }
 
 /// The words of a property that systemd quotes as a shell would.

@@ -213,6 +213,7 @@ impl ControlApi {
         let preferred = first(lease, ["preferredHolderId", "preferred_holder_id"]).and_then(Value::as_str);
         let metadata = first(lease, ["metadataJson", "metadata_json"]).and_then(Value::as_str);
         let left = said.get("left_ms").and_then(Value::as_u64).map_or(ttl, Duration::from_millis);
+        let left = crate::words::span::bounded(left);
         Ok(Some(Record {
             holder: Some(self.clean(holder)),
             host: self.clean(host),

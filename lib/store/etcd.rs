@@ -8,11 +8,12 @@
 
 use crate::store::{
     BootMoment, Claim, ClaimAnswer, ControlStore, Controller, LeaseChange, Record, Store, answer_limit,
-    granted, unix_now,
+    granted, next_term, unix_now, used_up,
 };
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
+use crate::words::span;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
@@ -261,7 +262,7 @@ impl Etcd {
         let said = self.post("lease/timetolive", &json!({ "ID": lease }), deadline)?;
         Ok(text(&said["TTL"])
             .parse::<u64>()
-            .map_or(Duration::ZERO, |seconds| Duration::from_secs(seconds + 1)))
+            .map_or(Duration::ZERO, |seconds| span::bounded(Duration::from_secs(seconds.saturating_add(1)))))
     }
 
     /// What another has, with its end as seen from here.
@@ -338,7 +339,14 @@ impl Etcd {
             let found = said["kvs"].as_array().map(Vec::as_slice).unwrap_or_default();
             found.iter().try_for_each(&mut *each)?;
             match found.last().filter(|_| said["more"] == true) {
-                Some(last) => from = format!("{}\0", String::from_utf8_lossy(&decoded(&last["key"]))),
+                Some(last) => {
+                    let next = format!("{}\0", String::from_utf8_lossy(&decoded(&last["key"])));
+                    // What leads nowhere would be asked for again and again.
+                    if next <= from {
+                        return Err(Error::new(Status::Malformed, "etcd lists the same keys again"));
+                    }
+                    from = next;
+                }
                 None => return Ok(()),
             }
         }
@@ -394,7 +402,7 @@ fn held(pair: &Value) -> Result<Held> {
         host: word("host").unwrap_or_default(),
         instance: word("instance").unwrap_or_default(),
         term,
-        ttl: Duration::from_millis(value["ttl_ms"].as_u64().unwrap_or(0)),
+        ttl: span::bounded(Duration::from_millis(value["ttl_ms"].as_u64().unwrap_or(0))),
         expires: BootMoment::default(),
         preferred: word("preferred"),
         metadata: word("metadata"),
@@ -427,7 +435,7 @@ impl Store for Etcd {
                     return Ok(ClaimAnswer::Held(self.others(held, deadline)?));
                 }
                 None => {
-                    let term = seen.term + 1;
+                    let term = next_term(seen.term).ok_or_else(|| used_up(&claim.lease))?;
                     let record = granted(None, claim, term, &BootMoment::here()?);
                     let lease = self.grant(claim.ttl, deadline)?;
                     let mut puts = vec![

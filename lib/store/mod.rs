@@ -37,7 +37,8 @@ impl BootMoment {
     /// Now, to say when a record ends that a store elsewhere has: as seen by this process alone, so it
     /// needs no name of the boot, which a root without /proc does not tell.
     ///
-    /// # Errors Where the kernel does not tell the time: 74.
+    /// # Errors
+    /// Where the kernel does not tell the time: 74.
     pub fn here() -> Result<BootMoment> {
         let since = kernel::uptime();
         let since = since.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))?;
@@ -46,7 +47,7 @@ impl BootMoment {
 
     /// The moment `span` later.
     pub fn after(&self, span: Duration) -> BootMoment {
-        BootMoment { boot: self.boot.clone(), since: self.since + span }
+        BootMoment { boot: self.boot.clone(), since: self.since.saturating_add(span) }
     }
 }
 
@@ -435,17 +436,32 @@ fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &BootMoment) -
     }
 }
 
+/// The last term: what SQLite can count to, and what most readers of JSON can hold.
+const LAST_TERM: u64 = i64::MAX.cast_unsigned();
+
+/// The term after `term`; `None` where there is none, for a term that was used never comes again.
+fn next_term(term: u64) -> Option<u64> {
+    term.checked_add(1).filter(|next| *next <= LAST_TERM)
+}
+
+/// What is told of a lease that cannot change hands any more.
+fn used_up(lease: &str) -> Error {
+    let why = format!("no term is left for {}: the store holds the last one", brief(lease));
+    Error::new(Status::Malformed, why)
+}
+
 /// Decides on a claim. A lease that has run out is a new term even for the one who had it: what was done
-/// under the old one may have been refused already.
+/// under the old one may have been refused already. Where no term is left it is refused for good.
 pub fn decide_acquire(found: Option<&Record>, claim: &Claim, now: &BootMoment) -> Decision {
     match found {
         Some(record) if !record.left(now).is_zero() => match record.is_of(claim) {
             true => Decision::Write(granted(Some(record), claim, record.term, now), true),
             false => Decision::Refuse,
         },
-        found => {
-            Decision::Write(granted(found, claim, found.map_or(0, |record| record.term) + 1, now), false)
-        }
+        found => match next_term(found.map_or(0, |record| record.term)) {
+            Some(term) => Decision::Write(granted(found, claim, term, now), false),
+            None => Decision::Refuse,
+        },
     }
 }
 

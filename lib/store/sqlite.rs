@@ -10,6 +10,7 @@ use crate::store::{
 use crate::sys::file;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
+use crate::words::span;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
@@ -157,8 +158,10 @@ impl Sqlite {
                 .execute("VACUUM INTO ?1", [staged.to_string_lossy()])
                 .map_err(|error| self::told(&self.path, &error))?;
             let copy = Connection::open(&staged).map_err(told)?;
-            copy.execute("UPDATE leases SET term = term + ?1, holder = NULL, instance = ''", [RAISED])
-                .map_err(told)?;
+            // Beyond the last term there is no other.
+            let raise = "UPDATE leases SET term = min(term, 9223372036854775807 - ?1) + ?1, \
+                         holder = NULL, instance = ''";
+            copy.execute(raise, [RAISED]).map_err(told)?;
             copy.close().map_err(|(_, error)| told(error))?;
             std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(cannot)?;
             // Never over another file.
@@ -238,9 +241,15 @@ impl Sqlite {
     ) -> rusqlite::Result<Result<StoreReply>> {
         Ok(match ask {
             StoreRequest::Acquire(claim) => {
-                answer(self.change(transaction, now, &claim.lease, |found| {
+                let said = self.change(transaction, now, &claim.lease, |found| {
                     store::decide_acquire(found, claim, now)
-                })?)
+                })?;
+                match said {
+                    (Decision::Refuse, Some(found)) if found.leader(now).is_none() => {
+                        Err(store::used_up(&claim.lease))
+                    }
+                    said => answer(said),
+                }
             }
             StoreRequest::Renew(claim, term) => {
                 answer(self.change(transaction, now, &claim.lease, |found| {
@@ -426,7 +435,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         host: row.get(1)?,
         instance: row.get(2)?,
         term: number(3)?,
-        ttl: Duration::from_millis(number(4)?),
+        ttl: span::bounded(Duration::from_millis(number(4)?)),
         expires: BootMoment { boot: row.get(5)?, since: Duration::from_nanos(number(6)?) },
         preferred: row.get(7)?,
         metadata: row.get(8)?,

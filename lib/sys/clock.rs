@@ -23,9 +23,10 @@ impl Clock for Real {
     }
 }
 
-/// `now + span`, or a century from now where that would overflow.
+/// `now + span`, or a century from now where that would overflow. What comes from elsewhere is bounded where
+/// it is read (`span::bounded`); this is for sums of it.
 pub fn after(now: Instant, span: Duration) -> Instant {
-    now + span.min(crate::words::span::LONGEST)
+    now + crate::words::span::bounded(span)
 }
 
 /// The processor time that this whole process has used: what polling really costs (clock_gettime(2)).

@@ -21,6 +21,8 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// The largest body that is read; what comes after is not looked at.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 const REDIRECT_LIMIT: usize = 10;
+/// How many 1xx may precede an answer.
+const INTERIM_LIMIT: usize = 20;
 
 /// What to ask.
 #[derive(Debug)]
@@ -184,11 +186,17 @@ fn converse<S: Read + Write>(
         .and_then(|()| stream.flush());
     sent.map_err(|cause| failed("sending the request", &cause))?;
     let mut input = Input { stream, buffer: Vec::new(), at: 0 };
+    let mut before = 0;
     let head = loop {
         let head = input.head()?;
         // 101 ends the HTTP conversation; other 1xx precede the answer (RFC 9110, 15.2).
         if head.status >= 200 || head.status == 101 {
             break head;
+        }
+        before += 1;
+        if before > INTERIM_LIMIT {
+            let why = format!("more than {INTERIM_LIMIT} answers that are none came before the answer");
+            return Err(Failure::new(Class::Protocol, why));
         }
     };
     let empty = request.method == "HEAD" || head.status < 200 || matches!(head.status, 204 | 304);
@@ -225,6 +233,9 @@ struct Input<'a, S> {
 impl<S: Read> Input<'_, S> {
     /// Reads more; false at the end of the stream.
     fn more(&mut self) -> Result<bool, Failure> {
+        // What was read is not kept.
+        self.buffer.drain(..self.at);
+        self.at = 0;
         let mut chunk = [0u8; 4096];
         let count = self.stream.read(&mut chunk).map_err(|cause| failed("waiting for the answer", &cause))?;
         self.buffer.extend_from_slice(&chunk[..count]);
@@ -301,6 +312,7 @@ impl<S: Read> Input<'_, S> {
     fn chunk_size(&mut self) -> Result<Option<u64>, Failure> {
         let line = self.line()?;
         let digits = line.split(';').next().unwrap_or("").trim();
+        let digits = if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) { digits } else { "" };
         match u64::from_str_radix(digits, 16) {
             Ok(0) => Ok(None),
             Ok(size) => Ok(Some(size)),
@@ -332,8 +344,8 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
     };
     let length = match field("content-length") {
         Some(text) => Some(
-            text.parse()
-                .map_err(|_| Failure::new(Class::Protocol, "the length of the answer is not a number"))?,
+            number(&text)
+                .ok_or_else(|| Failure::new(Class::Protocol, "the length of the answer is not a number"))?,
         ),
         None => None,
     };
@@ -344,6 +356,11 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
             .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
         location: field("location"),
     })
+}
+
+/// Digits alone: no sign.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Where an HTTP question goes, for messages and pacing.

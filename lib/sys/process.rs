@@ -60,7 +60,10 @@ impl std::fmt::Display for Pid {
 impl std::str::FromStr for Pid {
     type Err = String;
     fn from_str(text: &str) -> Result<Pid, String> {
-        text.parse().ok().and_then(Pid::new).ok_or_else(|| format!("'{text}' is not a process id"))
+        text.parse()
+            .ok()
+            .and_then(Pid::new)
+            .ok_or_else(|| format!("'{}' is not a process id", crate::words::error::brief(text)))
     }
 }
 

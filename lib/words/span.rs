@@ -5,6 +5,12 @@ use std::time::Duration;
 /// The longest span taken, a hundred years: `Instant` arithmetic stays far from overflow.
 pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// A span that comes from elsewhere, as far as it is reckoned with: no longer than `LONGEST`, so that no
+/// sum with it overflows.
+pub fn bounded(span: Duration) -> Duration {
+    span.min(LONGEST)
+}
+
 /// Reads a span: numbers with `ms`, `s`, `m`, `h` or `d`, largest first, or bare seconds (`2`, `0.5`).
 ///
 /// # Errors

@@ -40,7 +40,7 @@ struct Target {
 impl Target {
     /// One that takes what others take.
     const fn new(name: &'static str, feed: fn(&[u8]), seeds: &'static [&'static [u8]]) -> Target {
-        Target { name, seeds, words: "", cases: 4000, longest: 4096, memory: (64, 1 << 20), feed }
+        Target { name, seeds, words: "", cases: 10_000, longest: 4096, memory: (64, 1 << 20), feed }
     }
 }
 

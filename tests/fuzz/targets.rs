@@ -52,7 +52,7 @@ targets! {
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
         b"HTTP/1.0 302 Found\r\nLocation: /x\r\n\r\nuntil the end",
     ], words: "HTTP/1.1 101 Content-Length: Transfer-Encoding: chunked gzip \r\n\r\n Location: Retry-After: Age: ffffffffffffffff 8000000000000000",
-       cases: 1500, longest: 16 << 10, memory: (16, 4 << 20);
+       cases: 4000, longest: 16 << 10, memory: (16, 4 << 20);
     http_request: &[
         b"GET /x?y HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n", b"HEAD / HTTP/1.0\r\n\r\n",
         b"GET http://x/ HTTP/1.1\r\nHost: [::1]\r\n\r\n",
@@ -63,13 +63,13 @@ targets! {
 {"responses":[{},{}],"TTL":"-1"}"#,
         b"{\"ID\":\"9\"}\n503{\"message\":\"no leader\",\"code\":14}\n401{\"error\":\"x\"}\n{\"succeeded\":false}",
     ], words: "responses response_range kvs value lease mod_revision TTL ID result succeeded more \"18446744073709551615\" \"9223372036854775807\" eyJ0ZXJtIjoxODQ0Njc0NDA3MzcwOTU1MTYxNX0= 503 200",
-       cases: 300, memory: (256, 4 << 20);
+       cases: 700, memory: (256, 4 << 20);
     control_api: &[
         br#"{"ok":true,"data":{"holder_id":"a","term":3,"lease_expires_at":1e9,"left_ms":500,"is_leader":true,"holder_host":"h","lease":{"lease_name":"l","metadata_json":"{}"}}}"#,
         br#"{"holderId":"b","term":18446744073709551615,"leaseExpiresAt":1,"isLeader":false}"#,
         b"409{\"ok\":false,\"error\":\"lost\",\"message\":\"x\"}\n{\"term\":0,\"is_leader\":false,\"holder_id\":null}\n{\"released\":true}",
     ], words: "ok data term left_ms holder_id lease_expires_at is_leader renewed_at operation renew 500 404 18446744073709551615",
-       cases: 400, memory: (256, 4 << 20);
+       cases: 1500, memory: (256, 4 << 20);
     control_requests: &[
         br#"{"controller_id":"a","host":"h","ttl_sec":30,"preferred":true,"lease_name":"l","instance":"i","wait_ms":9,"term":3}"#,
         br#"{"controllerId":"a","ttlSec":30.0,"priority":7,"heartbeatAt":5,"metadataJson":"{}","version":null}"#,
@@ -77,18 +77,18 @@ targets! {
     lease_rows: &[
         b"\x03\x02a+\x03\x01h\x03\x01i\x01\x05\0\0\0\0\0\0\0\x01\x30\x75\0\0\0\0\0\0\x03\x01b\x01\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\x01\x01\0\0\0\0\0\0\0",
         b"\0\x03\x01h\x03\0\x01\xff\xff\xff\xff\xff\xff\xff\x7f\x01\xff\xff\xff\xff\xff\xff\xff\x7f\x03\x01b\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0",
-    ], cases: 400, memory: (256, 8 << 20);
+    ], cases: 1500, memory: (256, 8 << 20);
     job: &[
         br#"<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict><key>Label</key><string>a.b</string><key>ProgramArguments</key><array><string>/bin/sh</string><string>-c</string></array><key>ExitTimeOut</key><integer>5</integer><key>ThrottleInterval</key><integer>10</integer><key>KeepAlive</key><dict><key>SuccessfulExit</key><false/><key>PathState</key><dict><key>/x</key><true/></dict></dict><key>Umask</key><string>022</string><key>EnvironmentVariables</key><dict><key>A</key><string>b</string></dict></dict></plist>"#,
         b"{ Label = \"a.b\"; Program = /bin/sh; }",
         b"bplist00\xd5\x01\x02\x03\x04\x05\x06\x07\x0a\x0b\x0e[ExitTimeOutYKeepAliveULabel_\x10\x10ProgramArguments_\x10\x10ThrottleInterval\x10\x05\xd1\x08\x09^SuccessfulExit\x08Sa.b\xa2\x0c\x0dW/bin/shR-c\x10\x0a\x08\x13\x1f)/BUWZijnqy|\x00\x00\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x00\x00\x0f\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00~",
     ], words: "<dict> </dict> <key> </key> <integer> </integer> <string> <array> <real> <date> <data> <true/> ExitTimeOut ThrottleInterval KeepAlive RunAtLoad Umask UserName -1 0x7fffffffffffffff <!DOCTYPE <!ENTITY &a; ]]> bplist00",
-       cases: 2500, longest: 16 << 10, memory: (512, 8 << 20);
+       cases: 6000, longest: 16 << 10, memory: (512, 8 << 20);
     group_file: &[
         b"[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\"]\nrequires = [\"b\"]\nready = { probe = \"tcp://127.0.0.1:1\", timeout = \"1s\", interval = { default = 5, starting = 0.1 } }\nrestart = { policy = \"always\", initial = \"0s\", step = 0.05, cap = \"30s\", max = 2 }\nstop-timeout = 5\n\n[[oneshot]]\nid = \"b\"\ncommand = [\"true\"]\nenv = { A = \"b\" }\nstop_signal = \"INT\"\n",
         b"[[check]]\nid = \"c\"\nready = { probe = \"file:/x\", anyone = true, success_threshold = 2, grace = \"1m30s\" }\non-dependency-failure = \"stop\"\n[[daemon]]\nid='d'\ncommand=['x']\nuser='root'\ncwd='/'\n",
     ], words: "[[daemon]] [[oneshot]] [[check]] id = requires ready probe timeout interval restart policy initial step cap max reset_after stop_timeout 1e999 nan -inf \"\"\" ''' {} [ ] 1979-05-27T07:32:00Z 0xffffffffffffffff 99999999999d",
-       cases: 1200, memory: (512, 8 << 20);
+       cases: 4000, memory: (512, 8 << 20);
     peers: &[
         br#"{"version":2,"peers":[{"personality":"a","default_runtime":"claude","cwd":"/x","intelligence":"artificial"},{"personality":"b","runtime":"codex","runtimes":["codex","claude"]}]}"#,
         br#"[ {"personality":"a","runtime":"claude"} ,{"personality":"c","default_runtime":"claude","runtimes":null} ]"#,

@@ -142,7 +142,7 @@ pub fn beat(bytes: &[u8]) -> Result<Controller, String> {
 /// counts.
 pub fn lease(name: &str, record: &Record, now: &BootMoment) -> Value {
     let (left, leader, unix) = (record.left(now), record.leader(now), unix_now());
-    let ends = leader.map(|_| unix + left.as_secs());
+    let ends = leader.map(|_| unix.saturating_add(left.as_secs()));
     json!({
         "lease_name": name,
         "holder_id": leader,

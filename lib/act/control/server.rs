@@ -365,7 +365,7 @@ async fn acquire(
         let left = until.saturating_duration_since(Instant::now());
         match &answer {
             ClaimAnswer::Held(record) if asked.term.is_none() && !left.is_zero() => {
-                let ends = record.left(&now()) + Duration::from_millis(1);
+                let ends = record.left(&now()).saturating_add(Duration::from_millis(1));
                 let _ = tokio::time::timeout(left.min(ends).min(LOOK), freed).await;
             }
             answer => return Ok(data(id, &api::claimed(&name, answer, &now()))),

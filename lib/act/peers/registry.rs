@@ -3,7 +3,7 @@
 
 use crate::service::iapeer;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// The newest version whose entries are known (facts B2).
@@ -59,9 +59,10 @@ impl<'a> Registry<'a> {
         let rows: Vec<&'a RawValue> =
             serde_json::from_str(list.get()).map_err(|_| corrupted("its peers are no list".to_owned()))?;
         let mut entries: Vec<(Range<usize>, Peer)> = Vec::new();
+        let mut names = BTreeSet::new();
         for row in rows {
             let peer = peer(row).map_err(corrupted)?;
-            if entries.iter().any(|(_, other)| other.personality == peer.personality) {
+            if !names.insert(peer.personality.clone()) {
                 return Err(corrupted(format!(
                     "'{}' is there twice",
                     crate::words::error::brief(&peer.personality)

@@ -41,7 +41,7 @@ impl Url {
             "http" => Url::over_tcp(Scheme::Http, rest, 80),
             "https" => Url::over_tcp(Scheme::Https, rest, 443),
             "http+unix" => Url::over_unix(rest),
-            other => Err(format!("unknown scheme '{other}'")),
+            other => Err(format!("unknown scheme '{}'", crate::words::error::brief(other))),
         }
     }
 
@@ -71,6 +71,9 @@ impl Url {
         if !socket.starts_with('/') {
             return Err("http+unix:// names a socket by its absolute path: http+unix:///run/app.sock:/path"
                 .to_owned());
+        }
+        if socket.contains(char::is_control) {
+            return Err("the path of a socket holds a control character".to_owned());
         }
         Ok(Url {
             scheme: Scheme::HttpUnix,
@@ -214,7 +217,8 @@ fn unescape(text: &str) -> String {
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let pair = text.get(at + 1..at + 3).filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let hex = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
         match (bytes[at], hex) {
             (b'%', Some(byte)) => {
                 plain.push(byte);
