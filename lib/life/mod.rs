@@ -9,7 +9,7 @@ mod wall;
 
 pub use bounded::{Finished, end_helpers, helpers_belong_to, run};
 pub use record::{Leftover, Lives};
-pub use tree::{adopted, end_descendants, end_tree, kill_tree, tree};
+pub use tree::end_descendants;
 pub use wall::{MARK, Wall, key};
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Walls around real processes that try to get away.
 
+use super::tree::{kill_until_gone, tree};
 use super::*;
 use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Signal, Spec};
@@ -51,7 +52,7 @@ fn a_stranger_with_the_same_pid_is_none_of_us() {
     assert_eq!(tree(&[main], &[]), [main]);
     assert!(!stranger.alive() && crate::sys::process::Watch::over(stranger).unwrap().is_none());
     child::signal(stranger, Signal::SIGKILL);
-    assert!(kill_tree(&[stranger], &[]) && main.alive());
+    assert!(kill_until_gone(|| tree(&[stranger], &[])) && main.alive());
     assert!(wall.kill());
     child::wait(main.pid);
 }

@@ -19,7 +19,7 @@ static MARKS: Mutex<(u64, BTreeMap<Pid, Option<String>>)> = Mutex::new((0, BTree
 
 /// The live processes that come of `roots`: they themselves, their descendants, and whoever is left in a
 /// session that one of them led, even when the leader is dead; without the trees of `spared`, and without us.
-pub fn tree(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
+pub(super) fn tree(roots: &[Identity], spared: &[Pid]) -> Vec<Identity> {
     within(&Table::read(), roots, spared)
 }
 
@@ -44,7 +44,7 @@ pub(super) fn within(table: &Table, roots: &[Identity], spared: &[Pid]) -> Vec<I
 
 /// Children of ours that we have not started: orphans that have fallen to us (`child::adopt_orphans`). The
 /// dead among them too, until they are reaped.
-pub fn adopted() -> Vec<Pid> {
+pub(super) fn adopted() -> Vec<Pid> {
     if child::childless() {
         return Vec::new();
     }
@@ -74,15 +74,9 @@ pub(super) fn marked_orphans() -> Vec<(Pid, Option<String>)> {
     orphans.into_iter().map(mark).collect()
 }
 
-/// Kills `roots` and all that comes of them but the trees of `spared`, until nothing of it is left. Returns
-/// as soon as that is so; whether it is.
-pub fn kill_tree(roots: &[Identity], spared: &[Pid]) -> bool {
-    kill_until_gone(|| tree(roots, spared))
-}
-
 /// Ends `roots` and all that comes of them: TERM and CONT, and what is alive after `patience` is killed.
 /// Returns when nothing of it is left; whether that is so.
-pub fn end_tree(roots: &[Identity], patience: Duration) -> bool {
+fn end_tree(roots: &[Identity], patience: Duration) -> bool {
     super::wall::end(&|| tree(roots, &[]), Signal::SIGTERM, patience)
 }
 
