@@ -97,8 +97,10 @@ fn install_dir(args: &ReloadArgs) -> Result<PathBuf> {
     let home = args
         .home_dir
         .clone()
-        .or_else(|| std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty()));
-    let home =
-        home.ok_or_else(|| Error::new(Status::Usage, "HOME is not set; give --home-dir or --install-dir"))?;
+        .or_else(|| std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty()))
+        .or_else(|| Some(baa::sys::user::own().ok()??.home));
+    let home = home.ok_or_else(|| {
+        Error::new(Status::Usage, "nobody knows our home; give --home-dir or --install-dir")
+    })?;
     Ok(home.join("Library/LaunchAgents"))
 }
