@@ -69,7 +69,8 @@ impl JsonValue {
         Ok(JsonValue { pointer: pointer.to_owned(), value: value.to_owned() })
     }
 
-    fn check(&self, body: &serde_json::Value) -> Result<(), String> {
+    /// Whether a body holds it.
+    pub(crate) fn check(&self, body: &serde_json::Value) -> Result<(), String> {
         let found = body.pointer(&self.pointer).ok_or_else(|| format!("the body has no {}", self.pointer))?;
         let wanted: Option<serde_json::Value> = serde_json::from_str(&self.value).ok();
         if found.as_str() == Some(&self.value) || wanted.as_ref() == Some(found) {

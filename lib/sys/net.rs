@@ -1,7 +1,7 @@
 //! Connections with a hard deadline: names resolved aside, addresses raced, every read and write bounded in
 //! time.
 
-mod names;
+pub(crate) mod names;
 
 pub use names::{is_local, resolve};
 

@@ -73,7 +73,9 @@ pub fn lower_first(text: &str) -> String {
 /// an ellipsis.
 pub fn brief(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
-    let mut clean: String = line.chars().filter(|letter| !letter.is_control()).take(201).collect();
+    let clean: String = line.chars().filter(|letter| !letter.is_control()).take(201).collect();
+    // What was behind a control character may be space.
+    let mut clean = clean.trim().to_owned();
     if let Some((cut, _)) = clean.char_indices().nth(200) {
         clean.truncate(cut);
         clean.push('…');

@@ -23,10 +23,8 @@ use std::time::{Duration, Instant};
 struct Target {
     /// The name of its test, and of `make fuzz TARGET=`.
     name: &'static str,
-    /// What the others are made of: small, and each a different kind of good.
-    seeds: &'static [&'static [u8]],
-    /// Words of its language, separated by spaces.
-    words: &'static str,
+    /// What the others are made of: the text of a file, see `seeds`.
+    seeds: &'static str,
     /// How many cases `make test` runs.
     cases: u32,
     /// How long a case may become.
@@ -39,9 +37,44 @@ struct Target {
 
 impl Target {
     /// One that takes what others take.
-    const fn new(name: &'static str, feed: fn(&[u8]), seeds: &'static [&'static [u8]]) -> Target {
-        Target { name, seeds, words: "", cases: 10_000, longest: 4096, memory: (64, 1 << 20), feed }
+    const fn new(name: &'static str, feed: fn(&[u8]), seeds: &'static str) -> Target {
+        Target { name, seeds, cases: 10_000, longest: 4096, memory: (64, 1 << 20), feed }
     }
+
+    /// The words of its language, and the cases to begin with. They are separated by lines of `%%`, and
+    /// hold what is no text as Rust writes it: `\r`, `\0`, `\xff`.
+    fn seeds(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let text = self.seeds.strip_suffix('\n').unwrap_or(self.seeds);
+        let (words, cases) = text.split_once("\n%%\n").unwrap_or((text, ""));
+        let words = words.strip_prefix("words").unwrap_or_default();
+        (
+            words.split_ascii_whitespace().map(unescaped).collect(),
+            cases.split("\n%%\n").map(unescaped).collect(),
+        )
+    }
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let (byte, length) = match (first, more) {
+            (b'\\', [b'n', ..]) => (b'\n', 2),
+            (b'\\', [b'r', ..]) => (b'\r', 2),
+            (b'\\', [b't', ..]) => (b'\t', 2),
+            (b'\\', [b'0', ..]) => (0, 2),
+            (b'\\', [b'\\', ..]) => (b'\\', 2),
+            (b'\\', [b'x', high, low, ..]) => {
+                let hex =
+                    std::str::from_utf8(&[*high, *low]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+                (hex.unwrap(), 4)
+            }
+            (byte, _) => (*byte, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
+    }
+    bytes
 }
 
 /// How long a case may keep the processor; far from what a good one takes, also without optimisation.

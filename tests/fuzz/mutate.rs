@@ -77,19 +77,14 @@ const PIECES: [&[u8]; 14] = [
 pub(super) struct Mutator {
     dice: Dice,
     corpus: Vec<Vec<u8>>,
-    words: Vec<&'static str>,
+    words: Vec<Vec<u8>>,
     longest: usize,
 }
 
 impl Mutator {
     pub(super) fn new(target: &Target, dice: Dice) -> Mutator {
-        let corpus = target.seeds.iter().map(|seed| seed.to_vec()).collect();
-        Mutator {
-            dice,
-            corpus,
-            words: target.words.split_ascii_whitespace().collect(),
-            longest: target.longest,
-        }
+        let (words, corpus) = target.seeds();
+        Mutator { dice, corpus, words, longest: target.longest }
     }
 
     pub(super) fn add(&mut self, case: Vec<u8>) {
@@ -152,7 +147,7 @@ impl Mutator {
             1 => PIECES[self.below(PIECES.len())].to_vec(),
             _ if !self.words.is_empty() => {
                 let number = self.below(self.words.len());
-                self.words[number].as_bytes().to_vec()
+                self.words[number].clone()
             }
             _ => {
                 let length = 1 + self.below(8);

@@ -1,12 +1,17 @@
 //! The parsers of foreign data, and what must hold of each besides that it does not panic, hang or swell.
 //!
-//! To add one: a line in the list, a function that feeds it, and small seeds, each another kind of good.
+//! To add one: a line in the list, a function that feeds it, and a file of seeds, small and each another kind
+//! of good, with the words of its language in the first line.
 
 use super::server::Server;
 use super::{Target, run};
+use crate::act::canary::arming::Armed;
 use crate::act::canary::cause::{self, Evidence};
 use crate::act::canary::target::CanaryTargetName;
 use crate::act::control::api;
+use crate::act::control::authorization::Authorization;
+use crate::act::control::metrics::Metrics;
+use crate::act::control::page::{self, Shown};
 use crate::act::group::ask::GroupVerb;
 use crate::act::group::plan::GroupPlan;
 use crate::act::keeper;
@@ -14,6 +19,8 @@ use crate::act::keeper::control::ClientRequest;
 use crate::act::keeper::notify::Notification;
 use crate::act::lease::line::Line;
 use crate::act::peers::registry::Registry;
+use crate::life::Lives;
+use crate::probe::http::JsonValue;
 use crate::service::job::Job;
 use crate::service::{JobState, embedded, group, intent, launchd, systemd};
 use crate::store::control_api::ControlApi;
@@ -30,115 +37,51 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Makes each target a test. (On one line: libtest finds them, for all this belongs to the library.)
 macro_rules! targets {
-    ($($name:ident: $seeds:expr $(, $field:ident: $value:expr)*;)*) => {
+    ($($name:ident $(: $($field:ident: $value:expr),*)?;)*) => {
         $(
             #[test] fn $name() {
-                run(&Target { $($field: $value,)* ..Target::new(stringify!($name), feed::$name, $seeds) })
+                let seeds = include_str!(concat!("seeds/", stringify!($name)));
+                run(&Target { $($($field: $value,)*)? ..Target::new(stringify!($name), feed::$name, seeds) })
             }
         )*
     };
 }
 
-const JSON: &str = "null true false {} [] [[[[ {\"a\": \" \\u0000 \\ud800 1e999 -1 :";
-
 targets! {
-    url: &[
-        b"http://localhost:80/a?b=c#d http://other/x", b"https://u:p%40@[::1]:8443/ /abs?x",
-        b"http+unix:///run/a.sock:/p ?q", b"http+unix://%2Frun%2Fa.sock/p //h/x",
-    ], words: "http:// https:// http+unix:// %00 %2F @ [::1] :0 :65536 /../ ://";
-    http_answer: &[
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 None\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n",
-        b"HTTP/1.0 302 Found\r\nLocation: /x\r\n\r\nuntil the end",
-    ], words: "HTTP/1.1 101 Content-Length: Transfer-Encoding: chunked gzip \r\n\r\n Location: Retry-After: Age: ffffffffffffffff 8000000000000000",
-       cases: 4000, longest: 16 << 10, memory: (16, 4 << 20);
-    http_request: &[
-        b"GET /x?y HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n", b"HEAD / HTTP/1.0\r\n\r\n",
-        b"GET http://x/ HTTP/1.1\r\nHost: [::1]\r\n\r\n",
-    ], words: "GET POST HEAD Host: localhost \r\n\r\n HTTP/1.1";
-    etcd: &[
-        br#"{"responses":[{"response_range":{"kvs":[{"value":"eyJob2xkZXIiOiJhK2kiLCJ0ZXJtIjozLCJ0dGxfbXMiOjMwMDAwLCJpbnN0YW5jZSI6ImkifQ==","lease":"7","mod_revision":"5"}]}},{"response_range":{"kvs":[{"value":"eyJ0ZXJtIjozfQ==","mod_revision":"4"}]}}],"succeeded":true,"TTL":"17","ID":"9","result":{"TTL":"30"},"kvs":[]}"#,
-        br#"{"kvs":[{"key":"cC9sZWFzZXMvYS90ZXJt","value":"eyJ0ZXJtIjozfQ==","mod_revision":"4"}],"more":true}
-{"responses":[{},{}],"TTL":"-1"}"#,
-        b"{\"ID\":\"9\"}\n503{\"message\":\"no leader\",\"code\":14}\n401{\"error\":\"x\"}\n{\"succeeded\":false}",
-    ], words: "responses response_range kvs value lease mod_revision TTL ID result succeeded more \"18446744073709551615\" \"9223372036854775807\" eyJ0ZXJtIjoxODQ0Njc0NDA3MzcwOTU1MTYxNX0= 503 200",
-       cases: 700, memory: (256, 4 << 20);
-    control_api: &[
-        br#"{"ok":true,"data":{"holder_id":"a","term":3,"lease_expires_at":1e9,"left_ms":500,"is_leader":true,"holder_host":"h","lease":{"lease_name":"l","metadata_json":"{}"}}}"#,
-        br#"{"holderId":"b","term":18446744073709551615,"leaseExpiresAt":1,"isLeader":false}"#,
-        b"409{\"ok\":false,\"error\":\"lost\",\"message\":\"x\"}\n{\"term\":0,\"is_leader\":false,\"holder_id\":null}\n{\"released\":true}",
-    ], words: "ok data term left_ms holder_id lease_expires_at is_leader renewed_at operation renew 500 404 18446744073709551615",
-       cases: 1500, memory: (256, 4 << 20);
-    control_requests: &[
-        br#"{"controller_id":"a","host":"h","ttl_sec":30,"preferred":true,"lease_name":"l","instance":"i","wait_ms":9,"term":3}"#,
-        br#"{"controllerId":"a","ttlSec":30.0,"priority":7,"heartbeatAt":5,"metadataJson":"{}","version":null}"#,
-    ], words: JSON;
-    lease_rows: &[
-        b"\x03\x02a+\x03\x01h\x03\x01i\x01\x05\0\0\0\0\0\0\0\x01\x30\x75\0\0\0\0\0\0\x03\x01b\x01\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\x01\x01\0\0\0\0\0\0\0",
-        b"\0\x03\x01h\x03\0\x01\xff\xff\xff\xff\xff\xff\xff\x7f\x01\xff\xff\xff\xff\xff\xff\xff\x7f\x03\x01b\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0",
-    ], cases: 1500, memory: (256, 8 << 20);
-    job: &[
-        br#"<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict><key>Label</key><string>a.b</string><key>ProgramArguments</key><array><string>/bin/sh</string><string>-c</string></array><key>ExitTimeOut</key><integer>5</integer><key>ThrottleInterval</key><integer>10</integer><key>KeepAlive</key><dict><key>SuccessfulExit</key><false/><key>PathState</key><dict><key>/x</key><true/></dict></dict><key>Umask</key><string>022</string><key>EnvironmentVariables</key><dict><key>A</key><string>b</string></dict></dict></plist>"#,
-        b"{ Label = \"a.b\"; Program = /bin/sh; }",
-        b"bplist00\xd5\x01\x02\x03\x04\x05\x06\x07\x0a\x0b\x0e[ExitTimeOutYKeepAliveULabel_\x10\x10ProgramArguments_\x10\x10ThrottleInterval\x10\x05\xd1\x08\x09^SuccessfulExit\x08Sa.b\xa2\x0c\x0dW/bin/shR-c\x10\x0a\x08\x13\x1f)/BUWZijnqy|\x00\x00\x00\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\x00\x00\x0f\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00~",
-    ], words: "<dict> </dict> <key> </key> <integer> </integer> <string> <array> <real> <date> <data> <true/> ExitTimeOut ThrottleInterval KeepAlive RunAtLoad Umask UserName -1 0x7fffffffffffffff <!DOCTYPE <!ENTITY &a; ]]> bplist00",
-       cases: 6000, longest: 16 << 10, memory: (512, 8 << 20);
-    group_file: &[
-        b"[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\"]\nrequires = [\"b\"]\nready = { probe = \"tcp://127.0.0.1:1\", timeout = \"1s\", interval = { default = 5, starting = 0.1 } }\nrestart = { policy = \"always\", initial = \"0s\", step = 0.05, cap = \"30s\", max = 2 }\nstop-timeout = 5\n\n[[oneshot]]\nid = \"b\"\ncommand = [\"true\"]\nenv = { A = \"b\" }\nstop_signal = \"INT\"\n",
-        b"[[check]]\nid = \"c\"\nready = { probe = \"file:/x\", anyone = true, success_threshold = 2, grace = \"1m30s\" }\non-dependency-failure = \"stop\"\n[[daemon]]\nid='d'\ncommand=['x']\nuser='root'\ncwd='/'\n",
-    ], words: "[[daemon]] [[oneshot]] [[check]] id = requires ready probe timeout interval restart policy initial step cap max reset_after stop_timeout 1e999 nan -inf \"\"\" ''' {} [ ] 1979-05-27T07:32:00Z 0xffffffffffffffff 99999999999d",
-       cases: 4000, memory: (512, 8 << 20);
-    peers: &[
-        br#"{"version":2,"peers":[{"personality":"a","default_runtime":"claude","cwd":"/x","intelligence":"artificial"},{"personality":"b","runtime":"codex","runtimes":["codex","claude"]}]}"#,
-        br#"[ {"personality":"a","runtime":"claude"} ,{"personality":"c","default_runtime":"claude","runtimes":null} ]"#,
-    ], words: "personality default_runtime runtimes cwd intelligence version peers claude codex null {} [] , 2 3",
-       memory: (512, 1 << 20);
-    launchctl_print: &[
-        b"gui/501/a = {\n\tactive count = 1\n\tpath = /a.plist\n\tstate = running\n\tpid = 4242\n\truns = 3\n\texit timeout = 5\n\tminimum runtime = 10\n\tlast exit code = 78: EX_CONFIG\n\tenvironment = {\n\t\tA => b\n\t}\n}\n",
-    ], words: "gui/501/a = { } \t pid runs state exit timeout minimum runtime SIGTERMed spawn";
-    systemd_show: &[
-        b"LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=42\nNRestarts=3\nTimeoutStopUSec=1min 30s\nRestartUSec=100ms\nExecMainPID=42\nExecMainCode=2\nExecMainStatus=9\nResult=success\nActiveExitTimestampMonotonic=5\nExecMainExitTimestampMonotonic=7\nEnvironment=A=b \"C=d e\"\nControlGroup=/none\n",
-    ], words: "infinity 1min 99999999999999999999d 18446744073709551615s us ms h = MainPID ExecMainCode ControlGroup=/ /../ \\ \" '";
-    process_stat: &[b"7 (a) R 1) S 4 5 6 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777 0 0"], words: "( ) S Z X";
-    socket_row: &[
-        b"   0: 0100007F:10DD 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12345 1 0 100 0",
-        b"   1: 00000000000000000000000001000000:0050 0000000000000000FFFF00000100007F:0050 01 0:0 0:0 0 0 0 9",
-    ], words: "+ : FFFFFFFF";
-    cgroup_files: &[
-        b"4:memory:/part/a\n3:cpu:/\n0::/b\n\x0030 23 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n31 23 0:27 /part /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
-    ], words: "memory cgroup cgroup2 - /.. : ::";
-    signal_trace: &[
-        b"  kill-12  [000] d..1.  11.5: signal_generate: sig=15 errno=0 code=0 comm=x pid=9 grp=1 res=0",
-    ], words: "signal_generate: sig= code= pid= grp= comm= [ ] -";
-    kernel_words: &[
-        b"Out of memory: Killed process 42 (name) total-vm:1kB", b"oom_reaper: reaped process 42 (x)",
-    ], words: "Killed process 42 ( )";
-    netlink: &[
-        b"\x4c\0\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x28\0\0\0\0\0\0\x80\0\0\0\0\0\0\0\0\0\0\0\0\x2a\0\0\0\x2a\0\0\0\0\x09\0\0\x11\0\0\0",
-        b"\x48\0\0\0\x14\0\0\0\0\0\0\0\0\0\0\0\x02\x0a\0\0",
-    ];
-    users: &[
-        b"bob:x:1000:100:Bob,,,:/home/bob:/bin/zsh", b"staff:x:50:bob,eve",
-        b"passwd: files systemd [!UNAVAIL=return] nis # x\nhosts: files dns",
-    ], words: "+ - :: [ ] root:x:0:0 passwd: hosts:";
-    sd_notify: &[b"READY=1\nSTATUS=serving\nWATCHDOG=1\nMAINPID=7"], words: "READY=1 STATUS= WATCHDOG=trigger FDSTORE=1";
-    keeper_requests: &[
-        br#"{"verb":"restart","reason":"why","now":true}"#, br#"{"verb":"spare","pid":42}"#, br#"{"verb":"status"}"#,
-    ], words: "verb restart spare drain update pid reason";
-    keeper_answers: &[
-        br#"{"state":"running","pid":42,"start":7,"boot":"b","runs":3,"exit_timeout_ms":20000,"drain_ms":5,"throttle_ms":1000,"last_exit":"exited with 0","beside":{"pid":9,"start":1,"boot":"b"},"up_ms":5,"restart_in_ms":7,"drain":{"left":3}}"#,
-    ], words: "state running draining pid start boot runs exit_timeout_ms drain_ms throttle_ms beside 18446744073709551615";
-    group_requests: &[br#"{"verb":"restart","id":"a"}"#, br#"{"verb":"stop"}"#], words: "verb id status reload check renew";
-    group_answers: &[
-        br#"{"entries":[{"id":"a","status":"success","message":"x","pid":42,"life":3,"up_ms":7,"stop_timeout_ms":60000,"failed_exits":0,"last":"exited with 0","next_start_ms":5,"waits_for":["b"]}],"stopping":false}"#,
-    ], words: "entries id status success failure waiting pid life up_ms stop_timeout_ms 18446744073709551615";
-    guardian_lines: &[b"until 1 2\nsignal 15\nstarted\nfailed 127 no such file\ncode 3 0\nkilled 9 1\n"], words: "until signal started failed code killed";
-    intents: &[br#"{"kind":"baa-restart","pid":42,"created_ms":5,"reason":"new config"}"#], words: "kind baa-restart pid created_ms reason";
-    canary_lines: &[b"sock=/tmp/x identity=a", b"pid=42", b"unit=a.service", b"# none"], words: "sock= pid= pidfile= unit= label= identity=";
-    spans: &[b"1m30s", b"500ms", b"0.5", b"1d2h3m4s5ms"], words: "ms s m h d . 1e9";
-    stamps: &[b"2026-01-31T12:00:00Z", b"1970-01-01T00:00:00.5Z"], words: "T Z - : . 9999-12-31";
-    words_for_logs: &[b"key=value", b"a \"quoted\" one\\", b"\x07bell\nline"], words: "= \" \\";
+    url;
+    http_answer: cases: 4000, longest: 16 << 10, memory: (16, 4 << 20);
+    http_request;
+    etcd: cases: 700, memory: (256, 4 << 20);
+    control_api: cases: 1500, memory: (256, 4 << 20);
+    control_requests;
+    lease_rows: cases: 1500, memory: (256, 8 << 20);
+    job: cases: 6000, longest: 16 << 10, memory: (512, 8 << 20);
+    group_file: cases: 4000, memory: (512, 8 << 20);
+    peers: memory: (512, 1 << 20);
+    launchctl_print;
+    systemd_show;
+    process_stat;
+    socket_row;
+    cgroup_files;
+    signal_trace;
+    kernel_words;
+    netlink;
+    users;
+    sd_notify;
+    keeper_requests;
+    keeper_answers;
+    group_requests;
+    group_answers;
+    guardian_lines;
+    intents;
+    life_records: longest: 1 << 16;
+    arming_files;
+    json_probes;
+    control_login;
+    canary_lines;
+    spans;
+    stamps;
+    words_for_logs;
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
@@ -198,6 +141,19 @@ fn ask_all(server: &Server, store: &dyn ControlStore) {
         )
     });
     turn(&|| drop(store.changes(10)));
+    turn(&|| shown(store));
+}
+
+/// What people and their tools are shown of it, which no name of it may break.
+fn shown(store: &dyn ControlStore) {
+    let now = BootMoment::now().unwrap();
+    let leases = store.leases().unwrap_or_default();
+    let text = Metrics::default().text(&leases, &now, 1, (1, 1), 1);
+    assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("baa_")), "{text}");
+    let (controllers, changes) =
+        (store.controllers().unwrap_or_default(), store.changes(10).unwrap_or_default());
+    let page = page::render(&Shown { leases, controllers, changes }, &now, "nonce");
+    assert!(!page.contains("<i>"), "{page}");
 }
 
 fn ask_store(server: &Server, store: &dyn Store) {
@@ -244,8 +200,8 @@ mod feed {
         let (first, second) = text.split_once(' ').unwrap_or((&text, ""));
         let Ok(url) = Url::parse(first).inspect_err(|why| told(why)) else { return };
         let shown = url.to_string();
-        // A login is not shown, so what is shown is another URL then.
-        if !shown.contains("***@") {
+        // A login is not shown, and a socket may have a name that no URL shows: that is another URL then.
+        if !shown.contains("***@") && !shown.contains('#') {
             assert_eq!(Url::parse(&shown).map(|again| again.to_string()), Ok(shown));
         }
         if let Ok(joined) = url.join(second) {
@@ -360,8 +316,7 @@ mod feed {
             }
             let _ = store.read("l").map(|record| record.iter().for_each(looked_at));
             let _ = store.leases().map(|all| all.iter().for_each(|(_, record)| looked_at(record)));
-            let _ = store.controllers();
-            let _ = store.changes(10);
+            shown(store);
             let before = store.read("l").ok().flatten().map_or(0, |record| record.term);
             if let Ok(crate::store::ClaimAnswer::Ours { record, .. }) = store.acquire(&claim()) {
                 assert!(
@@ -513,6 +468,8 @@ mod feed {
             let _ = group_line(line);
         }
         let _ = crate::sys::nss::sources(&text(case), "passwd");
+        let addresses = crate::sys::net::names::listed(&text(case));
+        assert!(addresses.len() <= case.len() / 2);
     }
 
     pub(super) fn sd_notify(case: &[u8]) {
@@ -563,6 +520,50 @@ mod feed {
             assert!(found.reason.is_none_or(|reason| reason.chars().count() <= intent::REASON_LIMIT));
         }
         assert!(!path.exists());
+    }
+
+    pub(super) fn life_records(case: &[u8]) {
+        let path = file("lives", case);
+        let lives = Lives::open(&path, "fuzz", 2).unwrap();
+        lives.over(1).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().len() <= case.len().max(2048) as u64 + 1024);
+    }
+
+    pub(super) fn arming_files(case: &[u8]) {
+        if let Some(armed) = Armed::read(&file("armed", case)) {
+            let _ = (armed.text(), armed.json());
+        }
+    }
+
+    pub(super) fn json_probes(case: &[u8]) {
+        let text = text(case);
+        let (wanted, body) = text.split_once('\n').unwrap_or((&text, ""));
+        let (Ok(wanted), Ok(body)) = (JsonValue::parse(wanted), serde_json::from_str::<Value>(body)) else {
+            return;
+        };
+        let _ = wanted.check(&body);
+    }
+
+    pub(super) fn control_login(case: &[u8]) {
+        use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+        thread_local! {
+            static GUARD: Authorization = Authorization::new(Some(&file("tokens", b"a token\n"))).unwrap();
+        }
+        let mut headers = HeaderMap::new();
+        for (name, line) in
+            [AUTHORIZATION, HOST, CONTENT_TYPE].into_iter().zip(case.split(|byte| *byte == b'\n'))
+        {
+            HeaderValue::from_bytes(line).into_iter().for_each(|value| drop(headers.insert(&name, value)));
+        }
+        let open = Authorization::new(None).unwrap().admit(&headers, true).is_ok();
+        let admitted = GUARD.with(|guard| guard.admit(&headers, true)).is_ok();
+        let text = text(case);
+        assert!(!admitted || text.contains("a token") || text.to_ascii_lowercase().contains("basic"));
+        assert!(
+            !open
+                || text.contains("application/json")
+                || text.to_ascii_lowercase().contains("application/json")
+        );
     }
 
     pub(super) fn canary_lines(case: &[u8]) {

@@ -136,7 +136,8 @@ impl Condition {
 }
 
 impl Armed {
-    fn read(path: &Path) -> Option<Armed> {
+    /// What a canary has written down at `path`.
+    pub(crate) fn read(path: &Path) -> Option<Armed> {
         let bytes = file::read(path, 64 * 1024).ok()?;
         let said: Value = serde_json::from_slice(&bytes).ok()?;
         let text = |key: &str| said.get(key).and_then(Value::as_str);

@@ -83,7 +83,8 @@ impl Metrics {
         family("baa_control_connections", "gauge", "Open connections.", &plain(connections as u64));
         family("baa_control_controllers", "gauge", "Controllers known.", &plain(controllers as u64));
         let each = |value: &dyn Fn(&Record) -> String| -> Vec<_> {
-            leases.iter().map(|(name, record)| (format!("{{lease=\"{name}\"}}"), value(record))).collect()
+            let label = |name: &str| format!("{{lease=\"{}\"}}", escape(name));
+            leases.iter().map(|(name, record)| (label(name), value(record))).collect()
         };
         family("baa_lease_term", "gauge", "The last term given.", &each(&|record| record.term.to_string()));
         family(
@@ -100,4 +101,9 @@ impl Metrics {
         );
         text
     }
+}
+
+/// The value of a label. A store that others write to may hold any name.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -66,7 +66,7 @@ fn ask(name: &CString) -> Found {
 }
 
 /// The addresses of `getent ahosts`, each once, in its order.
-fn listed(text: &str) -> Vec<IpAddr> {
+pub(crate) fn listed(text: &str) -> Vec<IpAddr> {
     let mut found: Vec<IpAddr> = Vec::new();
     for address in text.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()) {
         if !found.contains(&address) {
