@@ -99,14 +99,18 @@ fn run(target: &Target) {
     };
     let kept = directory("corpus").join(target.name);
     let mut mutator = Mutator::new(target, Dice::of(seed));
+    mutator.corpus().iter().for_each(|case| attempt(target, case));
+    coverage::is_new();
     if time.is_some() {
-        load(&kept, &mut mutator);
+        // Of what was kept before, what still reaches more.
+        for case in load(&kept) {
+            attempt(target, &case);
+            if coverage::is_new() {
+                mutator.add(case);
+            }
+        }
     }
     let (begun, mut count) = (Instant::now(), 0u32);
-    for case in mutator.seeds() {
-        attempt(target, &case);
-    }
-    coverage::is_new();
     while time.map_or(count < target.cases, |time| begun.elapsed() < time) {
         let case = mutator.case();
         attempt(target, &case);
@@ -116,7 +120,7 @@ fn run(target: &Target) {
             mutator.add(case);
         }
     }
-    let (taken, corpus) = (begun.elapsed().as_secs_f64(), mutator.seeds().len());
+    let (taken, corpus) = (begun.elapsed().as_secs_f64(), mutator.corpus().len());
     println!("{}: {count} cases, {:.0} a second, corpus {corpus}", target.name, f64::from(count) / taken);
 }
 
@@ -184,10 +188,9 @@ fn directory(name: &str) -> PathBuf {
     path
 }
 
-fn load(directory: &Path, mutator: &mut Mutator) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        mutator.add(std::fs::read(entry.path()).unwrap());
-    }
+fn load(directory: &Path) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    files.map(|file| std::fs::read(file.path()).unwrap()).collect()
 }
 
 fn keep(directory: &Path, case: &[u8]) {

@@ -91,8 +91,8 @@ impl Mutator {
         self.corpus.push(case);
     }
 
-    pub(super) fn seeds(&self) -> Vec<Vec<u8>> {
-        self.corpus.clone()
+    pub(super) fn corpus(&self) -> &[Vec<u8>] {
+        &self.corpus
     }
 
     pub(super) fn case(&mut self) -> Vec<u8> {
