@@ -310,7 +310,7 @@ mod feed {
             );
             set("changes", &["term", "holder", "host", "at"]);
             // So that arithmetic meets what lasts now, too.
-            if case.len() % 2 == 0 {
+            if case.len().is_multiple_of(2) {
                 let now = BootMoment::now().unwrap();
                 let _ = other.execute("UPDATE leases SET boot = ?1", [now.boot]);
             }
@@ -417,7 +417,7 @@ mod feed {
 
     pub(super) fn socket_row(case: &[u8]) {
         #[cfg(target_os = "linux")]
-        drop(crate::sys::owner::linux::row(&text(case)));
+        let _ = crate::sys::owner::linux::row(&text(case));
     }
 
     pub(super) fn cgroup_files(case: &[u8]) {
