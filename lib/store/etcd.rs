@@ -6,6 +6,8 @@
 //! asked for, longer after an election (facts, job 4), so that a holder who counts from before its request
 //! ends before the key does. Several hosts are asked in turn, beginning with the last one that answered.
 
+mod pairs;
+
 use crate::store::{
     BootMoment, Claim, ClaimAnswer, ControlStore, Controller, LeaseChange, Record, Store, answer_limit,
     granted, next_term, unix_now, used_up,
@@ -14,8 +16,7 @@ use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use pairs::{Held, decode, decoded, encode, held, text, value_of};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,12 +50,6 @@ struct Seen {
     term: u64,
     host: String,
     term_revision: String,
-}
-
-struct Held {
-    record: Record,
-    lease: String,
-    revision: String,
 }
 
 impl Etcd {
@@ -288,7 +283,7 @@ impl Etcd {
     }
 
     fn put(&self, key: &str, value: &Value, lease: &str) -> Value {
-        let (key, value) = (encode(&self.key(key)), BASE64.encode(value.to_string()));
+        let (key, value) = (encode(&self.key(key)), encode(&value.to_string()));
         json!({ "requestPut": { "key": key, "value": value, "lease": lease } })
     }
 
@@ -359,56 +354,6 @@ fn refused(host: &str, path: &str, status: u16, value: Option<&Value>, word: Sta
         .unwrap_or("no reason given");
     let code = value.and_then(|value| value["code"].as_u64()).unwrap_or(0);
     Error::new(word, format!("etcd {host} /v3/{path}: {status}, code {code}: {}", brief(said)))
-}
-
-fn encode(key: &str) -> String {
-    BASE64.encode(key)
-}
-
-fn decoded(value: &Value) -> Vec<u8> {
-    BASE64.decode(value.as_str().unwrap_or_default()).unwrap_or_default()
-}
-
-fn decode(value: &Value) -> Value {
-    serde_json::from_slice(&decoded(value)).unwrap_or(Value::Null)
-}
-
-/// A number of 64 bits is a string in JSON (protobuf's mapping); what is not there is 0.
-fn text(value: &Value) -> String {
-    value
-        .as_str()
-        .map(str::to_owned)
-        .or_else(|| value.as_i64().map(|number| number.to_string()))
-        .unwrap_or_else(|| "0".to_owned())
-}
-
-fn value_of(record: &Record) -> Value {
-    let Record { holder, host, instance, term, ttl, preferred, metadata, .. } = record;
-    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-    json!({
-        "holder": holder, "host": host, "instance": instance, "term": term, "ttl_ms": ttl,
-        "preferred": preferred, "metadata": metadata
-    })
-}
-
-fn held(pair: &Value) -> Result<Held> {
-    let value = decode(&pair["value"]);
-    let word = |name: &str| value[name].as_str().map(str::to_owned);
-    let (Some(holder), Some(term)) = (word("holder"), value["term"].as_u64()) else {
-        return Err(Error::new(Status::Malformed, "etcd holds something else where a lease is kept"));
-    };
-    let record = Record {
-        holder: Some(holder),
-        host: word("host").unwrap_or_default(),
-        instance: word("instance").unwrap_or_default(),
-        term,
-        ttl: span::bounded(Duration::from_millis(value["ttl_ms"].as_u64().unwrap_or(0))),
-        expires: BootMoment::default(),
-        preferred: word("preferred"),
-        metadata: word("metadata"),
-        far: true,
-    };
-    Ok(Held { record, lease: text(&pair["lease"]), revision: text(&pair["mod_revision"]) })
 }
 
 fn nobody(seen: &Seen) -> Record {
@@ -506,7 +451,7 @@ impl Store for Etcd {
             "heartbeat_at": heartbeat_at, "started_at": started_at, "heard_at": unix_now(),
         });
         let body = json!({
-            "key": encode(&self.key(&format!("controllers/{id}"))), "value": BASE64.encode(value.to_string())
+            "key": encode(&self.key(&format!("controllers/{id}"))), "value": encode(&value.to_string())
         });
         self.post("kv/put", &body, Instant::now() + PATIENCE).map(drop)
     }

@@ -359,6 +359,37 @@ pub fn open_private(path: &Path) -> io::Result<File> {
     options.custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
+/// When the file at `path` was made, in nanoseconds since 1970; a link is not followed. `None` where the file
+/// system does not tell. Asked of the kernel itself: not every libc that we are built for passes it on.
+pub fn born(path: &Path) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::ffi::OsStrExt;
+        /// STATX_BTIME of <linux/stat.h>, and where `stx_btime` is in `struct statx`.
+        const BTIME: u32 = 0x800;
+        const SECONDS: usize = 80;
+        const NANOSECONDS: usize = 88;
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
+        let mut found = [0u8; 256];
+        let (directory, flags) = (libc::AT_FDCWD, libc::AT_SYMLINK_NOFOLLOW);
+        // SAFETY: the path ends with NUL, and the buffer has the size of a struct statx.
+        let outcome = unsafe {
+            libc::syscall(libc::SYS_statx, directory, path.as_ptr(), flags, BTIME, found.as_mut_ptr())
+        };
+        let word = |at: usize| Some(u32::from_ne_bytes(found.get(at..at + 4)?.try_into().ok()?));
+        let seconds = i64::from_ne_bytes(found.get(SECONDS..SECONDS + 8)?.try_into().ok()?);
+        if outcome != 0 || word(0)? & BTIME == 0 {
+            return None;
+        }
+        u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(u64::from(word(NANOSECONDS)?))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let since = fs::symlink_metadata(path).ok()?.created().ok()?.duration_since(std::time::UNIX_EPOCH);
+        u64::try_from(since.ok()?.as_nanos()).ok()
+    }
+}
+
 /// Makes sure that a file has room for `length` bytes on its disk, so that writing there fails for no want of
 /// space (posix_fallocate(3), F_PREALLOCATE).
 ///

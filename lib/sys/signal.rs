@@ -48,6 +48,8 @@ impl Signals {
         for number in all().filter(|number| !own.contains(number) && !ignored(*number)) {
             catch_sent(number)?;
         }
+        #[cfg(target_os = "linux")]
+        catch_reserved();
         Ok(())
     }
 
@@ -102,6 +104,39 @@ impl Signals {
 impl Drop for Signals {
     fn drop(&mut self) {
         let _ = PIPE.compare_exchange(self.writer.as_raw_fd(), -1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+/// Catches the first real-time signals of the kernel where the C library keeps more of them for itself than
+/// glibc does: musl keeps 34, to tell all its threads of a change of user, which we never do by its functions.
+/// Without this what is sent as 34 would be lost in one build and passed on in the other.
+#[cfg(target_os = "linux")]
+fn catch_reserved() {
+    /// glibc's SIGRTMIN.
+    const FIRST: i32 = 34;
+    /// `struct sigaction` as the kernel has it, on x86_64 and aarch64; the mask is of 8 bytes.
+    #[repr(C)]
+    #[derive(Default)]
+    struct KernelAction {
+        handler: usize,
+        flags: usize,
+        restorer: usize,
+        mask: u64,
+    }
+    let mut action = KernelAction::default();
+    let (model, size) = (libc::SIGRTMIN(), size_of::<u64>());
+    // What the library has set for the next one, its way back from a handler included.
+    // SAFETY: the place for the action outlives the call, and nothing is changed.
+    let known = unsafe {
+        libc::syscall(libc::SYS_rt_sigaction, model, std::ptr::null::<u8>(), &raw mut action, size)
+    };
+    if known != 0 || action.handler != note_sent as *const () as usize {
+        return;
+    }
+    for number in FIRST..model {
+        let nothing = std::ptr::null_mut::<u8>();
+        // SAFETY: the action is whole, and its handler calls only write(2) and sigaction(2).
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &raw const action, nothing, size) };
     }
 }
 

@@ -100,7 +100,7 @@ impl RegistryLock {
         let made = directory.metadata()?;
         // At once, and not synced: it is only for whoever comes after a kill. Without it one of ours is
         // waited for like any other.
-        let _ = std::fs::write(note, own_note(&made).to_string());
+        let _ = std::fs::write(note, own_note(&path, &made).to_string());
         let beat = Arc::new(Mutex::new(Beat { directory, modified: made.modified()?, lost: false }));
         let (stop, stopped) = mpsc::channel();
         let heart = std::thread::spawn({
@@ -191,7 +191,7 @@ fn make(path: &Path, note: &Path) -> io::Result<bool> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return mkdir() };
     // A time ahead of now is a fresh one: proper-lockfile may set up to a second ahead (facts B2.8).
     let age = SystemTime::now().duration_since(found.modified()?).unwrap_or(Duration::ZERO);
-    if age <= STALE && !left_by_the_dead(&found, note) {
+    if age <= STALE && !left_by_the_dead(path, &found, note) {
         return Ok(false);
     }
     match std::fs::remove_dir(path) {
@@ -205,27 +205,23 @@ fn make(path: &Path, note: &Path) -> io::Result<bool> {
 }
 
 /// Inode and time of birth tell one directory from every other that has been at its path.
-fn born(found: &Metadata) -> Option<u64> {
-    u64::try_from(found.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_nanos()).ok()
-}
-
-fn own_note(made: &Metadata) -> Value {
+fn own_note(path: &Path, made: &Metadata) -> Value {
     let own = Identity::of(Pid::own());
     json!({
-        "inode": made.ino(), "born": born(made), "boot": kernel::boot(),
+        "inode": made.ino(), "born": file::born(path), "boot": kernel::boot(),
         "pid": own.map(|own| own.pid.number()), "start": own.map(|own| own.start.0)
     })
 }
 
-fn left_by_the_dead(found: &Metadata, note: &Path) -> bool {
+fn left_by_the_dead(path: &Path, found: &Metadata, note: &Path) -> bool {
     let Some(noted) =
         file::read(note, 4096).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
     else {
         return false;
     };
     let number = |key: &str| noted.get(key).and_then(Value::as_u64);
-    let the_same =
-        number("inode") == Some(found.ino()) && born(found).is_some() && number("born") == born(found);
+    let born = file::born(path);
+    let the_same = number("inode") == Some(found.ino()) && born.is_some() && number("born") == born;
     let holder = number("pid").and_then(|pid| Pid::new(i32::try_from(pid).ok()?)).zip(number("start"));
     let lives = noted.get("boot").and_then(Value::as_str) == kernel::boot().as_deref()
         && holder.is_some_and(|(pid, start)| Identity { pid, start: Start(start) }.alive());

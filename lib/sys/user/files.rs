@@ -36,7 +36,7 @@ pub(super) fn numbered(uid: u32) -> io::Result<Option<Credentials>> {
 }
 
 pub(super) fn group(name: &str) -> io::Result<Option<u32>> {
-    let is_it = |group: &Group<'_>| group.name == name.as_bytes();
+    let is_it = |group: &GroupLine<'_>| group.name == name.as_bytes();
     look_up(GROUPS, "group", name, |line| group_line(line).filter(is_it).map(|group| group.gid))
 }
 
@@ -118,18 +118,18 @@ pub(crate) fn user(line: &[u8]) -> Option<Credentials> {
     })
 }
 
-pub(crate) struct Group<'a> {
+pub(crate) struct GroupLine<'a> {
     name: &'a [u8],
     gid: u32,
     members: &'a [u8],
 }
 
 /// A line of group(5).
-pub(crate) fn group_line(line: &[u8]) -> Option<Group<'_>> {
+pub(crate) fn group_line(line: &[u8]) -> Option<GroupLine<'_>> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
     let [name, _, gid, members] = fields.as_slice() else { return None };
     plain_name(name)?;
-    Some(Group { name, gid: number(gid)?, members })
+    Some(GroupLine { name, gid: number(gid)?, members })
 }
 
 fn plain_name(name: &[u8]) -> Option<&str> {

@@ -1,0 +1,67 @@
+//! Keys and values as etcd's JSON gateway has them, and the record of a lease in them.
+
+use crate::store::{BootMoment, Record};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use crate::words::span;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The key of a holder.
+pub(super) struct Held {
+    pub(super) record: Record,
+    pub(super) lease: String,
+    pub(super) revision: String,
+}
+
+pub(super) fn encode(key: &str) -> String {
+    BASE64.encode(key)
+}
+
+pub(super) fn decoded(value: &Value) -> Vec<u8> {
+    BASE64.decode(value.as_str().unwrap_or_default()).unwrap_or_default()
+}
+
+pub(super) fn decode(value: &Value) -> Value {
+    serde_json::from_slice(&decoded(value)).unwrap_or(Value::Null)
+}
+
+/// A number of 64 bits is a string in JSON (protobuf's mapping); what is not there is 0.
+pub(super) fn text(value: &Value) -> String {
+    value
+        .as_str()
+        .map(str::to_owned)
+        .or_else(|| value.as_i64().map(|number| number.to_string()))
+        .unwrap_or_else(|| "0".to_owned())
+}
+
+pub(super) fn value_of(record: &Record) -> Value {
+    let Record { holder, host, instance, term, ttl, preferred, metadata, .. } = record;
+    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "holder": holder, "host": host, "instance": instance, "term": term, "ttl_ms": ttl,
+        "preferred": preferred, "metadata": metadata
+    })
+}
+
+pub(super) fn held(pair: &Value) -> Result<Held> {
+    let value = decode(&pair["value"]);
+    let word = |name: &str| value[name].as_str().map(str::to_owned);
+    let (Some(holder), Some(term)) = (word("holder"), value["term"].as_u64()) else {
+        return Err(Error::new(Status::Malformed, "etcd holds something else where a lease is kept"));
+    };
+    let record = Record {
+        holder: Some(holder),
+        host: word("host").unwrap_or_default(),
+        instance: word("instance").unwrap_or_default(),
+        term,
+        ttl: span::bounded(Duration::from_millis(value["ttl_ms"].as_u64().unwrap_or(0))),
+        expires: BootMoment::default(),
+        preferred: word("preferred"),
+        metadata: word("metadata"),
+        far: true,
+    };
+    Ok(Held { record, lease: text(&pair["lease"]), revision: text(&pair["mod_revision"]) })
+}
