@@ -16,7 +16,7 @@ use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
-use pairs::{Held, decode, decoded, encode, held, text, value_of};
+use pairs::{HeldKey, decode, decoded, encode, held, text, value_of};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +46,7 @@ pub struct Etcd {
 
 /// What is there of a lease.
 struct Seen {
-    holder: Option<Held>,
+    holder: Option<HeldKey>,
     term: u64,
     host: String,
     term_revision: String,
@@ -261,7 +261,7 @@ impl Etcd {
     }
 
     /// What another has, with its end as seen from here.
-    fn others(&self, held: Held, deadline: Instant) -> Result<Record> {
+    fn others(&self, held: HeldKey, deadline: Instant) -> Result<Record> {
         let left = self.left(&held.lease, deadline)?;
         Ok(Record { expires: BootMoment::here()?.after(left), ..held.record })
     }
@@ -305,7 +305,7 @@ impl Etcd {
     }
 
     /// Goes on with what is the claimant's; `None` where it has ended meanwhile.
-    fn go_on(&self, claim: &Claim, seen: &Seen, held: &Held, deadline: Instant) -> Result<Option<Record>> {
+    fn go_on(&self, claim: &Claim, seen: &Seen, held: &HeldKey, deadline: Instant) -> Result<Option<Record>> {
         let record = Record {
             far: true,
             ..granted(Some(&held.record), claim, held.record.term, &BootMoment::here()?)

@@ -108,8 +108,8 @@ impl Drop for Signals {
 }
 
 /// Catches the first real-time signals of the kernel where the C library keeps more of them for itself than
-/// glibc does: musl keeps 34, to tell all its threads of a change of user, which we never do by its functions.
-/// Without this what is sent as 34 would be lost in one build and passed on in the other.
+/// glibc does: musl keeps 34, to tell all its threads of a change of user, which we never do by its
+/// functions. Without this what is sent as 34 would be lost in one build and passed on in the other.
 #[cfg(target_os = "linux")]
 fn catch_reserved() {
     /// glibc's SIGRTMIN.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The key of a holder.
-pub(super) struct Held {
+pub(super) struct HeldKey {
     pub(super) record: Record,
     pub(super) lease: String,
     pub(super) revision: String,
@@ -46,7 +46,7 @@ pub(super) fn value_of(record: &Record) -> Value {
     })
 }
 
-pub(super) fn held(pair: &Value) -> Result<Held> {
+pub(super) fn held(pair: &Value) -> Result<HeldKey> {
     let value = decode(&pair["value"]);
     let word = |name: &str| value[name].as_str().map(str::to_owned);
     let (Some(holder), Some(term)) = (word("holder"), value["term"].as_u64()) else {
@@ -63,5 +63,5 @@ pub(super) fn held(pair: &Value) -> Result<Held> {
         metadata: word("metadata"),
         far: true,
     };
-    Ok(Held { record, lease: text(&pair["lease"]), revision: text(&pair["mod_revision"]) })
+    Ok(HeldKey { record, lease: text(&pair["lease"]), revision: text(&pair["mod_revision"]) })
 }
