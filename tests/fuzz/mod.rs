@@ -38,7 +38,7 @@ struct Target {
 impl Target {
     /// One that takes what others take.
     const fn new(name: &'static str, feed: fn(&[u8]), seeds: &'static str) -> Target {
-        Target { name, seeds, cases: 10_000, longest: 4096, memory: (64, 1 << 20), feed }
+        Target { name, seeds, cases: 6000, longest: 4096, memory: (64, 1 << 20), feed }
     }
 
     /// The words of its language, and the cases to begin with. They are separated by lines of `%%`, and

@@ -49,14 +49,14 @@ macro_rules! targets {
 
 targets! {
     url;
-    http_answer: cases: 4000, longest: 16 << 10, memory: (16, 4 << 20);
+    http_answer: cases: 2500, longest: 16 << 10, memory: (16, 4 << 20);
     http_request;
-    etcd: cases: 700, memory: (256, 4 << 20);
-    control_api: cases: 1500, memory: (256, 4 << 20);
+    etcd: cases: 400, memory: (256, 4 << 20);
+    control_api: cases: 800, memory: (256, 4 << 20);
     control_requests;
-    lease_rows: cases: 1500, memory: (256, 8 << 20);
-    job: cases: 6000, longest: 16 << 10, memory: (512, 8 << 20);
-    group_file: cases: 4000, memory: (512, 8 << 20);
+    lease_rows: cases: 800, memory: (256, 8 << 20);
+    job: cases: 4000, longest: 16 << 10, memory: (512, 8 << 20);
+    group_file: cases: 2500, memory: (512, 8 << 20);
     peers: memory: (512, 1 << 20);
     launchctl_print;
     systemd_show;
