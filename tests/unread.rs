@@ -2,7 +2,7 @@
 //! watches over something goes on all the same, and says later how much was lost.
 
 use crate::run_loop::{lives, read, script};
-use crate::support::{PATIENCE, Room, port, signal, until};
+use crate::support::{PATIENCE, Room, port, signal, skip, until};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -210,6 +210,63 @@ fn a_group_that_nobody_reads_restarts_and_obeys() {
             assert!(logs.stdout.starts_with("a line that nobody reads"), "{logs:?}");
         }
     }
+}
+
+/// A disk that stands still: what an entry says goes to a file that takes no byte more.
+#[apply(test)]
+fn a_group_whose_log_stands_still_restarts_and_obeys() {
+    let room = Room::new();
+    room.write("g.toml", GROUP);
+    let run = |how| Mute::spawn(&room, how, &["baa-daemons", "run", "-v", "g.toml"]);
+    let mut group = run(Unread::Gone);
+    until("it runs", || lives(&room).len() == 1);
+    assert_eq!(group.stop(), Some(0));
+    let logs = std::fs::read_dir(room.path("state/baa/groups")).unwrap().next().unwrap().unwrap().path();
+    let log = logs.join("loud.log");
+    let _ = std::fs::remove_file(&log);
+    nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&log).unwrap();
+    let mut group = run(Unread::Gone);
+    for life in 1..4 {
+        until("it runs", || lives(&room).len() > life);
+        signal(u32::try_from(lives(&room)[life]).unwrap(), Signal::SIGKILL);
+    }
+    until("it runs", || lives(&room).len() == 5);
+    // Entries are not held up by it either.
+    until("the loud one is heard", || room.path("said").exists());
+    std::fs::remove_file(room.path("said")).unwrap();
+    assert_eq!(room.run("baa-daemons", ["restart", "g.toml", "loud"]).status, 0);
+    until("the loud one is heard", || room.path("said").exists());
+    assert_eq!(group.stop(), Some(0));
+    drop(reader);
+}
+
+/// A disk that is full: what is lost is told when there is room again.
+#[apply(test)]
+fn what_a_full_disk_did_not_take_is_counted() {
+    let room = Room::new();
+    let state = room.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&state).output();
+    if !mount.is_ok_and(|done| done.status.success()) {
+        skip("no file system can be mounted here");
+    }
+    let script = "until [ -e full ]; do sleep 0.01; done; yes line | head -n 100; touch said; exec sleep 600";
+    room.write("g.toml", &format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n"));
+    let mut group = Mute::spawn(&room, Unread::Gone, &["baa-daemons", "run", "g.toml"]);
+    until("it runs", || room.run("baa-daemons", ["status", "g.toml"]).status == 0);
+    assert!(std::fs::write(state.join("filler"), vec![0; 1 << 20]).is_err());
+    room.write("full", "");
+    until("all is said", || room.path("said").exists());
+    std::thread::sleep(Duration::from_millis(50));
+    std::fs::remove_file(state.join("filler")).unwrap();
+    let logs = || room.run("baa-daemons", ["logs", "--lines", "200", "g.toml", "a"]).stdout;
+    until("it is told", || logs().contains("lost here: no space left on device"));
+    let text = logs();
+    let lost: usize = text.split("baa-daemons: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert_eq!(text.lines().filter(|line| *line == "line").count() + lost, 100, "{text}");
+    assert_eq!(group.stop(), Some(0));
+    let _ = Command::new("umount").arg("-l").arg(&state).status();
 }
 
 #[apply(test)]
