@@ -157,7 +157,10 @@ fn every_signal_that_ends_a_program_stops_the_group_in_order() {
     let real_time = nix::libc::SIGRTMIN() + 5;
     let named = [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGVTALRM]
         .map(|signal| signal as i32);
-    for number in named.into_iter().chain([Signal::SIGPROF as i32, Signal::SIGABRT as i32, real_time]) {
+    // The first real-time signals are the C library's own, and its sigaction(2) refuses them.
+    let reserved = if cfg!(target_os = "linux") { vec![32, 33, 34] } else { Vec::new() };
+    let others = [Signal::SIGPROF as i32, Signal::SIGABRT as i32, real_time];
+    for number in named.into_iter().chain(others).chain(reserved) {
         let _ = std::fs::remove_file(room.path("ended"));
         let words = "trap 'echo ended > ended; exit 0' TERM; echo up > up; while :; do sleep 0.01; done";
         let text = format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"{words}\"]\n");
@@ -323,4 +326,32 @@ fn the_error_of_a_start_is_passed_on_whole() {
     let text = "cannot start './web': no such file or directory (in ./srv)";
     until("it is told", || group.entry("web")["message"] == text);
     assert_eq!(group.stop().status, 0);
+}
+
+/// A supervisor was killed, and its file has got another name, or had two: what it has left is ended all the
+/// same.
+#[apply(test)]
+fn what_is_left_is_found_under_another_name() {
+    for by_link in [false, true] {
+        let room = Room::new();
+        let group = Group::run(&room, &leaver("a", false, ""));
+        group.ready();
+        let (main, far) = (group.process("a"), left(&room, "a.far"));
+        killed(group);
+        let _ = std::fs::remove_file(room.path("a.far"));
+        if by_link {
+            std::fs::hard_link(room.path("g.toml"), room.path("new.toml")).unwrap();
+        } else {
+            std::fs::rename(room.path("g.toml"), room.path("new.toml")).unwrap();
+        }
+        let mut run = room.command("baa-daemons");
+        let next =
+            run.args(["run", "new.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let second = left(&room, "a.far");
+        assert!(!alive(main) && !alive(far) && alive(second), "{by_link}");
+        signal(next.id(), Signal::SIGTERM);
+        let done = collect(next);
+        assert!(done.stderr.contains("the last run was killed and left"), "{done:?}");
+        assert!(!alive(second));
+    }
 }

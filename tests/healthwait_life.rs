@@ -90,3 +90,24 @@ fn no_command_is_left_to_what_is_started() {
     finish(&mut wait).expect(0, "", "");
     assert_eq!(with(&time), 0);
 }
+
+/// What a command has left when it is too late, even without its environment, and what it has left when it
+/// has answered: asked again and again it would pile up.
+#[apply(test)]
+fn no_command_leaves_anything_behind() {
+    let room = Room::new();
+    let time = time(40);
+    for command in [
+        format!("exec:env -i setsid sleep {time} & exec sleep {time}"),
+        format!("exec:setsid sleep {time} & exec sleep {time}"),
+        format!("exec:sleep {time} & exit 1"),
+        format!("exec:setsid sleep {time} & exit 1"),
+    ] {
+        let done = room.run("baa-healthwait", ["-q", "--timeout", "300ms", &command]);
+        assert_eq!(done.status, 124, "{done:?}");
+        assert_eq!(with(&time), 0, "{command}");
+    }
+    let command = format!("exec:sleep {time} & exit 0");
+    room.run("baa-healthwait", ["-q", &command, "--", "/bin/true"]).expect(0, "", "");
+    assert_eq!(with(&time), 0);
+}

@@ -61,10 +61,34 @@ pub fn helpers_belong_to(key: &str, parent: Option<&CgroupParent>) {
 /// # Errors
 /// Those of starting it, and EINTR once the program ends.
 pub fn run(
+    spec: Spec,
+    deadline: Instant,
+    limit: usize,
+    cancelled: &AtomicBool,
+) -> Result<Finished, StartError> {
+    run_to_its_end(spec, deadline, limit, cancelled, false)
+}
+
+/// The same for a question that is asked again and again: what it has left when it has ended is ended too, or
+/// it would pile up.
+///
+/// # Errors
+/// As `run`.
+pub fn run_whole(
+    spec: Spec,
+    deadline: Instant,
+    limit: usize,
+    cancelled: &AtomicBool,
+) -> Result<Finished, StartError> {
+    run_to_its_end(spec, deadline, limit, cancelled, true)
+}
+
+fn run_to_its_end(
     mut spec: Spec,
     deadline: Instant,
     limit: usize,
     cancelled: &AtomicBool,
+    whole: bool,
 ) -> Result<Finished, StartError> {
     let [stdin, stdout, stderr] = &mut spec.stdio;
     stdin.get_or_insert_with(Stdio::null);
@@ -106,6 +130,9 @@ pub fn run(
             std::thread::sleep(Duration::from_millis(pause));
         }
     };
+    if whole && exit.is_some() && !wall.is_empty() {
+        wall.kill();
+    }
     running().lives.retain(|(other, ..)| *other != who);
     Ok(Finished { exit, stdout: out.text(), stderr: err.text() })
 }

@@ -7,7 +7,7 @@ mod record;
 mod tree;
 mod wall;
 
-pub use bounded::{Finished, end_helpers, helpers_belong_to, run};
+pub use bounded::{Finished, end_helpers, helpers_belong_to, run, run_whole};
 pub use record::{Leftover, Lives};
 pub use tree::end_descendants;
 pub use wall::{MARK, Wall, key};

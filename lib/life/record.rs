@@ -214,6 +214,15 @@ impl Leftover {
         parent.below().into_iter().filter_map(life).collect()
     }
 
+    /// Removes the cgroups of `key` in `parent` that nobody is in.
+    pub fn remove_empty(parent: &CgroupParent, key: &str) {
+        for cgroup in Leftover::of_cgroups(parent, key).iter().filter_map(Leftover::cgroup) {
+            if cgroup.is_empty() == Some(true) {
+                cgroup.remove();
+            }
+        }
+    }
+
     /// Its main process, where that is known.
     pub fn main(&self) -> Option<Identity> {
         self.main

@@ -280,9 +280,12 @@ impl Wall {
         at_once || gone
     }
 
-    /// The one that is known without a look at the system: on a busy machine that may take as long as a
-    /// lease.
+    /// The one that is known without a look at the system, which on a busy machine may take as long as a
+    /// lease. Not where what it has started is told by its parentage alone.
     fn kill_main(&self) {
+        if self.cgroup.is_none() && !(self.sole && self.adopts) {
+            return;
+        }
         self.main.into_iter().for_each(|main| child::signal(main, Signal::SIGKILL));
     }
 

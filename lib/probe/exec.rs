@@ -27,7 +27,7 @@ impl Exec {
 impl Probe for Exec {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let spec = Spec::new("/bin/sh", [OsString::from("-c"), self.command.clone()]);
-        let finished = life::run(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
+        let finished = life::run_whole(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
             .map_err(|error| Failure::new(Class::Other, error.to_string()))?;
         let said = brief(if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr });
         let with = |text: String| if said.is_empty() { text } else { format!("{text}: {said}") };

@@ -95,6 +95,11 @@ impl Sqlite {
         // process would take the store's log away under us.
         file::make(path).map_err(|cause| cannot(&cause))?;
         let found = identity(path).map_err(|cause| cannot(&cause))?;
+        // Its log and its locks go by its name, so under a second name it would be another store.
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.nlink() > 1) {
+            let why = format!("cannot use the store {}: the file has more than one name", path.display());
+            return Err(Error::new(Status::BadConfig, why));
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;

@@ -80,6 +80,8 @@ impl Signals {
                 catch_sent(number)?;
             }
         }
+        #[cfg(target_os = "linux")]
+        catch_reserved();
         Ok(())
     }
 
@@ -107,13 +109,14 @@ impl Drop for Signals {
     }
 }
 
-/// Catches the first real-time signals of the kernel where the C library keeps more of them for itself than
-/// glibc does: musl keeps 34, to tell all its threads of a change of user, which we never do by its
-/// functions. Without this what is sent as 34 would be lost in one build and passed on in the other.
+/// Catches the real-time signals that the C library keeps for itself: 32 and 33 of glibc, 34 too of musl, to
+/// end threads and to tell them of a change of user, which we never do by its functions. Its own sigaction(2)
+/// refuses them, so that what is sent as one of them would end us, or be lost, in one build and not in
+/// another.
 #[cfg(target_os = "linux")]
 fn catch_reserved() {
-    /// glibc's SIGRTMIN.
-    const FIRST: i32 = 34;
+    /// The kernel's SIGRTMIN.
+    const FIRST: i32 = 32;
     /// `struct sigaction` as the kernel has it, on x86_64 and aarch64; the mask is of 8 bytes.
     #[repr(C)]
     #[derive(Default)]

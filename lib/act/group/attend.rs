@@ -152,18 +152,13 @@ impl<'a> Group<'a> {
 
     fn run(&mut self, signals: &Signals, lines: &mut Lines) -> Result<()> {
         let limit = self.request.until_success.flatten().map(|limit| Instant::now() + limit);
+        // Who was told to stop while the leftovers of another run were ended starts nothing.
+        self.obey(signals);
         self.happen(GroupEvent::Time);
         memory::shrink();
         while !self.finished {
             self.sleep(signals, lines, limit)?;
-            for signal in signals.take_numbers() {
-                match Signal::try_from(signal) {
-                    Ok(Signal::SIGCHLD) => {}
-                    Ok(Signal::SIGHUP) => drop(self.reload()),
-                    // Whatever would have ended us, also one without a name.
-                    _ => self.stop(),
-                }
-            }
+            self.obey(signals);
             self.reap();
             for (of, said, soon) in self.probes.answers() {
                 if let Some(number) = self.number(of.0) {
@@ -184,6 +179,17 @@ impl<'a> Group<'a> {
         let until = say::ending();
         (0..self.slots.len()).for_each(|number| self.say(number, Some(until)));
         Ok(())
+    }
+
+    fn obey(&mut self, signals: &Signals) {
+        for signal in signals.take_numbers() {
+            match Signal::try_from(signal) {
+                Ok(Signal::SIGCHLD) => {}
+                Ok(Signal::SIGHUP) => drop(self.reload()),
+                // Whatever would have ended us, also one without a name.
+                _ => self.stop(),
+            }
+        }
     }
 
     /// Where only a success is waited for: whether there is one, or its time is over.

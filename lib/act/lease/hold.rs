@@ -50,6 +50,9 @@ pub fn hold(store: &dyn Store, request: &HoldRequest<'_>, voice: &Voice) -> Resu
     if Pid::own().number() == 1 {
         // In a container we stand for the command: what is sent to us is meant for it.
         signals.catch_all().map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    } else {
+        // Whatever would end us is the command's, real-time signals too.
+        signals.catch_ending().map_err(|cause| Error::io("cannot catch signals", &cause))?;
     }
     let (mut holder, lock) = match acquire(store, &claim, request, &signals, voice)? {
         Taken::Lease(holder, lock) => (holder, lock),

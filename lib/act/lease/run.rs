@@ -7,7 +7,7 @@ use crate::act::lease::guard;
 use crate::act::lease::hold::now;
 use crate::act::lease::holder::{Holder, Measure, Warden};
 use crate::act::lease::line::{Line, Wire};
-use crate::life::{self, Wall};
+use crate::life::{self, Leftover, Wall};
 use crate::store::Claim;
 use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Exit, Spec};
@@ -62,8 +62,10 @@ impl LeasedRun {
         // be.
         let adopts = child::adopt_orphans();
         let parent = CgroupParent::ours(|| false);
-        let mut wall =
-            Wall::new(&life::key(claim.lease.as_bytes()), parent.as_ref(), child::childless(), adopts);
+        let key = life::key(claim.lease.as_bytes());
+        // Holder and guardian killed at once leave one behind that is empty, and nobody who removes it.
+        parent.iter().for_each(|parent| Leftover::remove_empty(parent, &key));
+        let mut wall = Wall::new(&key, parent.as_ref(), child::childless(), adopts);
         let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
         let theirs = OwnedFd::from(theirs);
         let mut spec = Spec::new(child::own_program().map_err(cannot)?, ["guard", "--"]);

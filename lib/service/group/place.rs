@@ -80,6 +80,7 @@ impl GroupPaths {
         let cannot = |cause: std::io::Error| {
             Error::io(format!("cannot keep state in '{}'", self.directory().display()), &cause)
         };
+        file::check_runtime_dir()?;
         file::own_dir(&file::runtime_dir())
             .and_then(|()| file::private_dir(&self.directory()))
             .map_err(cannot)?;
@@ -161,6 +162,27 @@ impl GroupPaths {
         note["id"] == json!([id.device, id.inode])
     }
 
+    /// Where groups of this very file have run under other names that it had, or has, and do not any more:
+    /// one that was killed may have left something under that name.
+    pub fn former(&self) -> Vec<GroupPaths> {
+        let Some(id) = FileId::of(&self.file) else { return Vec::new() };
+        let mut places = self.beside();
+        places.retain(|place| place.name != self.name && place.is_of(id) && held(&place.lock()) == Held::No);
+        places
+    }
+
+    /// All places of groups in our runtime directory.
+    fn beside(&self) -> Vec<GroupPaths> {
+        let all = std::fs::read_dir(file::runtime_dir().join("groups")).into_iter().flatten().flatten();
+        all.map(|one| self.at(one.path())).collect()
+    }
+
+    /// The group of our file, if it were in `directory`.
+    fn at(&self, directory: PathBuf) -> GroupPaths {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        GroupPaths { file: self.file.clone(), name, directory }
+    }
+
     /// Whether another group of this user has locked the file at `path`. A lock that is another user's, or of
     /// a program that runs no groups, binds nobody: whoever may read a file may lock it.
     pub fn rival(path: &Path) -> bool {
@@ -184,18 +206,13 @@ impl GroupPaths {
             Held::No => {}
         }
         let Some(id) = FileId::of(&self.file) else { return Ok(None) };
-        let beside = std::fs::read_dir(file::runtime_dir().join("groups")).into_iter().flatten().flatten();
         let holders = file::lock_holders(&self.file).into_iter().filter(|pid| !is_stranger(*pid));
         let locked = holders.flat_map(process::open_files);
         let elsewhere = locked.filter(|path| path.ends_with("lock")).filter_map(|path| {
             let directory = path.parent()?;
             directory.join("group.json").exists().then(|| directory.to_owned())
         });
-        let found = beside.map(|one| one.path()).chain(elsewhere).map(|directory| GroupPaths {
-            file: self.file.clone(),
-            name: directory.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            directory,
-        });
+        let found = self.beside().into_iter().chain(elsewhere.map(|directory| self.at(directory)));
         let mut found = found.filter(|place| place.is_of(id) && held(&place.lock()) == Held::Yes);
         Ok(found.next())
     }

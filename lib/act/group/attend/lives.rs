@@ -58,12 +58,18 @@ impl LifeGround {
         let (rooms, error) = LifeRooms::open(&paths.lives(), &key, entries);
         if let Some(cause) = error {
             let reason = crate::words::error::reason(&cause);
-            voice.warn(format!("cannot keep a record of what is started: {reason}"));
+            voice.warn(format!(
+                "cannot keep a record of what is started: {reason}; should this run be killed, the next one \
+                 finds it by its marks"
+            ));
         }
-        // Where a disk was full, or a directory was removed, no record tells of them.
+        // Where a disk was full, or a directory was removed, no record tells of them; and the file may have
+        // had another name then.
         let mut left = rooms.leftovers();
-        left.extend(Leftover::of_key(&key));
-        left.extend(parent.iter().flat_map(|parent| Leftover::of_cgroups(parent, &key)));
+        for key in paths.former().iter().map(GroupPaths::key).chain([key.clone()]) {
+            left.extend(Leftover::of_key(&key));
+            left.extend(parent.iter().flat_map(|parent| Leftover::of_cgroups(parent, &key)));
+        }
         let alive = Leftover::all_members(&left).len();
         if alive > 0 {
             voice.warn(format!("the last run was killed and left {alive} processes; stopping them"));
