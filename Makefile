@@ -54,14 +54,15 @@ test-musl: ## test the static programs as they ship; needs Debian's rustc-web, c
 # The compiler counts what each case reaches (SanitizerCoverage, which every rustc has); one process for each parser, as many
 # at a time as there are processors. What was found before is in target/fuzz, and is gone on with.
 COUNTED  := -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=3 -C llvm-args=-sanitizer-coverage-inline-8bit-counters
-FUZZ      = $(CARGO) test --quiet --locked --release --lib --target $(HOST) --target-dir target/fuzz/build --
+FUZZ      = $(CARGO) test --locked --release --lib --target $(HOST) --target-dir target/fuzz/build --no-run --message-format=json
 TIME     ?= 1m
 fuzz: export RUSTFLAGS := $(RUSTFLAGS) $(COUNTED)
 fuzz: toolchain ## throw foreign data at each parser; PART=a parser, TIME=1m for each, INPUT=a case that failed
-	@mkdir -p target/fuzz
-	@$(FUZZ) fuzz::targets::$(PART) --list --format terse | sed -n 's/: test$$//p' > target/fuzz/list && test -s target/fuzz/list
-	@BAA_FUZZ_INPUT="$(INPUT)" BAA_FUZZ_TIME="$(TIME)" xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I {} \
-		$(FUZZ) --exact {} --nocapture < target/fuzz/list
+	@program=$$($(FUZZ) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
+	list=$$("$$program" fuzz::targets::$(PART) --list --format terse | sed -n 's/: test$$//p') && \
+	test -n "$$list" || { echo "there is no parser $(PART); tests/fuzz/targets.rs lists them" >&2; exit 66; } && \
+	printf '%s\n' $$list | BAA_FUZZ_INPUT="$(INPUT)" BAA_FUZZ_TIME="$(TIME)" \
+		xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I {} "$$program" -q --exact {} --nocapture
 
 lint: toolchain ## format, clippy, shell scripts, man pages
 	@.ci/lint

@@ -20,8 +20,11 @@ use std::time::{Duration, Instant};
 /// The most that is written in one call: what a pipe takes as a whole or not at all (PIPE_BUF), so that our
 /// lines are not mixed with those of others who write to the same pipe.
 const CHUNK: usize = 4096;
-/// How long the thread stays when there is nothing to write, and how often it tries again to tell of losses.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long the thread stays when there is nothing to write: less than a loop waits before it gives memory
+/// back, so that what the thread has touched is given back too.
+const LINGER: Duration = Duration::from_millis(100);
+/// How often it tries again to tell of losses.
+const AGAIN: Duration = Duration::from_secs(1);
 /// A reader that takes nothing for so long is not waited for by those who could leave their input unread.
 const STUCK: Duration = Duration::from_secs(1);
 /// What an item of the queue costs beside its bytes.
@@ -367,8 +370,9 @@ impl Shared {
                 }
                 self.less.notify_all();
             }
+            let pause = if state.owing.is_empty() { LINGER } else { AGAIN };
             let (woken, waited) =
-                self.more.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+                self.more.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             if !waited.timed_out() || !state.items.is_empty() {
                 continue;
