@@ -5,10 +5,12 @@ use crate::act::keeper::change::{ChangeKind, ChangeOutcome, KeeperChange, OVERTA
 use crate::act::keeper::hooks::Hook;
 use crate::act::keeper::stability;
 use crate::sys::file;
+use crate::sys::say::Voice;
 use crate::words::span::millis;
 use crate::words::stamp;
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a hook may take.
@@ -100,17 +102,29 @@ impl KeeperLoop<'_> {
             name(self.request),
             self.health.not_serving
         ));
-        self.bundle("run.restart_startup_failed");
+        let (story, voice) = (self.story.clone(), self.voice.clone());
+        let not_serving = self.health.not_serving.clone();
+        // Aside: the keeper goes on, whatever the disk does.
+        let work = move || tell(&voice, story.bundle("run.restart_startup_failed", &not_serving));
+        if let Err(cause) = std::thread::Builder::new().stack_size(512 * 1024).spawn(work) {
+            tell(self.voice, Err(cause));
+        }
     }
 
-    /// Writes a bundle of what went before, and says where.
+    /// Writes a bundle of what went before, and says where; at the end, which it may put off for a moment.
     pub(super) fn bundle(&self, reason: &'static str) {
         match stability::bundle_within(&self.story, reason, self.health.not_serving.clone(), BUNDLE_LIMIT) {
-            Some(Ok(path)) => self.voice.note(format!("wrote stability bundle '{}'", path.display())),
-            Some(Err(cause)) => self
-                .voice
-                .warn(format!("cannot write a stability bundle: {}", crate::words::error::reason(&cause))),
+            Some(outcome) => tell(self.voice, outcome),
             None => self.voice.warn("cannot write a stability bundle in time"),
+        }
+    }
+}
+
+fn tell(voice: &Voice, bundle: std::io::Result<PathBuf>) {
+    match bundle {
+        Ok(path) => voice.note(format!("wrote stability bundle '{}'", path.display())),
+        Err(cause) => {
+            voice.warn(format!("cannot write a stability bundle: {}", crate::words::error::reason(&cause)))
         }
     }
 }
