@@ -25,6 +25,7 @@ pub(super) fn goes_beyond(database: &str, known: &[&str]) -> io::Result<bool> {
 }
 
 /// Whether anything is said of `database` at all.
+#[cfg(target_os = "linux")]
 pub(super) fn names(database: &str) -> io::Result<bool> {
     Ok(sources(&switch()?, database).is_some())
 }
