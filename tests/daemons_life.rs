@@ -157,8 +157,8 @@ fn every_signal_that_ends_a_program_stops_the_group_in_order() {
     let real_time = nix::libc::SIGRTMIN() + 5;
     let named = [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGVTALRM]
         .map(|signal| signal as i32);
-    // Some real-time signals are the C library's own, and its sigaction(2) refuses them. (33 is not here: once
-    // glibc has made a thread it has a handler of its own, which takes no notice of what others send.)
+    // Some real-time signals are the C library's own, and its sigaction(2) refuses them. (33 is not here:
+    // once glibc has made a thread it has a handler of its own, which takes no notice of what others send.)
     let reserved = if cfg!(target_os = "linux") { vec![32, 34] } else { Vec::new() };
     let others = [Signal::SIGPROF as i32, Signal::SIGABRT as i32, real_time];
     for number in named.into_iter().chain(others).chain(reserved) {
