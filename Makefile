@@ -22,7 +22,7 @@ BUILD     = $(CARGO) build --locked --target $(TARGET) --release --bins
 # The programs under test.
 BAA_BIN  ?= $(BUILT)
 
-.PHONY: all build demo test test-musl lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
+.PHONY: all build programs demo test test-musl fuzz mutants lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
 
 all: build
 
@@ -63,6 +63,11 @@ fuzz: toolchain ## throw foreign data at each parser; PART=a parser, TIME=1m for
 	test -n "$$list" || { echo "there is no parser $(PART); tests/fuzz/targets.rs lists them" >&2; exit 66; } && \
 	printf '%s\n' $$list | BAA_FUZZ_INPUT="$(INPUT)" BAA_FUZZ_TIME="$(TIME)" \
 		xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I {} "$$program" -q --exact {} --nocapture
+
+# Which files, and why these: .cargo/mutants.toml.
+mutants: toolchain ## change the decisions one by one and see that a test fails; needs cargo-mutants; FILE=a part of them
+	@$(CARGO) mutants --version > /dev/null 2>&1 || { echo "cargo-mutants is missing: cargo install --locked cargo-mutants" >&2; exit 69; }
+	$(CARGO) mutants --output target $(if $(FILE),--no-config --cargo-arg=--lib --file "$(FILE)")
 
 lint: toolchain ## format, clippy, shell scripts, man pages
 	@.ci/lint
