@@ -287,6 +287,20 @@ fn without_proc_a_command_is_kept_as_elsewhere() {
     until("it runs", || lives(&room).len() == 2);
     kill(keeper);
     until("it is dead", || count(&lives(&room)) == 0);
+    // What it has started is ended with it, in its session or out of it: orphans of ours are found by asking.
+    let away = "echo $$ > away.tmp; mv away.tmp away; exec sleep 1000";
+    let rest = format!(
+        "sleep 1000 & echo $! > near; setsid sh -c '{away}' & while [ ! -e away ]; do :; done; touch ready; wait"
+    );
+    let leaver = ["-q", "--restart", "never", "--stop-timeout", "50s", "--", "/bin/sh", "-c", &rest];
+    let keeper = within_mounts(&room, "mount -t tmpfs none /proc", &leaver);
+    until("it runs", || room.path("ready").exists());
+    let pid = |name: &str| std::fs::read_to_string(room.path(name)).unwrap().trim().parse::<u64>().unwrap();
+    let (near, away) = (pid("near"), pid("away"));
+    assert!(alive(near) && alive(away));
+    signal(keeper.id(), Signal::SIGTERM);
+    collect(keeper);
+    assert!(!alive(near) && !alive(away));
     let twice = "[ -e second ] && exit 4; touch second; kill -9 $$";
     let again = ["-q", "--restart", "on-failure", "--throttle", "0", "--", "/bin/sh", "-c", twice];
     let mut keeper = within_mounts(&room, "mount -t tmpfs none /proc", &again);

@@ -49,6 +49,9 @@ pub(super) fn adopted() -> Vec<Pid> {
         return Vec::new();
     }
     let known = child::known();
+    if !process::is_shown() {
+        return child::strangers();
+    }
     let all = process::children().unwrap_or_else(|| {
         let own = Pid::own().number();
         let table = Table::read();

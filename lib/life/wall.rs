@@ -196,8 +196,9 @@ impl Wall {
         spared.retain(|pid| self.main.is_none_or(|main| main.pid != *pid));
         let mut found = within(&table, &roots, &spared);
         if !process::is_shown() {
-            // Without a table the main process is all that can be told.
-            found.extend(self.main.filter(Identity::alive));
+            // Without a table the main process and our orphans are all that can be told. What has come of
+            // them is an orphan of ours when they are gone.
+            found.extend(roots.into_iter().filter(Identity::alive));
         }
         found
     }

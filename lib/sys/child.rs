@@ -12,7 +12,7 @@ pub use table::{
     await_exit, childless, claim, collect, helpers, known, orphans_reaped, reap, release, signal,
     signal_group, signal_number, wait,
 };
-pub(crate) use table::{identity, lives, watch};
+pub(crate) use table::{identity, is_ours, is_zombie, lives, strangers, watch};
 
 use crate::sys::process::Identity;
 use crate::sys::user::Credentials;

@@ -112,7 +112,10 @@ impl Identity {
         match child::identity(pid) {
             Some(own) => child::lives(own).unwrap_or(false).then_some(own),
             None if pid == Pid::own() => Some(Identity::own()),
-            None => Identity::look(pid),
+            None => Identity::look(pid).or_else(|| {
+                // Without a table an orphan of ours is known by its parent.
+                (!is_shown() && child::is_ours(pid)).then_some(Identity { pid, start: Start(0) })
+            }),
         }
     }
 
@@ -131,7 +134,7 @@ impl Identity {
         match system::entry(self.pid) {
             Some(entry) => !entry.zombie && entry.identity == *self,
             None => match nix::sys::signal::kill(self.pid.raw(), None) {
-                Ok(()) => !is_shown(),
+                Ok(()) => !is_shown() && !child::is_zombie(self.pid),
                 Err(errno) => errno == nix::errno::Errno::EPERM,
             },
         }

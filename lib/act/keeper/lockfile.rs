@@ -48,8 +48,11 @@ impl LockRequest {
     /// # Errors
     /// 74, 77 when the file cannot be made.
     pub(super) fn take_now(&self, soon: bool) -> Result<Option<Held>> {
-        let cannot =
-            |cause: std::io::Error| Error::io(format!("cannot lock '{}'", self.path.display()), &cause);
+        let cannot = |cause: std::io::Error| {
+            let link = std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink());
+            let what = if link { "the symbolic link " } else { "" };
+            Error::io(format!("cannot lock {what}'{}'", self.path.display()), &cause)
+        };
         let taken = if soon { Lock::take_soon(&self.path) } else { Lock::take(&self.path) };
         let Some(lock) = taken.map_err(cannot)? else { return Ok(None) };
         let key = key(lock.id().map_err(cannot)?);

@@ -71,6 +71,9 @@ pub(super) enum Source {
 
 pub(super) fn start(spec: Spec, claimed: bool) -> Result<Started, StartError> {
     let mut words = Words::of(&spec);
+    if spec.program.is_empty() {
+        return Err(words.failed(Step::Exec, io::Error::from_raw_os_error(libc::ENOENT)));
+    }
     let untold = spec.start_untold;
     let began = begin(spec);
     let (mut plan, ends, _held) = began.map_err(|cause| words.failed(Step::Descriptors, cause))?;
@@ -193,6 +196,9 @@ impl Words {
         let mut head = [0u8; 256];
         let count = File::open(path).ok()?.read(&mut head).ok()?;
         let line = head[..count].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+        if line.ends_with(b"\r") {
+            return Some("its first line ends with a carriage return, which is no part of a name".to_owned());
+        }
         let name = line.split(|byte| byte.is_ascii_whitespace()).find(|word| !word.is_empty())?;
         let name: String = String::from_utf8_lossy(name).chars().filter(|one| !one.is_control()).collect();
         Some(format!("its interpreter '{name}': {why}"))

@@ -199,6 +199,38 @@ pub fn childless() -> bool {
     false
 }
 
+/// Whether a process is a dead child of ours that is not reaped yet, started by us or adopted.
+pub(crate) fn is_zombie(pid: Pid) -> bool {
+    is_ours(pid) && dead(pid)
+}
+
+/// Whether a process is a child of ours, dead or alive, also one that we have adopted.
+pub(crate) fn is_ours(pid: Pid) -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: a zeroed siginfo_t is a valid one, and it outlives the call.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid.number().cast_unsigned(), &raw mut info, flags) == 0
+    }
+}
+
+/// The children of ours that we have not started, found by asking the kernel of each number that a process
+/// may have: for a root without /proc, where nothing else tells of them. Takes up to a second.
+pub(crate) fn strangers() -> Vec<Pid> {
+    /// The kernel's default, and its limit (PID_MAX_DEFAULT, PID_MAX_LIMIT).
+    const RANGES: [std::ops::Range<i32>; 2] = [1..32_768, 32_768..4_194_304];
+    let known = known();
+    for range in RANGES {
+        let found: Vec<Pid> =
+            range.filter_map(Pid::new).filter(|pid| is_ours(*pid) && !known.contains(pid)).collect();
+        // The second range is for those who surely have some, and only them.
+        if !found.is_empty() || !known.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
 /// Sends `signal` to this very process; nothing happens when it is dead.
 pub fn signal(who: Identity, signal: Signal) {
     signal_number(who, signal as i32);

@@ -111,6 +111,11 @@ fn what_cannot_be_started_is_told_with_its_place() {
     }
     let nowhere = "cannot start '/bin/sh': cannot enter '/no/such': no such file or directory";
     assert_eq!(refused("/bin/sh", Some("/no/such")), (nowhere.to_owned(), Status::NotExecutable));
+    file("dos", "#!/bin/sh\r\nexit 0\r\n", 0o755);
+    let dos = "cannot start './dos': its first line ends with a carriage return, which is no part of a name";
+    assert_eq!(refused("./dos", None), (dos.to_owned(), Status::NotFound));
+    let nothing = format!("cannot start '': no such file or directory (in {place})");
+    assert_eq!(refused("", None), (nothing, Status::NotFound));
     // A script without a first line is the shell's, as execvp(3) has it.
     let mut spec = Spec::new("bare", [] as [&str; 0]);
     spec.env.push(("PATH".into(), place.clone().into()));
