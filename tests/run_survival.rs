@@ -289,9 +289,8 @@ fn without_proc_a_command_is_kept_as_elsewhere() {
     until("it is dead", || count(&lives(&room)) == 0);
     // What it has started is ended with it, in its session or out of it: orphans of ours are found by asking.
     let away = "echo $$ > away.tmp; mv away.tmp away; exec sleep 1000";
-    let rest = format!(
-        "sleep 1000 & echo $! > near; setsid sh -c '{away}' & while [ ! -e away ]; do :; done; touch ready; wait"
-    );
+    let wait = "while [ ! -e away ]; do :; done; touch ready; wait";
+    let rest = format!("sleep 1000 & echo $! > near; setsid sh -c '{away}' & {wait}");
     let leaver = ["-q", "--restart", "never", "--stop-timeout", "50s", "--", "/bin/sh", "-c", &rest];
     let keeper = within_mounts(&room, "mount -t tmpfs none /proc", &leaver);
     until("it runs", || room.path("ready").exists());

@@ -118,3 +118,34 @@ fn an_answer_of_another_user_is_not_believed() {
     assert!(done.status != 0 && done.stdout.is_empty(), "{done:?}");
     assert!(done.stderr.contains(&format!("answered by uid {NOBODY}, not by root")), "{done:?}");
 }
+
+/// Should the directories ever be open, a keeper still obeys nobody but root and its own user.
+#[apply(test)]
+fn a_stranger_is_not_obeyed() {
+    needs_root();
+    let (perl, setpriv) = (needs("perl"), needs("setpriv"));
+    let room = room();
+    let mut keeper = room.command("baa-run");
+    let mut keeper = keeper.args(["-q", "--label", "web", "--", "/bin/sleep", "1000"]).spawn().unwrap();
+    let socket = room.path("run/jobs/web/control");
+    until("it listens", || room.run("baa-run", ["ctl", "status", "web"]).status == 0);
+    for (path, mode) in
+        [("run", 0o755), ("run/jobs", 0o755), ("run/jobs/web", 0o755), ("run/jobs/web/control", 0o666)]
+    {
+        std::fs::set_permissions(room.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let ask = r#"
+        use IO::Socket::UNIX;
+        my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "no way in";
+        $SIG{PIPE} = "IGNORE";
+        print $s qq({"verb":"stop"}\n);
+        print <$s>;"#;
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+    let mut stranger = Command::new(setpriv);
+    stranger.args(ids).arg(perl).args(["-e", ask]).arg(&socket);
+    crate::support::finish(&mut stranger).expect(0, "", "");
+    let status = room.run("baa-run", ["ctl", "status", "web"]);
+    assert!(status.stdout.contains("running"), "{status:?}");
+    signal(keeper.id(), Signal::SIGTERM);
+    assert!(keeper.wait().unwrap().success());
+}

@@ -330,3 +330,36 @@ impl std::fmt::Display for Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    /// One that always has a byte more keeps its socket ready for ever, and the deadline holds all the same.
+    #[test]
+    fn a_peer_that_drips_does_not_outlast_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut conn = connect_unix(&path, Instant::now() + Duration::from_millis(300)).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) && peer.write_all(&[0; 4096]).is_ok() {}
+            });
+            let began = Instant::now();
+            let mut byte = [0; 1];
+            let cause = loop {
+                match conn.read(&mut byte) {
+                    Ok(_) if began.elapsed() < Duration::from_secs(60) => {}
+                    outcome => break outcome.map_err(|cause| cause.kind()),
+                }
+            };
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+            drop(conn);
+            assert_eq!(cause, Err(io::ErrorKind::TimedOut));
+        });
+    }
+}
