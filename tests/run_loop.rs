@@ -204,6 +204,8 @@ fn a_restart_drains_first() {
     room.write("drained", "");
     until("it is started again", || lives(&room).len() == 2);
     assert!(!alive(first));
+    // It is counted as a life before it says so.
+    until("it has told", || read(&room, "log").matches("life").count() == 2);
     assert_eq!(read(&room, "log"), format!("life\ndrain {first} new config 1500 300000\nlife new config\n"));
     // A stop waits for no drain.
     std::fs::remove_file(room.path("drained")).unwrap();
