@@ -347,7 +347,10 @@ mod tests {
         let over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !over.load(std::sync::atomic::Ordering::SeqCst) && peer.write_all(&[0; 4096]).is_ok() {}
+                let goes_on = || !over.load(std::sync::atomic::Ordering::SeqCst);
+                while goes_on() && peer.write_all(&[0; 4096]).is_ok() {
+                    std::thread::yield_now();
+                }
             });
             let began = Instant::now();
             let mut byte = [0; 1];
