@@ -48,8 +48,8 @@ test: toolchain $(if $(filter $(BUILT),$(BAA_BIN)),build) ## test everything, wi
 	BAA_BIN=$(BAA_BIN) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--examples --test main -- $(TESTS))
 
 test-musl: ## test the static programs as they ship; needs Debian's rustc-web, cargo-web, rust-web-src, python3-venv
-	@.ci/musl dist
-	$(MAKE) test BAA_BIN=target/musl/$(shell uname -m)-unknown-linux-musl/dist
+	@.ci/musl
+	$(MAKE) test BAA_BIN=target/musl/$(shell uname -m)-unknown-linux-musl/release
 
 # The compiler counts what each case reaches (SanitizerCoverage, which every rustc has); one process for each parser, as many
 # at a time as there are processors. What was found before is in target/fuzz, and is gone on with.
@@ -74,10 +74,10 @@ lint: toolchain ## format, clippy, shell scripts, man pages
 
 check: lint test ## what must pass before a commit
 
-bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|canary|keep|lease
+bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|canary|keep|lease|control
 	$(CARGO) build --locked --target $(HOST) --release --bins --examples
-	@.ci/musl dist
-	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/dist target/$(HOST)/release $(PART)
+	@.ci/musl
+	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/release target/$(HOST)/release $(PART)
 
 artefacts completions man: toolchain ## write completions, and the generated parts of pages and README
 	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: > /dev/null

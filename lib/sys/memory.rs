@@ -24,7 +24,8 @@ pub fn spare() -> Spare {
 }
 
 impl Spare {
-    /// Gives it back.
+    /// Gives it back. In the midst of the wait that it is for: what that touches is there once.
+    #[inline(always)]
     pub fn give_back(&self) {
         #[cfg(target_os = "linux")]
         linux::give_back(&self.ranges);
@@ -64,6 +65,9 @@ mod linux {
         found
     }
 
+    /// By syscall(2), as the wait after it: what is touched from here on stays, and each function of the libc
+    /// has pages of its own.
+    #[inline(always)]
     pub(super) fn give_back(ranges: &Ranges) {
         let (start, length) = ranges.stack;
         let here = 0u8;
@@ -72,13 +76,13 @@ mod linux {
             // SAFETY: these pages are those of the stack that lie well below the frame that runs (far more
             // than the red zone, and than madvise and its callers take), and the stack grows downwards:
             // nothing lives there, and zeroes are as good.
-            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+            unsafe { libc::syscall(libc::SYS_madvise, start, length, libc::MADV_DONTNEED) };
         }
         for (start, length) in ranges.constants.iter().copied().take_while(|(_, length)| *length > 0) {
             // SAFETY: the mapping is a private one of a file and was never writable, so its pages hold what
             // the file holds, and are read again from there when they are touched (madvise(2),
             // MADV_DONTNEED).
-            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+            unsafe { libc::syscall(libc::SYS_madvise, start, length, libc::MADV_DONTNEED) };
         }
     }
 

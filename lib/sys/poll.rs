@@ -49,9 +49,9 @@ fn wait_with(
         if let Some(spare) = spare.take() {
             spare.give_back();
         }
-        match nix::poll::poll(&mut set, timeout) {
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+        match poll(&mut set, timeout) {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
             Ok(0) if until.is_none_or(|until| Instant::now() < until) => {}
             Ok(_) => {
                 return Ok(set
@@ -61,6 +61,28 @@ fn wait_with(
             }
         }
     }
+}
+
+/// poll(2), by syscall(2): see `Spare::give_back`.
+#[cfg(target_os = "linux")]
+#[inline(always)]
+fn poll(set: &mut [PollFd<'_>], timeout: PollTimeout) -> io::Result<i32> {
+    let span = u32::try_from(i32::from(timeout)).ok().map(|millis| libc::timespec {
+        tv_sec: (millis / 1000).into(),
+        tv_nsec: (millis % 1000 * 1_000_000).into(),
+    });
+    let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: a PollFd is a pollfd, of which as many are there as are named; the span is a timespec or null, and
+    // the signal mask is left as it is.
+    let ready = unsafe {
+        libc::syscall(libc::SYS_ppoll, set.as_mut_ptr(), set.len(), span, std::ptr::null::<u8>(), 8)
+    };
+    if ready < 0 { Err(io::Error::last_os_error()) } else { Ok(i32::try_from(ready).unwrap_or(i32::MAX)) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn poll(set: &mut [PollFd<'_>], timeout: PollTimeout) -> io::Result<i32> {
+    Ok(nix::poll::poll(set, timeout)?)
 }
 
 /// Whole milliseconds, rounded up so that a wait never spins at its end.

@@ -30,6 +30,11 @@ impl Bench {
         self.load(&path);
     }
 
+    pub(crate) fn control(&self) {
+        let room = tempfile::tempdir_in(".").unwrap();
+        self.load(&room.path().canonicalize().unwrap());
+    }
+
     fn baa(&self, room: &Path, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command

@@ -34,6 +34,8 @@ pub(super) struct KeptLives {
     /// Whether a record could not be made, so that lives are found by their marks alone.
     unrecorded: bool,
     kept: Vec<KeptLife>,
+    /// What is over. Its cgroups are removed when the next life has started, which comes first.
+    over: Vec<Wall>,
     main: Option<Identity>,
     spared: Vec<Identity>,
     outlines: LifeOutlines,
@@ -56,6 +58,7 @@ impl KeptLives {
             records: Vec::new(),
             unrecorded: false,
             kept: Vec::new(),
+            over: Vec::new(),
             main: None,
             spared: Vec::new(),
             outlines: Arc::default(),
@@ -125,6 +128,7 @@ impl KeptLives {
         for record in &self.records {
             (0..ROOMS).for_each(|room| drop(record.over(room)));
         }
+        self.parent.iter().for_each(|parent| Leftover::remove_empty(parent, &self.key));
         Ok(())
     }
 
@@ -149,6 +153,7 @@ impl KeptLives {
             Ok(started) => {
                 self.note(at, voice);
                 self.settle();
+                self.over.clear();
                 Ok(started.identity)
             }
             Err(error) => {
@@ -175,6 +180,7 @@ impl KeptLives {
     fn forget(&mut self, at: usize) {
         let life = self.kept.remove(at);
         self.records.iter().for_each(|record| drop(record.over(life.room)));
+        self.over.push(life.wall);
         self.settle();
     }
 
