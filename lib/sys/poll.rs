@@ -72,8 +72,8 @@ fn poll(set: &mut [PollFd<'_>], timeout: PollTimeout) -> io::Result<i32> {
         tv_nsec: (millis % 1000 * 1_000_000).into(),
     });
     let span = span.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: a PollFd is a pollfd, of which as many are there as are named; the span is a timespec or null, and
-    // the signal mask is left as it is.
+    // SAFETY: a PollFd is a pollfd, of which as many are there as are named; the span is a timespec or null,
+    // and the signal mask is left as it is.
     let ready = unsafe {
         libc::syscall(libc::SYS_ppoll, set.as_mut_ptr(), set.len(), span, std::ptr::null::<u8>(), 8)
     };

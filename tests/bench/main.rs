@@ -31,9 +31,9 @@ fn main() {
     }
 }
 
-/// Runs a command so many times and prints median and p95 in ms and the largest resident set in KiB. A process of
-/// its own that has touched little, and forks: the resident set before exec is counted too (getrusage(2)), which of
-/// vfork is that of the parent.
+/// Runs a command so many times and prints median and p95 in ms and the largest resident set in KiB. A
+/// process of its own that has touched little, and forks: the resident set before exec is counted too
+/// (getrusage(2)), which of vfork is that of the parent.
 #[allow(unsafe_code)]
 fn measure(runs: usize, command: &[&str]) {
     let mut times = Vec::new();
