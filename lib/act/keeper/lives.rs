@@ -128,7 +128,9 @@ impl KeptLives {
         for record in &self.records {
             (0..ROOMS).for_each(|room| drop(record.over(room)));
         }
-        self.parent.iter().for_each(|parent| Leftover::remove_empty(parent, &self.key));
+        if !self.records.is_empty() {
+            self.parent.iter().for_each(|parent| Leftover::remove_empty(parent, &self.key));
+        }
         Ok(())
     }
 

@@ -55,7 +55,7 @@ impl CgroupParent {
     /// The directories of the cgroups that are in it now.
     pub fn below(&self) -> Vec<PathBuf> {
         let found = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
-        found.map(|one| one.path()).filter(|path| path.is_dir()).collect()
+        found.filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()).collect()
     }
 }
 
