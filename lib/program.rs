@@ -105,7 +105,7 @@ fn line(error: &clap::Error) -> String {
     let joined = joined.strip_prefix("error: ").unwrap_or(&joined);
     let known = error.get(ContextKind::InvalidArg).is_some() || joined.chars().count() < 400;
     if known {
-        joined.chars().filter(|letter| !letter.is_control()).take(400).collect()
+        crate::words::clean::line(joined).chars().take(400).collect()
     } else {
         crate::words::error::brief(joined)
     }

@@ -29,6 +29,7 @@ mod control_page;
 mod daemons;
 mod daemons_alive;
 mod daemons_life;
+mod foreign;
 mod healthwait;
 mod healthwait_life;
 mod house;

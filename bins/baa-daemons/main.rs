@@ -97,12 +97,7 @@ fn status(args: &StatusArgs) -> Result<Status> {
     loop {
         let status = paths.ask("status", None)?;
         let text = if args.file.common.json { status.to_string() } else { table::table(&status) };
-        // Home, and clear what is below: the table may have become shorter.
-        say::answer(&if args.watch && std::io::stdout().is_terminal() {
-            format!("\x1b[H\x1b[J{text}")
-        } else {
-            text
-        })?;
+        if args.watch { say::answer_anew(&text) } else { say::answer(&text) }?;
         if !args.watch {
             return Ok(if ready(&status) { Status::Done } else { Status::No });
         }

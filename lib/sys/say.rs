@@ -6,6 +6,7 @@
 //! terminal is paused, the pipe full or the disk slow (see `outlet`).
 
 use crate::sys::outlet::{self, Outlet, Put, Sink, Target};
+use crate::words::clean;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsStr;
@@ -69,7 +70,7 @@ impl Voice {
 
     /// A line for a log, as it is, on stderr.
     pub fn log(&self, text: &str) {
-        say(format!("{text}\n").as_bytes());
+        say(format!("{}\n", clean::line(text)).as_bytes());
     }
 
     /// Something is wrong; always said.
@@ -88,8 +89,7 @@ pub fn error(text: &str) {
 fn line(program: &str, style: &str, text: &str) {
     let reset = if style.is_empty() { "" } else { "\x1b[0m" };
     // One line, whatever a name or a file holds, and no control of the terminal.
-    let text: String =
-        text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect();
+    let text = clean::line(text);
     match UNWAITING.get() {
         Some(speech) if !speech.coloured => say(format!("{program}: {text}\n").as_bytes()),
         Some(_) => say(format!("{program}: {style}{text}{reset}\n").as_bytes()),
@@ -242,11 +242,28 @@ pub fn program() -> String {
     Path::new(&first).file_name().unwrap_or(OsStr::new("baa")).to_string_lossy().into_owned()
 }
 
-/// Writes an answer to stdout, with a newline.
+/// Writes an answer to stdout, text or JSON, with a newline. Nothing in it is obeyed by a terminal.
 ///
 /// # Errors
 /// A lost answer is an error (74): a closed pipe, a full disk.
 pub fn answer(text: &str) -> Result<()> {
+    answer_after("", text)
+}
+
+/// The same in the place of what was there: on a terminal that is empty then.
+///
+/// # Errors
+/// As `answer`.
+pub fn answer_anew(text: &str) -> Result<()> {
+    // Home, and clear what is below: what was there may have been longer.
+    answer_after(if std::io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" }, text)
+}
+
+fn answer_after(sequence: &str, text: &str) -> Result<()> {
+    put_answer(&format!("{sequence}{}", clean::lines(text)))
+}
+
+fn put_answer(text: &str) -> Result<()> {
     if STDOUT_CLOSED.load(Ordering::Relaxed) {
         return Err(Error::new(Status::Io, "cannot write the answer: stdout is closed"));
     }
@@ -268,10 +285,12 @@ fn write_answer(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Passes on to stdout what another program has said. Nobody is told when it is not read, but for the count
-/// of what was lost.
+/// Passes on to stdout what another program has said: as it is, but a terminal obeys nothing of it except
+/// colours. Nobody is told when it is not read, but for the count of what was lost.
 pub fn echo(bytes: &[u8]) {
-    let _ = write_answer(bytes);
+    static TERMINAL: OnceLock<bool> = OnceLock::new();
+    let shown = *TERMINAL.get_or_init(|| std::io::stdout().is_terminal());
+    let _ = if shown { write_answer(clean::output(bytes).as_bytes()) } else { write_answer(bytes) };
 }
 
 /// Writes the last answer of a program that lives on: stdout is closed after it, so that whoever reads it
@@ -339,7 +358,8 @@ impl Live {
             return;
         }
         let width = size().0.saturating_sub(1);
-        let lines: Vec<String> = text.lines().map(|line| line.chars().take(width).collect()).collect();
+        let cut = |line: &str| clean::line(line).chars().take(width).collect();
+        let lines: Vec<String> = text.lines().map(cut).collect();
         // One write, so that nothing is seen in between.
         let text = format!("{}{}", self.erase(), lines.join("\r\n"));
         let shown = match UNWAITING.get() {

@@ -1,6 +1,7 @@
 //! One failure, made where the intent is known: `cannot lock /run/x: held by pid 42`, and the status it ends
 //! the program with.
 
+use crate::words::clean;
 use crate::words::exit::Status;
 use std::fmt;
 use std::io;
@@ -69,18 +70,16 @@ pub fn lower_first(text: &str) -> String {
     }
 }
 
-/// Foreign text made fit for one line: its first line, control characters dropped, at most 200 characters and
-/// an ellipsis.
+/// Foreign text made fit for one line (`clean`): its first line, without colours, at most 200 letters and an
+/// ellipsis.
 pub fn brief(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
-    let clean: String = line.chars().filter(|letter| !letter.is_control()).take(201).collect();
-    // What was behind a control character may be space.
-    let mut clean = clean.trim().to_owned();
-    if let Some((cut, _)) = clean.char_indices().nth(200) {
-        clean.truncate(cut);
-        clean.push('…');
+    let mut fit = clean::line(&clean::uncoloured(line)).into_owned();
+    if let Some((cut, _)) = fit.char_indices().nth(200) {
+        fit.truncate(cut);
+        fit.push('…');
     }
-    clean
+    fit
 }
 
 #[cfg(test)]
@@ -89,7 +88,7 @@ mod tests {
 
     #[test]
     fn foreign_text_is_one_short_line() {
-        assert_eq!(brief("\n a\u{1b}[31m\nb"), "a[31m");
+        assert_eq!(brief("\n \u{1b}[31ma\u{1b}[2J\nb"), "a\\u001b[2J");
         assert_eq!(brief(&"x".repeat(500)).chars().count(), 201);
         assert_eq!(brief(&"x".repeat(200)).chars().count(), 200);
         assert_eq!(brief(""), "");

@@ -1,5 +1,7 @@
 //! One line of `key=value` words, as log readers split them.
 
+use super::clean;
+
 /// Appends `key=value`. A value is quoted where it is empty or holds white space, `"` or `=`, as iapeer's
 /// logs do; control characters cannot break the line.
 pub fn field(line: &mut String, key: &str, value: &str) {
@@ -13,10 +15,9 @@ pub fn field(line: &mut String, key: &str, value: &str) {
     if quoted {
         line.push('"');
     }
-    for letter in value.chars() {
+    for letter in clean::line(value).chars() {
         match letter {
             '"' | '\\' if quoted => line.extend(['\\', letter]),
-            letter if letter.is_control() => line.push('\u{fffd}'),
             letter => line.push(letter),
         }
     }
@@ -36,6 +37,6 @@ mod tests {
         {
             field(&mut line, key, value);
         }
-        assert_eq!(line, "a=b c=\"\" d=\"e f\" g=\"h=\\\"\\\\\" i=\\ j=\"k\u{fffd}l\"");
+        assert_eq!(line, "a=b c=\"\" d=\"e f\" g=\"h=\\\"\\\\\" i=\\ j=\"k\\\\u000al\"");
     }
 }

@@ -1,6 +1,7 @@
 //! The words that every tool shares: statuses, errors, failures of a probe, lines of a log, spans and moments
 //! of time.
 
+pub mod clean;
 #[cfg(test)]
 pub(crate) mod dice;
 pub mod error;

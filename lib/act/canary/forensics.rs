@@ -7,7 +7,7 @@ use crate::life;
 use crate::sys::child::Spec;
 use crate::sys::process::{self, Table, Vitals};
 use crate::sys::{cgroup, file, kernel};
-use crate::words::span;
+use crate::words::{clean, span};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -176,13 +176,8 @@ fn top(full_args: bool) -> String {
         let words = words.map(|words| {
             words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         });
-        let command: String = words
-            .or_else(|| process::name(who.pid))
-            .unwrap_or_default()
-            .chars()
-            .filter(|letter| !letter.is_control())
-            .take(1000)
-            .collect();
+        let words = words.or_else(|| process::name(who.pid)).unwrap_or_default();
+        let command: String = clean::line(&words).chars().take(1000).collect();
         let _ = writeln!(text, "{} {parent} {resident} {elapsed} {command}", who.pid);
     }
     text

@@ -1,6 +1,7 @@
 //! What Prometheus may know: counts and times, no names of holders.
 
 use crate::store::{BootMoment, Record};
+use crate::words::clean;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -105,5 +106,5 @@ impl Metrics {
 
 /// The value of a label. A store that others write to may hold any name.
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    clean::line(text).replace('\\', "\\\\").replace('"', "\\\"")
 }

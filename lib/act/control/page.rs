@@ -2,6 +2,7 @@
 //! itself.
 
 use crate::store::{BootMoment, Controller, LeaseChange, Record};
+use crate::words::clean;
 use crate::words::{span, stamp};
 use std::fmt::Write;
 use std::time::{Duration, UNIX_EPOCH};
@@ -55,7 +56,7 @@ setTimeout(follow, 1000);
 
 fn escape(text: &str) -> String {
     let mut safe = String::new();
-    for letter in text.chars() {
+    for letter in clean::line(text).chars() {
         match letter {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),

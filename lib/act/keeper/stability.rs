@@ -3,7 +3,7 @@
 
 use crate::sys::file;
 use crate::sys::process::Pid;
-use crate::words::stamp;
+use crate::words::{clean, stamp};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ impl RecentEvents {
             let count = counts.get(*what).and_then(Value::as_u64).unwrap_or(0);
             counts.insert((*what).to_owned(), json!(count + 1));
         }
-        let error: String = error.chars().filter(|letter| !letter.is_control()).take(ERROR_LIMIT).collect();
+        let error: String = clean::line(error).chars().take(ERROR_LIMIT).collect();
         json!({
             "version": 1,
             "generatedAt": now,

@@ -6,6 +6,7 @@ use super::{Limit, Spec, StartError, Started, Stdio, Step, table};
 use crate::sys::poll::{self, For};
 use crate::sys::process::Pid;
 use crate::sys::signal;
+use crate::words::clean;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -200,7 +201,7 @@ impl Words {
             return Some("its first line ends with a carriage return, which is no part of a name".to_owned());
         }
         let name = line.split(|byte| byte.is_ascii_whitespace()).find(|word| !word.is_empty())?;
-        let name: String = String::from_utf8_lossy(name).chars().filter(|one| !one.is_control()).collect();
+        let name: String = clean::line(&String::from_utf8_lossy(name)).into_owned();
         Some(format!("its interpreter '{name}': {why}"))
     }
 }
