@@ -177,12 +177,12 @@ fn server(answer: String) -> String {
 fn what_a_server_says_is_told_harmlessly() {
     let room = Room::new();
     let json = serde_json::json!({
-        "ok": false, "error": HOSTILE, "message": megabyte()
+        "ok": false, "error": HOSTILE, "message": HOSTILE
     });
     let json = json.to_string();
     let led = serde_json::json!({
         "ok": true, "data": {
-            "is_leader": false, "holder_id": HOSTILE, "holder_host": megabyte(), "term": 3,
+            "is_leader": false, "holder_id": HOSTILE, "holder_host": HOSTILE, "term": 3,
             "lease_expires_at": 4e9, "lease": {"lease_name": "global", "preferred_holder_id": HOSTILE}
         }
     });
