@@ -111,3 +111,21 @@ fn no_command_leaves_anything_behind() {
     room.run("baa-healthwait", ["-q", &command, "--", "/bin/true"]).expect(0, "", "");
     assert_eq!(with(&time), 0);
 }
+
+/// One that is stopped ends nothing, and nothing of it is lost: continued it ends what it was late for.
+#[apply(test)]
+fn a_stopped_wait_ends_its_command_when_it_goes_on() {
+    let room = Room::new();
+    let time = time(50);
+    let mut wait = room.command("baa-healthwait");
+    wait.args(["-q", "--timeout", "500ms", &format!("exec:exec sleep {time}")]);
+    let child = wait.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("it sleeps", || with(&time) > 0);
+    signal(child.id(), Signal::SIGSTOP);
+    // Well behind its deadline.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(with(&time), 1);
+    signal(child.id(), Signal::SIGCONT);
+    assert_eq!(collect(child).status, 124);
+    assert_eq!(with(&time), 0);
+}

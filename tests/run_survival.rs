@@ -93,6 +93,49 @@ fn without_a_cgroup_daemons_are_found_by_their_mark() {
     assert_eq!(count(&left(&room)) + count(&lives(&room)), 0);
 }
 
+/// Nobody comes after a keeper that has no name: what it kept goes on, whatever has become of it.
+#[apply(test)]
+fn what_a_killed_keeper_without_a_name_has_left_goes_on() {
+    needs("setsid");
+    let room = Room::new();
+    let life = script(DAEMONS);
+    let words = ["-q", "--", "/bin/sh", "-c", &life];
+    kill({
+        let keeper = spawn(&room, &words);
+        until("it runs", || left(&room).len() == 2 && lives(&room).len() == 1);
+        keeper
+    });
+    let next = spawn(&room, &words);
+    until("another one runs", || left(&room).len() == 4 && lives(&room).len() == 2);
+    assert_eq!(count(&left(&room)) + count(&lives(&room)), 6);
+    signal(next.id(), Signal::SIGTERM);
+    assert_eq!(collect(next).status, 0);
+    let ours = |pids: &[u64]| pids.iter().map(|pid| alive(*pid)).collect::<Vec<_>>();
+    assert_eq!(
+        (ours(&left(&room)), ours(&lives(&room))),
+        (vec![true, true, false, false], vec![true, false])
+    );
+}
+
+/// Without a cgroup, what has left its session and emptied its environment is found by nobody once its keeper
+/// is dead.
+#[apply(test)]
+fn without_a_cgroup_an_emptied_environment_hides_from_the_next_keeper() {
+    needs("setsid");
+    needs_root();
+    let room = Room::new();
+    let life = script(DAEMONS);
+    kill({
+        let words = ["-q", "--label", "z", "--", "/bin/sh", "-c", &life];
+        let keeper = within_mounts(&room, WITHOUT_CGROUPS, &words);
+        until("it runs", || left(&room).len() == 2 && lives(&room).len() == 1);
+        keeper
+    });
+    let end = ["-q", "--label", "z", "--restart", "never", "--", "true"];
+    assert_eq!(collect(within_mounts(&room, WITHOUT_CGROUPS, &end)).status, 0);
+    assert_eq!((count(&left(&room)), count(&lives(&room))), (1, 0));
+}
+
 /// Stopped, nothing of a command is left: not what daemonised, not what has hidden its origin.
 #[apply(test)]
 fn a_stop_ends_what_was_daemonised() {
@@ -236,6 +279,35 @@ fn of_two_keepers_of_a_removed_place_one_ends() {
         assert_eq!([collect(first).status, collect(second).status][lasts], 0);
         assert_eq!((count(&lives(&room)), read(&room, "trouble").as_str()), (0, ""), "{turn}");
     }
+}
+
+/// A file that is locked may be removed, and another one be locked in its place: then the first keeper makes
+/// room.
+#[apply(test)]
+fn of_two_keepers_of_a_removed_file_the_first_makes_room() {
+    let room = Room::new();
+    room.write("lock", "");
+    let life = script("");
+    let words = ["-q", "--lock", "lock", "--", "/bin/sh", "-c", &life];
+    let first = spawn(&room, &words);
+    until("it runs", || lives(&room).len() == 1);
+    std::fs::remove_file(room.path("lock")).unwrap();
+    // Not before the first one has looked, and made it again: then the second one would be refused.
+    room.write("lock", "");
+    let second = spawn(&room, &words);
+    let (mut keepers, mut lasts) = (vec![first, second], 0);
+    until("one of them has ended", || {
+        let ended = keepers.iter_mut().position(|keeper| keeper.try_wait().unwrap().is_some());
+        ended.is_some_and(|number| {
+            lasts = 1 - number;
+            true
+        })
+    });
+    let last = keepers.remove(lasts);
+    assert_eq!(collect(keepers.remove(0)).status, 75);
+    until("one life is kept", || count(&lives(&room)) == 1);
+    signal(last.id(), Signal::SIGTERM);
+    assert_eq!((collect(last).status, count(&lives(&room))), (0, 0));
 }
 
 /// Nothing is written into a file that is locked, and nothing in it is believed: not whose keeper it was, not
