@@ -74,7 +74,8 @@ pub fn lower_first(text: &str) -> String {
 /// ellipsis.
 pub fn brief(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
-    let mut fit = clean::line(&clean::uncoloured(line)).into_owned();
+    // What was behind a colour may be space.
+    let mut fit = clean::line(clean::uncoloured(line).trim()).into_owned();
     if let Some((cut, _)) = fit.char_indices().nth(200) {
         fit.truncate(cut);
         fit.push('…');

@@ -139,7 +139,10 @@ mod tests {
         let story = RecentEvents::new();
         (0..1500).for_each(|turn| story.note(if turn < 1400 { "started" } else { "exited" }));
         let words = story.words(named("a/b"), "line\nbreak", "now");
-        assert_eq!((&words["reason"], &words["error"]["message"]), (&json!("unknown"), &json!("linebreak")));
+        assert_eq!(
+            (&words["reason"], &words["error"]["message"]),
+            (&json!("unknown"), &json!("line\\u000abreak"))
+        );
         assert_eq!(words["snapshot"]["counts"], json!({ "started": 900, "exited": 100 }));
         assert_eq!(words["snapshot"]["events"].as_array().unwrap().len(), CAPACITY);
         assert_eq!(
