@@ -256,6 +256,28 @@ fn restarts_that_come_together_are_one() {
     assert_eq!(collect(child).status, 0);
 }
 
+/// A keeper ends after the commands that it has begun, unless somebody is impatient.
+#[apply(test)]
+fn a_hook_that_runs_is_waited_for_at_the_end() {
+    for (impatient, told) in [(false, "begun\nended\n"), (true, "begun\n")] {
+        let room = Room::new();
+        let hook = "echo begun > told; until [ -e go ]; do sleep 0.05; done; echo ended >> told";
+        let child = keeper(&room, &["--on-restart", hook, "--throttle", "0"], "");
+        until("it runs", || lives(&room).len() == 1);
+        ctl(&room, &["restart", "k"]).expect(0, "", "");
+        until("it is told", || read(&room, "told") == "begun\n");
+        signal(child.id(), Signal::SIGTERM);
+        until("the command is gone", || lives(&room).iter().all(|pid| !alive(*pid)));
+        if impatient {
+            signal(child.id(), Signal::SIGTERM);
+        } else {
+            room.write("go", "");
+        }
+        assert_eq!(collect(child).status, 0);
+        assert_eq!(read(&room, "told"), told);
+    }
+}
+
 /// What came of a restart or an update is told, and left for the next life.
 #[apply(test)]
 fn the_outcome_is_told_and_left_behind() {

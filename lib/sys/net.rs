@@ -336,6 +336,20 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
+    /// A port that nobody listens on may be the one that the system gives us to ask from: then we answer ourselves.
+    #[test]
+    fn a_socket_that_has_met_itself_has_met_nobody() {
+        let fd = socket(AddressFamily::Inet).unwrap();
+        nix::sys::socket::bind(fd.as_raw_fd(), &nix::sys::socket::SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+        let own: nix::sys::socket::SockaddrIn = nix::sys::socket::getsockname(fd.as_raw_fd()).unwrap();
+        let _ = nix::sys::socket::connect(fd.as_raw_fd(), &own);
+        let soon = Instant::now() + Duration::from_secs(60);
+        assert_eq!(poll::wait(&[(fd.as_fd(), For::Writing)], Some(soon)).unwrap(), [true]);
+        let address = SocketAddr::from(([127, 0, 0, 1], own.port()));
+        let failure = connected(fd, address, soon).map(|_| ()).unwrap_err();
+        assert_eq!(failure.class, Class::Refused);
+    }
+
     /// One that always has a byte more keeps its socket ready for ever, and the deadline holds all the same.
     #[test]
     fn a_peer_that_drips_does_not_outlast_the_deadline() {
