@@ -249,6 +249,7 @@ fn the_top_level_is_as_agreed() {
         "LICENSE",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
+        "SECURITY.md",
         "bins",
         "lib",
         "completions",

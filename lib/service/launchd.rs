@@ -20,6 +20,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// How long launchd is given to see that a job has gone on purpose before it starts the next (facts 1.1).
+pub const SEES_AN_END: Duration = Duration::from_millis(1500);
+
 /// One job in one domain.
 #[derive(Clone, Debug)]
 pub struct Launchd {
@@ -51,6 +54,24 @@ impl Launchd {
         check_domain(&domain).map_err(usage)?;
         crate::service::check_label(label).map_err(usage)?;
         Ok(Launchd::new(domain, label))
+    }
+
+    /// The job that this very process is.
+    pub fn ours() -> Option<Launchd> {
+        Launchd::of(std::env::var("XPC_SERVICE_NAME").ok(), Pid::parent())
+    }
+
+    /// The job that the environment names, whoever has set it.
+    pub fn claimed() -> Option<Launchd> {
+        Launchd::of_target(&std::env::var("XPC_SERVICE_NAME").ok()?).ok()
+    }
+
+    /// launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the
+    /// parent, and outside of jobs it reads 0.
+    fn of(label: Option<String>, parent: Option<Pid>) -> Option<Launchd> {
+        let label =
+            label.filter(|label| label != "0" && parent.is_some_and(|parent| parent.number() == 1))?;
+        Launchd::of_target(&label).ok()
     }
 
     fn call(&self, verb: LaunchctlVerb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
@@ -276,5 +297,19 @@ pub(crate) fn state(seen: &print::Seen) -> JobState {
             && seen.number("runs").is_some_and(|runs| runs > 0)
             && seen.number("last exit code") == Some(0),
         life: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_names_us_says_which_job_we_are() {
+        let (own, one) = (Pid::own(), Pid::new(1));
+        let job = |label: &str, parent| Launchd::of(Some(label.to_owned()), parent).map(|job| job.label);
+        assert_eq!(job("so.baa", one).as_deref(), Some("so.baa"));
+        assert_eq!([job("so.baa", Some(own)), job("0", one), job(" ", one)], [const { None }; 3]);
+        assert!(Launchd::of(None, one).is_none());
     }
 }

@@ -1,5 +1,5 @@
 //! Which managers there are. The one place that decides: a further one (openrc, say) is a file with its
-//! `Service`, and a row in each of the three lists here.
+//! `Service`, and a row in each of the lists here.
 
 use crate::service::embedded::Embedded;
 use crate::service::group::Grouped;
@@ -9,6 +9,8 @@ use crate::service::{Service, check_label};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// A manager of services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,65 @@ impl ManagerKind {
             }
         })
     }
+}
+
+/// A service that we ourselves are.
+#[derive(Clone, Debug)]
+pub struct OwnService {
+    kind: ManagerKind,
+    /// `None` where its manager is known and its name is not.
+    service: Option<Arc<dyn Service + Send + Sync>>,
+}
+
+impl OwnService {
+    /// The one that this very process is, if any. Variables are inherited by whatever a service starts, so
+    /// they must name us (facts 2.6).
+    pub fn find() -> Option<OwnService> {
+        let systemd = || Some(OwnService::new(ManagerKind::Systemd, Systemd::ours()?));
+        let launchd = || Some(OwnService::new(ManagerKind::Launchd, Launchd::ours()?));
+        systemd().or_else(launchd)
+    }
+
+    /// The same where somebody says that it is one of `kind`, though nothing names us.
+    pub fn claimed(kind: ManagerKind) -> Option<OwnService> {
+        if let Some(found) = OwnService::find().filter(|found| found.kind == kind) {
+            return Some(found);
+        }
+        match kind {
+            ManagerKind::Launchd => {
+                let service = Launchd::claimed().map(|service| Arc::new(service) as Arc<_>);
+                Some(OwnService { kind, service })
+            }
+            ManagerKind::Systemd | ManagerKind::Embedded => None,
+        }
+    }
+
+    fn new(kind: ManagerKind, service: impl Service + Send + Sync + 'static) -> OwnService {
+        OwnService { kind, service: Some(Arc::new(service)) }
+    }
+
+    /// What its manager is asked by.
+    pub fn service(&self) -> Option<&(dyn Service + Send + Sync)> {
+        self.service.as_deref()
+    }
+
+    /// How long we wait before we end for a restart, so that the manager sees that it was meant.
+    pub fn end_delay(&self) -> Duration {
+        match self.kind {
+            ManagerKind::Launchd => launchd::SEES_AN_END,
+            ManagerKind::Systemd | ManagerKind::Embedded => Duration::ZERO,
+        }
+    }
+
+    /// Whether its state tells that the manager stops it.
+    pub fn tells_of_stops(&self) -> bool {
+        self.kind == ManagerKind::Systemd
+    }
+}
+
+/// Whether our control group was given to us by the manager that made it, though it is not marked so.
+pub fn gave_us_our_cgroup() -> bool {
+    Systemd::ours().is_some_and(|unit| unit.delegates())
 }
 
 /// Where services are.

@@ -116,7 +116,7 @@ pub enum Kick {
 }
 
 /// One job of one manager.
-pub trait Service {
+pub trait Service: std::fmt::Debug {
     /// The manager's name: `launchd`, `systemd`, `baa`.
     fn manager(&self) -> &'static str;
 

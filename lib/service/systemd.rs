@@ -67,7 +67,7 @@ impl Systemd {
     }
 
     /// The same for a process of which its pid, its variables and /proc/PID/cgroup are known.
-    pub fn of(own: Pid, variable: &dyn Fn(&str) -> Option<String>, cgroup: &str) -> Option<Systemd> {
+    fn of(own: Pid, variable: &dyn Fn(&str) -> Option<String>, cgroup: &str) -> Option<Systemd> {
         let named = variable("SYSTEMD_EXEC_PID").is_some_and(|pid| pid == own.to_string());
         let unit =
             cgroup.lines().rev().find_map(|line| line.rsplit('/').find(|part| part.ends_with(".service")))?;
@@ -431,6 +431,24 @@ pub(crate) fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_names_us_says_which_unit_we_are() {
+        let own = Pid::own();
+        let cgroup = "1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/gw.service\n";
+        let see = |pairs: &[(&str, &str)]| {
+            let variable =
+                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            Systemd::of(own, &variable, cgroup)
+        };
+        let pid = own.to_string();
+        assert_eq!(
+            see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]),
+            Some(Systemd::new("gw.service", false))
+        );
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)]), Some(Systemd::new("gw.service", true)));
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")]), None);
+    }
 
     #[test]
     fn reads_systemds_time_and_quotes() {

@@ -336,7 +336,8 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    /// A port that nobody listens on may be the one that the system gives us to ask from: then we answer ourselves.
+    /// A port that nobody listens on may be the one that the system gives us to ask from: then we answer
+    /// ourselves.
     #[test]
     fn a_socket_that_has_met_itself_has_met_nobody() {
         let fd = socket(AddressFamily::Inet).unwrap();

@@ -2,7 +2,7 @@
 //! and its room on disk before it is started, so that whoever comes after a killed keeper ends them.
 
 use crate::life::{Leftover, Lives, Wall};
-use crate::service::systemd::Systemd;
+use crate::service::manager;
 use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{Spec, StartError};
 use crate::sys::process::{self, Identity, Pid};
@@ -49,7 +49,7 @@ struct KeptLife {
 impl KeptLives {
     /// None yet, of the keeper called `key`.
     pub(super) fn new(key: String, adopts: bool) -> KeptLives {
-        let parent = CgroupParent::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates()));
+        let parent = CgroupParent::ours(manager::gave_us_our_cgroup);
         KeptLives {
             key,
             parent,

@@ -1,10 +1,8 @@
 //! Who supervises the keeper itself, and how long that one lets a stop take before it kills: a drain must fit
 //! in there (facts 1.9, 39).
 
-use crate::service::launchd::Launchd;
-use crate::service::systemd::Systemd;
-use crate::service::{JobState, Phase, Service};
-use crate::sys::process::Pid;
+use crate::service::manager::{ManagerKind, OwnService};
+use crate::service::{JobState, Phase};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,82 +14,56 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// What the stop after a drain gets of it, as long as the drain keeps `LEAST`.
 const RESERVE: Duration = Duration::from_secs(10);
 const LEAST: Duration = Duration::from_secs(5);
-/// How long launchd is given to see that a job has gone on purpose before it starts the next (facts 1.1).
-const LAUNCHD_DELAY: Duration = Duration::from_millis(1500);
 
 /// How long it may take to answer, when nobody waits for that; and when a stop does.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(2);
 
 /// Who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Supervisor {
     /// Nobody: a restart is ours alone.
     None,
-    /// launchd, which knows us by this label.
-    Launchd(String),
-    /// systemd, which knows us as this unit.
-    Systemd(Systemd),
+    /// A manager, which knows us as this service.
+    Manager(OwnService),
     /// Another one, which starts us again when we end.
     External,
 }
 
 impl Supervisor {
-    /// Who has started this very process. Variables are inherited by whatever a service starts, so they must
-    /// name us (facts 2.6).
-    pub fn detect() -> Supervisor {
-        let label = std::env::var("XPC_SERVICE_NAME").ok();
-        Systemd::ours().map_or_else(|| by_label(label, Pid::parent()), Supervisor::Systemd)
-    }
-
-    /// By its name: auto, none, launchd, systemd, external.
+    /// By its name: auto, none, external, or that of a manager.
     pub fn named(name: &str) -> Option<Supervisor> {
-        let found = Supervisor::detect();
-        let label = || std::env::var("XPC_SERVICE_NAME").unwrap_or_default();
-        Some(match (name, found) {
-            ("auto", found) => found,
-            ("none", _) => Supervisor::None,
-            ("external", _) => Supervisor::External,
-            ("launchd", found @ Supervisor::Launchd(_)) | ("systemd", found @ Supervisor::Systemd(..)) => {
-                found
+        Some(match name {
+            "auto" => OwnService::find().map_or(Supervisor::None, Supervisor::Manager),
+            "none" => Supervisor::None,
+            "external" => Supervisor::External,
+            _ => {
+                let own = OwnService::claimed(ManagerKind::named(name)?);
+                own.map_or(Supervisor::External, Supervisor::Manager)
             }
-            ("launchd", _) => Supervisor::Launchd(label()),
-            ("systemd", _) => Supervisor::External,
-            _ => return None,
         })
     }
 
     /// What it waits before it ends for a restart.
     pub(super) fn delay(&self) -> Duration {
-        if matches!(self, Supervisor::Launchd(_)) { LAUNCHD_DELAY } else { Duration::ZERO }
+        if let Supervisor::Manager(own) = self { own.end_delay() } else { Duration::ZERO }
     }
 
     /// Whether it is the one who stops us now, as far as it tells; somebody else can send a TERM too.
     pub(super) fn stops_us(&self) -> bool {
         match self {
             Supervisor::None => false,
-            Supervisor::Systemd(..) => self.look(SOON).is_none_or(|state| state.phase == Phase::Stopping),
-            Supervisor::Launchd(_) | Supervisor::External => true,
+            Supervisor::Manager(own) if own.tells_of_stops() => {
+                self.look(SOON).is_none_or(|state| state.phase == Phase::Stopping)
+            }
+            Supervisor::Manager(_) | Supervisor::External => true,
         }
     }
 
     fn look(&self, patience: Duration) -> Option<JobState> {
-        let until = Instant::now() + patience;
-        match self {
-            Supervisor::None | Supervisor::External => None,
-            Supervisor::Launchd(label) => Launchd::of_target(label).ok()?.inspect_until(until).ok()?,
-            Supervisor::Systemd(unit) => unit.inspect_until(until).ok()?,
-        }
+        let Supervisor::Manager(own) = self else { return None };
+        own.service()?.inspect_until(Instant::now() + patience).ok()?
     }
-}
-
-/// launchd is process 1 and the parent of its jobs; a child of one inherits the variable, but not the parent,
-/// and outside of jobs it reads 0.
-fn by_label(label: Option<String>, parent: Option<Pid>) -> Supervisor {
-    let label = label.filter(|label| {
-        !label.trim().is_empty() && label != "0" && parent.is_some_and(|parent| parent.number() == 1)
-    });
-    label.map_or(Supervisor::None, Supervisor::Launchd)
 }
 
 /// What the supervisor allows, as far as is known.
@@ -103,12 +75,12 @@ pub(super) struct Allowance {
 impl Allowance {
     /// Asks it aside; until it has answered the assumption holds.
     pub(super) fn ask(supervisor: &Supervisor) -> Allowance {
-        if *supervisor == Supervisor::None {
+        if matches!(supervisor, Supervisor::None) {
             return Allowance { known: None };
         }
         let assumed = crate::words::span::millis(ASSUMED);
         let known = Arc::new(AtomicU64::new(assumed));
-        if *supervisor != Supervisor::External {
+        if matches!(supervisor, Supervisor::Manager(_)) {
             let (supervisor, told) = (supervisor.clone(), Arc::clone(&known));
             let ask = move || {
                 if let Some(limit) = supervisor.look(PATIENCE).and_then(|state| state.exit_timeout) {
@@ -174,30 +146,6 @@ mod tests {
         assert_eq!(
             (whole(seconds(30)), kill_after(seconds(30)), kill_after(seconds(4))),
             (seconds(25), seconds(20), Duration::from_millis(2400))
-        );
-    }
-
-    #[test]
-    fn only_what_names_us_tells_who_supervises() {
-        let (own, one) = (Pid::own(), Pid::new(1));
-        let cgroup = "1:name=systemd:/x\n0::/user.slice/user@0.service/app.slice/gw.service\n";
-        let see = |pairs: &[(&str, &str)]| {
-            let variable =
-                |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            Systemd::of(own, &variable, cgroup)
-        };
-        let pid = own.to_string();
-        assert_eq!(
-            see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]),
-            Some(Systemd::new("gw.service", false))
-        );
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)]), Some(Systemd::new("gw.service", true)));
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")]), None);
-        let label = |label: &str, parent| by_label(Some(label.to_owned()), parent);
-        assert_eq!(label("so.baa", one), Supervisor::Launchd("so.baa".to_owned()));
-        assert_eq!(
-            [label("so.baa", Some(own)), label("0", one), label(" ", one), by_label(None, one)],
-            [const { Supervisor::None }; 4]
         );
     }
 }

@@ -8,6 +8,7 @@ use crate::words::error::Error;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 
+#[derive(Debug)]
 struct FakeClock {
     began: Instant,
     passed: Cell<Duration>,
@@ -24,6 +25,7 @@ impl Clock for FakeClock {
 }
 
 /// A manager whose answers are scripted: the last one is repeated.
+#[derive(Debug)]
 struct FakeService<'a> {
     clock: &'a FakeClock,
     answers: RefCell<Vec<JobState>>,

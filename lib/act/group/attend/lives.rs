@@ -9,7 +9,7 @@ use crate::act::group::probing::Question;
 use crate::act::group::rooms::LifeRooms;
 use crate::life::{self, Leftover, Wall};
 use crate::service::group::GroupPaths;
-use crate::service::systemd::Systemd;
+use crate::service::manager;
 use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Signal, Stdio};
 use crate::sys::poll;
@@ -53,7 +53,7 @@ impl LifeGround {
     /// not run side by side.
     pub(super) fn clear(paths: &GroupPaths, entries: usize, voice: &Voice) -> LifeGround {
         let adopts = child::adopt_orphans();
-        let parent = CgroupParent::ours(|| Systemd::ours().is_some_and(|unit| unit.delegates()));
+        let parent = CgroupParent::ours(manager::gave_us_our_cgroup);
         let key = paths.key();
         let (rooms, error) = LifeRooms::open(&paths.lives(), &key, entries);
         if let Some(cause) = error {
