@@ -30,6 +30,7 @@ mod daemons;
 mod daemons_alive;
 mod daemons_life;
 mod foreign;
+mod hardening;
 mod healthwait;
 mod healthwait_life;
 mod house;
