@@ -54,6 +54,7 @@ mod run_signals;
 mod run_survival;
 mod run_watch;
 mod security;
+mod security_grants;
 mod support;
 mod unread;
 

@@ -4,7 +4,8 @@ mod args;
 
 use args::{Backup, ControlArgs, ControlVerb, Serve};
 use baa::act::control::authorization::Authorization;
-use baa::act::control::server::{self, ServeOptions};
+use baa::act::control::listener::ListenAddress;
+use baa::act::control::server::{self, ServeLimits, ServeOptions};
 use baa::store::sqlite::Sqlite;
 use baa::store::{self, Access};
 use baa::sys::net;
@@ -31,19 +32,30 @@ fn serve(args: &Serve) -> Result<Status> {
     let access = Access::new(None, args.etcd_password_file.as_deref(), args.ca_file.as_deref())?;
     let store = args.store.clone();
     let options = ServeOptions {
-        listen: address(&args.listen)?,
+        listen: args.listen.iter().map(|text| address(text)).collect::<Result<_>>()?,
+        socket_mode: args.socket_mode,
         open: Box::new(move || store::open_ledger(store.as_deref(), &access)),
-        authorization: Authorization::new(args.token_file.as_deref())?,
-        connections: args.max_connections as usize,
+        authorization: Authorization::new(args.token_file.as_deref(), args.operator_token_file.as_deref())?,
+        most: ServeLimits {
+            connections: args.max_connections as usize,
+            leases: args.max_leases as usize,
+            controllers: args.max_controllers as usize,
+            percent: args.max_share as usize,
+        },
+        longest: args.max_ttl,
         log: !args.quiet,
     };
     server::serve(options, &voice)
 }
 
-fn address(text: &str) -> Result<SocketAddr> {
+fn address(text: &str) -> Result<ListenAddress> {
     let usage = |why: String| {
         Error::new(Status::Usage, format!("cannot listen on '{}': {why}", baa::words::error::brief(text)))
     };
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = std::path::absolute(path.strip_prefix("//").unwrap_or(path));
+        return path.map(ListenAddress::Unix).map_err(|cause| usage(cause.to_string()));
+    }
     // Port 0 is a free one, which we tell.
     let (text, any) = text.strip_suffix(":0").map_or((text, None), |host| (host, Some(0)));
     let (host, port) = baa::sys::http::host_and_port(text).map_err(usage)?;
@@ -51,7 +63,7 @@ fn address(text: &str) -> Result<SocketAddr> {
     let found = net::resolve(&host, Instant::now() + RESOLVING).map_err(|failure| usage(failure.text))?;
     found
         .first()
-        .map(|address| SocketAddr::new(*address, port))
+        .map(|address| ListenAddress::Tcp(SocketAddr::new(*address, port)))
         .ok_or_else(|| usage("it has no address".to_owned()))
 }
 

@@ -35,11 +35,11 @@ pub enum LeaseVerb {
     /// Run as a conductor: register, lead or stand by until told to stop; options without a verb mean this
     Start(Box<StartArgs>),
     /// Take the lease, or go on with it, and print the term: ends with 75 when another leads
-    Acquire(ClaimArgs),
+    Acquire(AcquireArgs),
     /// Go on with the lease held under a term: ends with 76 when it is lost
     Renew(Termed),
     /// Give up the lease held under a term: ends with 76 when it is lost
-    Release(Termed),
+    Release(ReleaseArgs),
     /// Tell who leads: ends with 0 when somebody does, 1 when nobody does
     Status(LeaseStoreArgs),
     /// Tell whether a term is still the leader's: ends with 0 when it is, 1 when it is not
@@ -58,7 +58,7 @@ pub enum LeaseVerb {
 /// Which lease, and where.
 #[derive(Debug, clap::Args)]
 pub struct LeaseStoreArgs {
-    /// The store: sqlite:PATH, a file on this machine; http(s)://HOST, a control API;
+    /// The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API;
     /// etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
     #[arg(
         long,
@@ -138,11 +138,41 @@ pub struct ClaimArgs {
     pub store_args: LeaseStoreArgs,
 }
 
+/// The secret of a grant, for steps of a script.
+#[derive(Debug, clap::Args)]
+pub struct Secret {
+    /// Guard the lease by a secret, kept in this file from acquire to release
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct AcquireArgs {
+    #[command(flatten)]
+    pub secret: Secret,
+    #[command(flatten)]
+    pub claim: ClaimArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// Break the lease of another: for root, the user whom baa-control runs as, and who has an operator's
+    /// token
+    #[arg(long)]
+    pub r#break: bool,
+
+    #[command(flatten)]
+    pub termed: Termed,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct Termed {
     /// The term it is held under
     #[arg(long)]
     pub term: u64,
+
+    #[command(flatten)]
+    pub secret: Secret,
 
     #[command(flatten)]
     pub claim: ClaimArgs,

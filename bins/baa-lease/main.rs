@@ -2,23 +2,24 @@
 
 mod args;
 mod settings;
+mod steps;
 
-use args::{Check, ClaimArgs, Heartbeat, Hold, LeaseArgs, LeaseStoreArgs, LeaseVerb, StartArgs, Termed};
-use baa::act::lease::attempt;
+use args::{Check, Heartbeat, Hold, LeaseArgs, LeaseStoreArgs, LeaseVerb, StartArgs};
 use baa::act::lease::conductor::{self, Conductor};
 use baa::act::lease::hold::{self, HoldRequest};
 use baa::act::lease::hooks::Commands;
 use baa::act::lease::{guard, name, start};
 use baa::service::quote;
-use baa::store::{BootMoment, ClaimAnswer, Record};
+use baa::store::{BootMoment, Record};
 use baa::sys::say;
-use baa::words::error::{Error, Result};
+use baa::words::error::Result;
 use baa::words::exit::Status;
 use baa::words::span;
 use serde_json::json;
 use settings::{access, claim, config, open, open_warned, renew_interval};
 use std::process::ExitCode;
 use std::time::Duration;
+use steps::{acquire, only_said, release, renew};
 
 fn main() -> ExitCode {
     // As the seed does, options without a verb start a conductor.
@@ -106,61 +107,6 @@ fn start(args: &StartArgs) -> Result<Status> {
         say::answer(&format!("conductor stopped after {}", signal.as_str()))?;
     }
     Ok(Status::Done)
-}
-
-/// Whether nothing is to be done, once that is said.
-fn only_said(args: &ClaimArgs, what: &str) -> bool {
-    args.store_args
-        .common
-        .voice()
-        .note_if(args.store_args.common.dry_run, format!("would {what} {}", args.store_args.lease))
-}
-
-/// Prints what became of a claim; the lease is another's with `otherwise`.
-fn told(args: &ClaimArgs, answer: &ClaimAnswer, otherwise: Status) -> Result<Status> {
-    match answer {
-        ClaimAnswer::Ours { record, renewed } => {
-            let operation = if *renewed { "renew" } else { "acquire" };
-            let text = json!({
-                "schema": "baa.lease/1", "lease": args.store_args.lease, "operation": operation,
-                "term": record.term, "is_leader": true
-            });
-            say::answer(&if args.store_args.common.json {
-                text.to_string()
-            } else {
-                record.term.to_string()
-            })?;
-            Ok(Status::Done)
-        }
-        ClaimAnswer::Held(record) => Err(Error::new(otherwise, name::held(&args.store_args.lease, record))),
-    }
-}
-
-fn acquire(args: &ClaimArgs) -> Result<Status> {
-    let claim = claim(args, String::new())?;
-    if only_said(args, "acquire") {
-        Ok(Status::Done)
-    } else {
-        let store = open_warned(&args.store_args)?;
-        told(args, &attempt::attempt(store.as_ref(), &claim, claim.ttl)?.answer, Status::Busy)
-    }
-}
-
-fn renew(args: &Termed) -> Result<Status> {
-    let claim = claim(&args.claim, String::new())?;
-    if only_said(&args.claim, "renew") {
-        Ok(Status::Done)
-    } else {
-        told(&args.claim, &open_warned(&args.claim.store_args)?.renew(&claim, args.term)?, Status::Lost)
-    }
-}
-
-fn release(args: &Termed) -> Result<Status> {
-    let claim = claim(&args.claim, String::new())?;
-    if only_said(&args.claim, "release") || open_warned(&args.claim.store_args)?.release(&claim, args.term)? {
-        return Ok(Status::Done);
-    }
-    Err(Error::new(Status::Lost, format!("{} is not held under term {}", claim.lease, args.term)))
 }
 
 fn heartbeat(args: &Heartbeat) -> Result<Status> {

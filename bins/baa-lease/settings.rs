@@ -31,10 +31,12 @@ pub fn access(store_args: &LeaseStoreArgs) -> Result<Access> {
 }
 
 fn token(store_args: &LeaseStoreArgs, token: Option<&str>) -> Token {
-    let asked = text(store_args.store.as_ref())
-        .is_some_and(|url| url.starts_with("http://") || url.starts_with("https://"));
+    let url = text(store_args.store.as_ref()).unwrap_or_default();
     match token {
-        _ if !asked => Token::NotNeeded,
+        // Over a socket the kernel says who we are.
+        _ if !store::is_control_api(&url) || (token.is_none() && url.starts_with("unix:")) => {
+            Token::NotNeeded
+        }
         None => Token::Missing,
         Some("replace-me") => Token::Placeholder,
         Some(_) => Token::Given,

@@ -4,7 +4,11 @@
 
 pub mod api;
 pub mod authorization;
+pub mod listener;
 pub mod metrics;
 pub mod page;
+pub mod places;
+pub mod quota;
+mod requests;
 pub mod server;
 pub mod store_queue;

@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod conductor;
 pub mod deadline;
+pub mod grant;
 pub mod guard;
 pub mod hold;
 pub mod holder;

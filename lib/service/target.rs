@@ -134,6 +134,7 @@ fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
             method: options.method.clone(),
             headers: options.headers.clone(),
             redirects: options.redirects,
+            known_peer: false,
             body: Vec::new(),
             want_body,
             trust: options.trust.clone(),

@@ -1,16 +1,17 @@
 //! A store behind the control API of the conductor: `POST /v1/leader/acquire`, envelope or bare object, in
 //! its own words (seed 002).
 //!
-//! Beyond the seed's words, `lease_name`, `instance`, `term` and `wait_ms` are sent where they say something,
-//! for a server that knows them (baa-control does). To another a holder is its name, whoever bears it, there
+//! Beyond the seed's words, `lease_name`, `instance`, `term`, `wait_ms` and `secret` are sent where they say
+//! something, for a server that knows them (baa-control does). To another a holder is its name, whoever bears it, there
 //! is one lease, and what takes and what renews is one request: a grant under another term than ours means
 //! that ours has run out in between.
 
+use crate::store::guard::{GrantSecret, Guard};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
-use crate::words::failure::Failure;
+use crate::words::failure::{Class, Failure};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -35,29 +36,44 @@ pub struct ControlApi {
     highest: RefCell<BTreeMap<String, u64>>,
     /// Whether it waits when it is asked to, once that is known.
     waits: Cell<Option<bool>>,
+    /// The last secret that it was shown: not to be repeated where it sends it back.
+    shown: RefCell<Option<GrantSecret>>,
 }
 
 impl ControlApi {
-    /// The one at `base`, http or https; `token` is sent as a bearer.
+    /// The one at `base`, http, https, or `unix:PATH`; `token` is sent as a bearer.
     ///
     /// # Errors
     /// 2 for what is no such URL, or no token that can be sent.
     pub fn new(base: &str, token: Option<String>, trust: Trust) -> Result<ControlApi> {
         let usage = |why: String| Error::new(Status::Usage, why);
-        let base = base.trim().trim_end_matches('/').to_owned();
+        let mut base = base.trim().trim_end_matches('/').to_owned();
+        if let Some(path) = base.strip_prefix("unix:") {
+            let path = std::path::absolute(path.strip_prefix("//").unwrap_or(path));
+            let path = path.map_err(|cause| usage(format!("'{}' is no store: {cause}", brief(&base))))?;
+            base = format!("http+unix://{}:", path.display());
+        }
         Url::parse(&base).map_err(usage)?;
         let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
         if let Some(token) = &token {
             http::header(&format!("Authorization: Bearer {token}"))
                 .map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
-        Ok(ControlApi { base, token, trust, highest: RefCell::default(), waits: Cell::new(None) })
+        Ok(ControlApi {
+            base,
+            token,
+            trust,
+            highest: RefCell::default(),
+            waits: Cell::new(None),
+            shown: RefCell::default(),
+        })
     }
 
     /// Foreign words without the token, which a server may send back.
     fn clean(&self, text: &str) -> String {
-        let text = self.token.as_ref().map_or(text.to_owned(), |token| text.replace(token.as_str(), "***"));
-        brief(&text)
+        let shown = self.shown.borrow();
+        let secrets = self.token.as_deref().into_iter().chain(shown.as_ref().map(GrantSecret::reveal));
+        brief(&secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***")))
     }
 
     fn post(&self, path: &str, body: &Value, limit: Duration) -> Result<Value> {
@@ -81,15 +97,19 @@ impl ControlApi {
             redirects: false,
             want_body: true,
             trust: self.trust.clone(),
+            known_peer: true,
         };
         let unreachable = |failure: Failure| {
-            Error::new(Status::Unavailable, format!("Control API {path}: {}", self.clean(&failure.text)))
+            let refused = failure.class == Class::NotPermitted;
+            let status = if refused { Status::NotPermitted } else { Status::Unavailable };
+            Error::new(status, format!("Control API {path}: {}", self.clean(&failure.text)))
         };
         let answer = http::ask(&request, Instant::now() + limit, &Ok).map_err(unreachable)?;
         let status = answer.status;
         let refused = |detail: String| {
             let status_word = match status {
                 401 | 403 => Status::NotPermitted,
+                409 => Status::Lost,
                 400..=499 => Status::BadConfig,
                 _ => Status::Unavailable,
             };
@@ -130,7 +150,7 @@ impl ControlApi {
     }
 
     /// The body of a request about a lease: the seed's words, then ours.
-    fn body(claim: &Claim, term: Option<u64>) -> Value {
+    fn body(&self, claim: &Claim, term: Option<u64>) -> Value {
         let mut body = json!({
             "controller_id": claim.holder, "host": claim.host, "ttl_sec": claim.ttl.as_secs().max(1),
             "preferred": claim.preferred, "now": unix_now(),
@@ -147,12 +167,19 @@ impl ControlApi {
             say("wait_ms", json!(crate::words::span::millis(claim.wait)));
         }
         term.into_iter().for_each(|term| say("term", json!(term)));
+        if claim.proof.breaks {
+            say("break", json!(true));
+        }
+        if let Some(secret) = &claim.proof.secret {
+            say("secret", json!(secret.reveal()));
+            *self.shown.borrow_mut() = Some(secret.clone());
+        }
         body
     }
 
     fn claim(&self, claim: &Claim, under: Option<u64>) -> Result<ClaimAnswer> {
         let asked = Instant::now();
-        let said = self.post(ACQUIRE, &Self::body(claim, under), answer_limit(claim.ttl) + claim.wait)?;
+        let said = self.post(ACQUIRE, &self.body(claim, under), answer_limit(claim.ttl) + claim.wait)?;
         let malformed = |why: String| Error::new(Status::Malformed, format!("Control API {ACQUIRE} {why}"));
         if !said.is_object() {
             return Err(malformed("returned a non-object payload".to_owned()));
@@ -224,6 +251,7 @@ impl ControlApi {
             preferred: preferred.map(|preferred| self.clean(preferred)),
             metadata: metadata.map(|metadata| self.clean(metadata)),
             far: true,
+            guard: Guard::default(),
         }))
     }
 }
@@ -235,6 +263,10 @@ fn first<'a>(value: &'a Value, names: [&str; 2]) -> Option<&'a Value> {
 impl Store for ControlApi {
     fn tells_instances(&self) -> bool {
         false
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 
     fn pace(&self) -> Duration {
@@ -255,7 +287,7 @@ impl Store for ControlApi {
 
     fn release(&self, claim: &Claim, term: u64) -> Result<bool> {
         // Not among the conductor's own endpoints; where a server has none the lease runs out by itself.
-        let said = self.post(RELEASE, &Self::body(claim, Some(term)), answer_limit(claim.ttl))?;
+        let said = self.post(RELEASE, &self.body(claim, Some(term)), answer_limit(claim.ttl))?;
         Ok(said.get("released").and_then(Value::as_bool).unwrap_or(true))
     }
 

@@ -10,7 +10,7 @@ mod pairs;
 
 use crate::store::{
     BootMoment, Claim, ClaimAnswer, ControlStore, Controller, LeaseChange, Record, Store, answer_limit,
-    granted, next_term, unix_now, used_up,
+    granted, guarded, next_term, unix_now, used_up,
 };
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::words::error::{Error, Result, brief};
@@ -112,6 +112,7 @@ impl Etcd {
             headers,
             body,
             redirects: false,
+            known_peer: false,
             want_body: true,
             trust: self.trust.clone(),
         })
@@ -425,7 +426,8 @@ impl Store for Etcd {
         let Some(held) =
             seen.holder.as_ref().filter(|held| held.record.is_of(claim) && held.record.term == term)
         else {
-            return Ok(false);
+            let kept = seen.holder.as_ref().is_some_and(|held| held.record.keeps_out(claim, term));
+            return if kept { Err(guarded(&claim.lease)) } else { Ok(false) };
         };
         let key = encode(&self.key(&format!("leases/{}/holder", claim.lease)));
         let mut puts = vec![json!({ "requestDeleteRange": { "key": key } })];
@@ -458,19 +460,22 @@ impl Store for Etcd {
 }
 
 impl ControlStore for Etcd {
-    fn leases(&self) -> Result<Vec<(String, Record)>> {
-        let mut names: Vec<String> = Vec::new();
+    fn lease_names(&self) -> Result<Vec<(String, Option<String>)>> {
+        let mut names = Vec::new();
         let prefix = self.key("leases/");
         self.list("leases", &mut |pair| {
             let key = String::from_utf8_lossy(&decoded(&pair["key"])).into_owned();
-            names.extend(
-                key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/term")).map(str::to_owned),
-            );
+            let name = key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/term"));
+            names.extend(name.map(|name| (name.to_owned(), None)));
             Ok(())
         })?;
-        names
+        Ok(names)
+    }
+
+    fn leases(&self) -> Result<Vec<(String, Record)>> {
+        self.lease_names()?
             .into_iter()
-            .map(|name| Ok(self.read(&name)?.map(|record| (name, record))))
+            .map(|(name, _)| Ok(self.read(&name)?.map(|record| (name, record))))
             .filter_map(Result::transpose)
             .collect()
     }

@@ -2,8 +2,10 @@
 
 pub mod control_api;
 pub mod etcd;
+pub mod guard;
 pub mod sqlite;
 
+use crate::store::guard::{Guard, Proof, guarded};
 use crate::sys::http::Trust;
 use crate::sys::{file, kernel};
 use crate::words::error::{Error, Result, brief};
@@ -76,6 +78,8 @@ pub struct Claim {
     pub wait: Duration,
     /// Whether the holder may be on another machine, and so outlive a boot of ours.
     pub far: bool,
+    /// What it shows to be who it says.
+    pub proof: Proof,
 }
 
 /// What a store knows of a lease.
@@ -99,6 +103,8 @@ pub struct Record {
     pub metadata: Option<String>,
     /// Whether the holder may be on another machine.
     pub far: bool,
+    /// Who else may go on with it, or give it up: nobody.
+    pub guard: Guard,
 }
 
 /// What came of a claim.
@@ -159,6 +165,11 @@ pub trait Store: Send {
         true
     }
 
+    /// Whether strangers may ask it too, so that a grant needs a secret.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// The directory for locks beside a store of this machine, in which a command's lock outlives its record;
     /// `None` for a store that others reach from elsewhere.
     fn locks(&self) -> Option<PathBuf> {
@@ -183,7 +194,7 @@ pub trait Store: Send {
     /// Gives up a lease held under `term`; says whether it was held so.
     ///
     /// # Errors
-    /// As `acquire`.
+    /// As `acquire`; 76 where the lease is held so, but is guarded against the claimant.
     fn release(&self, claim: &Claim, term: u64) -> Result<bool>;
 
     /// What is known of a lease; `None` when it was never held.
@@ -214,6 +225,8 @@ pub enum StoreRequest {
 
 /// What came of it.
 #[derive(Clone, Debug)]
+// One at a time, and nearly always the largest: a box would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 pub enum StoreReply {
     /// Of a claim.
     Answer(ClaimAnswer),
@@ -230,6 +243,14 @@ pub trait ControlStore: Store {
     /// # Errors
     /// As `Store::acquire`.
     fn leases(&self) -> Result<Vec<(String, Record)>>;
+
+    /// The names of all leases, and where the claim of each came from, as far as that is quickly told.
+    ///
+    /// # Errors
+    /// As `Store::acquire`.
+    fn lease_names(&self) -> Result<Vec<(String, Option<String>)>> {
+        Ok(self.leases()?.into_iter().map(|(name, record)| (name, record.guard.peer)).collect())
+    }
 
     /// All controllers, by name, and how long ago each was heard.
     ///
@@ -315,11 +336,16 @@ pub fn secret(what: &str, path: &Path) -> Result<String> {
 /// 2 for what names none, and those of the store itself.
 pub fn open(url: Option<&str>, access: &Access) -> Result<Box<dyn Store>> {
     match url {
-        Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+        Some(url) if is_control_api(url) => {
             Ok(Box::new(control_api::ControlApi::new(url, access.token.clone(), access.trust.clone())?))
         }
         url => Ok(open_ledger(url, access)?),
     }
+}
+
+/// Whether `url` names a control API.
+pub fn is_control_api(url: &str) -> bool {
+    ["http://", "https://", "unix:"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// Opens a store that a control API can be made of.
@@ -344,7 +370,7 @@ pub fn file_of(url: &str) -> Result<PathBuf> {
         Error::new(
             Status::Usage,
             format!(
-                "'{}' is no store here; write sqlite:PATH, etcd://HOST/PREFIX or http://HOST",
+                "'{}' is no store here; write sqlite:PATH, etcd://HOST/PREFIX, unix:PATH or http://HOST",
                 brief(url)
             ),
         )
@@ -405,13 +431,24 @@ impl Record {
     }
 
     fn is_of(&self, claim: &Claim) -> bool {
+        self.is_named(claim) && self.guard.admits(&claim.proof)
+    }
+
+    fn is_named(&self, claim: &Claim) -> bool {
         self.holder.as_ref() == Some(&claim.holder)
             && (self.instance == claim.instance || claim.instance.is_empty())
+    }
+
+    /// Whether it is held as `claim` says, by another than the claimant.
+    fn keeps_out(&self, claim: &Claim, term: u64) -> bool {
+        self.term == term && self.is_named(claim) && !self.guard.admits(&claim.proof)
     }
 }
 
 /// What a claim makes of what is there: the record to write, or nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+// As with `StoreReply`.
+#[allow(clippy::large_enum_variant)]
 pub enum Decision {
     /// Write it; and whether it was the claimant's before.
     Write(Record, bool),
@@ -423,6 +460,7 @@ pub enum Decision {
 fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &BootMoment) -> Record {
     let before =
         || found.and_then(|record| record.preferred.clone()).filter(|preferred| *preferred != claim.holder);
+    let same = found.filter(|record| record.term == term && record.holder.is_some());
     Record {
         holder: Some(claim.holder.clone()),
         host: claim.host.clone(),
@@ -433,6 +471,7 @@ fn granted(found: Option<&Record>, claim: &Claim, term: u64, now: &BootMoment) -
         preferred: if claim.preferred { Some(claim.holder.clone()) } else { before() },
         metadata: claim.metadata.clone(),
         far: claim.far,
+        guard: Guard::of(&claim.proof, same.map(|record| &record.guard)),
     }
 }
 
@@ -479,7 +518,9 @@ pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &Boot
 pub fn decide_release(found: Option<&Record>, claim: &Claim, term: u64) -> Decision {
     match found {
         Some(record) if record.term == term && record.is_of(claim) => {
-            Decision::Write(Record { holder: None, instance: String::new(), ..record.clone() }, true)
+            // Whose it was is still known, so that names are counted to who has made them.
+            let guard = Guard { secret: None, ..record.guard.clone() };
+            Decision::Write(Record { holder: None, instance: String::new(), guard, ..record.clone() }, true)
         }
         _ => Decision::Refuse,
     }

@@ -3,6 +3,7 @@
 //!
 //! Time is the kernel's, which all processes of a machine share; a file on a network is no store.
 
+use crate::store::guard::Guard;
 use crate::store::{
     self, BootMoment, Claim, ClaimAnswer, ControlStore, Controller, Decision, LeaseChange, Record, Store,
     StoreReply, StoreRequest,
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version of the tables; a file of a newer one is not touched.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -31,7 +32,7 @@ const CHANGES: i64 = 1000;
 const BATCH: usize = 1024;
 
 /// From each version to the next.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 CREATE TABLE leases (
     name TEXT PRIMARY KEY,
@@ -67,6 +68,10 @@ CREATE TABLE changes (
     host TEXT NOT NULL,
     at INTEGER NOT NULL
 ) STRICT;
+",
+    "
+ALTER TABLE leases ADD COLUMN peer TEXT;
+ALTER TABLE leases ADD COLUMN secret TEXT;
 ",
 ];
 
@@ -262,10 +267,13 @@ impl Sqlite {
                 })?)
             }
             StoreRequest::Release(claim, term) => {
-                let (decision, _) = self.change(transaction, now, &claim.lease, |found| {
+                let (decision, found) = self.change(transaction, now, &claim.lease, |found| {
                     store::decide_release(found, claim, *term)
                 })?;
-                Ok(StoreReply::Released(decision != Decision::Refuse))
+                match found {
+                    Some(found) if found.keeps_out(claim, *term) => Err(store::guarded(&claim.lease)),
+                    _ => Ok(StoreReply::Released(decision != Decision::Refuse)),
+                }
             }
             StoreRequest::Heartbeat(controller) => {
                 let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
@@ -378,7 +386,7 @@ impl Store for Sqlite {
 impl ControlStore for Sqlite {
     fn leases(&self) -> Result<Vec<(String, Record)>> {
         self.rows(&format!("SELECT {COLUMNS}, name FROM leases ORDER BY name"), |row| {
-            Ok((row.get(10)?, record(row)?))
+            Ok((row.get(12)?, record(row)?))
         })
     }
 
@@ -431,7 +439,8 @@ impl ControlStore for Sqlite {
     }
 }
 
-const COLUMNS: &str = "holder, host, instance, term, ttl_ms, boot, expires_ns, preferred, metadata, far";
+const COLUMNS: &str = "holder, host, instance, term, ttl_ms, boot, expires_ns, preferred, metadata, far, \
+                       peer, secret";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
@@ -445,6 +454,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         preferred: row.get(7)?,
         metadata: row.get(8)?,
         far: row.get(9)?,
+        guard: Guard { peer: row.get(10)?, secret: row.get(11)? },
     })
 }
 
@@ -467,11 +477,13 @@ fn write(transaction: &Transaction<'_>, lease: &str, record: &Record) -> rusqlit
         whole(record.expires.since.as_nanos()),
         record.preferred,
         record.metadata,
-        record.far
+        record.far,
+        record.guard.peer,
+        record.guard.secret
     ];
     let names = format!(
         "INSERT OR REPLACE INTO leases (name, {COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-             ?11)"
+             ?11, ?12, ?13)"
     );
     transaction.prepare_cached(&names)?.execute(row).map(drop)
 }

@@ -11,6 +11,7 @@ use crate::sys::net::{Conn, Endpoint, Link};
 use crate::words::failure::{Class, Failure};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 pub use tls::Trust;
@@ -41,6 +42,8 @@ pub struct Request {
     pub want_body: bool,
     /// What is trusted, for https.
     pub trust: Trust,
+    /// Whether nothing is said to a unix socket where neither root nor our own user answers.
+    pub known_peer: bool,
 }
 
 /// What came back.
@@ -145,6 +148,10 @@ fn exchange(
 ) -> Result<(Answer, Option<String>), Failure> {
     let endpoint = url.endpoint();
     let mut conn = endpoint.connect(addresses, deadline)?;
+    if request.known_peer && url.scheme() == Scheme::HttpUnix {
+        let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
+        crate::sys::net::check_peer(conn.as_fd()).map_err(stranger)?;
+    }
     let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header());
     let own: &[(String, String)] = if trusted { &request.headers } else { &[] };
     let given = |name: &str| own.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));

@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod child;
 pub mod clock;
+pub mod digest;
 pub mod directory;
 pub mod file;
 pub mod http;

@@ -11,6 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, Sockaddr
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -25,19 +26,41 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub fn listen(address: &str) -> io::Result<OwnedFd> {
     if let Some(path) = address.strip_prefix("unix:") {
         let path = Path::new(path.strip_prefix("//").unwrap_or(path));
-        let stale = || {
-            std::os::unix::net::UnixStream::connect(path)
-                .is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
-        };
-        if std::fs::symlink_metadata(path)
-            .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()))
-            && stale()
-        {
-            std::fs::remove_file(path)?;
-        }
+        remove_stale(path)?;
         return Ok(std::os::unix::net::UnixListener::bind(path)?.into());
     }
     Ok(std::net::TcpListener::bind(address)?.into())
+}
+
+/// A socket at `path`, where nobody is in the way, that whoever has these rights may connect to: it has them as
+/// soon as it can be seen. Whoever calls holds a lock that keeps others like us away.
+///
+/// # Errors
+/// AddrInUse where something else is there; those of bind(2), chmod(2) and rename(2).
+pub fn listen_unix(path: &Path, mode: u32) -> io::Result<std::os::unix::net::UnixListener> {
+    remove_stale(path)?;
+    if std::fs::symlink_metadata(path).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    let mut staged = path.to_owned().into_os_string();
+    staged.push(".new");
+    let staged = Path::new(&staged);
+    remove_stale(staged)?;
+    let listener = std::os::unix::net::UnixListener::bind(staged)?;
+    std::fs::set_permissions(staged, std::fs::Permissions::from_mode(mode))?;
+    std::fs::rename(staged, path)?;
+    Ok(listener)
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let is_socket = std::fs::symlink_metadata(path)
+        .is_ok_and(|found| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()));
+    let stale = || {
+        std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    if is_socket && stale() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 /// Who is at the other end of a connection, for `owner`.

@@ -9,6 +9,19 @@ pub fn hex() -> String {
         let own = u128::from(std::process::id()) << 96;
         bytes = (own ^ time.as_nanos()).to_be_bytes();
     }
+    digits(&bytes)
+}
+
+/// The same for a secret: nothing else will do.
+///
+/// # Errors
+/// Where the kernel has none.
+pub fn secret() -> std::io::Result<String> {
+    let mut bytes = [0u8; 16];
+    if fill(&mut bytes) { Ok(digits(&bytes)) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -148,7 +148,7 @@ fn ask_all(server: &Server, store: &dyn ControlStore) {
 fn shown(store: &dyn ControlStore) {
     let now = BootMoment::now().unwrap();
     let leases = store.leases().unwrap_or_default();
-    let text = Metrics::default().text(&leases, &now, 1, (1, 1), 1);
+    let text = Metrics::default().text(&leases, &now, 1, (1, 1), (1, 1));
     assert!(text.lines().all(|line| line.starts_with("# ") || line.starts_with("baa_")), "{text}");
     let (controllers, changes) =
         (store.controllers().unwrap_or_default(), store.changes(10).unwrap_or_default());
@@ -219,6 +219,7 @@ mod feed {
                 headers: Vec::new(),
                 body: Vec::new(),
                 redirects: false,
+                known_peer: false,
                 want_body: true,
                 trust: Trust::default(),
             };
@@ -547,7 +548,7 @@ mod feed {
     pub(super) fn control_login(case: &[u8]) {
         use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
         thread_local! {
-            static GUARD: Authorization = Authorization::new(Some(&file("tokens", b"a token\n"))).unwrap();
+            static GUARD: Authorization = Authorization::new(Some(&file("tokens", b"a token\n")), None).unwrap();
         }
         let mut headers = HeaderMap::new();
         for (name, line) in
@@ -555,8 +556,9 @@ mod feed {
         {
             HeaderValue::from_bytes(line).into_iter().for_each(|value| drop(headers.insert(&name, value)));
         }
-        let open = Authorization::new(None).unwrap().admit(&headers, true).is_ok();
-        let admitted = GUARD.with(|guard| guard.admit(&headers, true)).is_ok();
+        let caller = crate::act::control::listener::Caller::At(([127, 0, 0, 1], 9).into());
+        let open = Authorization::new(None, None).unwrap().admit(caller, &headers, true).is_ok();
+        let admitted = GUARD.with(|guard| guard.admit(caller, &headers, true)).is_ok();
         let text = text(case);
         assert!(!admitted || text.contains("a token") || text.to_ascii_lowercase().contains("basic"));
         assert!(

@@ -1,13 +1,14 @@
 //! The words of the control API: bodies read as the seed's client writes them, answers written as it reads
 //! them (seed 002).
 
+use crate::store::guard::{GrantSecret, Proof};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, check_name, unix_now};
 use crate::words::span;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
-/// The longest time to live.
-const LONGEST: u64 = 86_400;
+/// The longest time to live, whatever is set.
+pub const LONGEST: u64 = 86_400;
 /// The longest that a claim may wait for the end of another's lease.
 const WAIT: Duration = Duration::from_secs(10);
 /// The largest metadata kept with a lease.
@@ -22,6 +23,8 @@ pub struct ClaimRequest {
     pub claim: Claim,
     /// The term.
     pub term: Option<u64>,
+    /// Whether it asks for a secret, which we are to make.
+    pub wants_secret: bool,
 }
 
 struct Body(Map<String, Value>);
@@ -78,6 +81,19 @@ impl Body {
             .map_or(Ok(false), |value| value.as_bool().ok_or_else(|| format!("{name} must be true or false")))
     }
 
+    /// The secret that is shown, or whether one is asked for.
+    fn secret(&self) -> Result<(Option<GrantSecret>, bool), String> {
+        let none = || "secret must be true, or 32 to 128 letters, digits, '-' and '_'".to_owned();
+        match self.get("secret") {
+            None | Some(Value::Bool(false)) => Ok((None, false)),
+            Some(Value::Bool(true)) => Ok((None, true)),
+            Some(value) => {
+                let secret = value.as_str().and_then(|text| GrantSecret::parse(text.trim()));
+                Ok((Some(secret.ok_or_else(none)?), false))
+            }
+        }
+    }
+
     fn name(&self, name: &str, default: Option<&str>) -> Result<String, String> {
         let given = self
             .text(name)?
@@ -102,6 +118,7 @@ pub fn asked(bytes: &[u8]) -> Result<ClaimRequest, String> {
     if !instance.is_empty() {
         check_name("an instance", &instance).map_err(|error| error.to_string())?;
     }
+    let (secret, wants_secret) = body.secret()?;
     let claim = Claim {
         lease: body.name("lease_name", Some(GLOBAL))?,
         holder: body.name("controller_id", None)?,
@@ -113,8 +130,9 @@ pub fn asked(bytes: &[u8]) -> Result<ClaimRequest, String> {
         wait: Duration::from_millis(body.number("wait_ms", 0, u64::MAX)?.unwrap_or(0)).min(WAIT),
         // Whoever comes over the network outlives a boot of ours.
         far: true,
+        proof: Proof { secret, breaks: body.flag("break")?, ..Proof::default() },
     };
-    Ok(ClaimRequest { claim, term: body.number("term", 0, u64::MAX)? })
+    Ok(ClaimRequest { claim, term: body.number("term", 0, u64::MAX)?, wants_secret })
 }
 
 /// A heartbeat.
@@ -154,6 +172,7 @@ pub fn lease(name: &str, record: &Record, now: &BootMoment) -> Value {
         "left_ms": span::millis(left + Duration::from_micros(999)),
         "preferred_holder_id": record.preferred,
         "metadata_json": record.metadata,
+        "guarded": leader.map(|_| record.guard.secret.is_some()),
     })
 }
 
@@ -217,6 +236,8 @@ mod tests {
             (r#"{"controller_id":"a","ttl_sec":"30"}"#, "ttl_sec must be"),
             (r#"{"controller_id":"a","preferred":"yes"}"#, "preferred must be"),
             (r#"{"controller_id":"a","lease_name":"../x"}"#, "is not lease_name"),
+            (r#"{"controller_id":"a","secret":"short"}"#, "secret must be true, or 32"),
+            (r#"{"controller_id":"a","secret":7}"#, "secret must be"),
         ] {
             let said = asked(body.as_bytes()).unwrap_err();
             assert!(said.contains(why), "{body}: {said}");

@@ -1,8 +1,10 @@
 //! Who may come in: a token, compared in constant time; without one only this machine, and no web page that
 //! pretends to be of it.
 
-use crate::sys::file;
+use crate::act::control::listener::Caller;
+use crate::store::guard::Claimant;
 use crate::sys::http::serve::names_an_address;
+use crate::sys::{digest, file, user};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use base64::Engine;
@@ -17,7 +19,20 @@ const LIMIT: u64 = 64 * 1024;
 /// The tokens that are good, and the rules for who may ask.
 pub struct Authorization {
     file: Option<PathBuf>,
-    tokens: RwLock<Vec<String>>,
+    /// Whose tokens let in as well, and may break what others hold.
+    operators: Option<PathBuf>,
+    tokens: RwLock<[Vec<String>; 2]>,
+}
+
+/// Who was let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who it is to the store.
+    pub claimant: Claimant,
+    /// Whether it may give up what others hold.
+    pub operator: bool,
+    /// Whether it has shown a token, or needs none.
+    pub known: bool,
 }
 
 /// Why somebody is kept out.
@@ -33,22 +48,32 @@ pub enum Refusal {
 
 impl Authorization {
     /// The tokens in `file`, one in each line; all of them are good. Without a file no token is
-    /// asked for.
+    /// asked for. Those in `operators` are good too, and may break what others hold.
     ///
     /// # Errors
     /// A file that cannot be read (66, 74, 77), or has no token in it (78).
-    pub fn new(file: Option<&Path>) -> Result<Authorization> {
-        let authorization = Authorization { file: file.map(Path::to_owned), tokens: RwLock::new(Vec::new()) };
+    pub fn new(file: Option<&Path>, operators: Option<&Path>) -> Result<Authorization> {
+        let authorization = Authorization {
+            file: file.map(Path::to_owned),
+            operators: operators.map(Path::to_owned),
+            tokens: RwLock::default(),
+        };
         authorization.reload()?;
         Ok(authorization)
     }
 
-    /// Reads the file again; what was good stays so where it cannot be read.
+    /// Reads the files again; what was good stays so where one cannot be read.
     ///
     /// # Errors
     /// As `new`.
     pub fn reload(&self) -> Result<()> {
-        let Some(path) = &self.file else { return Ok(()) };
+        let read = |path: &Option<PathBuf>| path.as_deref().map_or_else(|| Ok(Vec::new()), Self::read);
+        let tokens = [read(&self.file)?, read(&self.operators)?];
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        Ok(())
+    }
+
+    fn read(path: &Path) -> Result<Vec<String>> {
         let bytes = file::read(path, LIMIT)
             .map_err(|cause| Error::io(format!("cannot read the tokens from {}", path.display()), &cause))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -57,8 +82,7 @@ impl Authorization {
         if tokens.is_empty() {
             return Err(Error::new(Status::BadConfig, format!("there is no token in {}", path.display())));
         }
-        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
-        Ok(())
+        Ok(tokens)
     }
 
     /// Whether a token is asked for.
@@ -66,13 +90,26 @@ impl Authorization {
         self.file.is_some()
     }
 
-    /// Lets a request in. A token comes as a bearer, or as the password of a browser's login.
+    /// Whether `caller` is whom we need not ask for anything: root, or the user that we run as.
+    pub fn trusts(caller: Caller) -> bool {
+        matches!(caller, Caller::User(uid) if uid == 0 || uid == user::own_uid())
+    }
+
+    /// Lets a request in. A token comes as a bearer, or as the password of a browser's login. Over a socket of
+    /// this machine no web page comes, and root and our own user need no token.
     ///
     /// # Errors
     /// Why not.
-    pub fn admit(&self, headers: &HeaderMap, changes: bool) -> std::result::Result<(), Refusal> {
+    pub fn admit(
+        &self,
+        caller: Caller,
+        headers: &HeaderMap,
+        changes: bool,
+    ) -> std::result::Result<Admission, Refusal> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if self.guarded() {
+        let trusted = Self::trusts(caller);
+        let mut shown = None;
+        if self.guarded() || self.operators.is_some() {
             let login = text(AUTHORIZATION);
             let (scheme, rest) = login.split_once(' ').unwrap_or((login, ""));
             let given = match scheme.to_ascii_lowercase().as_str() {
@@ -89,17 +126,30 @@ impl Authorization {
             };
             let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
             // All of them, always: the time tells nothing but lengths.
-            let good = tokens
-                .iter()
-                .fold(subtle::Choice::from(0), |good, token| good | token.as_bytes().ct_eq(given.as_bytes()));
-            if !bool::from(good) {
+            let [good, operates] = [0, 1].map(|kind: usize| {
+                let same = |good, token: &String| good | token.as_bytes().ct_eq(given.as_bytes());
+                bool::from(tokens[kind].iter().fold(subtle::Choice::from(0), same))
+            });
+            if good || operates {
+                shown = Some((format!("token:{}", &digest::sha256(given.as_bytes())[..16]), operates));
+            } else if self.guarded() && !trusted {
                 return Err(Refusal::Token);
             }
-        } else if !names_an_address(text(HOST)) {
+        }
+        if shown.is_none() && matches!(caller, Caller::At(_)) && !names_an_address(text(HOST)) {
             return Err(Refusal::Host);
         }
         let kind = text(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if changes && kind != "application/json" { Err(Refusal::Type) } else { Ok(()) }
+        if changes && kind != "application/json" {
+            return Err(Refusal::Type);
+        }
+        let (known, operator) = (trusted || shown.is_some(), shown.as_ref().is_some_and(|shown| shown.1));
+        let claimant = match (caller, shown) {
+            (Caller::User(_), _) if trusted => Claimant::Operator(caller.origin().to_string()),
+            (Caller::At(_), Some((token, _))) => Claimant::Peer(token),
+            _ => Claimant::Peer(caller.origin().to_string()),
+        };
+        Ok(Admission { claimant, operator: operator || trusted, known })
     }
 }
 
@@ -116,7 +166,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (hyper::header::HeaderName::from_static(name), value.parse().unwrap()))
             .collect();
-        authorization.admit(&headers, changes)
+        authorization.admit(Caller::At("127.0.0.1:9".parse().unwrap()), &headers, changes).map(drop)
     }
 
     #[test]
@@ -124,7 +174,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tokens");
         std::fs::write(&file, "\n old \nnew\n").unwrap();
-        let authorization = Authorization::new(Some(&file)).unwrap();
+        let authorization = Authorization::new(Some(&file), None).unwrap();
         for good in ["Bearer old", "bearer new", "Basic eDpuZXc="] {
             assert_eq!(admit(&authorization, &[("authorization", good)], false), Ok(()), "{good}");
         }
@@ -153,9 +203,34 @@ mod tests {
 
     #[test]
     fn without_a_token_only_an_address_is_served() {
-        let authorization = Authorization::new(None).unwrap();
+        let authorization = Authorization::new(None, None).unwrap();
         assert_eq!(admit(&authorization, &[("host", "127.0.0.1:4320")], false), Ok(()));
         assert_eq!(admit(&authorization, &[("host", "evil.example")], false), Err(Refusal::Host));
         assert_eq!(admit(&authorization, &[], false), Err(Refusal::Host));
+    }
+
+    #[test]
+    fn a_user_of_this_machine_is_who_the_kernel_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, operators) = (dir.path().join("tokens"), dir.path().join("operators"));
+        std::fs::write(&file, "good").unwrap();
+        std::fs::write(&operators, "breaker").unwrap();
+        let guarded = Authorization::new(Some(&file), Some(&operators)).unwrap();
+        let by = |authorization: &Authorization, uid: u32, token: &str| {
+            let login = format!("Bearer {token}").parse().unwrap();
+            let headers = [(hyper::header::AUTHORIZATION, login)].into_iter().collect();
+            authorization.admit(Caller::User(uid), &headers, false)
+        };
+        let stranger = user::own_uid() + 4321;
+        assert_eq!(by(&guarded, stranger, ""), Err(Refusal::Token));
+        let admitted = by(&guarded, stranger, "good").unwrap();
+        assert_eq!(admitted.claimant, Claimant::Peer(format!("uid:{stranger}")));
+        assert!(admitted.known && !admitted.operator);
+        assert!(by(&guarded, stranger, "breaker").unwrap().operator);
+        let root = by(&guarded, 0, "").unwrap();
+        assert_eq!(root.claimant, Claimant::Operator("uid:0".to_owned()));
+        assert!(root.known && root.operator);
+        let open = by(&Authorization::new(None, None).unwrap(), stranger, "").unwrap();
+        assert!(!open.known && !open.operator);
     }
 }

@@ -39,7 +39,7 @@ impl Metrics {
         now: &BootMoment,
         controllers: usize,
         (commits, changes): (u64, u64),
-        connections: usize,
+        (connections, turned_away): (usize, u64),
     ) -> String {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, values: &[(String, String)]| {
@@ -82,6 +82,8 @@ impl Metrics {
         );
         family("baa_control_changes_total", "counter", "Changes in these writes.", &plain(changes));
         family("baa_control_connections", "gauge", "Open connections.", &plain(connections as u64));
+        let help = "Connections closed or refused, so that others have their places.";
+        family("baa_control_turned_away_total", "counter", help, &plain(turned_away));
         family("baa_control_controllers", "gauge", "Controllers known.", &plain(controllers as u64));
         let each = |value: &dyn Fn(&Record) -> String| -> Vec<_> {
             let label = |name: &str| format!("{{lease=\"{}\"}}", escape(name));
@@ -93,6 +95,14 @@ impl Metrics {
             "gauge",
             "Whether somebody holds it.",
             &each(&|record| u8::from(record.leader(now).is_some()).to_string()),
+        );
+        family(
+            "baa_lease_guarded",
+            "gauge",
+            "Whether it is held by who must show a secret.",
+            &each(&|record| {
+                u8::from(record.leader(now).is_some() && record.guard.secret.is_some()).to_string()
+            }),
         );
         family(
             "baa_lease_left_seconds",

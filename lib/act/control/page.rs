@@ -103,9 +103,15 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
                 }
                 None => ("<span class=bad>nobody</span>".to_owned(), "–".to_owned(), "–".to_owned()),
             };
+            let (guard, guarded) = record.guard.told();
+            let guard = match record.leader(now) {
+                None => "–".to_owned(),
+                Some(_) if guarded => escape(&guard),
+                Some(_) => format!("<span class=bad>{}</span>", escape(&guard)),
+            };
             let preferred = record.preferred.as_deref().map_or_else(|| "–".to_owned(), escape);
             format!(
-                "<tr><td>{}<td>{holder}<td>{host}<td class=n>{}<td class=n>{left}<td>{preferred}",
+                "<tr><td>{}<td>{holder}<td>{host}<td class=n>{}<td class=n>{left}<td>{guard}<td>{preferred}",
                 escape(name),
                 record.term
             )
@@ -114,7 +120,7 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
     table(
         &mut live,
         "Leader",
-        &["lease", "leader", "host", "term", "time left", "preferred"],
+        &["lease", "leader", "host", "term", "time left", "guard", "preferred"],
         &leases,
         "No lease was ever taken.",
     );

@@ -168,6 +168,7 @@ fn by_http(
             headers,
             body,
             redirects: false,
+            known_peer: false,
             want_body: true,
             trust,
         };

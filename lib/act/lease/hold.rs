@@ -2,6 +2,7 @@
 //! when nothing of it lives.
 
 use crate::act::lease::attempt::{Attempt, attempt};
+use crate::act::lease::grant;
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::name;
 use crate::act::lease::run::{LeasedRun, RunEnding};
@@ -44,6 +45,7 @@ pub struct HoldRequest<'a> {
 pub fn hold(store: &dyn Store, request: &HoldRequest<'_>, voice: &Voice) -> Result<Status> {
     let signals = Signals::catch(&PASSED_ON).map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut claim = request.claim.clone();
+    claim.proof.secret = grant::secret_for(store)?;
     if !store.tells_instances() {
         claim.holder = format!("{}+{}", claim.holder, claim.instance);
     }

@@ -12,7 +12,8 @@ use crate::act::lease::hold::{now, renew, wait_of};
 use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::hooks::{Commands, Hooks};
 use crate::act::lease::run::{LeasedRun, RunEnding, variables};
-use crate::act::lease::{local_api, name};
+use crate::act::lease::{grant, local_api, name};
+use crate::store::guard::{GrantSecret, Proof};
 use crate::store::{self, Claim, ClaimAnswer, Store};
 use crate::sys::file::{self, Lock};
 use crate::sys::memory;
@@ -68,7 +69,7 @@ pub fn start(
     voice: &Voice,
 ) -> Result<Option<Signal>> {
     let signals = Signals::catch(&STOPPING).map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let (lock, instance) = alone(&request.config)?;
+    let (lock, instance, secret) = alone(&request.config, stores[0].as_ref())?;
     let listener = request
         .config
         .local_api
@@ -77,7 +78,7 @@ pub fn start(
         .map(|url| local_api::bind(url, request.anywhere))
         .transpose()?;
     let [store, other] = stores;
-    let claim = claim_of(&request.config, instance);
+    let claim = claim_of(&request.config, instance, secret);
     let shared = Arc::new(Mutex::new(Conductor::new(request.config)));
     if let Some(listener) = listener {
         local_api::serve(listener, Arc::clone(&shared))?;
@@ -119,7 +120,7 @@ pub fn start(
     Ok(Some(signal))
 }
 
-fn claim_of(config: &Config, instance: String) -> Claim {
+fn claim_of(config: &Config, instance: String, secret: Option<GrantSecret>) -> Claim {
     Claim {
         lease: config.lease.clone(),
         holder: config.node_id.clone(),
@@ -127,13 +128,14 @@ fn claim_of(config: &Config, instance: String) -> Claim {
         instance,
         ttl: config.ttl,
         preferred: config.preferred,
+        proof: Proof { secret, ..Proof::default() },
         ..Claim::default()
     }
 }
 
-/// The lock of this conductor on this machine, and the name of its process, which goes over from one that was
-/// killed to the next.
-fn alone(config: &Config) -> Result<(Lock, String)> {
+/// The lock of this conductor on this machine, and the name of its process and the secret of its grants, which
+/// go over from one that was killed to the next.
+fn alone(config: &Config, store: &dyn Store) -> Result<(Lock, String, Option<GrantSecret>)> {
     let directory = file::state_dir().join("conductors");
     let cannot = |cause: std::io::Error| Error::io(format!("cannot lock {}", directory.display()), &cause);
     file::own_dir(&directory).map_err(cannot)?;
@@ -149,13 +151,22 @@ fn alone(config: &Config) -> Result<(Lock, String)> {
         )
     };
     let lock = lock.ok_or_else(taken)?;
-    let kept = lock.words(256).map_err(cannot)?.trim().to_owned();
-    if store::check_name("an instance", &kept).is_ok() {
-        return Ok((lock, kept));
-    }
-    let own = name::instance();
-    lock.inform(&format!("{own}\n")).map_err(cannot)?;
-    Ok((lock, own))
+    let kept = lock.words(512).map_err(cannot)?;
+    let mut lines = kept.lines().map(str::trim);
+    let instance = lines.next().filter(|name| store::check_name("an instance", name).is_ok());
+    let instance = instance.map_or_else(name::instance, str::to_owned);
+    let secret = match lines.next().and_then(GrantSecret::parse).filter(|_| store.is_shared()) {
+        Some(secret) => Some(secret),
+        None => grant::secret_for(store)?,
+    };
+    remember(&lock, &instance, secret.as_ref()).map_err(cannot)?;
+    Ok((lock, instance, secret))
+}
+
+/// Writes down what the next one is to go on with.
+fn remember(lock: &Lock, instance: &str, secret: Option<&GrantSecret>) -> std::io::Result<()> {
+    let secret = secret.map(|secret| format!("{}\n", secret.reveal())).unwrap_or_default();
+    lock.inform(&format!("{instance}\n{secret}"))
 }
 
 /// Sends a heartbeat in every interval, until the sender that it gives is dropped.
@@ -218,6 +229,7 @@ impl Life<'_> {
                 Renewal::Lost => {
                     self.holder = None;
                     self.extend(until);
+                    self.change_secret();
                 }
             }
             return due.unwrap_or(sent);
@@ -249,6 +261,15 @@ impl Life<'_> {
         };
         self.conductor().answered(&answer, at);
         next
+    }
+
+    /// The next grant has another secret; the old one, where no other can be written down.
+    fn change_secret(&mut self) {
+        if let Ok(Some(secret)) = grant::secret_for(self.store)
+            && remember(&self.lock, &self.claim.instance, Some(&secret)).is_ok()
+        {
+            self.claim.proof.secret = Some(secret);
+        }
     }
 
     fn extend(&mut self, until: Deadline) {

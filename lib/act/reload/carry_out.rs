@@ -106,6 +106,7 @@ fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
             headers: Vec::new(),
             body: Vec::new(),
             redirects: false,
+            known_peer: false,
             want_body: false,
             trust: Trust::default(),
         },

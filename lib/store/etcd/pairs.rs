@@ -1,5 +1,6 @@
 //! Keys and values as etcd's JSON gateway has them, and the record of a lease in them.
 
+use crate::store::guard::Guard;
 use crate::store::{BootMoment, Record};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -38,11 +39,11 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 pub(super) fn value_of(record: &Record) -> Value {
-    let Record { holder, host, instance, term, ttl, preferred, metadata, .. } = record;
+    let Record { holder, host, instance, term, ttl, preferred, metadata, guard, .. } = record;
     let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     json!({
         "holder": holder, "host": host, "instance": instance, "term": term, "ttl_ms": ttl,
-        "preferred": preferred, "metadata": metadata
+        "preferred": preferred, "metadata": metadata, "peer": guard.peer, "secret": guard.secret
     })
 }
 
@@ -62,6 +63,7 @@ pub(super) fn held(pair: &Value) -> Result<HeldKey> {
         preferred: word("preferred"),
         metadata: word("metadata"),
         far: true,
+        guard: Guard { peer: word("peer"), secret: word("secret") },
     };
     Ok(HeldKey { record, lease: text(&pair["lease"]), revision: text(&pair["mod_revision"]) })
 }

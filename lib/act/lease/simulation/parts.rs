@@ -13,6 +13,7 @@ pub(super) enum Ask {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Event {
     /// A request comes to the store: of a node's life, sent then by its clock.
     Request { node: usize, life: u64, ask: Ask, sent: Duration },

@@ -1,0 +1,185 @@
+//! Where requests come from: TCP, and sockets of this machine, of which the kernel tells which user is at the
+//! other end.
+
+use crate::sys::file::{FileId, Lock};
+use crate::sys::{net, trust};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::task::Poll;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address and a port.
+    Tcp(SocketAddr),
+    /// The path of a socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => write!(out, "{address}"),
+            ListenAddress::Unix(path) => write!(out, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Who is at the other end, as far as the kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Somebody at this address.
+    At(SocketAddr),
+    /// This user of this machine.
+    User(u32),
+}
+
+/// Who is counted as one: a user, or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// All of an address.
+    Address(IpAddr),
+    /// All of a user.
+    User(u32),
+}
+
+impl Caller {
+    /// As whom it is counted.
+    pub fn origin(self) -> Origin {
+        match self {
+            Caller::At(address) => Origin::Address(address.ip().to_canonical()),
+            Caller::User(uid) => Origin::User(uid),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Caller::At(address) => write!(out, "{address}"),
+            Caller::User(uid) => write!(out, "uid:{uid}"),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Address(address) => write!(out, "ip:{address}"),
+            Origin::User(uid) => write!(out, "uid:{uid}"),
+        }
+    }
+}
+
+/// A connection of either kind.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// One place where we listen.
+pub enum Listener {
+    /// A port.
+    Tcp(TcpListener),
+    /// A socket.
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a socket, removed with it; the lock beside it lets nobody else listen there meanwhile.
+pub struct SocketFile {
+    path: PathBuf,
+    id: Option<FileId>,
+    _lock: Lock,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that another has put there is not ours to remove.
+        if self.id.is_some() && FileId::of(&self.path) == self.id {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Listener {
+    /// Listens on `address`; whoever has these rights to a socket (chmod(2)) may connect to it. Says where.
+    ///
+    /// # Errors
+    /// Those of bind(2); 75 where another listens on the socket; 77 in a directory that others may change.
+    pub fn bind(address: &ListenAddress, mode: u32) -> Result<(Listener, String)> {
+        let cannot = |cause: io::Error| Error::io(format!("cannot listen on {address}"), &cause);
+        match address {
+            ListenAddress::Tcp(tcp) => {
+                let listener = std::net::TcpListener::bind(tcp).map_err(cannot)?;
+                listener.set_nonblocking(true).map_err(cannot)?;
+                let at = listener.local_addr().map_err(cannot)?;
+                let listener = TcpListener::from_std(listener).map_err(cannot)?;
+                Ok((Listener::Tcp(listener), format!("http://{at}")))
+            }
+            ListenAddress::Unix(path) => {
+                let parent = path.parent().unwrap_or(Path::new("/"));
+                prepare(parent).map_err(cannot)?;
+                let mut beside = path.clone().into_os_string();
+                beside.push(".lock");
+                let lock = Lock::take_soon(Path::new(&beside)).map_err(cannot)?;
+                let Some(lock) = lock else {
+                    let why = format!("cannot listen on {address}: another baa-control does");
+                    return Err(Error::new(Status::Busy, why));
+                };
+                let listener = net::listen_unix(path, mode).map_err(cannot)?;
+                let file = SocketFile { path: path.clone(), id: FileId::of(path), _lock: lock };
+                listener.set_nonblocking(true).map_err(cannot)?;
+                let listener = UnixListener::from_std(listener).map_err(cannot)?;
+                Ok((Listener::Unix(listener, file), address.to_string()))
+            }
+        }
+    }
+}
+
+/// A directory that is missing is made, for all to pass through; one that others may change is refused: they
+/// could put another socket there.
+fn prepare(directory: &Path) -> io::Result<()> {
+    match std::fs::create_dir(directory) {
+        Ok(()) => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?,
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(cause) => return Err(cause),
+    }
+    trust::check_directory(directory)
+}
+
+/// The next connection to any of `listeners`; `turn` is the one that is asked first, so that none is passed
+/// over.
+///
+/// # Errors
+/// Those of accept(2).
+pub async fn accept(listeners: &[Listener], turn: usize) -> io::Result<(Box<dyn Duplex>, Caller)> {
+    poll_fn(|context| {
+        for number in 0..listeners.len() {
+            match &listeners[(turn + number) % listeners.len()] {
+                Listener::Tcp(listener) => {
+                    if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                        let (stream, peer) = accepted?;
+                        let _ = stream.set_nodelay(true);
+                        return Poll::Ready(Ok((Box::new(stream) as Box<dyn Duplex>, Caller::At(peer))));
+                    }
+                }
+                Listener::Unix(listener, _) => {
+                    if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                        let stream = accepted?.0;
+                        let uid = net::peer_uid(stream.as_fd())?;
+                        return Poll::Ready(Ok((Box::new(stream) as Box<dyn Duplex>, Caller::User(uid))));
+                    }
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
