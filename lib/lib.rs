@@ -19,8 +19,8 @@
 //!                 a process
 //! sys             the system, once: clock · poll · process (identity; trace, exits) · child (one start, by
 //!                 clone3 or fork; signalled and awaited as a child, without /proc) · signal · revival ·
-//!                 file · directory · trust · net · listening · owner · http · say (and outlet) · user (nss:
-//!                 getent, never a module) · cgroup · kernel · lines · poller · memory
+//!                 file · digest · directory · trust · net · listening · owner · http · say (and outlet) ·
+//!                 user (nss: getent, never a module) · cgroup · kernel · lines · poller · memory
 //! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
 //! ```
 //!

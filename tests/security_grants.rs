@@ -133,14 +133,19 @@ fn a_lease_is_not_stolen_with_what_is_shown() {
              ["acquire", qq({$who,"term":$term})], ["acquire", qq({$who,"secret":true})],
              ["acquire", qq({$who,"secret":"00000000000000000000000000000000"})],
              ["release", qq({$who,"term":$term,"secret":"00000000000000000000000000000000"})],
-             ["release", qq({$who,"term":$term,"break":true})]) {
+             ["release", qq({$who,"term":$term,"break":true})],
+             ["acquire", qq({$who,"term":$term,"break":true})]) {
             my ($status, $said) = ask($s, "POST", "/v1/leader/$_->[0]", $_->[1]);
             my ($leads) = $said =~ /"is_leader":(\w+)/; my ($error) = $said =~ /"error":"(\w+)"/;
             my $secret = $said =~ /"secret"/ ? "told" : "";
             print "$_->[0] $status ", $leads // $error, " $secret\n"; }"#;
     let thief = done(perl(THIEF, steal, &[&control.address]));
     let refused = "release 409 guarded \n".to_owned() + &"acquire 200 false \n".repeat(4);
-    thief.expect(0, &format!("{refused}release 409 guarded \nrelease 403 forbidden \n"), "");
+    thief.expect(
+        0,
+        &format!("{refused}release 409 guarded \nrelease 403 forbidden \nacquire 200 false \n"),
+        "",
+    );
     let before = renewals(&control.log());
     until("it renews", || renewals(&control.log()) >= before + 3);
     let shown: Value = serde_json::from_str(&control.get("/v1/leader", "").2).unwrap();
@@ -276,7 +281,8 @@ fn unfinished_requests_keep_nobody_out() {
             for my $n (0 .. 329) {
                 next if $open[$n] && !eof_now($open[$n]);
                 $open[$n] = enter($ARGV[0]) or next;
-                my $s = $open[$n]; print $s "POST /v1/leader/acquire HTTP/1.1\r\nHost: local"; $s->flush; $count++;
+                my $s = $open[$n]; $count++;
+                print $s "POST /v1/leader/acquire HTTP/1.1\r\nHost: local"; $s->flush;
             }
             if ($count >= 330) { open(my $f, ">", "full"); close $f; }
             select(undef, undef, undef, 0.05);
@@ -315,8 +321,8 @@ fn nobody_makes_leases_without_end() {
         my ($s, %count) = enter($ARGV[0]);
         for my $turn (0 .. 113) {
             print $s map { my $n = $turn * 50 + $_;
-                wanted("POST", "/v1/leader/acquire", qq({"controller_id":"x","lease_name":"l$n","secret":true})) }
-                0 .. 49;
+                my $body = qq({"controller_id":"x","lease_name":"l$n","secret":true});
+                wanted("POST", "/v1/leader/acquire", $body) } 0 .. 49;
             for (0 .. 49) { my ($status) = told($s); $count{$status}++; } }
         for my $n (0 .. 5) { my ($status) = ask($s, "POST", "/v1/leader/acquire",
             qq({"controller_id":"y","lease_name":"l$n"})); $count{"again $status"}++; }

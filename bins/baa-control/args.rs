@@ -17,6 +17,8 @@ use std::time::Duration;
     max_term_width = 100,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
+    after_help = "On one machine:\n    baa-control --listen unix:/run/baa/control.sock\n    \
+        baa-lease hold --store unix:/run/baa/control.sock -- ./singleton",
     override_usage = "baa-control [OPTIONS]\n       baa-control backup [OPTIONS] <FILE>"
 )]
 pub struct ControlArgs {

@@ -2,9 +2,9 @@
 //! its own words (seed 002).
 //!
 //! Beyond the seed's words, `lease_name`, `instance`, `term`, `wait_ms` and `secret` are sent where they say
-//! something, for a server that knows them (baa-control does). To another a holder is its name, whoever bears it, there
-//! is one lease, and what takes and what renews is one request: a grant under another term than ours means
-//! that ours has run out in between.
+//! something, for a server that knows them (baa-control does). To another a holder is its name, whoever bears
+//! it, there is one lease, and what takes and what renews is one request: a grant under another term than
+//! ours means that ours has run out in between.
 
 use crate::store::guard::{GrantSecret, Guard};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, Store, answer_limit, unix_now};
@@ -104,7 +104,16 @@ impl ControlApi {
             let status = if refused { Status::NotPermitted } else { Status::Unavailable };
             Error::new(status, format!("Control API {path}: {}", self.clean(&failure.text)))
         };
-        let answer = http::ask(&request, Instant::now() + limit, &Ok).map_err(unreachable)?;
+        let deadline = Instant::now() + limit;
+        let answer = match http::ask(&request, deadline, &Ok) {
+            // A server that is full may close a connection before it has heard what we want; and what it has
+            // heard is asked again. Not so a release: the second one would find nothing to give up.
+            Err(failure) if failure.class == Class::Reset && path != RELEASE => {
+                http::ask(&request, deadline, &Ok)
+            }
+            answer => answer,
+        };
+        let answer = answer.map_err(unreachable)?;
         let status = answer.status;
         let refused = |detail: String| {
             let status_word = match status {

@@ -424,7 +424,7 @@ impl Store for Etcd {
         let deadline = Instant::now() + answer_limit(claim.ttl);
         let seen = self.look(&claim.lease, deadline)?;
         let Some(held) =
-            seen.holder.as_ref().filter(|held| held.record.is_of(claim) && held.record.term == term)
+            seen.holder.as_ref().filter(|held| held.record.is_given_up_by(claim) && held.record.term == term)
         else {
             let kept = seen.holder.as_ref().is_some_and(|held| held.record.keeps_out(claim, term));
             return if kept { Err(guarded(&claim.lease)) } else { Ok(false) };

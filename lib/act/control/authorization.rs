@@ -95,8 +95,8 @@ impl Authorization {
         matches!(caller, Caller::User(uid) if uid == 0 || uid == user::own_uid())
     }
 
-    /// Lets a request in. A token comes as a bearer, or as the password of a browser's login. Over a socket of
-    /// this machine no web page comes, and root and our own user need no token.
+    /// Lets a request in. A token comes as a bearer, or as the password of a browser's login. Over a socket
+    /// of this machine no web page comes, and root and our own user need no token.
     ///
     /// # Errors
     /// Why not.

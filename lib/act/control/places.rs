@@ -1,7 +1,7 @@
-//! The places for connections: so many in all, and so many for each user or address, of which nobody keeps one
-//! from others by holding it. Who comes when all are taken gets the place of one that has not said what it
-//! wants, the oldest first, and then of one that wants nothing just now. Who has shown a token keeps its place,
-//! and is not counted to its address: behind a proxy all have the same one.
+//! The places for connections: so many in all, and so many for each user or address, of which nobody keeps
+//! one from others by holding it. Who comes when all are taken gets the place of one that has not said what
+//! it wants, the oldest first, and then of one that wants nothing just now. Who has shown a token keeps its
+//! place, and is not counted to its address: behind a proxy all have the same one.
 
 use crate::act::control::listener::Origin;
 use std::cmp::Reverse;

@@ -1,5 +1,5 @@
-//! How many names there may be, of leases or of controllers, in all and of one peer: none is ever forgotten, so
-//! whoever could make them without end could fill the disk.
+//! How many names there may be, of leases or of controllers, in all and of one peer: none is ever forgotten,
+//! so whoever could make them without end could fill the disk.
 
 use crate::words::error::brief;
 use std::collections::HashMap;

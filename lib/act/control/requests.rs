@@ -6,7 +6,7 @@ use crate::act::control::listener::Caller;
 use crate::act::control::page::{self, Shown};
 use crate::act::control::places::Place;
 use crate::act::control::quota::Quota;
-use crate::act::control::server::{Reply, Shared, known};
+use crate::act::control::server::{ApiReply, Shared, known};
 use crate::store::guard::{Claimant, GrantSecret};
 use crate::store::{BootMoment, ClaimAnswer, ControlStore, Record, StoreReply, StoreRequest, check_name};
 use crate::words::error::Error;
@@ -28,22 +28,22 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How many changes of hands the page shows.
 const CHANGES: usize = 50;
 
-fn data(id: &str, data: &Value) -> Reply {
+fn data(id: &str, data: &Value) -> ApiReply {
     let body = format!("{}\n", json!({ "ok": true, "request_id": id, "data": data }));
-    Reply { status: 200, kind: "application/json", body, fields: Vec::new() }
+    ApiReply { status: 200, kind: "application/json", body, fields: Vec::new() }
 }
 
-fn failed(id: &str, status: u16, error: &str, message: &str) -> Reply {
+fn failed(id: &str, status: u16, error: &str, message: &str) -> ApiReply {
     let body = format!("{}\n", json!({ "ok": false, "request_id": id, "error": error, "message": message }));
-    Reply { status, kind: "application/json", body, fields: Vec::new() }
+    ApiReply { status, kind: "application/json", body, fields: Vec::new() }
 }
 
-fn plain(status: u16, text: impl Into<String>) -> Reply {
-    Reply { status, kind: "text/plain; charset=utf-8", body: text.into(), fields: Vec::new() }
+fn plain(status: u16, text: impl Into<String>) -> ApiReply {
+    ApiReply { status, kind: "text/plain; charset=utf-8", body: text.into(), fields: Vec::new() }
 }
 
 /// What a store could not do.
-fn trouble(id: &str, error: &Error) -> Reply {
+fn trouble(id: &str, error: &Error) -> ApiReply {
     match error.status {
         Status::Lost => failed(id, 409, "lost", &error.to_string()),
         Status::Usage => failed(id, 400, "invalid_request", &error.to_string()),
@@ -58,7 +58,7 @@ pub(super) async fn reply(
     request: Request<Incoming>,
     id: &str,
     who: &mut String,
-) -> Reply {
+) -> ApiReply {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let changes = parts.method == Method::POST;
@@ -134,7 +134,7 @@ async fn acquire(
     id: &str,
     bytes: &[u8],
     who: &mut String,
-) -> std::result::Result<Reply, String> {
+) -> std::result::Result<ApiReply, String> {
     let mut asked = api::asked(bytes)?;
     who.clone_from(&asked.claim.holder);
     if asked.claim.ttl > shared.longest {
@@ -147,6 +147,7 @@ async fn acquire(
         return Ok(refused);
     }
     asked.claim.proof.claimant = from.claimant.clone();
+    asked.claim.proof.breaks = false;
     let mut made = None;
     if asked.wants_secret {
         match GrantSecret::new() {
@@ -204,7 +205,7 @@ async fn release(
     id: &str,
     bytes: &[u8],
     who: &mut String,
-) -> std::result::Result<Reply, String> {
+) -> std::result::Result<ApiReply, String> {
     let mut asked = api::asked(bytes)?;
     who.clone_from(&asked.claim.holder);
     let term = asked.term.ok_or("term is missing")?;
@@ -231,7 +232,7 @@ async fn heartbeat(
     id: &str,
     bytes: &[u8],
     who: &mut String,
-) -> std::result::Result<Reply, String> {
+) -> std::result::Result<ApiReply, String> {
     let beat = api::beat(bytes)?;
     who.clone_from(&beat.id);
     let quotas = match quotas(shared).await {
@@ -284,7 +285,7 @@ async fn room_for_lease(
     from: &Admission,
     id: &str,
     name: &str,
-) -> std::result::Result<(), Reply> {
+) -> std::result::Result<(), ApiReply> {
     let quotas = quotas(shared).await.map_err(|error| trouble(id, &error))?;
     let Err(why) = quotas.leases.admit(name, payer(from)) else { return Ok(()) };
     // Others may write to the store as well: what is there is no new name.
@@ -299,7 +300,7 @@ async fn room_for_lease(
     }
 }
 
-async fn leader(shared: &Shared, id: &str, query: &str) -> Reply {
+async fn leader(shared: &Shared, id: &str, query: &str) -> ApiReply {
     let asked = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
@@ -315,7 +316,7 @@ async fn leader(shared: &Shared, id: &str, query: &str) -> Reply {
     }
 }
 
-async fn status_page(shared: &Shared, id: &str) -> Reply {
+async fn status_page(shared: &Shared, id: &str) -> ApiReply {
     let look = |store: &dyn ControlStore| {
         Ok(Shown {
             leases: store.leases()?,
@@ -337,7 +338,7 @@ async fn status_page(shared: &Shared, id: &str) -> Reply {
             );
             let fields =
                 vec![("content-security-policy", policy), ("referrer-policy", "no-referrer".to_owned())];
-            Reply {
+            ApiReply {
                 status: 200,
                 kind: "text/html; charset=utf-8",
                 body: page::render(&shown, &now(), &nonce),
@@ -348,12 +349,17 @@ async fn status_page(shared: &Shared, id: &str) -> Reply {
     }
 }
 
-async fn metrics(shared: &Shared, id: &str) -> Reply {
+async fn metrics(shared: &Shared, id: &str) -> ApiReply {
     match shared.store.look(|store| Ok((store.leases()?, store.controllers()?.len()))).await {
         Ok((leases, controllers)) => {
             let connections = (shared.places.count(), shared.places.turned_away());
             let body = shared.metrics.text(&leases, &now(), controllers, shared.store.counts(), connections);
-            Reply { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body, fields: Vec::new() }
+            ApiReply {
+                status: 200,
+                kind: "text/plain; version=0.0.4; charset=utf-8",
+                body,
+                fields: Vec::new(),
+            }
         }
         Err(error) => trouble(id, &error),
     }

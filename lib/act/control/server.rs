@@ -53,8 +53,8 @@ pub struct ServeOptions {
     pub log: bool,
 }
 
-/// How much of it there may be, in all; and the share of it that one user or address may have who has shown no
-/// token.
+/// How much of it there may be, in all; and the share of it that one user or address may have who has shown
+/// no token.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeLimits {
     /// Connections at once.
@@ -93,7 +93,7 @@ pub(super) struct Shared {
 }
 
 /// An answer.
-pub(super) struct Reply {
+pub(super) struct ApiReply {
     pub(super) status: u16,
     pub(super) kind: &'static str,
     pub(super) body: String,
@@ -204,6 +204,9 @@ async fn listen(
                 }
             }
         });
+        // It is heard before another is accepted, who might get its place: who has sent its request already
+        // is not taken for one that says nothing.
+        tokio::task::yield_now().await;
     }
     drop((listeners, waiting));
     voice.note("stopping");
@@ -217,8 +220,8 @@ async fn listen(
     Ok(Status::Done)
 }
 
-/// The next connection, with its place. One that is accepted and has none yet is `waiting`, and is not lost when
-/// this is not waited for to its end. `None` is one that was refused.
+/// The next connection, with its place. One that is accepted and has none yet is `waiting`, and is not lost
+/// when this is not waited for to its end. `None` is one that was refused.
 async fn accept(
     places: &Arc<Places>,
     listeners: &[Listener],

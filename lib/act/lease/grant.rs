@@ -1,5 +1,5 @@
-//! The secret of a grant, kept by its holder: in memory under hold, in the lock's file of a conductor, which the
-//! next one of its name goes on with, and in a file of their own for the steps of a script.
+//! The secret of a grant, kept by its holder: in memory under hold, in the lock's file of a conductor, which
+//! the next one of its name goes on with, and in a file of their own for the steps of a script.
 
 use crate::store::Store;
 use crate::store::guard::GrantSecret;
@@ -41,8 +41,8 @@ pub fn kept(path: &Path) -> Result<GrantSecret> {
         .ok_or_else(|| Error::new(Status::Malformed, format!("there is no secret in {}", path.display())))
 }
 
-/// The secret that a claim is to have: the one in `path`, or a new one that is written there first, so that no
-/// grant is lost whose answer does not arrive. Whether it is a new one.
+/// The secret that a claim is to have: the one in `path`, or a new one that is written there first, so that
+/// no grant is lost whose answer does not arrive. Whether it is a new one.
 ///
 /// # Errors
 /// As `kept`; those of writing the file.

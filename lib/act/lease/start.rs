@@ -13,7 +13,7 @@ use crate::act::lease::holder::{Holder, Renewal};
 use crate::act::lease::hooks::{Commands, Hooks};
 use crate::act::lease::run::{LeasedRun, RunEnding, variables};
 use crate::act::lease::{grant, local_api, name};
-use crate::store::guard::{GrantSecret, Proof};
+use crate::store::guard::{ClaimProof, GrantSecret};
 use crate::store::{self, Claim, ClaimAnswer, Store};
 use crate::sys::file::{self, Lock};
 use crate::sys::memory;
@@ -128,13 +128,13 @@ fn claim_of(config: &Config, instance: String, secret: Option<GrantSecret>) -> C
         instance,
         ttl: config.ttl,
         preferred: config.preferred,
-        proof: Proof { secret, ..Proof::default() },
+        proof: ClaimProof { secret, ..ClaimProof::default() },
         ..Claim::default()
     }
 }
 
-/// The lock of this conductor on this machine, and the name of its process and the secret of its grants, which
-/// go over from one that was killed to the next.
+/// The lock of this conductor on this machine, and the name of its process and the secret of its grants,
+/// which go over from one that was killed to the next.
 fn alone(config: &Config, store: &dyn Store) -> Result<(Lock, String, Option<GrantSecret>)> {
     let directory = file::state_dir().join("conductors");
     let cannot = |cause: std::io::Error| Error::io(format!("cannot lock {}", directory.display()), &cause);
