@@ -145,9 +145,9 @@ impl Authorization {
         }
         let (known, operator) = (trusted || shown.is_some(), shown.as_ref().is_some_and(|shown| shown.1));
         let claimant = match (caller, shown) {
-            (Caller::User(_), _) if trusted => Claimant::Operator(caller.origin().to_string()),
+            (Caller::User(_), _) if trusted => Claimant::Operator(caller.peer()),
             (Caller::At(_), Some((token, _))) => Claimant::Peer(token),
-            _ => Claimant::Peer(caller.origin().to_string()),
+            _ => Claimant::Peer(caller.peer()),
         };
         Ok(Admission { claimant, operator: operator || trusted, known })
     }

@@ -8,7 +8,7 @@ use crate::words::exit::Status;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,8 @@ pub enum Caller {
     User(u32),
 }
 
-/// Who is counted as one: a user, or an address.
+/// Who is counted as one: a user, or an address. This machine is one, for whoever is on it may come from any of
+/// its loopback addresses; so is a network of 64 bits, for its hosts give themselves as many as they like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// All of an address.
@@ -56,9 +57,33 @@ impl Caller {
     /// As whom it is counted.
     pub fn origin(self) -> Origin {
         match self {
-            Caller::At(address) => Origin::Address(address.ip().to_canonical()),
+            Caller::At(address) => Origin::of(address.ip()),
             Caller::User(uid) => Origin::User(uid),
         }
+    }
+
+    /// As whom it claims a lease: from this address and no other.
+    pub fn peer(self) -> String {
+        match self {
+            Caller::At(address) => format!("ip:{}", address.ip().to_canonical()),
+            Caller::User(uid) => format!("uid:{uid}"),
+        }
+    }
+}
+
+impl Origin {
+    fn of(address: IpAddr) -> Origin {
+        Origin::Address(match address.to_canonical() {
+            here if here.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(host) => Ipv6Addr::from_bits(host.to_bits() & (u128::MAX << 64)).into(),
+            one @ IpAddr::V4(_) => one,
+        })
+    }
+
+    /// As whom a peer is counted, who is written as `Caller::peer` has it.
+    pub fn counted(peer: &str) -> String {
+        let address = peer.strip_prefix("ip:").and_then(|address| address.parse().ok());
+        address.map_or_else(|| peer.to_owned(), |address| Origin::of(address).to_string())
     }
 }
 
@@ -182,4 +207,27 @@ pub async fn accept(listeners: &[Listener], turn: usize) -> io::Result<(Box<dyn 
         Poll::Pending
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_counted_as_one_and_so_is_a_network_of_64_bits() {
+        let counted = |address: &str| Origin::counted(&Caller::At(address.parse().unwrap()).peer());
+        for here in ["127.0.0.1:1", "127.9.9.9:2", "[::1]:3", "[::ffff:127.0.0.2]:4"] {
+            assert_eq!(counted(here), "ip:127.0.0.1");
+        }
+        for near in ["[2001:db8::1]:1", "[2001:db8::ffff:0:0:2]:1"] {
+            assert_eq!(counted(near), "ip:2001:db8::");
+        }
+        assert_eq!(counted("[2001:db8:0:1::1]:1"), "ip:2001:db8:0:1::");
+        assert_eq!(
+            (counted("10.0.0.1:1"), counted("10.0.0.2:1")),
+            ("ip:10.0.0.1".into(), "ip:10.0.0.2".into())
+        );
+        assert_eq!(Origin::counted("uid:7"), Caller::User(7).origin().to_string());
+        assert_eq!(Origin::counted("token:00"), "token:00");
+    }
 }

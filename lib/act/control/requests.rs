@@ -2,7 +2,7 @@
 
 use crate::act::control::api::{self, GLOBAL};
 use crate::act::control::authorization::{Admission, Refusal};
-use crate::act::control::listener::Caller;
+use crate::act::control::listener::{Caller, Origin};
 use crate::act::control::page::{self, Shown};
 use crate::act::control::places::Place;
 use crate::act::control::quota::Quota;
@@ -186,7 +186,7 @@ async fn acquire(
                 if let (ClaimAnswer::Ours { renewed: false, .. }, Some(quotas)) =
                     (answer, shared.quotas.get())
                 {
-                    quotas.leases.note(&name, payer(from));
+                    quotas.leases.note(&name, payer(from).as_deref());
                 }
                 let mut said = api::claimed(&name, answer, &now());
                 // Told here and nowhere else.
@@ -239,7 +239,7 @@ async fn heartbeat(
         Ok(quotas) => quotas,
         Err(error) => return Ok(trouble(id, &error)),
     };
-    if let Err(why) = quotas.controllers.admit(&beat.id, payer(from)) {
+    if let Err(why) = quotas.controllers.admit(&beat.id, payer(from).as_deref()) {
         return Ok(failed(id, 429, "too_many", &why));
     }
     let said = api::controller(&beat, Duration::ZERO);
@@ -251,9 +251,9 @@ async fn heartbeat(
 }
 
 /// As whom names are counted; nobody's are counted whom we trust.
-fn payer(from: &Admission) -> Option<&str> {
+fn payer(from: &Admission) -> Option<String> {
     match &from.claimant {
-        Claimant::Peer(peer) if !from.known => Some(peer),
+        Claimant::Peer(peer) if !from.known => Some(Origin::counted(peer)),
         _ => None,
     }
 }
@@ -269,6 +269,7 @@ async fn quotas(shared: &Shared) -> crate::words::error::Result<&Quotas> {
     let count = async || {
         let (leases, controllers) =
             shared.store.look(|store| Ok((store.lease_names()?, store.controllers()?))).await?;
+        let leases = leases.into_iter().map(|(name, peer)| (name, peer.as_deref().map(Origin::counted)));
         let [most, many] = [shared.most.leases, shared.most.controllers];
         let controllers = controllers.into_iter().map(|(one, _)| (one.id, None));
         Ok(Quotas {
@@ -287,7 +288,7 @@ async fn room_for_lease(
     name: &str,
 ) -> std::result::Result<(), ApiReply> {
     let quotas = quotas(shared).await.map_err(|error| trouble(id, &error))?;
-    let Err(why) = quotas.leases.admit(name, payer(from)) else { return Ok(()) };
+    let Err(why) = quotas.leases.admit(name, payer(from).as_deref()) else { return Ok(()) };
     // Others may write to the store as well: what is there is no new name.
     let wanted = name.to_owned();
     match shared.store.look(move |store| store.read(&wanted)).await {
