@@ -26,7 +26,7 @@ _baa__control() {
 
     case "${cmd}" in
         baa__control)
-            opts="-q -h -V --listen --store --token-file --etcd-password-file --ca-file --max-connections --quiet --help --version backup"
+            opts="-q -h -V --listen --socket-mode --store --token-file --operator-token-file --etcd-password-file --ca-file --max-connections --max-leases --max-controllers --max-share --max-ttl --quiet --help --version backup"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -36,11 +36,19 @@ _baa__control() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --socket-mode)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --store)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --operator-token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -53,6 +61,22 @@ _baa__control() {
                     return 0
                     ;;
                 --max-connections)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-leases)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-controllers)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-share)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-ttl)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -70,12 +70,16 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__acquire)
-            opts="-q -v -n -h --node-id --host --role --lease-ttl-sec --preferred --no-preferred --control-api-base --store --shared-token --token-file --etcd-password-file --ca-file --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --secret-file --node-id --host --role --lease-ttl-sec --preferred --no-preferred --control-api-base --store --shared-token --token-file --etcd-password-file --ca-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --secret-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --node-id)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -492,13 +496,17 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__release)
-            opts="-q -v -n -h --term --node-id --host --role --lease-ttl-sec --preferred --no-preferred --control-api-base --store --shared-token --token-file --etcd-password-file --ca-file --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --break --term --secret-file --node-id --host --role --lease-ttl-sec --preferred --no-preferred --control-api-base --store --shared-token --token-file --etcd-password-file --ca-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --term)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --secret-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -558,13 +566,17 @@ _baa__lease() {
             return 0
             ;;
         baa__subcmd__lease__subcmd__renew)
-            opts="-q -v -n -h --term --node-id --host --role --lease-ttl-sec --preferred --no-preferred --control-api-base --store --shared-token --token-file --etcd-password-file --ca-file --lease --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --term --secret-file --node-id --host --role --lease-ttl-sec --preferred --no-preferred --control-api-base --store --shared-token --token-file --etcd-password-file --ca-file --lease --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --term)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --secret-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
