@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_baa_run_global_optspecs
-    string join \n job= label= restart= throttle= stop-timeout= lock= lock-wait= backoff= healthy-after= give-up= give-up-status= listen= ready= ready-timeout= ready-successes= update-timeout= live= live-interval= live-failures= watchdog= drain-signal= drain-cmd= drain-url= drain-timeout= drain-notice= drain-abort= cooldown= on-restart= usr1= supervisor= shutdown-timeout= detach q/quiet v/verbose n/dry-run json h/help V/version
+    string join \n job= label= restart= throttle= stop-timeout= lock= lock-wait= backoff= healthy-after= give-up= give-up-status= listen= ready= ready-timeout= ready-successes= update-timeout= live= live-interval= live-failures= watchdog= notify-access= drain-signal= drain-cmd= drain-url= drain-timeout= drain-notice= drain-abort= cooldown= on-restart= usr1= supervisor= shutdown-timeout= detach q/quiet v/verbose n/dry-run json h/help V/version
 end
 
 function __fish_baa_run_needs_command
@@ -46,6 +46,9 @@ complete -c baa-run -n "__fish_baa_run_needs_command" -l live -d 'Once it serves
 complete -c baa-run -n "__fish_baa_run_needs_command" -l live-interval -d 'Between two such questions' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l live-failures -d 'After so many bad answers in a row it does not serve any more' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l watchdog -d 'It says WATCHDOG=1 over NOTIFY_SOCKET at least so often; when it does not, restart' -r
+complete -c baa-run -n "__fish_baa_run_needs_command" -l notify-access -d 'Whose word counts over NOTIFY_SOCKET' -r -f -a "main\t'The main process'
+exec\t'The main process, and the commands that the keeper runs for it'
+all\t'All processes that came of it, and those commands'"
 complete -c baa-run -n "__fish_baa_run_needs_command" -l drain-signal -d 'Before a restart, send this signal, after which the command ends by itself' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l drain-cmd -d 'Before a restart, run this shell command, which returns when nothing is left to be done' -r
 complete -c baa-run -n "__fish_baa_run_needs_command" -l drain-url -d 'Before a restart, POST here, then GET how much is left, a number or JSON with pending, until it is 0' -r

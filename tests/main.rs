@@ -55,6 +55,7 @@ mod run_survival;
 mod run_watch;
 mod security;
 mod security_grants;
+mod security_jobs;
 mod support;
 mod unread;
 

@@ -142,6 +142,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Health")]
     pub watchdog: Option<Duration>,
 
+    /// Whose word counts over NOTIFY_SOCKET
+    #[arg(long, value_name = "WHO", default_value = "all", help_heading = "Health")]
+    pub notify_access: NotifyAccessWord,
+
     /// Before a restart, send this signal, after which the command ends by itself
     #[arg(long, value_name = "SIGNAL", group = "drain", help_heading = "Drain")]
     pub drain_signal: Option<String>,
@@ -219,6 +223,17 @@ pub enum RestartWord {
     OnFailure,
     /// Always
     Always,
+}
+
+/// Whose word counts over NOTIFY_SOCKET
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NotifyAccessWord {
+    /// The main process
+    Main,
+    /// The main process, and the commands that the keeper runs for it
+    Exec,
+    /// All processes that came of it, and those commands
+    All,
 }
 
 /// What USR1 means

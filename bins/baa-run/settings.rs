@@ -1,9 +1,10 @@
 //! From the command line to an order.
 
-use super::args::{RestartWord, RunArgs, User1Word};
+use super::args::{NotifyAccessWord, RestartWord, RunArgs, User1Word};
 use baa::act::keeper::drain::{self, Drain, DrainMethod};
 use baa::act::keeper::failure_log::FailureLimit;
 use baa::act::keeper::lockfile::LockRequest;
+use baa::act::keeper::notify::NotifyAccess;
 use baa::act::keeper::readiness::{self, By, LiveCheck, ReadyCheck};
 use baa::act::keeper::request::{self, KeeperRequest};
 use baa::act::keeper::supervisor::Supervisor;
@@ -63,6 +64,11 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
         ready,
         live,
         watchdog: args.watchdog.filter(|limit| !limit.is_zero()),
+        notify_access: match args.notify_access {
+            NotifyAccessWord::Main => NotifyAccess::Main,
+            NotifyAccessWord::Exec => NotifyAccess::Exec,
+            NotifyAccessWord::All => NotifyAccess::All,
+        },
         give_up: give_up(args, label.as_deref()),
         gives_up_with: Status::Command(args.give_up_status),
         supervisor: Supervisor::named(&args.supervisor).unwrap_or(Supervisor::None),

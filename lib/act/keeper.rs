@@ -11,7 +11,7 @@ pub mod failure_log;
 mod hooks;
 mod lives;
 pub mod lockfile;
-pub(crate) mod notify;
+pub mod notify;
 mod place;
 pub mod policy;
 pub mod readiness;

@@ -93,6 +93,7 @@ fn a_wall_without_a_cgroup_knows_who_bears_its_mark() {
     let far = far(dir.path());
     until("both are members", || wall.members().len() == 2);
     assert!(wall.members().contains(&far) && wall.rest() == [far] && !wall.is_empty());
+    assert!(wall.has_member(far.pid) && wall.has_member(main.pid) && !wall.has_member(Pid::own()));
     // Its main process dead, the rest is still known.
     child::signal(main, Signal::SIGKILL);
     child::wait(main.pid);
@@ -110,6 +111,7 @@ fn a_cgroup_holds_even_those_without_an_environment() {
     let main = wall.start_claimed(shell(dir.path(), &format!("{leave}; exec sleep 1000"))).unwrap();
     let far = far(dir.path());
     assert!(main.in_cgroup && wall.members().contains(&far) && !wall.is_empty());
+    assert!(wall.has_member(far.pid) && !wall.has_member(Pid::own()));
     assert!(wall.kill());
     child::wait(main.identity.pid);
     until("it is empty", || wall.is_empty());

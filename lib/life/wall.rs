@@ -24,6 +24,9 @@ const CGROUP: &str = "BAA_LIFE_CGROUP";
 /// Between two looks at those who shall end.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// A longer chain of parents is a torn one.
+const CHAIN: usize = 4096;
+
 /// One life's wall.
 #[derive(Debug)]
 pub struct Wall {
@@ -201,6 +204,34 @@ impl Wall {
             found.extend(roots.into_iter().filter(Identity::alive));
         }
         found
+    }
+
+    /// Whether a process is a member, and be it dead and not yet reaped. The chain of its parents is looked
+    /// at first: that is quick, however many processes there are.
+    pub fn has_member(&self, pid: Pid) -> bool {
+        let mut at = pid;
+        for _ in 0..CHAIN {
+            if self.spared.contains(&at) {
+                return false;
+            }
+            if self.main.is_some_and(|main| main.pid == at) {
+                return true;
+            }
+            let Some(parent) = process::parent_of(at) else { break };
+            if parent == Pid::own() {
+                // What others of our threads run is none of it; an orphan that fell to us may be.
+                if child::known().contains(&at) {
+                    return false;
+                }
+                if self.adopts && self.has(at, &process::variable(at, MARK)) {
+                    return true;
+                }
+                break;
+            }
+            at = parent;
+        }
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.members().iter().any(|one| one.pid == pid))
+            || (!self.adopts && self.members().iter().any(|one| one.pid == pid))
     }
 
     /// The members but for the main process.

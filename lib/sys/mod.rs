@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod digest;
+pub mod datagram;
 pub mod directory;
 pub mod file;
 pub mod http;

@@ -205,6 +205,11 @@ pub fn exists(pid: Pid) -> bool {
     system::entry(pid).is_some()
 }
 
+/// The parent of a process, be that dead and not yet reaped.
+pub fn parent_of(pid: Pid) -> Option<Pid> {
+    Pid::new(system::entry(pid)?.parent)
+}
+
 /// Whether the system's table shows us processes at all: not in a root without /proc.
 pub fn is_shown() -> bool {
     system::entry(Pid::own()).is_some()

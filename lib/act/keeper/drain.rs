@@ -144,8 +144,9 @@ fn by_command(
 
 /// What a command would be told in variables: `BAA_RESTART_REASON` as `restart_reason`.
 fn body(env: &[(OsString, OsString)]) -> Vec<u8> {
-    let name = |name: &OsString| name.to_string_lossy().trim_start_matches("BAA_").to_ascii_lowercase();
-    let pairs = env.iter().map(|(key, value)| (name(key), Value::from(value.to_string_lossy())));
+    let name = |name: &OsString| name.to_string_lossy().strip_prefix("BAA_").map(str::to_ascii_lowercase);
+    let pairs =
+        env.iter().filter_map(|(key, value)| Some((name(key)?, Value::from(value.to_string_lossy()))));
     Value::Object(pairs.collect()).to_string().into_bytes()
 }
 

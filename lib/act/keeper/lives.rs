@@ -1,10 +1,11 @@
 //! The lives that a keeper has started and that are not over: one, and in an update two. Each has its wall,
 //! and its room on disk before it is started, so that whoever comes after a killed keeper ends them.
 
+use crate::act::keeper::notify::Part;
 use crate::life::{Leftover, Lives, Wall};
 use crate::service::manager;
 use crate::sys::cgroup::CgroupParent;
-use crate::sys::child::{Spec, StartError};
+use crate::sys::child::{self, Spec, StartError};
 use crate::sys::process::{self, Identity, Pid};
 use crate::sys::say::Voice;
 use crate::sys::signal::Signal;
@@ -202,6 +203,18 @@ impl KeptLives {
     /// The main process, while it lives.
     pub(super) fn main(&self) -> Option<Identity> {
         self.main
+    }
+
+    /// Of what part of the life with this main process a process is.
+    pub(super) fn part(&self, main: Pid, pid: Pid) -> Part {
+        if pid == main {
+            return Part::Main;
+        }
+        if child::helpers().contains(&pid) {
+            return Part::Helper;
+        }
+        let life = self.kept.iter().find(|life| life.wall.main().is_some_and(|one| one.pid == main));
+        if life.is_some_and(|life| life.wall.has_member(pid)) { Part::Member } else { Part::Stranger }
     }
 
     /// This one is the main process from now on.

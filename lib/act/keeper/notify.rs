@@ -1,16 +1,18 @@
 //! What a command tells of itself: over a socket as sd_notify(3) does, or by a line on a descriptor as s6 has
-//! it.
+//! it. What comes over the socket is believed by the kernel's word on who has sent it.
 
-use crate::sys::file;
-use crate::sys::process::Pid;
+use crate::sys::datagram::{self, Sender};
+use crate::sys::process::{self, Pid};
+use crate::sys::user::{self, Credentials};
+use crate::sys::{file, random, trust};
 use crate::words::error::{Error, Result};
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::{Path, PathBuf};
 
 /// The longest status that is kept, in characters.
 const STATUS_LIMIT: usize = 200;
@@ -26,32 +28,130 @@ pub(crate) struct Notification {
     pub(crate) stuck: bool,
     /// What it does, in its words.
     pub(crate) status: Option<String>,
+    /// Somebody told something who is not believed: who, and why not.
+    pub(crate) refused: Option<String>,
+}
+
+/// Whose word counts over a socket (NotifyAccess= of systemd.service(5)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NotifyAccess {
+    /// The main process alone.
+    Main,
+    /// The main process, and the commands that the keeper itself runs for it.
+    Exec,
+    /// All processes of the life, and those commands.
+    #[default]
+    All,
+}
+
+/// Who must be able to reach a socket.
+#[derive(Debug)]
+pub(super) enum Reach {
+    /// Ourselves: what we start stays of our user.
+    Own,
+    /// What we start as this user.
+    User(u32),
+    /// What we start as root, and which may become any other user then.
+    Anyone,
+}
+
+impl Reach {
+    /// For what is started as `user`; with `None` as ourselves.
+    pub(super) fn of(user: Option<&Credentials>) -> Reach {
+        let own = user::own_uid();
+        match user {
+            Some(user) if user.uid != own => Reach::User(user.uid),
+            // Where nobody tells who has sent something, a socket for all is one that lies.
+            None if own == 0 && cfg!(target_os = "linux") => Reach::Anyone,
+            _ => Reach::Own,
+        }
+    }
+}
+
+/// What of a life a sender is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its main process.
+    Main,
+    /// What the keeper runs for it.
+    Helper,
+    /// Another process of it.
+    Member,
+    /// None.
+    Stranger,
+}
+
+impl NotifyAccess {
+    fn admits(self, part: Part) -> bool {
+        match part {
+            Part::Main => true,
+            Part::Helper => self != NotifyAccess::Main,
+            Part::Member => self == NotifyAccess::All,
+            Part::Stranger => false,
+        }
+    }
+
+    /// Whether `sender` is heard, who is that part of the life; else who he is and why not.
+    fn judge(self, sender: Option<Sender>, part: &dyn Fn(Pid) -> Part) -> std::result::Result<(), String> {
+        let Some(sender) = sender else {
+            // Without the kernel's word the permissions of the socket are all there is.
+            return if cfg!(target_os = "linux") { Err("nobody knows whom".to_owned()) } else { Ok(()) };
+        };
+        let Some(pid) = sender.pid else {
+            return Err(format!("a process of user {} that is not seen from here", sender.uid));
+        };
+        let part = part(pid);
+        if self.admits(part) {
+            return Ok(());
+        }
+        let why = match part {
+            Part::Stranger if !process::exists(pid) => "which has ended, so that nobody knows whose it was",
+            Part::Stranger => "which is no part of it",
+            _ => "which --notify-access leaves out",
+        };
+        Err(format!("process {pid} of user {}, {why}", sender.uid))
+    }
 }
 
 /// Where one life tells. Each life has its own: what an old one says is not the new one's.
 #[derive(Debug)]
 pub(super) enum Notify {
     /// A datagram socket with a name, which is removed with it.
-    Socket(UnixDatagram, PathBuf),
+    Socket {
+        /// The socket.
+        socket: UnixDatagram,
+        /// Its name.
+        path: PathBuf,
+        /// Whose word counts.
+        access: NotifyAccess,
+        /// Whether somebody who is not believed was told of.
+        refused: bool,
+    },
     /// The reading end of a pipe, as long as somebody may still write to it.
     Pipe(Option<File>),
 }
 
+/// So many datagrams are heard at once; the rest waits for the next round, so that nobody who floods us keeps
+/// us from all else.
+const BATCH: usize = 64;
+
 impl Notify {
-    /// A socket, in a directory that is ours alone.
+    /// A socket for those who must reach it, and for nobody else where it is known who they are.
     ///
     /// # Errors
-    /// Those of mkdir(2) and bind(2).
-    pub(super) fn socket() -> Result<Notify> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let cannot = |cause: std::io::Error| Error::io("cannot make a socket for NOTIFY_SOCKET", &cause);
-        let directory = file::runtime_dir().join("notify");
-        file::own_dir(&file::runtime_dir()).and_then(|()| file::private_dir(&directory)).map_err(cannot)?;
-        let path = directory.join(format!("{}-{}", Pid::own(), COUNT.fetch_add(1, Ordering::SeqCst)));
-        let _ = std::fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).map_err(cannot)?;
-        socket.set_nonblocking(true).map_err(cannot)?;
-        Ok(Notify::Socket(socket, path))
+    /// Those of mkdir(2), bind(2) and chown(2).
+    pub(super) fn socket(reach: &Reach, access: NotifyAccess) -> Result<Notify> {
+        let cannot = |cause: io::Error| Error::io("cannot make a socket for NOTIFY_SOCKET", &cause);
+        let made = match reach {
+            Reach::Own => private_place().and_then(|place| bound(&place, reach)),
+            Reach::User(_) => passage().and_then(|place| bound(&place, reach)),
+            // Most commands of root stay root's; those are heard all the same.
+            Reach::Anyone => passage()
+                .and_then(|place| bound(&place, reach))
+                .or_else(|_| private_place().and_then(|place| bound(&place, &Reach::Own))),
+        };
+        let (socket, path) = made.map_err(cannot)?;
+        Ok(Notify::Socket { socket, path, access, refused: false })
     }
 
     /// A pipe, and its writing end for the life alone.
@@ -67,7 +167,7 @@ impl Notify {
     /// The variable that tells of it.
     pub(super) fn variable(&self) -> Option<(OsString, OsString)> {
         match self {
-            Notify::Socket(_, path) => Some(("NOTIFY_SOCKET".into(), path.clone().into())),
+            Notify::Socket { path, .. } => Some(("NOTIFY_SOCKET".into(), path.clone().into())),
             Notify::Pipe(_) => None,
         }
     }
@@ -75,18 +175,24 @@ impl Notify {
     /// Readable when something may have been told; `None` when nothing more can be.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Notify::Socket(socket, _) => Some(socket.as_fd()),
+            Notify::Socket { socket, .. } => Some(socket.as_fd()),
             Notify::Pipe(pipe) => pipe.as_ref().map(AsFd::as_fd),
         }
     }
 
-    /// What was told since the last call.
-    pub(super) fn hear(&mut self) -> Notification {
+    /// What was told since the last call, by processes which are a part of the life as `part` says.
+    pub(super) fn hear(&mut self, part: &dyn Fn(Pid) -> Part) -> Notification {
         let (mut told, mut bytes) = (Notification::default(), [0u8; 4096]);
         match self {
-            Notify::Socket(socket, _) => {
-                while let Ok(count) = socket.recv(&mut bytes) {
-                    told.hear(&bytes[..count]);
+            Notify::Socket { socket, access, refused, .. } => {
+                for _ in 0..BATCH {
+                    let Ok((count, sender)) = datagram::receive(socket, &mut bytes) else { break };
+                    // One after the other: whoever waits until he is heard (BARRIER=1) is still there.
+                    match access.judge(sender, part) {
+                        Ok(()) => told.hear(&bytes[..count]),
+                        Err(who) if !std::mem::replace(refused, true) => told.refused = Some(who),
+                        Err(_) => {}
+                    }
                 }
             }
             // What is written before the line end means nothing (s6's notification-fd).
@@ -105,7 +211,90 @@ impl Notify {
 
     /// Whether it can tell more than that it is ready.
     pub(super) fn lasts(&self) -> bool {
-        matches!(self, Notify::Socket(..))
+        matches!(self, Notify::Socket { .. })
+    }
+}
+
+/// A directory that is ours alone.
+fn private_place() -> io::Result<PathBuf> {
+    let place = file::runtime_dir().join("notify");
+    file::own_dir(&file::runtime_dir())?;
+    file::private_dir(&place)?;
+    Ok(place)
+}
+
+/// A directory that others may pass through, but neither list nor change: in the runtime directory where they
+/// come as far as that, else beside root's own.
+fn passage() -> io::Result<PathBuf> {
+    let own = file::runtime_dir();
+    file::own_dir(&own)?;
+    let place = if passable(&own) { own.join("reach") } else { PathBuf::from(BESIDE) };
+    match DirBuilder::new().mode(0o711).create(&place) {
+        // Whatever our umask is.
+        Ok(()) => fs::set_permissions(&place, Permissions::from_mode(0o711))?,
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(cause) => return Err(cause),
+    }
+    trust::check_directory(&place)?;
+    let found = fs::symlink_metadata(&place)?;
+    if found.mode() & 0o077 != 0o011 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("'{}' is not of mode 0711", place.display()),
+        ));
+    }
+    // What keepers have left that were killed.
+    for left in fs::read_dir(&place).into_iter().flatten().flatten() {
+        let name = left.file_name();
+        let keeper = name.to_str().and_then(|name| name.split('-').next()?.parse().ok()).and_then(Pid::new);
+        if keeper.is_some_and(|keeper| !process::exists(keeper)) {
+            let _ = fs::remove_file(left.path());
+        }
+    }
+    Ok(place)
+}
+
+/// Where sockets are that others reach, when they cannot reach the runtime directory.
+const BESIDE: &str = if cfg!(target_os = "macos") { "/var/run/baa-reach" } else { "/run/baa-reach" };
+
+/// Whether everybody may pass through all directories down to this one.
+fn passable(path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|path| {
+        path.ancestors().all(|one| fs::metadata(one).is_ok_and(|found| found.mode() & 0o001 != 0))
+    })
+}
+
+/// A socket in `place`, and its name.
+fn bound(place: &Path, reach: &Reach) -> io::Result<(UnixDatagram, PathBuf)> {
+    let name = || place.join(format!("{}-{}", Pid::own(), &random::hex()[..16]));
+    let first = name();
+    let socket = UnixDatagram::bind(&first)?;
+    let settle = || {
+        socket.set_nonblocking(true)?;
+        datagram::ask_senders(&socket)?;
+        match reach {
+            Reach::Own => Ok(first.clone()),
+            Reach::User(uid) => {
+                fs::set_permissions(&first, Permissions::from_mode(0o600))?;
+                chown(&first, Some(*uid), None)?;
+                Ok(first.clone())
+            }
+            Reach::Anyone => {
+                fs::set_permissions(&first, Permissions::from_mode(0o666))?;
+                // The name that it was bound to is in a list of the kernel that all may read; by this one
+                // only those find it who were told of it.
+                let second = name();
+                fs::rename(&first, &second)?;
+                Ok(second)
+            }
+        }
+    };
+    match settle() {
+        Ok(path) => Ok((socket, path)),
+        Err(cause) => {
+            let _ = fs::remove_file(&first);
+            Err(cause)
+        }
     }
 }
 
@@ -137,8 +326,8 @@ impl Notification {
 
 impl Drop for Notify {
     fn drop(&mut self) {
-        if let Notify::Socket(_, path) = self {
-            let _ = std::fs::remove_file(path);
+        if let Notify::Socket { path, .. } = self {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -151,13 +340,14 @@ mod tests {
     fn a_pipe_that_is_closed_is_not_waited_for() {
         let (reader, writer) = crate::sys::signal::pipe().unwrap();
         let mut notify = Notify::Pipe(Some(File::from(reader)));
-        assert!(!notify.hear().ready && notify.fd().is_some());
+        let part = |_: Pid| Part::Stranger;
+        assert!(!notify.hear(&part).ready && notify.fd().is_some());
         nix::unistd::write(&writer, b"almost").unwrap();
-        assert!(!notify.hear().ready);
+        assert!(!notify.hear(&part).ready);
         nix::unistd::write(&writer, b" there\n").unwrap();
         drop(writer);
-        assert!(notify.hear().ready && notify.fd().is_none());
-        assert!(!notify.hear().ready);
+        assert!(notify.hear(&part).ready && notify.fd().is_none());
+        assert!(!notify.hear(&part).ready);
     }
 
     #[test]

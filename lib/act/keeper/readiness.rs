@@ -1,7 +1,7 @@
 //! Whether a command that was started serves, and whether it goes on to: asked aside, and answered only by a
 //! process of its own; or told by itself.
 
-use super::notify::{Notification, Notify};
+use super::notify::{Notification, Notify, Part};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::pace::{self, PollProgress};
@@ -162,10 +162,10 @@ impl Asking {
         }
     }
 
-    /// What is known by now; `ready` once it serves.
-    pub(super) fn hear(&mut self) -> Notification {
+    /// What is known by now; `ready` once it serves. `part` says of what part of the life a process is.
+    pub(super) fn hear(&mut self, part: &dyn Fn(Pid) -> Part) -> Notification {
         if let QuestionKind::Told(notify) = &mut self.how {
-            return notify.hear();
+            return notify.hear(part);
         }
         self.bell.silence();
         Notification { ready: self.answered.load(Ordering::SeqCst), ..Notification::default() }

@@ -4,6 +4,7 @@ use crate::act::keeper::Policy;
 use crate::act::keeper::drain::Drain;
 use crate::act::keeper::failure_log::FailureLimit;
 use crate::act::keeper::lockfile::LockRequest;
+use crate::act::keeper::notify::NotifyAccess;
 use crate::act::keeper::readiness::{LiveCheck, ReadyCheck};
 use crate::act::keeper::supervisor::Supervisor;
 use crate::service::recipe::Recipe;
@@ -35,6 +36,8 @@ pub struct KeeperRequest {
     pub live: Option<LiveCheck>,
     /// How often it must say that it lives, over NOTIFY_SOCKET.
     pub watchdog: Option<Duration>,
+    /// Whose word counts there.
+    pub notify_access: NotifyAccess,
     /// When to give up.
     pub give_up: Option<FailureLimit>,
     /// The status of a keeper that has given up.

@@ -69,12 +69,14 @@ impl KeeperLoop<'_> {
         let leaving = matches!(self.keeper.state(), KeeperState::Draining { next: Next::Finish, .. })
             && !self.stop.left_for_restart;
         let expected = if leaving { String::new() } else { EXPECTED.as_millis().to_string() };
-        vec![
+        let mut all = vec![
             ("BAA_PID".into(), who.pid.to_string().into()),
             ("BAA_RESTART_REASON".into(), self.changes.reason.clone().unwrap_or_default().into()),
             ("BAA_RESTART_EXPECTED_MS".into(), expected.into()),
             ("BAA_DRAIN_MS".into(), limit.map_or(0, millis).to_string().into()),
-        ]
+        ];
+        all.extend(self.health.variable());
+        all
     }
 
     /// A drain that fails is no reason not to restart.

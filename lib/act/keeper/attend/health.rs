@@ -6,7 +6,9 @@ use crate::act::keeper::readiness::{Asking, By, LiveWatch};
 use crate::act::keeper::{KeeperEvent, KeeperState};
 use crate::sys::clock;
 use crate::sys::process::Pid;
+use crate::sys::say::Voice;
 use crate::words::span;
+use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -17,8 +19,8 @@ pub(super) struct LifeHealth {
     asking: Option<Asking>,
     /// Whether the main one still does, and which process that is.
     living: Option<(Pid, LiveWatch)>,
-    /// What the main one tells of itself, and when it last said that it lives.
-    heard: Option<(Notify, Instant)>,
+    /// What the main one tells of itself: its process, where, and when it last said that it lives.
+    heard: Option<(Pid, Notify, Instant)>,
     /// What it says that it does.
     pub(super) status: Option<String>,
     /// Where the life that is being started tells of itself, and its process.
@@ -28,11 +30,23 @@ pub(super) struct LifeHealth {
 }
 
 impl LifeHealth {
+    /// Where the main one tells of itself, for the commands that are run for it.
+    pub(super) fn variable(&self) -> Option<(OsString, OsString)> {
+        self.heard.as_ref().and_then(|(_, notify, _)| notify.variable())
+    }
+
     /// What to wait for.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let asking = self.asking.as_ref().and_then(Asking::fd);
         let living = self.living.as_ref().map(|(_, living)| living.fd());
-        asking.into_iter().chain(living).chain(self.heard.as_ref().and_then(|(notify, _)| notify.fd()))
+        asking.into_iter().chain(living).chain(self.heard.as_ref().and_then(|(_, notify, _)| notify.fd()))
+    }
+}
+
+/// Somebody has told something of the life `name` who is not believed.
+fn tell_refused(voice: &Voice, name: &str, told: &Notification) {
+    if let Some(who) = &told.refused {
+        voice.warn(format!("{name}: a message over NOTIFY_SOCKET is ignored: it is from {who}"));
     }
 }
 
@@ -46,7 +60,7 @@ impl KeeperLoop<'_> {
 
     /// When the next sign of life is due.
     pub(super) fn sign_due(&self) -> Option<Instant> {
-        let (_, last) = self.health.heard.as_ref()?;
+        let (.., last) = self.health.heard.as_ref()?;
         Some(clock::after(*last, self.request.watchdog?))
     }
 
@@ -59,7 +73,7 @@ impl KeeperLoop<'_> {
                 // Not asked for readiness, but for signs of life. What an update that was undone has left is
                 // nobody's.
                 if let Some(notify) = self.notify_of(who.pid) {
-                    self.health.heard = Some((notify, Instant::now()));
+                    self.health.heard = Some((who.pid, notify, Instant::now()));
                 }
                 (self.health.asking, self.health.notify) = (None, None);
                 return;
@@ -69,7 +83,9 @@ impl KeeperLoop<'_> {
                 return;
             }
         };
-        let told = self.health.asking.as_mut().map(Asking::hear);
+        let lives = &self.lives;
+        let told = self.health.asking.as_mut().map(|asking| asking.hear(&|pid| lives.part(who.pid, pid)));
+        told.iter().for_each(|told| tell_refused(self.voice, name(self.request), told));
         match (told, &self.request.ready) {
             (Some(told), _) if told.ready => {
                 self.voice.step(format!("{}: serves", name(self.request)));
@@ -80,7 +96,7 @@ impl KeeperLoop<'_> {
                     .take()
                     .and_then(Asking::into_notify)
                     .or_else(|| self.notify_of(who.pid));
-                self.health.heard = notify.map(|notify| (notify, Instant::now()));
+                self.health.heard = notify.map(|notify| (who.pid, notify, Instant::now()));
                 self.health.status = told.status;
                 self.happen(KeeperEvent::Ready);
             }
@@ -138,8 +154,11 @@ impl KeeperLoop<'_> {
 
     /// What it tells of itself; without a sign of life in time it does not live.
     fn hear(&mut self) {
-        let Some((notify, last)) = &mut self.health.heard else { return };
-        let Notification { alive, stuck, status, .. } = notify.hear();
+        let lives = &self.lives;
+        let Some((life, notify, last)) = &mut self.health.heard else { return };
+        let told = notify.hear(&|pid| lives.part(*life, pid));
+        tell_refused(self.voice, name(self.request), &told);
+        let Notification { alive, stuck, status, .. } = told;
         if alive {
             *last = Instant::now();
         }

@@ -64,13 +64,14 @@ impl KeeperLoop<'_> {
         }
         let Some(command) = self.request.on_restart.clone() else { return };
         let text = |text: &str| OsString::from(text);
-        let env = vec![
+        let mut env = vec![
             ("BAA_LABEL".into(), text(name(self.request))),
             ("BAA_CHANGE".into(), text(change.kind.word())),
             ("BAA_OUTCOME".into(), text(change.outcome.word())),
             ("BAA_WHY".into(), text(&why)),
             ("BAA_PID".into(), self.lives.main().map(|main| main.pid.to_string()).unwrap_or_default().into()),
         ];
+        env.extend(self.health.variable());
         let hook = Hook { name: "--on-restart", command, env, limit: HOOK_LIMIT };
         self.hooks.begin(hook, self.voice);
     }

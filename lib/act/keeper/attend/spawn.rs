@@ -2,7 +2,7 @@
 
 use super::{KeeperLoop, name};
 use crate::act::keeper::KeeperEvent;
-use crate::act::keeper::notify::Notify;
+use crate::act::keeper::notify::{Notify, Reach};
 use crate::act::keeper::readiness::By;
 use crate::sys::child::Spec;
 use crate::sys::process::Identity;
@@ -88,14 +88,15 @@ impl KeeperLoop<'_> {
         if let Some(label) = &self.place.label {
             spec.env.push(("BAA_RESTART_SENTINEL".into(), label.sentinel.clone().into()));
         }
+        let socket = |user| Notify::socket(&Reach::of(user), self.request.notify_access);
         let notify = match self.request.ready.as_ref().map(|ready| &ready.by) {
-            Some(By::Socket) => Some(Notify::socket()?),
+            Some(By::Socket) => Some(socket(spec.user.as_ref())?),
             Some(By::Line(number)) => {
                 let (notify, writer) = Notify::pipe()?;
                 spec.pass.push((*number, Arc::new(writer)));
                 Some(notify)
             }
-            _ if self.request.watchdog.is_some() => Some(Notify::socket()?),
+            _ if self.request.watchdog.is_some() => Some(socket(spec.user.as_ref())?),
             _ => None,
         };
         spec.env.extend(notify.as_ref().and_then(Notify::variable));

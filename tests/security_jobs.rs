@@ -1,0 +1,191 @@
+//! Attacks on jobs of other users, by other users, and on the secrets of those who hold leases: with real
+//! ones, root who runs the tools, and two unprivileged users.
+
+use crate::support::{Room, collect, needs, needs_root, signal, until};
+use nix::sys::signal::Signal;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+/// Debian's nobody, whose jobs are kept.
+const NOBODY: u32 = 65534;
+/// Somebody without a name.
+const STRANGER: u32 = 65533;
+
+/// Perl that says `$ARGV[1]` to the socket `$ARGV[0]`, writes down what came of it, and stays.
+const SAY: &str = "use Socket; socket(my $s, PF_UNIX, SOCK_DGRAM, 0); my $sent = send($s, $ARGV[1], 0, \
+    sockaddr_un($ARGV[0])); print $sent ? qq(sent\\n) : qq($!\\n); close STDOUT; sleep 1000";
+/// A command that says where it is to tell, and that it is ready when it may.
+const TELLS: &str = "use Socket; open(my $f, '>', \"$ARGV[0]/new\") or die; print $f $ENV{NOTIFY_SOCKET}; \
+    close $f; rename \"$ARGV[0]/new\", \"$ARGV[0]/told\"; until (-e \"$ARGV[0]/go\") { select undef, undef, \
+    undef, 0.01 } socket(my $s, PF_UNIX, SOCK_DGRAM, 0); send($s, qq(READY=1\\nSTATUS=up), 0, \
+    sockaddr_un($ENV{NOTIFY_SOCKET})) or die $!; sleep 1000";
+
+/// A room that others may pass through, with a directory that all may write to.
+fn room() -> Room {
+    let room = Room::new();
+    std::fs::set_permissions(room.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(room.path("theirs")).unwrap();
+    std::fs::set_permissions(room.path("theirs"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    room.write("tells", TELLS);
+    room
+}
+
+fn as_user(uid: u32, program: &str) -> Command {
+    let mut command = Command::new(needs("setpriv"));
+    command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()]);
+    command.arg(program).stdin(Stdio::null());
+    command
+}
+
+/// A keeper with these arguments, whose words go to a file.
+fn keeper(room: &Room, arguments: &[&str]) -> Child {
+    let words = std::fs::File::create(room.path("words")).unwrap();
+    room.command("baa-run").args(arguments).stdout(Stdio::null()).stderr(words).spawn().unwrap()
+}
+
+fn words(room: &Room) -> String {
+    std::fs::read_to_string(room.path("words")).unwrap()
+}
+
+fn status(room: &Room) -> String {
+    room.run("baa-run", ["ctl", "status", "j"]).stdout
+}
+
+/// Where the job tells of itself, once it runs.
+fn socket(room: &Room) -> PathBuf {
+    until("it runs", || room.path("theirs/told").exists());
+    let path = PathBuf::from(std::fs::read_to_string(room.path("theirs/told")).unwrap());
+    std::fs::remove_file(room.path("theirs/told")).unwrap();
+    path
+}
+
+/// What comes of it when `uid` says READY=1 there; it stays until the keeper has judged it.
+fn say(room: &Room, uid: u32, socket: &std::path::Path) -> String {
+    let mut teller = as_user(uid, "perl");
+    let mut teller =
+        teller.args(["-e", SAY]).arg(socket).arg("READY=1").stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(teller.stdout.as_mut().unwrap(), &mut said).unwrap();
+    let from = format!("process {} of user {uid}, which is no part of it", teller.id());
+    if said == "sent\n" {
+        until("it is judged", || words(room).contains("a message over NOTIFY_SOCKET is ignored"));
+        assert!(words(room).contains(&from), "{}", words(room));
+    }
+    signal(teller.id(), Signal::SIGKILL);
+    teller.wait().unwrap();
+    said
+}
+
+fn job(room: &Room) -> String {
+    let more = "<key>RunAtLoad</key><true/><key>UserName</key><string>nobody</string>";
+    room.plist("j", &["perl", &room.text("tells"), &room.text("theirs")], more).to_string_lossy().into_owned()
+}
+
+/// The socket is the job's user's, and no stranger reaches it; and where the runtime directory can be passed
+/// through it is in there.
+#[apply(test)]
+fn a_job_of_another_user_says_that_it_is_ready() {
+    needs_root();
+    needs("perl");
+    for passable in [false, true] {
+        let room = room();
+        let theirs = room.text("theirs");
+        std::fs::create_dir(room.path("run")).unwrap();
+        let mode = if passable { 0o711 } else { 0o700 };
+        std::fs::set_permissions(room.path("run"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let keeper = keeper(&room, &["--ready", "notify", "--watchdog", "60s", "--job", &job(&room)]);
+        let socket = socket(&room);
+        assert_eq!(socket.starts_with(room.path("run")), passable, "{socket:?}");
+        let found = std::fs::metadata(&socket).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o7777), (NOBODY, 0o600));
+        assert_eq!(std::fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o7777, 0o711);
+        assert_eq!(say(&room, STRANGER, &socket), "Permission denied\n");
+        // The same user, and no part of the life.
+        assert_eq!(say(&room, NOBODY, &socket), "sent\n");
+        assert!(status(&room).contains("starting"), "{}", status(&room));
+        std::fs::write(format!("{theirs}/go"), "").unwrap();
+        until("it serves", || status(&room).contains("running"));
+        assert!(status(&room).contains("says up"), "{}", status(&room));
+        signal(keeper.id(), Signal::SIGTERM);
+        collect(keeper);
+        assert!(!socket.exists());
+    }
+}
+
+/// As PostgreSQL's images do: the command is started as root and becomes somebody else by itself.
+#[apply(test)]
+fn a_command_that_drops_its_privileges_is_heard_and_strangers_are_not() {
+    needs_root();
+    needs("perl");
+    let room = room();
+    let theirs = room.text("theirs");
+    let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+    let keeper = keeper(
+        &room,
+        &[
+            "--label",
+            "j",
+            "--ready",
+            "notify",
+            "--",
+            "setpriv",
+            &ids[0],
+            &ids[1],
+            "--clear-groups",
+            "perl",
+            "tells",
+            &theirs,
+        ],
+    );
+    let socket = socket(&room);
+    let listed = std::fs::read_to_string("/proc/net/unix").unwrap();
+    assert!(!listed.contains(socket.to_str().unwrap()), "strangers can look its name up");
+    assert_eq!(say(&room, STRANGER, &socket), "sent\n");
+    assert!(status(&room).contains("starting"), "{}", status(&room));
+    std::fs::write(format!("{theirs}/go"), "").unwrap();
+    until("it serves", || status(&room).contains("running"));
+    signal(keeper.id(), Signal::SIGTERM);
+    collect(keeper);
+}
+
+/// Who of a life may speak for it.
+#[apply(test)]
+fn those_who_are_asked_for_speak_for_a_life() {
+    needs("perl");
+    for (access, ready) in [("main", false), ("exec", false), ("all", true)] {
+        let room = room();
+        let theirs = room.text("theirs");
+        std::fs::write(room.path("theirs/go"), "").unwrap();
+        let script = format!("perl tells {theirs} & wait");
+        let words =
+            ["--label", "j", "--ready", "notify", "--notify-access", access, "--", "sh", "-c", &script];
+        let keeper = keeper(&room, &words);
+        if ready {
+            until("it serves", || status(&room).contains("running"));
+        } else {
+            until("it is judged", || self::words(&room).contains("which --notify-access leaves out"));
+            assert!(status(&room).contains("starting"), "{}", status(&room));
+        }
+        signal(keeper.id(), Signal::SIGTERM);
+        collect(keeper);
+    }
+}
+
+/// One that has left its session and its parent is heard as long as it is known to be of the life; and one
+/// that waits until it is heard (BARRIER=1) is.
+#[apply(test)]
+fn whoever_belongs_to_a_life_is_heard_wherever_it_went() {
+    needs("perl");
+    let far = |room: &Room| format!("setsid -f perl tells {}; exec sleep 1000", room.text("theirs"));
+    let brief = |_: &Room| format!("{} --ready; exec sleep 1000", needs("systemd-notify").display());
+    for script in [&far as &dyn Fn(&Room) -> String, &brief] {
+        let room = room();
+        std::fs::write(room.path("theirs/go"), "").unwrap();
+        let script = script(&room);
+        let keeper = keeper(&room, &["--label", "j", "--ready", "notify", "--", "sh", "-c", &script]);
+        until("it serves", || status(&room).contains("running"));
+        signal(keeper.id(), Signal::SIGTERM);
+        collect(keeper);
+    }
+}
