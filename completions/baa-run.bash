@@ -26,7 +26,7 @@ _baa__run() {
 
     case "${cmd}" in
         baa__run)
-            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --lock --lock-wait --backoff --healthy-after --give-up --give-up-status --listen --ready --ready-timeout --ready-successes --update-timeout --live --live-interval --live-failures --watchdog --notify-access --drain-signal --drain-cmd --drain-url --drain-timeout --drain-notice --drain-abort --cooldown --on-restart --usr1 --supervisor --shutdown-timeout --detach --quiet --verbose --dry-run --json --help --version ctl"
+            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --lock --lock-wait --backoff --healthy-after --give-up --give-up-status --listen --ready --ready-timeout --ready-successes --update-timeout --live --live-interval --live-failures --watchdog --notify-access --drain-signal --drain-cmd --drain-url --drain-timeout --drain-notice --drain-abort --cooldown --on-restart --usr1 --supervisor --shutdown-timeout --no-new-privs --detach --quiet --verbose --dry-run --json --help --version ctl"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

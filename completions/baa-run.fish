@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_baa_run_global_optspecs
-    string join \n job= label= restart= throttle= stop-timeout= lock= lock-wait= backoff= healthy-after= give-up= give-up-status= listen= ready= ready-timeout= ready-successes= update-timeout= live= live-interval= live-failures= watchdog= notify-access= drain-signal= drain-cmd= drain-url= drain-timeout= drain-notice= drain-abort= cooldown= on-restart= usr1= supervisor= shutdown-timeout= detach q/quiet v/verbose n/dry-run json h/help V/version
+    string join \n job= label= restart= throttle= stop-timeout= lock= lock-wait= backoff= healthy-after= give-up= give-up-status= listen= ready= ready-timeout= ready-successes= update-timeout= live= live-interval= live-failures= watchdog= notify-access= drain-signal= drain-cmd= drain-url= drain-timeout= drain-notice= drain-abort= cooldown= on-restart= usr1= supervisor= shutdown-timeout= no-new-privs detach q/quiet v/verbose n/dry-run json h/help V/version
 end
 
 function __fish_baa_run_needs_command
@@ -66,6 +66,7 @@ launchd\t''
 systemd\t''
 external\t''"
 complete -c baa-run -n "__fish_baa_run_needs_command" -l shutdown-timeout -d 'When a stop is not over by then, write a stability bundle and end with 1; never before --stop-timeout and 5s more' -r
+complete -c baa-run -n "__fish_baa_run_needs_command" -l no-new-privs -d 'Neither it nor what it starts gains privileges by a setuid program or the like (Linux)'
 complete -c baa-run -n "__fish_baa_run_needs_command" -l detach -d 'Keep it in the background: return once the keeper is up'
 complete -c baa-run -n "__fish_baa_run_needs_command" -s q -l quiet -d 'Say nothing but errors'
 complete -c baa-run -n "__fish_baa_run_needs_command" -s v -l verbose -d 'Say every step'

@@ -189,3 +189,110 @@ fn whoever_belongs_to_a_life_is_heard_wherever_it_went() {
         collect(keeper);
     }
 }
+
+/// Perl that puts a key into a session keyring of its own (keyctl(2), add_key(2)), and becomes a command.
+const KEY: &str = "my ($t, $d, $p) = ('user', 'baa-secret', 'x'); my ($k, $a) = `uname -m` =~ /x86_64/ ? \
+    (250, 248) : (219, 217); syscall($k, 1, 0); syscall($a, $t, $d, $p, 1, -3); exec @ARGV";
+
+/// What the entry of a group with this file has written down about itself.
+fn group(room: &Room, text: &str, script: &str) -> String {
+    room.write("evil", script);
+    room.write("g.toml", text);
+    room.write("secret", "root's\n");
+    let start = "exec 7< secret; exec perl \"$@\"";
+    let mut command = room.command_at("/bin/sh".as_ref());
+    command.args(["-c", start, "sh", "-e", KEY]).arg(crate::support::binary("baa-daemons"));
+    command.args(["until-success", "--timeout", "30s", "g.toml"]);
+    command.env("TMPDIR", room.text("private")).env("SSH_AUTH_SOCK", "/root/agent").env("COLOUR", "red");
+    let done = crate::support::finish(&mut command);
+    assert_eq!(done.status, 0, "{done:?}");
+    std::fs::read_to_string(room.path("theirs/told")).unwrap()
+}
+
+/// What root has open, its keys and its directories are not the entry's, with a command or a property list.
+#[apply(test)]
+fn an_entry_of_another_user_inherits_nothing_of_ours() {
+    needs_root();
+    needs("perl");
+    let room = room();
+    let told = room.text("theirs/told");
+    let script = format!("{{ ls /proc/self/fd; cat <&7; env; cat /proc/keys; }} > {told} 2>&1");
+    let plist = room.plist("evil", &["/bin/sh", "evil"], "<key>WorkingDirectory</key><string>.</string>");
+    let plist = plist.display();
+    for what in ["command = [\"/bin/sh\", \"evil\"]".to_owned(), format!("job = \"{plist}\"")] {
+        let dir = room.dir.path().display();
+        let text = format!("[[oneshot]]\nid = \"a\"\nuser = \"nobody\"\ncwd = \"{dir}\"\n{what}\n");
+        let told = group(&room, &text, &script);
+        assert!(!told.contains("root's") && !told.lines().any(|line| line == "7"), "{told}");
+        assert!(!told.contains("baa-secret"), "{told}");
+        assert!(!told.contains("TMPDIR=") && !told.contains("SSH_AUTH_SOCK="), "{told}");
+        for line in ["USER=nobody", "LOGNAME=nobody", "HOME=/nonexistent"] {
+            assert!(told.lines().any(|one| one == line), "{line}: {told}");
+        }
+        assert_eq!(told.contains("COLOUR=red"), what.starts_with("command"), "{told}");
+        std::fs::remove_file(room.path("theirs/told")).unwrap();
+    }
+}
+
+/// A property list's log is opened by the user that the entry names, through no link to a file of root's.
+#[apply(test)]
+fn an_entry_of_another_user_writes_to_no_file_of_roots() {
+    needs_root();
+    let room = room();
+    let secret = room.write("secret", "root's\n");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&secret, room.path("theirs/out")).unwrap();
+    let out = room.text("theirs/out");
+    let more = format!("<key>StandardOutPath</key><string>{out}</string>");
+    let plist = room.plist("evil", &["/bin/echo", "evil"], &more);
+    let plist = plist.display();
+    room.write(
+        "g.toml",
+        &format!("[[oneshot]]\nid = \"a\"\nuser = \"nobody\"\njob = \"{plist}\"\nrestart = \"never\"\n"),
+    );
+    let done = room.run("baa-daemons", ["until-success", "--timeout", "5s", "g.toml"]);
+    assert_ne!(done.status, 0, "{done:?}");
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "root's\n");
+}
+
+#[apply(test)]
+fn an_entry_has_no_more_rights_than_its_file_gives() {
+    needs_root();
+    needs("perl");
+    let room = room();
+    let told = room.text("theirs/told");
+    let script = format!("{{ cat /proc/self/status; ulimit -n; ulimit -Hn; ulimit -c; }} > {told}");
+    let text = "[[oneshot]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"evil\"]\nno-new-privs = true\n\
+        capabilities = [\"CAP_CHOWN\", \"net_bind_service\"]\n\
+        limits = { nofile = { soft = 64, hard = 128 }, core = 0 }\n";
+    for user in ["", "user = \"nobody\"\n"] {
+        let cwd = format!("cwd = \"{}\"\n", room.dir.path().display());
+        let told = group(&room, &format!("{text}{user}{cwd}"), &script);
+        let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        assert_eq!((field("NoNewPrivs:"), field("CapBnd:")), ("1", "0000000000000401"), "{told}");
+        assert_eq!(field("CapInh:"), "0000000000000000");
+        let effective = if user.is_empty() { "0000000000000401" } else { "0000000000000000" };
+        assert_eq!(field("CapEff:"), effective, "{told}");
+        assert!(told.ends_with("64\n128\n0\n"), "{told}");
+        std::fs::remove_file(room.path("theirs/told")).unwrap();
+    }
+    for (key, words) in [
+        ("capabilities = [\"all\"]", "'all' is no capability"),
+        ("limits = { files = 1 }", "'files' is no resource with a limit"),
+        ("limits = { nofile = \"many\" }", "'many' is no limit: a number, or unlimited"),
+        ("limits = { nofile = { soft = 2, hard = 1 } }", "the soft limit of nofile is above the hard one"),
+    ] {
+        room.write("g.toml", &format!("[[daemon]]\nid = \"a\"\ncommand = [\"true\"]\n{key}\n"));
+        room.run("baa-daemons", ["check", "g.toml"]).failed_with(78, words);
+    }
+}
+
+#[apply(test)]
+fn a_command_gains_no_privileges_where_that_is_asked_for() {
+    let room = Room::new();
+    for (words, set) in [(&["--no-new-privs"] as &[&str], "1"), (&[], "0")] {
+        let script = ["--", "/bin/sh", "-c", "grep NoNewPrivs /proc/self/status"];
+        let done = room.run("baa-run", [&["-q", "--restart", "never"], words, &script].concat());
+        done.expect(0, &format!("NoNewPrivs:\t{set}\n"), "");
+    }
+}

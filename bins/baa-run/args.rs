@@ -206,6 +206,10 @@ pub struct RunArgs {
     )]
     pub shutdown_timeout: Duration,
 
+    /// Neither it nor what it starts gains privileges by a setuid program or the like (Linux)
+    #[arg(long)]
+    pub no_new_privs: bool,
+
     /// Keep it in the background: return once the keeper is up
     #[arg(long)]
     pub detach: bool,

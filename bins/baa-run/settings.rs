@@ -13,7 +13,7 @@ use baa::service::check_label;
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::sys::process::Pid;
-use baa::sys::{file, net, signal};
+use baa::sys::{file, net, rights, signal};
 use baa::words::error::{Error, Result, brief};
 use baa::words::exit::Status;
 use std::ffi::OsStr;
@@ -29,6 +29,9 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
     let here = !args.common.dry_run && !args.detach;
     let listen = if here { listen(args)? } else { Vec::new() };
     let (ready, drain) = (ready(args)?, drain(args)?);
+    if args.no_new_privs && !rights::are_bounded() {
+        return Err(usage("--no-new-privs is known on Linux only".to_owned()));
+    }
     if let Some(label) = &args.label {
         check_label(label).map_err(usage)?;
     }
@@ -69,6 +72,7 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
             NotifyAccessWord::Exec => NotifyAccess::Exec,
             NotifyAccessWord::All => NotifyAccess::All,
         },
+        no_new_privileges: args.no_new_privs,
         give_up: give_up(args, label.as_deref()),
         gives_up_with: Status::Command(args.give_up_status),
         supervisor: Supervisor::named(&args.supervisor).unwrap_or(Supervisor::None),

@@ -94,6 +94,40 @@ fn of_job(job: &Job) -> Result<Spec> {
     })
 }
 
+/// What of our environment belongs to our user or to our session, and is none of another user's.
+const OURS: [&str; 19] = [
+    "BASH_ENV",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "ENV",
+    "KRB5CCNAME",
+    "MAIL",
+    "OLDPWD",
+    "SSH_AGENT_PID",
+    "SSH_AUTH_SOCK",
+    "SUDO_COMMAND",
+    "SUDO_USER",
+    "TEMP",
+    "TMP",
+    "TMPDIR",
+    "XAUTHORITY",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+];
+
+/// Lets a command become `user`: in our environment but for what is ours, and with nothing of us that a file
+/// name does not lead to: no descriptor, no key.
+pub fn become_user(spec: &mut Spec, user: &Credentials) {
+    spec.env.extend(user.environment());
+    spec.user = Some(user.clone());
+    if user.uid != user::own_uid() {
+        spec.unset.extend(OURS.map(OsString::from));
+        (spec.only_passed, spec.own_keyring) = (true, true);
+    }
+}
+
 /// launchd's environment and not that of whoever reloaded the job, so that what runs today also runs after a
 /// boot.
 fn environment(job: &Job, who: Option<&Credentials>, foreign: bool) -> Vec<(OsString, OsString)> {

@@ -153,6 +153,9 @@ pub struct Spec {
     pub nice: Option<i32>,
     /// Whether it may never gain privileges again (PR_SET_NO_NEW_PRIVS; Linux).
     pub no_new_privileges: bool,
+    /// The capabilities that it, and whatever it becomes, can have at most (the bounding set of
+    /// capabilities(7), a bit for each; Linux).
+    pub capabilities: Option<u64>,
     /// Whether it gets a session keyring of its own (keyctl(2); Linux).
     pub own_keyring: bool,
     /// Its standard input, output and error; `None` inherits ours.

@@ -22,6 +22,7 @@ pub mod poller;
 pub mod process;
 pub mod random;
 pub mod revival;
+pub mod rights;
 mod runtime;
 pub mod say;
 pub mod signal;

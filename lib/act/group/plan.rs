@@ -6,13 +6,13 @@ use crate::act::group::entry::{
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::service::job::Job;
-use crate::service::recipe::Recipe;
+use crate::service::recipe::{self, Recipe};
 use crate::service::target::{self, HttpOptions};
-use crate::sys::child::{Signal, Spec};
-use crate::sys::file;
+use crate::sys::child::{Limit, Signal, Spec};
 use crate::sys::process::Pid;
 use crate::sys::signal;
 use crate::sys::user::{self, Credentials};
+use crate::sys::{file, rights};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -52,6 +52,12 @@ struct EntryText {
     env: BTreeMap<String, String>,
     cwd: Option<PathBuf>,
     user: Option<String>,
+    #[serde(default, alias = "no_new_privs")]
+    no_new_privs: bool,
+    /// Those that it can have at most.
+    capabilities: Option<Vec<String>>,
+    #[serde(default)]
+    limits: BTreeMap<String, LimitText>,
     #[serde(alias = "stop_signal")]
     stop_signal: Option<String>,
     #[serde(alias = "stop_timeout")]
@@ -134,6 +140,22 @@ enum OnFailure {
     Ignore,
 }
 
+/// A limit of a resource: one for both, or each by itself.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum LimitText {
+    Both(BoundText),
+    Each { soft: BoundText, hard: BoundText },
+}
+
+/// A number, or `"unlimited"`.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum BoundText {
+    Number(u64),
+    Word(String),
+}
+
 /// A span of time: `"1m30s"`, or a number of seconds.
 #[derive(Clone, Copy, Deserialize, PartialEq)]
 #[serde(try_from = "SpanText")]
@@ -166,7 +188,9 @@ pub struct PlanEntry {
     recipe: Option<Recipe>,
     env: BTreeMap<String, String>,
     cwd: Option<PathBuf>,
+    /// Whom a command runs as; a job says it itself.
     user: Option<Credentials>,
+    rights: Rights,
     /// What ends it.
     pub stop_signal: Signal,
     /// How long an answer to a probe may take.
@@ -184,14 +208,11 @@ impl PlanEntry {
         let recipe = self.recipe.as_ref().ok_or_else(|| Error::bug("a check has no command"))?;
         let mut spec = recipe.spec()?;
         if let Some(user) = &self.user {
-            let job = match recipe {
-                Recipe::Job(job) => job.environment.as_slice(),
-                Recipe::Command(_) => &[],
-            };
-            let said = |name: &OsString| job.iter().any(|(other, _)| name.to_str() == Some(other));
-            spec.env.extend(user.environment().into_iter().filter(|(name, _)| !said(name)));
-            spec.user = Some(user.clone());
+            recipe::become_user(&mut spec, user);
         }
+        spec.no_new_privileges = self.rights.no_new_privileges;
+        spec.capabilities = self.rights.capabilities;
+        spec.limits.extend(&self.rights.limits);
         spec.env.extend(self.env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))));
         if let Some(cwd) = &self.cwd {
             spec.dir = Some(cwd.clone());
@@ -373,7 +394,8 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
             Some(Recipe::Command(words.iter().map(OsString::from).collect()))
         }
         (_, None, Some(path)) => {
-            let job = Job::read(&beside.join(path))?;
+            let mut job = Job::read(&beside.join(path))?;
+            job.user = text.user.clone().or(job.user);
             job.check(&job.label)?;
             Some(Recipe::Job(Box::new(job)))
         }
@@ -396,6 +418,7 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         None => Signal::SIGTERM,
     };
     let user = text.user.as_deref().map(user::wanted).transpose()?;
+    let rights = rights(text).map_err(|why| wrong(&why))?;
     let rules = EntryRules {
         id: text.id.clone(),
         kind,
@@ -414,10 +437,50 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         recipe,
         env: text.env.clone(),
         cwd,
-        user,
+        user: user.filter(|_| text.command.is_some()),
+        rights,
         stop_signal,
         probe_timeout,
         text: text.clone(),
+    })
+}
+
+/// What an entry may, beyond what its user may.
+struct Rights {
+    no_new_privileges: bool,
+    capabilities: Option<u64>,
+    limits: Vec<Limit>,
+}
+
+fn rights(text: &EntryText) -> std::result::Result<Rights, String> {
+    if !rights::are_bounded() && (text.no_new_privs || text.capabilities.is_some()) {
+        return Err("no-new-privs and capabilities are known on Linux only".to_owned());
+    }
+    let bit =
+        |name: &String| rights::capability(name).ok_or_else(|| format!("'{}' is no capability", brief(name)));
+    let bits =
+        |names: &Vec<String>| names.iter().try_fold(0, |bits, name| Ok::<u64, String>(bits | bit(name)?));
+    let bound = |bound: &BoundText| match bound {
+        BoundText::Number(number) => Ok(*number),
+        BoundText::Word(word) if word == "unlimited" => Ok(rights::UNLIMITED),
+        BoundText::Word(word) => Err(format!("'{}' is no limit: a number, or unlimited", brief(word))),
+    };
+    let limit = |(name, text): (&String, &LimitText)| {
+        let resource =
+            rights::resource(name).ok_or_else(|| format!("'{}' is no resource with a limit", brief(name)))?;
+        let (soft, hard) = match text {
+            LimitText::Both(both) => (bound(both)?, bound(both)?),
+            LimitText::Each { soft, hard } => (bound(soft)?, bound(hard)?),
+        };
+        if soft > hard {
+            return Err(format!("the soft limit of {name} is above the hard one"));
+        }
+        Ok(Limit { resource, soft, hard })
+    };
+    Ok(Rights {
+        no_new_privileges: text.no_new_privs,
+        capabilities: text.capabilities.as_ref().map(bits).transpose()?,
+        limits: text.limits.iter().map(limit).collect::<std::result::Result<_, String>>()?,
     })
 }
 

@@ -38,6 +38,8 @@ pub struct KeeperRequest {
     pub watchdog: Option<Duration>,
     /// Whose word counts there.
     pub notify_access: NotifyAccess,
+    /// Whether what it starts may never gain privileges again.
+    pub no_new_privileges: bool,
     /// When to give up.
     pub give_up: Option<FailureLimit>,
     /// The status of a keeper that has given up.

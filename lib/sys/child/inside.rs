@@ -63,6 +63,7 @@ fn prepare(plan: &mut Plan, report: Option<i32>) -> Result<(), (Step, i32)> {
         unsafe { libc::umask(mask as libc::mode_t) };
     }
     own_keyring(plan.own_keyring).map_err(at(Step::Attributes))?;
+    bound(plan.capabilities).map_err(at(Step::Attributes))?;
     if let Some(who) = &plan.user {
         become_user(who).map_err(at(Step::User))?;
     }
@@ -145,6 +146,40 @@ fn own_keyring(wanted: bool) -> Result<(), i32> {
 
 #[cfg(not(target_os = "linux"))]
 fn own_keyring(_: bool) -> Result<(), i32> {
+    Ok(())
+}
+
+/// Leaves no capability but these in the bounding set, and in those that a program would be given from.
+#[cfg(target_os = "linux")]
+fn bound(capabilities: Option<u64>) -> Result<(), i32> {
+    /// _LINUX_CAPABILITY_VERSION_3 of <linux/capability.h>: sets of 64 bits.
+    const VERSION: u32 = 0x2008_0522;
+    let Some(kept) = capabilities else { return Ok(()) };
+    for number in (0..64).filter(|number| kept & (1 << number) == 0) {
+        // SAFETY: prctl(2) with integers.
+        match check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }) {
+            // The kernel knows no more of them.
+            Err(libc::EINVAL) => break,
+            outcome => outcome?,
+        }
+    }
+    // SAFETY: prctl(2) with integers.
+    let ambient = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    // Linux before 4.3 has none.
+    check(ambient).or_else(|errno| if errno == libc::EINVAL { Ok(()) } else { Err(errno) })?;
+    let head = [VERSION, 0];
+    // Effective, permitted and inheritable: the lower halves, then the upper ones.
+    let mut sets = [0u32; 6];
+    // SAFETY: the header and the sets outlive the call, and are as large as this version has them.
+    call(unsafe { libc::syscall(libc::SYS_capget, head.as_ptr(), sets.as_mut_ptr()) })?;
+    sets[2] &= kept as u32;
+    sets[5] &= (kept >> 32) as u32;
+    // SAFETY: as above.
+    call(unsafe { libc::syscall(libc::SYS_capset, head.as_ptr(), sets.as_ptr()) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound(_: Option<u64>) -> Result<(), i32> {
     Ok(())
 }
 

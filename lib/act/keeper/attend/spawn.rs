@@ -82,6 +82,7 @@ impl KeeperLoop<'_> {
 
     fn spec(&mut self) -> Result<(Spec, Option<Notify>)> {
         let mut spec = self.request.recipe.spec()?;
+        spec.no_new_privileges = self.request.no_new_privileges;
         if let Some(reason) = self.changes.reason.take() {
             spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
         }
