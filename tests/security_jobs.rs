@@ -1,6 +1,7 @@
 //! Attacks on jobs of other users, by other users, and on the secrets of those who hold leases: with real
 //! ones, root who runs the tools, and two unprivileged users.
 
+use crate::support::control::Control;
 use crate::support::{Room, collect, needs, needs_root, signal, until};
 use nix::sys::signal::Signal;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -295,4 +296,145 @@ fn a_command_gains_no_privileges_where_that_is_asked_for() {
         let done = room.run("baa-run", [&["-q", "--restart", "never"], words, &script].concat());
         done.expect(0, &format!("NoNewPrivs:\t{set}\n"), "");
     }
+}
+
+/// A control API with a token, and somebody who holds a lease of it with `program` under his command.
+struct Led {
+    room: Room,
+    control: Control,
+    holder: Child,
+}
+
+const TOKEN: &str = "hunter2-hunter2";
+
+impl Led {
+    /// The holder runs as `uid`, with no limit of cores, in a directory of its own.
+    fn new(uid: u32, script: &str) -> Led {
+        let room = room();
+        let file = room.write("token", TOKEN);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let control = Control::start(&room, "127.0.0.1:0", &["--token-file", &room.text("token")]);
+        let lease = crate::support::binary("baa-lease");
+        let start = "ulimit -c unlimited; exec \"$@\"";
+        let mut holder = as_user(uid, "/bin/sh");
+        holder.args(["-c", start, "sh"]).arg(lease);
+        holder.args(["hold", "-q", "--store", &control.base(), "--", "/bin/sh", "-c", script]);
+        holder.env_clear().env("PATH", "/usr/bin:/bin").env("BAA_SHARED_TOKEN", TOKEN);
+        holder.env("BAA_ETCD_PASSWORD", TOKEN).env("XDG_STATE_HOME", room.text("theirs/state"));
+        holder.env("BAA_CONTROL_STORE", format!("http://me:{TOKEN}@localhost"));
+        holder.env("BAA_RUNTIME_DIR", room.text("theirs/run")).current_dir(room.path("theirs"));
+        let holder = holder.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("it leads", || room.path("theirs/told").exists());
+        Led { room, control, holder }
+    }
+
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.room.path("theirs/told")).unwrap()
+    }
+}
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+        self.control.kill();
+    }
+}
+
+/// What the led command, and whoever stands between, can read.
+const LED: &str = "{ env; ulimit -c; cat /proc/$PPID/environ | tr '\\0' '\\n'; ls -ld /proc/self/environ; } \
+    > new 2>&1; mv new told; exec sleep 1000";
+
+#[apply(test)]
+fn no_secret_of_a_store_reaches_what_is_led() {
+    needs_root();
+    for uid in [0, NOBODY] {
+        let led = Led::new(uid, LED);
+        let told = led.told();
+        assert!(told.contains("BAA_LEASE_TERM=") && told.contains("BAA_LEASE_CONTROL_FD="), "{told}");
+        assert!(!told.contains(TOKEN) && !told.contains("BAA_SHARED_TOKEN"), "{told}");
+        // Whoever is led may have cores, and is shown to its own user, as if nobody led it.
+        assert!(told.lines().any(|line| line == "unlimited"), "{told}");
+        let owner = if uid == 0 { "root root" } else { "nobody nogroup" };
+        assert!(told.lines().last().unwrap().contains(owner), "{told}");
+        // Root may look, and finds it overwritten.
+        let environ = std::fs::read(format!("/proc/{}/environ", led.holder.id())).unwrap();
+        let environ = String::from_utf8_lossy(&environ);
+        assert!(environ.contains("BAA_SHARED_TOKEN=\0") && environ.contains("PATH=/usr/bin"), "{environ:?}");
+        assert!(!environ.replace(&format!("me:{TOKEN}"), "").contains(TOKEN), "{environ:?}");
+    }
+}
+
+/// Another process of the same user, its led command perhaps, looks into its memory; and it crashes.
+#[apply(test)]
+fn no_secret_of_a_store_is_seen_in_memory_or_in_a_core() {
+    needs_root();
+    let led = Led::new(NOBODY, LED);
+    let holder = led.holder.id();
+    for file in ["environ", "mem"] {
+        let mut look = as_user(NOBODY, "head");
+        let done = crate::support::finish(look.args(["-c", "1"]).arg(format!("/proc/{holder}/{file}")));
+        assert!(done.status == 1 && done.stderr.contains("Permission denied"), "{file}: {done:?}");
+    }
+    drop(led);
+    // A fault of a holder comes from within; what waits for its store ends by any signal.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("http://{}", silent.local_addr().unwrap());
+    let room = room();
+    let mut asks = as_user(NOBODY, "/bin/sh");
+    asks.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]).arg(crate::support::binary("baa-lease"));
+    asks.args(["status", "--store", &store]).env("BAA_SHARED_TOKEN", TOKEN).current_dir(room.path("theirs"));
+    let mut asks = asks.spawn().unwrap();
+    let (mut asked, _) = silent.accept().unwrap();
+    let mut bytes = [0; 4096];
+    let mut request = String::new();
+    while !request.contains(TOKEN) {
+        let count = std::io::Read::read(&mut asked, &mut bytes).unwrap();
+        request.push_str(&String::from_utf8_lossy(&bytes[..count]));
+    }
+    signal(asks.id(), Signal::SIGABRT);
+    let ended = asks.wait().unwrap();
+    use std::os::unix::process::ExitStatusExt;
+    assert_eq!((ended.signal(), ended.core_dumped()), (Some(Signal::SIGABRT as i32), false));
+    assert_eq!(cores(&room), 0);
+}
+
+fn cores(room: &Room) -> usize {
+    let files = std::fs::read_dir(room.path("theirs")).unwrap().flatten();
+    files.filter(|file| file.file_name().to_string_lossy().contains("core")).count()
+}
+
+/// A server stays visible to its own user's programs, which ask who listens; and writes no core either.
+#[apply(test)]
+fn a_server_with_secrets_is_found_by_its_user_and_writes_no_core() {
+    needs_root();
+    let room = room();
+    let file = room.write("theirs/token", TOKEN);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+    let port = crate::support::port();
+    let (run, control) = (crate::support::binary("baa-run"), crate::support::binary("baa-control"));
+    let script = format!(
+        "ulimit -c unlimited; exec {} --label j --ready tcp://127.0.0.1:{port} -- {} --listen 127.0.0.1:{port} \
+         --token-file token --store sqlite:db",
+        run.display(),
+        control.display()
+    );
+    let mut keeper = as_user(NOBODY, "/bin/sh");
+    keeper.args(["-c", &script]).env_clear().env("PATH", "/usr/bin:/bin");
+    keeper.env("BAA_RUNTIME_DIR", room.text("theirs/run")).env("XDG_STATE_HOME", room.text("theirs/state"));
+    let words = std::fs::File::create(room.path("words")).unwrap();
+    let keeper = keeper.current_dir(room.path("theirs")).stderr(words).spawn().unwrap();
+    let status = || {
+        let mut ask = as_user(NOBODY, run.to_str().unwrap());
+        ask.args(["ctl", "status", "j", "--json"]).env("BAA_RUNTIME_DIR", room.text("theirs/run"));
+        crate::support::finish(&mut ask)
+    };
+    until("it serves", || status().stdout.contains("\"running\""));
+    let pid = u32::try_from(status().json()["pid"].as_u64().unwrap()).unwrap();
+    signal(pid, Signal::SIGABRT);
+    until("it has crashed", || self::words(&room).contains("killed by"));
+    assert_eq!(cores(&room), 0);
+    signal(keeper.id(), Signal::SIGTERM);
+    collect(keeper);
 }

@@ -8,8 +8,8 @@ use baa::act::control::listener::ListenAddress;
 use baa::act::control::server::{self, ServeLimits, ServeOptions};
 use baa::store::sqlite::Sqlite;
 use baa::store::{self, Access};
-use baa::sys::net;
 use baa::sys::say::{self, Level, Voice};
+use baa::sys::{net, secret};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 const RESOLVING: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    store::take_secrets();
     baa::program::run(|args: ControlArgs| match &args.verb {
         None => serve(&args.serve),
         Some(ControlVerb::Backup(args)) => backup(args),
@@ -28,6 +29,8 @@ fn main() -> ExitCode {
 
 fn serve(args: &Serve) -> Result<Status> {
     say::never_wait();
+    secret::stay_visible();
+    secret::protect();
     let voice = Voice::new(if args.quiet { Level::Quiet } else { Level::Normal });
     let access = Access::new(None, args.etcd_password_file.as_deref(), args.ca_file.as_deref())?;
     let store = args.store.clone();

@@ -12,6 +12,7 @@ use baa::service::target::{self, HttpOptions, ProbeTarget};
 use baa::sys::child::Spec;
 use baa::sys::http::{self, Trust};
 use baa::sys::say::{self, Live};
+use baa::sys::secret::SecretText;
 use baa::sys::signal::{Signal, Signals};
 use baa::sys::{clock, file};
 use baa::words::error::{Error, Result};
@@ -125,7 +126,7 @@ fn http_options(args: &HealthwaitArgs) -> Result<HttpOptions> {
         .collect::<std::result::Result<Vec<_>, String>>()
         .map_err(usage)?;
     if let Some(token) = token(args)? {
-        headers.push(http::header(&format!("Authorization: Bearer {token}")).map_err(usage)?);
+        headers.push(http::header(&format!("Authorization: Bearer {}", token.reveal())).map_err(usage)?);
     }
     let trust = match (&args.cacert, args.insecure) {
         (Some(path), _) => Trust::only(path)?,
@@ -144,7 +145,7 @@ fn http_options(args: &HealthwaitArgs) -> Result<HttpOptions> {
 }
 
 /// The token, from the environment or a file; it is never printed.
-fn token(args: &HealthwaitArgs) -> Result<Option<String>> {
+fn token(args: &HealthwaitArgs) -> Result<Option<SecretText>> {
     let text = match (&args.token_env, &args.token_file) {
         (Some(name), _) => std::env::var(name).map_err(|_| {
             Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set"))
@@ -157,5 +158,5 @@ fn token(args: &HealthwaitArgs) -> Result<Option<String>> {
         }
         (None, None) => return Ok(None),
     };
-    Ok(Some(text.trim().to_owned()))
+    Ok(Some(SecretText::new(text).trimmed().unwrap_or_default()))
 }

@@ -69,8 +69,8 @@ pub struct LeaseStoreArgs {
     )]
     pub store: Option<String>,
 
-    /// The token of the control API; better in the environment or in a file, for arguments are seen by all
-    #[arg(long, value_name = "TOKEN", env = "BAA_SHARED_TOKEN", hide_env_values = true)]
+    /// The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all
+    #[arg(long, value_name = "TOKEN")]
     pub shared_token: Option<String>,
 
     /// Read the token from this file; it goes before all others

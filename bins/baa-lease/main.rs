@@ -10,18 +10,19 @@ use baa::act::lease::hold::{self, HoldRequest};
 use baa::act::lease::hooks::Commands;
 use baa::act::lease::{guard, name, start};
 use baa::service::quote;
-use baa::store::{BootMoment, Record};
+use baa::store::{self, BootMoment, Record};
 use baa::sys::say;
 use baa::words::error::Result;
 use baa::words::exit::Status;
 use baa::words::span;
 use serde_json::json;
-use settings::{access, claim, config, open, open_warned, renew_interval};
+use settings::{access, claim, conductor_access, config, open, open_warned, renew_interval};
 use std::process::ExitCode;
 use std::time::Duration;
 use steps::{acquire, only_said, release, renew};
 
 fn main() -> ExitCode {
+    store::take_secrets();
     // As the seed does, options without a verb start a conductor.
     let implied = |first: &str| {
         (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start")
@@ -77,7 +78,7 @@ fn hold(args: &Hold) -> Result<Status> {
 fn start(args: &StartArgs) -> Result<Status> {
     say::never_wait();
     let store_args = &args.conductor.claim.store_args;
-    let (voice, keys) = (store_args.common.voice(), access(store_args)?);
+    let (voice, keys) = (store_args.common.voice(), conductor_access(&args.conductor)?);
     let config = config(&args.conductor, &keys)?;
     if store_args.common.dry_run {
         voice.note(format!("would start {} for {}", config.identity(), config.lease));

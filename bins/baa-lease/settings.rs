@@ -4,6 +4,7 @@ use crate::args::{ClaimArgs, ConductorArgs, LeaseStoreArgs, Pace};
 use baa::act::lease::conductor::{Config, Paths, Role, Token};
 use baa::act::lease::setting::{Number, text};
 use baa::store::{self, Access, Claim, Store};
+use baa::sys::secret::{self, SecretText};
 use baa::words::error::Result;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub fn open(store_args: &LeaseStoreArgs, keys: &Access) -> Result<Box<dyn Store>
 /// The same for the verbs that have no other warnings.
 pub fn open_warned(store_args: &LeaseStoreArgs) -> Result<Box<dyn Store>> {
     let keys = access(store_args)?;
-    let warning = token(store_args, keys.token.as_deref()).warning();
+    let warning = token(store_args, keys.token.as_ref()).warning();
     warning.into_iter().for_each(|warning| store_args.common.voice().note(format!("warning: {warning}")));
     open(store_args, &keys)
 }
@@ -25,14 +26,24 @@ pub fn open_warned(store_args: &LeaseStoreArgs) -> Result<Box<dyn Store>> {
 pub fn access(store_args: &LeaseStoreArgs) -> Result<Access> {
     let token = match &store_args.token_file {
         Some(path) => Some(store::secret("token", path)?),
-        None => text(store_args.shared_token.as_ref()),
+        None => text(store_args.shared_token.as_ref())
+            .map(SecretText::new)
+            .or_else(|| store::token_of_environment().and_then(|token| token.trimmed())),
     };
     Access::new(token, store_args.etcd_password_file.as_deref(), store_args.ca_file.as_deref())
 }
 
-fn token(store_args: &LeaseStoreArgs, token: Option<&str>) -> Token {
+/// The same for a conductor, which may be asked who listens on its port.
+pub fn conductor_access(args: &ConductorArgs) -> Result<Access> {
+    if args.local_api.is_some() {
+        secret::stay_visible();
+    }
+    access(&args.claim.store_args)
+}
+
+fn token(store_args: &LeaseStoreArgs, token: Option<&SecretText>) -> Token {
     let url = text(store_args.store.as_ref()).unwrap_or_default();
-    match token {
+    match token.map(SecretText::reveal) {
         // Over a socket the kernel says who we are.
         _ if !store::is_control_api(&url) || (token.is_none() && url.starts_with("unix:")) => {
             Token::NotNeeded
@@ -98,7 +109,7 @@ pub fn config(args: &ConductorArgs, keys: &Access) -> Result<Config> {
         store: without_login(&url),
         lease,
         local_api: text(args.local_api.as_ref()),
-        token: token(store_args, keys.token.as_deref()),
+        token: token(store_args, keys.token.as_ref()),
         priority: number(args.priority, if role == Role::Primary { 100 } else { 50 }),
         version: text(args.version.as_ref()),
         preferred: preferred(&args.claim).unwrap_or(role == Role::Primary),

@@ -9,6 +9,7 @@
 use crate::store::guard::{GrantSecret, Guard};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::secret::SecretText;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
@@ -29,7 +30,7 @@ const GLOBAL: &str = "global";
 /// A control API.
 pub struct ControlApi {
     base: String,
-    token: Option<String>,
+    token: Option<SecretText>,
     /// Set up at the first request, for all that follow.
     trust: Trust,
     /// The highest term that the server has told of each lease: it never goes back.
@@ -45,7 +46,7 @@ impl ControlApi {
     ///
     /// # Errors
     /// 2 for what is no such URL, or no token that can be sent.
-    pub fn new(base: &str, token: Option<String>, trust: Trust) -> Result<ControlApi> {
+    pub fn new(base: &str, token: Option<SecretText>, trust: Trust) -> Result<ControlApi> {
         let usage = |why: String| Error::new(Status::Usage, why);
         let mut base = base.trim().trim_end_matches('/').to_owned();
         if let Some(path) = base.strip_prefix("unix:") {
@@ -54,9 +55,10 @@ impl ControlApi {
             base = format!("http+unix://{}:", path.display());
         }
         Url::parse(&base).map_err(usage)?;
-        let token = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty());
+        let token = token.and_then(|token| token.trimmed());
         if let Some(token) = &token {
-            http::header(&format!("Authorization: Bearer {token}"))
+            let field = SecretText::new(format!("Authorization: Bearer {}", token.reveal()));
+            http::header(field.reveal())
                 .map_err(|_| usage("the shared token holds a control character".to_owned()))?;
         }
         Ok(ControlApi {
@@ -72,7 +74,8 @@ impl ControlApi {
     /// Foreign words without the token, which a server may send back.
     fn clean(&self, text: &str) -> String {
         let shown = self.shown.borrow();
-        let secrets = self.token.as_deref().into_iter().chain(shown.as_ref().map(GrantSecret::reveal));
+        let token = self.token.as_ref().map(SecretText::reveal);
+        let secrets = token.into_iter().chain(shown.as_ref().map(GrantSecret::reveal));
         brief(&secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***")))
     }
 
@@ -87,8 +90,8 @@ impl ControlApi {
             ("Accept".to_owned(), "application/json".to_owned()),
             ("Content-Type".to_owned(), "application/json".to_owned()),
         ];
-        headers
-            .extend(self.token.as_ref().map(|token| ("Authorization".to_owned(), format!("Bearer {token}"))));
+        let field = |token: &SecretText| ("Authorization".to_owned(), format!("Bearer {}", token.reveal()));
+        headers.extend(self.token.as_ref().map(field));
         let request = Request {
             url,
             method: method.to_owned(),

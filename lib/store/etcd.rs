@@ -13,6 +13,7 @@ use crate::store::{
     granted, guarded, next_term, unix_now, used_up,
 };
 use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::secret::SecretText;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -37,11 +38,11 @@ const UNAUTHENTICATED: u64 = 16;
 pub struct Etcd {
     hosts: Vec<String>,
     prefix: String,
-    login: Option<(String, String)>,
+    login: Option<(String, SecretText)>,
     trust: Trust,
     /// The host that has answered last.
     good: AtomicUsize,
-    token: Mutex<Option<String>>,
+    token: Mutex<Option<SecretText>>,
 }
 
 /// What is there of a lease.
@@ -58,7 +59,7 @@ impl Etcd {
     ///
     /// # Errors
     /// 2 for what is no such URL.
-    pub fn new(url: &str, password: Option<String>, trust: Trust) -> Result<Etcd> {
+    pub fn new(url: &str, password: Option<SecretText>, trust: Trust) -> Result<Etcd> {
         let usage = |why: String| Error::new(Status::Usage, why);
         let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -82,7 +83,7 @@ impl Etcd {
             .collect::<std::result::Result<_, _>>()
             .map_err(|why| usage(format!("'{}' is no store: {why}", brief(url))))?;
         let login = match (user, password) {
-            (Some(user), Some(password)) => Some((user.to_owned(), password.trim().to_owned())),
+            (Some(user), Some(password)) => Some((user.to_owned(), password.trimmed().unwrap_or_default())),
             (Some(_), None) => {
                 return Err(usage(
                     "a user of etcd needs a password: BAA_ETCD_PASSWORD or --etcd-password-file".to_owned(),
@@ -98,13 +99,13 @@ impl Etcd {
         Ok(Etcd { hosts, prefix, login, trust, good: AtomicUsize::new(0), token: Mutex::new(None) })
     }
 
-    fn request(&self, host: &str, path: &str, body: &Value, token: Option<String>) -> Result<Request> {
+    fn request(&self, host: &str, path: &str, body: &Value, token: Option<&SecretText>) -> Result<Request> {
         let url = Url::parse(&format!("{host}/v3/{path}")).map_err(|why| Error::new(Status::Usage, why))?;
         let mut headers = vec![
             ("Accept".to_owned(), "application/json".to_owned()),
             ("Content-Type".to_owned(), "application/json".to_owned()),
         ];
-        headers.extend(token.map(|token| ("Authorization".to_owned(), token)));
+        headers.extend(token.map(|token| ("Authorization".to_owned(), token.reveal().to_owned())));
         let body = body.to_string().into_bytes();
         Ok(Request {
             url,
@@ -120,7 +121,7 @@ impl Etcd {
 
     /// Asks one host after the other, each for its share of the time that is left. A host that is cut off
     /// takes no more than that.
-    fn ask(&self, path: &str, body: &Value, token: Option<&String>, deadline: Instant) -> Result<Value> {
+    fn ask(&self, path: &str, body: &Value, token: Option<&SecretText>, deadline: Instant) -> Result<Value> {
         let first = self.good.load(Ordering::Relaxed);
         let mut last = Error::new(Status::Unavailable, "etcd: no time left");
         for turn in 0..self.hosts.len() {
@@ -128,7 +129,7 @@ impl Etcd {
             let host = &self.hosts[number];
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(self.hosts.len() - turn).unwrap_or(1);
-            let request = self.request(host, path, body, token.cloned())?;
+            let request = self.request(host, path, body, token)?;
             match http::ask(&request, Instant::now() + share, &Ok) {
                 Ok(answer) => {
                     let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
@@ -179,7 +180,7 @@ impl Etcd {
             if token.is_none() {
                 let said = self.ask(
                     "auth/authenticate",
-                    &json!({ "name": user, "password": password }),
+                    &json!({ "name": user, "password": password.reveal() }),
                     None,
                     deadline,
                 );
@@ -191,7 +192,7 @@ impl Etcd {
                         error
                     }
                 })?;
-                token = said["token"].as_str().map(str::to_owned);
+                token = said["token"].as_str().map(|token| SecretText::new(token.to_owned()));
                 self.token.lock().map_err(|_| Error::bug("a thread has panicked"))?.clone_from(&token);
             }
             match self.ask(path, body, token.as_ref(), deadline) {

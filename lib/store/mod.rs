@@ -7,6 +7,7 @@ pub mod sqlite;
 
 use crate::store::guard::{ClaimProof, Guard, guarded};
 use crate::sys::http::Trust;
+use crate::sys::secret::{self, SecretText};
 use crate::sys::{file, kernel};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -290,13 +291,33 @@ fn answer_limit(ttl: Duration) -> Duration {
     Duration::from_secs(5).min(ttl / 4)
 }
 
+/// The variable of the token of a control API.
+const TOKEN: &str = "BAA_SHARED_TOKEN";
+/// That of the password of a user of etcd.
+const PASSWORD: &str = "BAA_ETCD_PASSWORD";
+/// Those of the URL of a store, in which there may be a login.
+const URLS: [&str; 2] = ["BAA_CONTROL_API_BASE", "BAA_CONTROL_STORE"];
+
+/// Takes the secrets out of our environment, so that nothing that we start inherits them. To be called first
+/// of all, before there is another thread.
+pub fn take_secrets() {
+    secret::take(&[TOKEN, PASSWORD]);
+    let login = |name: &&&str| std::env::var(name).is_ok_and(|url| url.contains('@'));
+    URLS.iter().filter(login).for_each(|name| secret::withhold(name));
+}
+
+/// The token of a control API that was in our environment.
+pub fn token_of_environment() -> Option<SecretText> {
+    secret::taken(TOKEN)
+}
+
 /// What opens the doors of a store.
 #[derive(Clone, Default)]
 pub struct Access {
     /// The token of a control API.
-    pub token: Option<String>,
+    pub token: Option<SecretText>,
     /// The password of a user of etcd.
-    pub password: Option<String>,
+    pub password: Option<SecretText>,
     /// Whom https and etcds trust.
     pub trust: Trust,
 }
@@ -308,13 +329,13 @@ impl Access {
     /// # Errors
     /// Files that cannot be read: 66, 74, 77; 65 without a certificate.
     pub fn new(
-        token: Option<String>,
+        token: Option<SecretText>,
         password_file: Option<&Path>,
         ca_file: Option<&Path>,
     ) -> Result<Access> {
         let password = match password_file {
             Some(path) => Some(secret("password", path)?),
-            None => std::env::var("BAA_ETCD_PASSWORD").ok(),
+            None => secret::taken(PASSWORD),
         };
         Ok(Access { token, password, trust: ca_file.map(Trust::only).transpose()?.unwrap_or_default() })
     }
@@ -324,10 +345,12 @@ impl Access {
 ///
 /// # Errors
 /// A file that cannot be read: 66, 74, 77.
-pub fn secret(what: &str, path: &Path) -> Result<String> {
+pub fn secret(what: &str, path: &Path) -> Result<SecretText> {
     let bytes = file::read(path, SECRET)
         .map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    let text = SecretText::new(String::from_utf8_lossy(&bytes).trim().to_owned());
+    secret::wipe(bytes);
+    Ok(text)
 }
 
 /// Opens the store that `url` names, by its scheme; `None` is a file in the state directory.

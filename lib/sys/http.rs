@@ -8,6 +8,7 @@ mod tls;
 mod url;
 
 use crate::sys::net::{Conn, Endpoint, Link};
+use crate::sys::secret;
 use crate::words::failure::{Class, Failure};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub use url::{Scheme, Url, host_and_port};
 const HEAD_LIMIT: usize = 64 * 1024;
 /// The largest body that is read; what comes after is not looked at.
 pub const BODY_LIMIT: usize = 1024 * 1024;
+/// Room for the head of a request: one that grows leaves copies behind.
+const HEAD_ROOM: usize = 4096;
 const REDIRECT_LIMIT: usize = 10;
 /// How many 1xx may precede an answer.
 const INTERIM_LIMIT: usize = 20;
@@ -44,6 +47,14 @@ pub struct Request {
     pub trust: Trust,
     /// Whether nothing is said to a unix socket where neither root nor our own user answers.
     pub known_peer: bool,
+}
+
+impl Drop for Request {
+    /// A token, a password or a login may be in it.
+    fn drop(&mut self) {
+        self.headers.drain(..).for_each(|(_, value)| secret::wipe(value.into_bytes()));
+        secret::wipe(std::mem::take(&mut self.body));
+    }
 }
 
 /// What came back.
@@ -152,7 +163,8 @@ fn exchange(
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer(conn.as_fd()).map_err(stranger)?;
     }
-    let mut text = format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header());
+    let mut text = String::with_capacity(HEAD_ROOM);
+    text.push_str(&format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header()));
     let own: &[(String, String)] = if trusted { &request.headers } else { &[] };
     let given = |name: &str| own.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
     if !given("user-agent") {
@@ -172,13 +184,15 @@ fn exchange(
         text.push_str(&format!("Content-Length: {}\r\n", request.body.len()));
     }
     text.push_str("\r\n");
-    let (head, body) = if url.scheme() == Scheme::Https {
-        let mut session = tls::session(&request.trust, url.host())?;
-        let mut stream = rustls::Stream::new(&mut session, &mut conn);
-        converse(&mut stream, &text, request)?
+    let said = if url.scheme() == Scheme::Https {
+        tls::session(&request.trust, url.host()).and_then(|mut session| {
+            converse(&mut rustls::Stream::new(&mut session, &mut conn), &text, request)
+        })
     } else {
-        converse(&mut conn, &text, request)?
+        converse(&mut conn, &text, request)
     };
+    secret::wipe(text.into_bytes());
+    let (head, body) = said?;
     Ok((Answer { status: head.status, body, conn }, head.location))
 }
 

@@ -25,6 +25,7 @@ pub mod revival;
 pub mod rights;
 mod runtime;
 pub mod say;
+pub mod secret;
 pub mod signal;
 pub mod trust;
 pub mod user;

@@ -5,7 +5,7 @@ use super::inside::{become_it, child};
 use super::{Limit, Spec, StartError, Started, Stdio, Step, table};
 use crate::sys::poll::{self, For};
 use crate::sys::process::Pid;
-use crate::sys::signal;
+use crate::sys::{secret, signal};
 use crate::words::clean;
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -269,6 +269,9 @@ fn begin(spec: Spec) -> io::Result<Begun> {
         }
     }
     let env = environment(spec.clear_env, &spec.unset, spec.env);
+    // Ours is another as long as we have a secret in memory.
+    let mut limits = spec.limits;
+    limits.splice(..0, secret::cores());
     let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| DEFAULT_PATH.into());
     let candidates = candidates(&spec.program, &path)?;
     let wants_pid = env.get(OsStr::new("LISTEN_PID")).is_some_and(|value| value.is_empty());
@@ -309,7 +312,7 @@ fn begin(spec: Spec) -> io::Result<Begun> {
         dir: spec.dir.map(|dir| CString::new(dir.into_os_string().into_vec())).transpose()?,
         umask: spec.umask,
         user,
-        limits: spec.limits,
+        limits,
         nice: spec.nice,
         no_new_privileges: spec.no_new_privileges,
         capabilities: spec.capabilities,
@@ -333,7 +336,7 @@ fn environment(
 ) -> BTreeMap<OsString, OsString> {
     let mut all: BTreeMap<OsString, OsString> =
         if clear { BTreeMap::new() } else { std::env::vars_os().collect() };
-    unset.iter().for_each(|name| drop(all.remove(name)));
+    unset.iter().chain(&secret::withheld()).for_each(|name| drop(all.remove(name)));
     all.extend(set);
     all
 }
