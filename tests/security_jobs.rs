@@ -32,6 +32,16 @@ fn room() -> Room {
     room
 }
 
+/// A process that ends with a test, however that ends.
+struct Ends(u32);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0).unwrap());
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+}
+
 fn as_user(uid: u32, program: &str) -> Command {
     let mut command = Command::new(needs("setpriv"));
     command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()]);
@@ -66,6 +76,7 @@ fn say(room: &Room, uid: u32, socket: &std::path::Path) -> String {
     let mut teller = as_user(uid, "perl");
     let mut teller =
         teller.args(["-e", SAY]).arg(socket).arg("READY=1").stdout(Stdio::piped()).spawn().unwrap();
+    let ends = Ends(teller.id());
     let mut said = String::new();
     std::io::Read::read_to_string(teller.stdout.as_mut().unwrap(), &mut said).unwrap();
     let from = format!("process {} of user {uid}, which is no part of it", teller.id());
@@ -73,7 +84,7 @@ fn say(room: &Room, uid: u32, socket: &std::path::Path) -> String {
         until("it is judged", || words(room).contains("a message over NOTIFY_SOCKET is ignored"));
         assert!(words(room).contains(&from), "{}", words(room));
     }
-    signal(teller.id(), Signal::SIGKILL);
+    drop(ends);
     teller.wait().unwrap();
     said
 }
@@ -415,8 +426,8 @@ fn a_server_with_secrets_is_found_by_its_user_and_writes_no_core() {
     let port = crate::support::port();
     let (run, control) = (crate::support::binary("baa-run"), crate::support::binary("baa-control"));
     let script = format!(
-        "ulimit -c unlimited; exec {} --label j --ready tcp://127.0.0.1:{port} -- {} --listen 127.0.0.1:{port} \
-         --token-file token --store sqlite:db",
+        "ulimit -c unlimited; exec {} --label j --ready tcp://127.0.0.1:{port} -- {} \
+         --listen 127.0.0.1:{port} --token-file token --store sqlite:db",
         run.display(),
         control.display()
     );

@@ -533,9 +533,11 @@ mod tests {
         let etcd = Etcd::new("etcd://a,b:99,[::1]:7/x/y/", None, Trust::default()).unwrap();
         assert_eq!(etcd.hosts, ["http://a:2379", "http://b:99", "http://[::1]:7"]);
         assert_eq!((etcd.prefix.as_str(), etcd.login.is_none()), ("x/y", true));
-        let etcd = Etcd::new("etcds://root@a", Some("secret\n".to_owned()), Trust::default()).unwrap();
+        let etcd =
+            Etcd::new("etcds://root@a", Some(SecretText::new("secret\n".to_owned())), Trust::default())
+                .unwrap();
         assert_eq!((etcd.hosts[0].as_str(), etcd.prefix.as_str()), ("https://a:2379", "baa"));
-        assert_eq!(etcd.login, Some(("root".to_owned(), "secret".to_owned())));
+        assert_eq!(etcd.login, Some(("root".to_owned(), SecretText::new("secret".to_owned()))));
         for bad in
             ["etcd://", "etcd://a,,b/x", "etcd://u:p@a/x", "etcd://u@a/x", "etcd://a b/x", "etcd://a:99999/x"]
         {

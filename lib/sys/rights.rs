@@ -82,9 +82,12 @@ pub fn resource(name: &str) -> Option<Resource> {
         "cpu" => Resource::RLIMIT_CPU,
         "data" => Resource::RLIMIT_DATA,
         "fsize" => Resource::RLIMIT_FSIZE,
+        #[cfg(target_os = "linux")]
         "memlock" => Resource::RLIMIT_MEMLOCK,
         "nofile" => Resource::RLIMIT_NOFILE,
+        #[cfg(target_os = "linux")]
         "nproc" => Resource::RLIMIT_NPROC,
+        #[cfg(target_os = "linux")]
         "rss" => Resource::RLIMIT_RSS,
         "stack" => Resource::RLIMIT_STACK,
         #[cfg(target_os = "linux")]

@@ -244,10 +244,10 @@ fn passage() -> io::Result<PathBuf> {
         ));
     }
     // What keepers have left that were killed.
+    let asks = UnixDatagram::unbound()?;
     for left in fs::read_dir(&place).into_iter().flatten().flatten() {
-        let name = left.file_name();
-        let keeper = name.to_str().and_then(|name| name.split('-').next()?.parse().ok()).and_then(Pid::new);
-        if keeper.is_some_and(|keeper| !process::exists(keeper)) {
+        let answer = asks.connect(left.path());
+        if answer.is_err_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused) {
             let _ = fs::remove_file(left.path());
         }
     }
