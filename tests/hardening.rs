@@ -1,5 +1,5 @@
-//! The units and property lists of baa-hardening(7): their managers accept them as they stand, and the programs know
-//! the options in them.
+//! The units and property lists of baa-hardening(7): their managers accept them as they stand, and the
+//! programs know the options in them.
 
 use crate::support::{PATIENCE, Room, binary, finish, needs};
 use std::collections::BTreeMap;

@@ -349,7 +349,8 @@ fn one_machine_has_its_share() {
             my ($status) = ask($s, "POST", "/v1/controllers/heartbeat", qq({"controller_id":"c$n"}));
             $count{$status}++; push @open, $s;
         }
-        ($count{connections}) = (ask($open[9], "GET", "/metrics", ""))[1] =~ /^baa_control_connections (\d+)/m;
+        my ($status, $metrics) = ask($open[9], "GET", "/metrics", "");
+        ($count{connections}) = $metrics =~ /^baa_control_connections (\d+)/m;
         print map { "$_: $count{$_}\n" } sort keys %count;"#;
     done(perl(THIEF, many, &[&control.address])).expect(0, "200: 2\n429: 8\nconnections: 5\n", "");
     let beat = r#"print +(ask(enter($ARGV[0]), "POST", "/v1/controllers/heartbeat",

@@ -4,8 +4,8 @@
 pub mod cgroup;
 pub mod child;
 pub mod clock;
-pub mod digest;
 pub mod datagram;
+pub mod digest;
 pub mod directory;
 pub mod file;
 pub mod http;

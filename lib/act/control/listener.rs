@@ -43,8 +43,8 @@ pub enum Caller {
     User(u32),
 }
 
-/// Who is counted as one: a user, or an address. This machine is one, for whoever is on it may come from any of
-/// its loopback addresses; so is a network of 64 bits, for its hosts give themselves as many as they like.
+/// Who is counted as one: a user, or an address. This machine is one, for whoever is on it may come from any
+/// of its loopback addresses; so is a network of 64 bits, for its hosts give themselves as many as they like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// All of an address.
