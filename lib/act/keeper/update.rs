@@ -86,7 +86,12 @@ impl Keeper {
             }
             (KeeperState::Replacing { old, next: new, .. }, KeeperEvent::Exited(_)) => {
                 self.state = KeeperState::Running(new);
-                vec![KeeperAction::KillOne(old)]
+                let mut todo = vec![KeeperAction::KillOne(old)];
+                // What was asked for while the old one finished its work.
+                if self.restarting() {
+                    todo.extend(self.step(now, KeeperEvent::Restart));
+                }
+                todo
             }
             (KeeperState::Replacing { old, .. }, KeeperEvent::NextExited(exit)) => {
                 self.last_exit = Some(exit);
@@ -161,6 +166,26 @@ mod tests {
         assert_eq!(keeper.handle(now, KeeperEvent::NextStarted(who(8))), []);
         assert_eq!(outcome(&keeper), Some((1, ChangeOutcome::Open)));
         keeper
+    }
+
+    /// It waits for the old one, which finishes its work; and whoever asked hears what came of it.
+    #[test]
+    fn a_restart_that_is_asked_for_while_the_old_one_goes_is_done_after_it() {
+        let now = Instant::now();
+        let mut keeper = updating(now, None);
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(keeper.handle(now, KeeperEvent::Restart), []);
+        assert_eq!((outcome(&keeper), keeper.restarting()), (Some((2, ChangeOutcome::Open)), true));
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::Exited(Exit::Code(0))),
+            [KeeperAction::KillOne(who(7)), KeeperAction::Terminate(who(8))]
+        );
+        keeper.handle(now, KeeperEvent::Exited(Exit::Code(0)));
+        assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Start]);
+        keeper.handle(now, KeeperEvent::Started(who(9)));
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(outcome(&keeper), Some((2, ChangeOutcome::Done)));
+        assert_eq!(keeper.state(), KeeperState::Running(who(9)));
     }
 
     #[test]
