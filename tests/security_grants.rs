@@ -276,6 +276,31 @@ fn a_stranger_in_the_place_of_the_server_hears_nothing() {
     assert_eq!(heard.trim(), "");
 }
 
+/// A server with a user of its own is believed by who names that user, and by nobody else.
+#[apply(test)]
+fn a_server_has_a_user_of_its_own() {
+    let room = room();
+    copy_program(Path::new(room.command("baa-control").get_program()), &room.path("baa-control"));
+    let own = room.path(&THIEF.to_string());
+    let mut server = by(THIEF, &room.path("baa-control"));
+    server.args(["--listen", "unix:sock", "--store", "sqlite:lease.db"]).current_dir(&own);
+    let log = room.path("control.log");
+    let mut server = server.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    until("it listens", || std::fs::read_to_string(&log).unwrap().contains("listening on unix:"));
+    let acquire = |user: &str| {
+        let store = format!("unix:{user}{}/sock", own.display());
+        done(lease(&room, HONEST, &["acquire", "-q", "--node-id", "mini", "--store", &store]))
+    };
+    let refused = format!("answered by uid {THIEF}, not by ");
+    acquire("").failed_with(77, &format!("{refused}us"));
+    acquire("1234567@").failed_with(77, &format!("{refused}uid 1234567"));
+    acquire("no-such-user@").failed_with(69, "no user 'no-such-user'");
+    acquire(&format!("{THIEF}@")).expect(0, "1\n", "");
+    acquire("nobody@").expect(0, "1\n", "");
+    signal(server.id(), Signal::SIGTERM);
+    server.wait().unwrap();
+}
+
 /// As many requests that never end as there are places, and more, again and again, while a leader comes, and
 /// renews.
 fn flooded(unfinished: &str, options: &[&str], token: &str) {

@@ -58,7 +58,8 @@ pub enum LeaseVerb {
 /// Which lease, and where.
 #[derive(Debug, clap::Args)]
 pub struct LeaseStoreArgs {
-    /// The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API;
+    /// The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control
+    /// API;
     /// etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]
     #[arg(
         long,

@@ -134,7 +134,7 @@ fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
             method: options.method.clone(),
             headers: options.headers.clone(),
             redirects: options.redirects,
-            known_peer: false,
+            known_peer: None,
             body: Vec::new(),
             want_body,
             trust: options.trust.clone(),

@@ -10,6 +10,7 @@ use crate::store::guard::{GrantSecret, Guard};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::sys::secret::SecretText;
+use crate::sys::user;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
@@ -39,17 +40,52 @@ pub struct ControlApi {
     waits: Cell<Option<bool>>,
     /// The last secret that it was shown: not to be repeated where it sends it back.
     shown: RefCell<Option<GrantSecret>>,
+    /// Who answers at a socket.
+    server: SocketServer,
+}
+
+/// Who answers at a socket.
+enum SocketServer {
+    /// Root, or our own user.
+    Usual,
+    /// A user of this name besides; by number once that is known. A service's own user may be there only
+    /// while the service runs, so its name is looked up when it is asked.
+    Named(String, Cell<Option<u32>>),
+}
+
+impl SocketServer {
+    /// `[USER@]PATH`, where the path of a user's socket begins with '/'.
+    fn of(place: &str) -> (SocketServer, &str) {
+        let named = place.split_once("@/").filter(|(name, _)| !name.is_empty() && !name.contains('/'));
+        named.map_or((SocketServer::Usual, place), |(name, _)| {
+            let uid = name.parse().ok();
+            (SocketServer::Named(name.to_owned(), Cell::new(uid)), &place[name.len() + 1..])
+        })
+    }
+
+    fn uid(&self) -> Result<u32> {
+        let SocketServer::Named(name, known) = self else { return Ok(user::own_uid()) };
+        if let Some(uid) = known.get() {
+            return Ok(uid);
+        }
+        let found = user::wanted(name).map_err(|error| Error::new(Status::Unavailable, error.to_string()))?;
+        known.set(Some(found.uid));
+        Ok(found.uid)
+    }
 }
 
 impl ControlApi {
-    /// The one at `base`, http, https, or `unix:PATH`; `token` is sent as a bearer.
+    /// The one at `base`, http, https, or `unix:[USER@]PATH`; `token` is sent as a bearer.
     ///
     /// # Errors
     /// 2 for what is no such URL, or no token that can be sent.
     pub fn new(base: &str, token: Option<SecretText>, trust: Trust) -> Result<ControlApi> {
         let usage = |why: String| Error::new(Status::Usage, why);
         let mut base = base.trim().trim_end_matches('/').to_owned();
-        if let Some(path) = base.strip_prefix("unix:") {
+        let mut server = SocketServer::Usual;
+        if let Some(place) = base.strip_prefix("unix:") {
+            let (named, path) = SocketServer::of(place);
+            server = named;
             let path = std::path::absolute(path.strip_prefix("//").unwrap_or(path));
             let path = path.map_err(|cause| usage(format!("'{}' is no store: {cause}", brief(&base))))?;
             base = format!("http+unix://{}:", path.display());
@@ -68,6 +104,7 @@ impl ControlApi {
             highest: RefCell::default(),
             waits: Cell::new(None),
             shown: RefCell::default(),
+            server,
         })
     }
 
@@ -100,7 +137,7 @@ impl ControlApi {
             redirects: false,
             want_body: true,
             trust: self.trust.clone(),
-            known_peer: true,
+            known_peer: Some(self.server.uid()?),
         };
         let unreachable = |failure: Failure| {
             let refused = failure.class == Class::NotPermitted;

@@ -113,7 +113,7 @@ impl Etcd {
             headers,
             body,
             redirects: false,
-            known_peer: false,
+            known_peer: None,
             want_body: true,
             trust: self.trust.clone(),
         })

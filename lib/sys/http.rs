@@ -45,8 +45,9 @@ pub struct Request {
     pub want_body: bool,
     /// What is trusted, for https.
     pub trust: Trust,
-    /// Whether nothing is said to a unix socket where neither root nor our own user answers.
-    pub known_peer: bool,
+    /// Who besides root and ourselves may answer at a unix socket, before anything is said to it; `None` is
+    /// anybody.
+    pub known_peer: Option<u32>,
 }
 
 impl Drop for Request {
@@ -159,9 +160,11 @@ fn exchange(
 ) -> Result<(Answer, Option<String>), Failure> {
     let endpoint = url.endpoint();
     let mut conn = endpoint.connect(addresses, deadline)?;
-    if request.known_peer && url.scheme() == Scheme::HttpUnix {
+    if let Some(known) = request.known_peer
+        && url.scheme() == Scheme::HttpUnix
+    {
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
-        crate::sys::net::check_peer(conn.as_fd()).map_err(stranger)?;
+        crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
     let mut text = String::with_capacity(HEAD_ROOM);
     text.push_str(&format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header()));

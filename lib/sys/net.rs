@@ -302,12 +302,24 @@ pub fn peer_uid(fd: BorrowedFd<'_>) -> io::Result<u32> {
 /// # Errors
 /// PermissionDenied that says whose answer it would be; those of getsockopt(2).
 pub fn check_peer(fd: BorrowedFd<'_>) -> io::Result<()> {
+    check_peer_is(fd, crate::sys::user::own_uid())
+}
+
+/// The same of a server that runs as the user `known`.
+///
+/// # Errors
+/// As `check_peer`.
+pub fn check_peer_is(fd: BorrowedFd<'_>, known: u32) -> io::Result<()> {
     let (uid, own) = (peer_uid(fd)?, crate::sys::user::own_uid());
-    if uid == 0 || uid == own {
+    if [0, own, known].contains(&uid) {
         return Ok(());
     }
-    let own = if own == 0 { "root" } else { "us" };
-    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("answered by uid {uid}, not by {own}")))
+    let wanted = match known {
+        0 => "root".to_owned(),
+        known if known == own => "us".to_owned(),
+        known => format!("uid {known}"),
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("answered by uid {uid}, not by {wanted}")))
 }
 
 /// Where a stream is to be had.

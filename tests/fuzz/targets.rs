@@ -219,7 +219,7 @@ mod feed {
                 headers: Vec::new(),
                 body: Vec::new(),
                 redirects: false,
-                known_peer: false,
+                known_peer: None,
                 want_body: true,
                 trust: Trust::default(),
             };

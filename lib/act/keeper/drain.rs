@@ -169,7 +169,7 @@ fn by_http(
             headers,
             body,
             redirects: false,
-            known_peer: false,
+            known_peer: None,
             want_body: true,
             trust,
         };

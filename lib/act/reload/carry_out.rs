@@ -106,7 +106,7 @@ fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
             headers: Vec::new(),
             body: Vec::new(),
             redirects: false,
-            known_peer: false,
+            known_peer: None,
             want_body: false,
             trust: Trust::default(),
         },
