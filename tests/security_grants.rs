@@ -385,13 +385,8 @@ fn one_machine_has_its_share() {
     done(perl(THIEF, beat, &[&control.address, "c1"])).expect(0, "200", "");
 }
 
-/// Whoever makes leases without end is stopped at his share; others make theirs, and go on.
-#[apply(test)]
-fn nobody_makes_leases_without_end() {
-    let room = room();
-    let socket = Socket::open(&room, &[]);
-    let leader = holds(&room, &socket.store, "2");
-    let many = r#"
+/// 5,700 leases in a row, and some of them again by another name.
+const MANY_LEASES: &str = r#"
         my ($s, %count) = enter($ARGV[0]);
         for my $turn (0 .. 113) {
             print $s map { my $n = $turn * 50 + $_;
@@ -401,7 +396,28 @@ fn nobody_makes_leases_without_end() {
         for my $n (0 .. 5) { my ($status) = ask($s, "POST", "/v1/leader/acquire",
             qq({"controller_id":"y","lease_name":"l$n"})); $count{"again $status"}++; }
         print map { "$_: $count{$_}\n" } sort keys %count;"#;
-    done(perl(THIEF, many, &[&socket.store])).expect(0, "200: 2500\n429: 3200\nagain 200: 6\n", "");
+
+/// Without a token all of this machine are one over TCP; what is there goes on.
+#[apply(test)]
+fn nobody_makes_leases_without_end_over_tcp() {
+    let room = room();
+    let control = Control::new(&room);
+    let leader = holds(&room, &control.base(), "2");
+    // The leader's is one of them.
+    let told = "200: 2499\n429: 3201\nagain 200: 6\n";
+    done(perl(THIEF, MANY_LEASES, &[&control.address])).expect(0, told, "");
+    room.write("go", "");
+    let done = collect(leader);
+    assert!(done.status == 0 && !done.stderr.contains("cannot renew"), "{done:?}");
+}
+
+/// Whoever makes leases without end is stopped at his share; others make theirs, and go on.
+#[apply(test)]
+fn nobody_makes_leases_without_end() {
+    let room = room();
+    let socket = Socket::open(&room, &[]);
+    let leader = holds(&room, &socket.store, "2");
+    done(perl(THIEF, MANY_LEASES, &[&socket.store])).expect(0, "200: 2500\n429: 3200\nagain 200: 6\n", "");
     let own = ["acquire", "--store", &socket.store, "--lease", "another"];
     done(lease(&room, HONEST, &own)).expect(0, "1\n", "");
     let thief = ["acquire", "--store", &socket.store, "--lease", "third"];
