@@ -254,7 +254,7 @@ fn a_job_can_run_as_another_user() {
     needs_root();
     let room = Room::new();
     // It opens its log itself, as launchd has it: in a place that it may write to.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
     std::fs::set_permissions(room.dir.path(), open).unwrap();
     let plist = room.plist(
         "a.job",

@@ -131,7 +131,7 @@ fn dismiss(args: &Dismiss) -> Result<Status> {
     if choice.is_open() != args.all {
         return Err(Error::new(Status::Usage, "give --sock, --pid or --identity, or else --all"));
     }
-    let found = choice.of(&records(&args.chosen.records)?);
+    let found = choice.of(&records(&args.chosen.records)?)?;
     let common = &args.chosen.records.common;
     for armed in &found {
         if !common.dry_run {
@@ -155,7 +155,7 @@ fn show(found: &[Armed], json: bool) -> Result<()> {
 }
 
 fn status(args: &Chosen) -> Result<Status> {
-    let found = choice(args).of(&records(&args.records)?);
+    let found = choice(args).of(&records(&args.records)?)?;
     let none = found.is_empty() && !args.records.common.json;
     if none { say::answer("none") } else { show(&found, args.records.common.json) }?;
     Ok(if found.iter().any(|armed| armed.condition() == Condition::Armed) {
@@ -166,7 +166,7 @@ fn status(args: &Chosen) -> Result<Status> {
 }
 
 fn list(args: &RecordArgs) -> Result<Status> {
-    show(&ArmedFilter::default().of(&records(args)?), args.common.json)?;
+    show(&ArmedFilter::default().of(&records(args)?)?, args.common.json)?;
     Ok(Status::Done)
 }
 

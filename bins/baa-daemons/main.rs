@@ -7,7 +7,7 @@ use baa::act::group::attend::{self, GroupRequest};
 use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
 use baa::service::group::GroupPaths;
-use baa::sys::{clock, file, say};
+use baa::sys::{clock, file, say, user};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use serde_json::{Value, json};
@@ -143,7 +143,7 @@ fn logs(args: &Logs) -> Result<Status> {
     let paths = GroupPaths::found(&args.file.file)?;
     let missing = |cause: std::io::Error| Error::io("cannot read what was said", &cause);
     if args.events {
-        file::tail(&paths.journal(), args.lines)
+        file::tail(&paths.journal(), args.lines, user::own_uid())
             .map_err(missing)?
             .iter()
             .try_for_each(|line| say::answer(line))?;
@@ -163,7 +163,7 @@ fn logs(args: &Logs) -> Result<Status> {
         .map(|entry| entry.rules.id.as_str())
         .filter(|id| args.id.as_deref().is_none_or(|wanted| wanted == *id))
     {
-        for line in file::tail(&paths.log(id), args.lines).unwrap_or_default() {
+        for line in file::tail(&paths.log(id), args.lines, user::own_uid()).unwrap_or_default() {
             say::answer(&if args.id.is_some() { line } else { format!("{id} | {line}") })?;
         }
     }

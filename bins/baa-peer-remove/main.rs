@@ -3,6 +3,7 @@
 mod args;
 
 use args::PeerRemoveArgs;
+use baa::act::peers::owner::{self, Share};
 use baa::act::peers::remove::{self, RemoveSettings};
 use baa::act::peers::report::PeerReport;
 use baa::act::peers::root::Root;
@@ -37,7 +38,11 @@ fn run(args: &PeerRemoveArgs) -> Result<Status> {
         purge_only: args.purge_only,
         wait: args.wait,
     };
-    let reports = remove::remove(&Root::find(args.root.as_deref())?, &names, settings)?;
+    let root = match owner::share(Root::find(args.root.as_deref())?, &names)? {
+        Share::Work(root) => root,
+        Share::Done(status) => return Ok(status),
+    };
+    let reports = remove::remove(&root, &names, settings)?;
     let voice = args.common.voice();
     for report in &reports {
         if args.common.json {

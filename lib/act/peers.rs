@@ -4,7 +4,7 @@
 pub mod agent;
 pub mod live;
 pub mod lock;
-
+pub mod owner;
 pub mod registry;
 pub mod remove;
 pub mod report;

@@ -6,8 +6,8 @@ use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, Troubl
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
 use crate::sys::lines::LINE_LIMIT;
-use crate::sys::net;
 use crate::sys::process::Pid;
+use crate::sys::{net, trust};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -107,8 +107,17 @@ impl KeeperPaths {
 
     fn ask_until(&self, request: &Value, deadline: Instant) -> std::result::Result<Value, Trouble> {
         let retry = |text: String| Trouble { class: TroubleClass::Retry, code: None, text };
+        let denied = |cause: &std::io::Error| Trouble {
+            class: TroubleClass::Final(Status::NotPermitted),
+            code: None,
+            text: crate::words::error::reason(cause),
+        };
+        // In a stranger's directory no keeper of ours listens, and that none does means nothing either.
+        let stranger =
+            trust::way(&self.control()).err().filter(trust::is_distrust).map(|cause| denied(&cause));
         let mut conn = match net::connect_unix(&self.control(), deadline) {
             Ok(conn) => conn,
+            Err(_) if stranger.is_some() => return stranger.map_or(Err(retry(String::new())), Err),
             Err(failure) if failure.class.is_down() && !self.held() => {
                 return Err(Trouble {
                     class: TroubleClass::Unregistered,
@@ -125,11 +134,8 @@ impl KeeperPaths {
             }
             Err(failure) => return Err(retry(failure.text)),
         };
-        net::check_peer(conn.as_fd()).map_err(|cause| Trouble {
-            class: TroubleClass::Final(Status::NotPermitted),
-            code: None,
-            text: crate::words::error::reason(&cause),
-        })?;
+        net::check_peer(conn.as_fd()).map_err(|cause| denied(&cause))?;
+        stranger.map_or(Ok(()), Err)?;
         let mut line = String::new();
         let exchanged = writeln!(conn, "{request}")
             .and_then(|()| BufReader::new(std::io::Read::take(conn, LINE_LIMIT)).read_line(&mut line));

@@ -6,11 +6,10 @@
 //! over must not turn a stop into a restart.
 
 use crate::service::embedded::KeeperPaths;
-use crate::sys::file;
 use crate::sys::process::Pid;
+use crate::sys::{file, trust};
 use crate::words::error::{Error, Result};
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -57,7 +56,7 @@ pub fn announce(pid: Pid, why: &str) -> Option<KeeperPaths> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok());
     let keeper = |paths: &KeeperPaths| -> Option<i64> {
-        let words = file::read(&paths.lock(), SIZE_LIMIT).ok()?;
+        let words = trust::read(&paths.lock(), SIZE_LIMIT).ok()?;
         serde_json::from_slice::<Value>(&words).ok()?["pid"].as_i64()
     };
     let paths = labels
@@ -78,17 +77,15 @@ pub fn take(paths: &KeeperPaths, own: Pid) -> Option<Intent> {
 }
 
 pub(crate) fn take_at(path: &Path, own: Pid, now: SystemTime) -> Option<Intent> {
-    let found = std::fs::symlink_metadata(path).ok()?;
-    // What is no file of its own is nobody's intent, and not ours to remove.
-    if !found.is_file() || found.nlink() > 1 {
+    let bytes = trust::read(path, SIZE_LIMIT);
+    // What is not believed is nobody's intent, and not ours to remove.
+    if bytes.as_ref().is_err_and(trust::is_distrust) {
         return None;
     }
-    let ours = found.uid() == crate::sys::user::own_uid() || found.uid() == 0;
-    let bytes = file::read(path, SIZE_LIMIT);
     std::fs::remove_file(path).ok()?;
     let intent: Value = serde_json::from_slice(&bytes.ok()?).ok()?;
     let age = millis(now).checked_sub(intent["created_ms"].as_u64()?)?;
-    let meant = ours && intent["kind"] == KIND && intent["pid"].as_i64() == Some(i64::from(own.number()));
+    let meant = intent["kind"] == KIND && intent["pid"].as_i64() == Some(i64::from(own.number()));
     (meant && u128::from(age) <= GOOD_FOR.as_millis())
         .then(|| Intent { reason: intent["reason"].as_str().map(reason) })
 }

@@ -1,6 +1,6 @@
 //! A job, from a launchd property list (launchd.plist(5)): read once, within bounds, into a type.
 
-use crate::sys::{child, file, user};
+use crate::sys::{child, file, trust, user};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use plist::stream::{Event, Reader};
@@ -83,9 +83,13 @@ fn doing(path: &Path) -> String {
     format!("cannot use job '{}'", path.display())
 }
 
-fn dictionary(path: &Path) -> Result<(Dictionary, Vec<u8>)> {
+fn dictionary(path: &Path, uid: u32) -> Result<(Dictionary, Vec<u8>)> {
     let malformed = |why: String| Error::new(Status::Malformed, format!("{}: {why}", doing(path)));
-    let bytes = file::read(path, SIZE_LIMIT).map_err(|cause| match cause.kind() {
+    let bytes = trust::read_job(path, SIZE_LIMIT, uid).map_err(|cause| match cause.kind() {
+        _ if trust::is_distrust(&cause) => {
+            let why = "launchd refuses its ownership or permissions (122)";
+            Error::io(format!("{}: {why}", doing(path)), &cause)
+        }
         std::io::ErrorKind::FileTooLarge
         | std::io::ErrorKind::InvalidInput
         | std::io::ErrorKind::IsADirectory => malformed(cause.to_string()),
@@ -102,17 +106,25 @@ fn dictionary(path: &Path) -> Result<(Dictionary, Vec<u8>)> {
 /// # Errors
 /// As `Job::read`, but for what makes it no job.
 pub fn has_key(path: &Path, key: &str) -> Result<bool> {
-    Ok(dictionary(path)?.0.contains_key(key))
+    Ok(dictionary(path, user::own_uid())?.0.contains_key(key))
 }
 
 impl Job {
     /// Reads the job in the file at `path`: XML, binary or old-style.
     ///
     /// # Errors
-    /// 66 a missing file, 74 and 77 one that cannot be read, 65 one that is no property list, 78 one that is
-    /// no job.
+    /// 66 a missing file, 74 and 77 one that cannot be read or that launchd would refuse, 65 one that is no
+    /// property list, 78 one that is no job.
     pub fn read(path: &Path) -> Result<Job> {
-        let (keys, bytes) = dictionary(path)?;
+        Job::read_of(path, user::own_uid())
+    }
+
+    /// The same for a launchd that runs jobs of the user `uid`.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn read_of(path: &Path, uid: u32) -> Result<Job> {
+        let (keys, bytes) = dictionary(path, uid)?;
         from_keys(&Keys(&keys), path, bytes)
             .map_err(|why| Error::new(Status::BadConfig, format!("{}: {why}", doing(path))))
     }

@@ -16,7 +16,6 @@ use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
 use code::LaunchctlVerb;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -38,7 +37,12 @@ impl Launchd {
 
     /// The domain of agents of this user, or of daemons.
     pub fn domain_of(daemon: bool) -> String {
-        if daemon { "system".to_owned() } else { format!("gui/{}", crate::sys::user::own_uid()) }
+        if daemon { "system".to_owned() } else { Launchd::domain_of_user(crate::sys::user::own_uid()) }
+    }
+
+    /// The domain of agents of the user `uid`.
+    pub fn domain_of_user(uid: u32) -> String {
+        format!("gui/{uid}")
     }
 
     /// From the target of a probe: `LABEL` in the own domain, or `gui/501/LABEL`.
@@ -72,6 +76,12 @@ impl Launchd {
         let label =
             label.filter(|label| label != "0" && parent.is_some_and(|parent| parent.number() == 1))?;
         Launchd::of_target(&label).ok()
+    }
+
+    /// Whose files launchd takes in the domain, beside root's.
+    fn owner(&self) -> u32 {
+        let number = self.domain.split_once('/').filter(|(kind, _)| ["gui", "user"].contains(kind));
+        number.and_then(|(_, uid)| uid.parse().ok()).unwrap_or_else(crate::sys::user::own_uid)
     }
 
     fn call(&self, verb: LaunchctlVerb, arguments: &[&str]) -> std::result::Result<String, Trouble> {
@@ -129,9 +139,8 @@ pub fn check_domain(domain: &str) -> std::result::Result<(), String> {
 
 impl Service for Launchd {
     fn definition(&self, source: &Path) -> Result<Option<Job>> {
-        let job = Job::read(source)?;
+        let job = Job::read_of(source, self.owner())?;
         job.check(&self.label)?;
-        check_file(source)?;
         Ok(Some(job))
     }
 
@@ -244,27 +253,6 @@ impl Service for Launchd {
 fn descends_from(state: &JobState) -> bool {
     let table = crate::sys::process::Table::read();
     state.pid.is_some_and(|pid| table.descends(Pid::own(), pid))
-}
-
-/// Checks the file as launchd does: a regular file of root or the user that nobody else can write (code 122).
-///
-/// # Errors
-/// 77 with the reason.
-pub fn check_file(path: &Path) -> Result<()> {
-    let found = std::fs::metadata(path)
-        .map_err(|cause| Error::io(format!("cannot use job '{}'", path.display()), &cause))?;
-    let owner = found.uid() == 0 || found.uid() == crate::sys::user::own_uid();
-    if !owner || found.mode() & 0o022 != 0 {
-        return Err(Error::new(
-            Status::NotPermitted,
-            format!(
-                "cannot use job '{}': launchd refuses a file that another user owns or that group or \
-                     others can write",
-                path.display()
-            ),
-        ));
-    }
-    Ok(())
 }
 
 pub(crate) fn state(seen: &print::Seen) -> JobState {

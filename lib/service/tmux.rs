@@ -1,6 +1,7 @@
 //! tmux: who serves a socket, and which sessions there are.
 
 use crate::life;
+use crate::service::job::DEFAULT_PATH;
 use crate::sys::child::{Exit, Spec};
 use crate::sys::net::{self, Link};
 use crate::sys::process::{self, Pid};
@@ -60,20 +61,33 @@ fn is_tmux(pid: Pid, name: &str) -> bool {
 /// The names of the sessions of the server at `path`; `None` where no server of ours answers.
 pub fn sessions(path: &Path) -> Option<Vec<String>> {
     let server = listener(path).ok()?;
-    let mut spec = client(server, path);
+    let mut spec = client(server, path)?;
     spec.args.extend(["list-sessions", "-F", "#{session_name}"].map(Into::into));
     let finished = life::run(spec, Instant::now() + SOCKET_LIMIT, 1 << 20, &AtomicBool::new(false)).ok()?;
     (finished.exit == Some(Exit::Code(0))).then(|| finished.stdout.lines().map(str::to_owned).collect())
 }
 
 /// A client of the server at `path`, to which a command is to be added: the server's own program where it can
-/// be had, for the protocol between the two belongs to one version.
-pub fn client(server: Pid, path: &Path) -> Spec {
+/// be had, for the protocol between the two belongs to one version. Whose the server is, his is that program
+/// too, and what the server may tell its client to run: so it runs as that user, in no environment of ours.
+/// `None` where it cannot be told whose the server is.
+pub fn client(server: Pid, path: &Path) -> Option<Spec> {
+    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT).ok()?;
+    // Of the socket, not of the process: whoever hides what his process does has it shown as root's.
+    let uid = conn.peer_uid().ok().filter(|_| *conn.link() == Link::Unix(Some(server)))?;
     let program = process::program(server).map_or_else(|| "tmux".into(), Into::into);
     let mut spec = Spec::new::<&std::ffi::OsStr>(
         std::ffi::OsString::as_os_str(&program),
         ["-S".as_ref(), path.as_os_str()],
     );
     spec.arg0 = Some("tmux".into());
-    spec
+    if uid != user::own_uid() {
+        spec.user = Some(user::numbered(uid).ok()?);
+        spec.clear_env = true;
+        spec.env = vec![("PATH".into(), DEFAULT_PATH.into()), ("TERM".into(), "dumb".into())];
+        spec.dir = Some("/".into());
+        spec.only_passed = true;
+        spec.own_keyring = true;
+    }
+    Some(spec)
 }

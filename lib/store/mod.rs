@@ -8,7 +8,7 @@ pub mod sqlite;
 use crate::store::guard::{ClaimProof, Guard, guarded};
 use crate::sys::http::Trust;
 use crate::sys::secret::{self, SecretText};
-use crate::sys::{file, kernel};
+use crate::sys::{file, kernel, trust};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -344,10 +344,10 @@ impl Access {
 /// A secret from a file, without the space around it; `what` it is, for people.
 ///
 /// # Errors
-/// A file that cannot be read: 66, 74, 77.
+/// A file that cannot be read: 66, 74, 77; 78 for one that others may read, or put there.
 pub fn secret(what: &str, path: &Path) -> Result<SecretText> {
-    let bytes = file::read(path, SECRET)
-        .map_err(|cause| Error::io(format!("cannot read the {what} from {}", path.display()), &cause))?;
+    let doing = format!("cannot read the {what} from {}", path.display());
+    let bytes = trust::read_secret(path, SECRET).map_err(|cause| trust::told(doing, &cause))?;
     let text = SecretText::new(String::from_utf8_lossy(&bytes).trim().to_owned());
     secret::wipe(bytes);
     Ok(text)

@@ -8,7 +8,7 @@ use crate::store::{
     self, BootMoment, Claim, ClaimAnswer, ControlStore, Controller, Decision, LeaseChange, Record, Store,
     StoreReply, StoreRequest,
 };
-use crate::sys::file;
+use crate::sys::{file, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -92,7 +92,8 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Sqlite> {
         let cannot =
             |cause: &std::io::Error| Error::io(format!("cannot open the store {}", path.display()), cause);
-        if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let whole = std::path::absolute(path).map_err(|cause| cannot(&cause))?;
+        if let Some(directory) = whole.parent() {
             file::own_dir(directory).map_err(|cause| cannot(&cause))?;
         }
         // Made by us, so that it is nobody else's to read. One that is there must not even be opened: closing
@@ -100,11 +101,12 @@ impl Sqlite {
         // process would take the store's log away under us.
         file::make(path).map_err(|cause| cannot(&cause))?;
         let found = identity(path).map_err(|cause| cannot(&cause))?;
-        // Its log and its locks go by its name, so under a second name it would be another store.
-        if std::fs::symlink_metadata(path).is_ok_and(|found| found.nlink() > 1) {
-            let why = format!("cannot use the store {}: the file has more than one name", path.display());
-            return Err(Error::new(Status::BadConfig, why));
-        }
+        // Its log and its locks go by its name, so under a second name it would be another store; and one that
+        // others can write to is no store of ours.
+        let judged = std::fs::symlink_metadata(path)
+            .and_then(|found| Ok(trust::judge(path, &found)?))
+            .map_err(|cause| trust::told(format!("cannot use the store {}", path.display()), &cause));
+        judged?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;

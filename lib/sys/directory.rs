@@ -5,10 +5,11 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
 /// Deeper is no state of anybody's.
@@ -25,6 +26,56 @@ impl Directory {
     /// Those of open(2): NotFound, and ELOOP or NotADirectory for a link.
     pub fn open(path: &Path) -> io::Result<Directory> {
         Ok(Directory(nix::fcntl::open(path, flags(), Mode::empty())?))
+    }
+
+    /// Enters what is `below` it, if no part of that is a link.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn enter(&self, below: &Path) -> io::Result<Directory> {
+        self.reach(below, flags()).map(Directory)
+    }
+
+    /// The bytes of the regular file that is `below` it, at most `limit`, if no part of that is a link.
+    ///
+    /// # Errors
+    /// Those of open(2), ELOOP for a link; `InvalidInput` for what is no regular file, `FileTooLarge`.
+    pub fn read(&self, below: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        use std::io::Read;
+        let file = self.file(below, OFlag::O_RDONLY)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    fn file(&self, below: &Path, how: OFlag) -> io::Result<File> {
+        let quiet = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        self.reach(below, how | quiet).map(File::from)
+    }
+
+    fn reach(&self, below: &Path, last: OFlag) -> io::Result<OwnedFd> {
+        if let Some(outcome) = beneath(&self.0, below, last) {
+            return outcome;
+        }
+        let mut parts = below.components().peekable();
+        let mut at: Option<OwnedFd> = None;
+        while let Some(part) = parts.next() {
+            let Component::Normal(name) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
+            let how = if parts.peek().is_some() { flags() } else { last };
+            at = Some(nix::fcntl::openat(at.as_ref().unwrap_or(&self.0), name, how, Mode::empty())?);
+        }
+        at.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+
+    /// The directory as a file, for its times.
+    pub fn into_file(self) -> File {
+        self.0.into()
     }
 
     /// The names in it, sorted.
@@ -79,6 +130,34 @@ impl Directory {
     pub fn sync(&self) -> io::Result<()> {
         Ok(nix::unistd::fsync(&self.0)?)
     }
+}
+
+/// Opens the file at `path`, an absolute one, for reading, if no part of it is a link (openat2(2), or one part
+/// after the other). A FIFO or a terminal keeps nobody waiting.
+///
+/// # Errors
+/// Those of open(2): ELOOP or NotADirectory for a link.
+pub fn open_without_links(path: &Path) -> io::Result<File> {
+    let top = Directory(nix::fcntl::open("/", flags(), Mode::empty())?);
+    let below = path.strip_prefix("/").map_err(|_| io::ErrorKind::InvalidInput)?;
+    top.file(below, OFlag::O_RDONLY)
+}
+
+/// openat2(2) where there is one. `None` where the kernel has none, or a sandbox forbids what it does not know.
+#[cfg(target_os = "linux")]
+fn beneath(at: &OwnedFd, below: &Path, flags: OFlag) -> Option<io::Result<OwnedFd>> {
+    use nix::errno::Errno;
+    use nix::fcntl::{OpenHow, ResolveFlag, openat2};
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    match openat2(at, below, OpenHow::new().flags(flags).resolve(resolve)) {
+        Err(Errno::ENOSYS | Errno::EPERM) => None,
+        outcome => Some(outcome.map_err(io::Error::from)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn beneath(_: &OwnedFd, _: &Path, _: OFlag) -> Option<io::Result<OwnedFd>> {
+    None
 }
 
 fn flags() -> OFlag {

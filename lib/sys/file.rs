@@ -1,12 +1,16 @@
 //! Files: replaced whole or not at all, locked by the kernel, read within bounds.
 
 mod id;
+mod own;
 
 pub use id::{FileId, lock_holders};
+pub use own::{own_dir, private_dir};
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use crate::sys::directory::Directory;
+use crate::sys::trust;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// How long those may take that hold a lock only for a moment.
@@ -207,7 +211,7 @@ impl Staged {
     pub fn commit(self) -> io::Result<()> {
         let directory = parent(&self.path).to_owned();
         self.rename()?;
-        File::open(directory)?.sync_all()
+        sync(&directory)
     }
 
     fn rename(mut self) -> io::Result<()> {
@@ -228,19 +232,24 @@ impl Drop for Staged {
 /// Removes what writers of `path` have left beside it that were killed.
 pub fn sweep_staged(path: &Path) {
     let prefix = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
-    for entry in fs::read_dir(parent(path)).into_iter().flatten().flatten() {
-        let writer = entry
-            .file_name()
+    let names = parent(path).canonicalize().and_then(|real| Directory::open(&real)?.names());
+    for name in names.unwrap_or_default() {
+        let writer = name
             .to_str()
             .and_then(|name| name.strip_prefix(&prefix)?.parse::<crate::sys::process::Pid>().ok());
         if writer.is_some_and(|pid| crate::sys::process::Identity::of(pid).is_none()) {
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(parent(path).join(name));
         }
     }
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Puts what was done in a directory on the disk.
+fn sync(directory: &Path) -> io::Result<()> {
+    Directory::open(&directory.canonicalize()?)?.sync()
 }
 
 /// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory
@@ -260,38 +269,6 @@ pub fn replace_soon(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     Staged::unsynced(path, bytes, mode)?.0.rename()
 }
 
-/// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or
-/// that others may enter.
-///
-/// # Errors
-/// Those of mkdir(2); PermissionDenied for a directory that is not private.
-pub fn private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let found = fs::symlink_metadata(path)?;
-    let ours = found.uid() == crate::sys::user::own_uid();
-    if !found.is_dir() || !ours || found.mode() & 0o077 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "not a private directory of ours (0700)",
-        ));
-    }
-    Ok(())
-}
-
-/// Makes `path` a directory that only we or root can change, 0700 where it is missing.
-///
-/// # Errors
-/// Those of mkdir(2); PermissionDenied for a directory that others can change.
-pub fn own_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    let found = fs::symlink_metadata(path)?;
-    let ours = found.uid() == crate::sys::user::own_uid() || found.uid() == 0;
-    if !found.is_dir() || !ours || found.mode() & 0o022 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can change it"));
-    }
-    Ok(())
-}
-
 /// Reads all of `path`, a regular file of at most `limit` bytes. Never blocks on a FIFO.
 ///
 /// # Errors
@@ -307,13 +284,14 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last `count` lines of a log, out of its last 64 KiB: a huge log, a FIFO or a device costs nothing.
+/// The last `count` lines of a log of the user `uid`, out of its last 64 KiB: a huge log, a FIFO or a device
+/// costs nothing, and nobody is shown through us what is not his.
 ///
 /// # Errors
-/// As `read`.
-pub fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
+/// As `trust::open_of`; those of read(2).
+pub fn tail(path: &Path, count: usize, uid: u32) -> io::Result<Vec<String>> {
     const WINDOW: u64 = 64 * 1024;
-    let mut file = open_regular(path)?;
+    let mut file = trust::open_of(path, uid)?;
     let length = file.metadata()?.len();
     let from = length.saturating_sub(WINDOW);
     file.seek(SeekFrom::Start(from))?;
@@ -327,14 +305,8 @@ pub fn tail(path: &Path, count: usize) -> io::Result<Vec<String>> {
 
 /// O_NONBLOCK keeps a FIFO without a writer from blocking the open itself (fifo(7)).
 fn open_regular(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    let kind = file.metadata()?;
-    if kind.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR));
-    }
-    if !kind.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
+    let file = trust::open_any(path)?;
+    trust::regular(&file.metadata()?)?;
     Ok(file)
 }
 
@@ -349,14 +321,28 @@ pub fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a file of our own for reading and writing, made 0600 where it is missing. A link is not followed.
+/// Writes a small file anew, 0600, under no other name first: for what is lost without harm when we are killed.
+/// A link that is there is removed, and what it leads to stays.
 ///
 /// # Errors
-/// Those of open(2).
+/// Those of open(2) and write(2).
+pub fn write_anew(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+/// Opens a file of our own for reading and writing, made 0600 where it is missing. One that is not ours or
+/// root's alone is not believed, and not opened.
+///
+/// # Errors
+/// Those of open(2) and `trust::open`.
 pub fn open_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW).open(path)
+    trust::open(path, &mut options)
 }
 
 /// When the file at `path` was made, in nanoseconds since 1970; a link is not followed. `None` where the file
@@ -465,7 +451,7 @@ pub fn append_durably(path: &Path, line: &str) -> io::Result<()> {
     }
     file.sync_data()?;
     if missing && let Some(directory) = path.parent() {
-        File::open(directory)?.sync_all()?;
+        sync(directory)?;
     }
     Ok(())
 }
@@ -523,19 +509,20 @@ mod tests {
 
     #[test]
     fn a_tail_is_the_last_lines_and_bounded() {
+        let uid = crate::sys::user::own_uid();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         fs::write(&path, (1..=50).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
-        assert_eq!(tail(&path, 2).unwrap(), ["line 49", "line 50"]);
+        assert_eq!(tail(&path, 2, uid).unwrap(), ["line 49", "line 50"]);
         // A sparse file of 10 GB is read from its end only.
         let huge = File::create(dir.path().join("huge")).unwrap();
         huge.set_len(10_000_000_000).unwrap();
         huge.write_all_at(b"\nlast\n", 9_999_999_994).unwrap();
-        assert_eq!(tail(&dir.path().join("huge"), 1).unwrap(), ["last"]);
+        assert_eq!(tail(&dir.path().join("huge"), 1, uid).unwrap(), ["last"]);
         fs::write(&path, "").unwrap();
-        assert!(tail(&path, 20).unwrap().is_empty());
+        assert!(tail(&path, 20, uid).unwrap().is_empty());
         fs::write(&path, "no newline").unwrap();
-        assert_eq!(tail(&path, 20).unwrap(), ["no newline"]);
+        assert_eq!(tail(&path, 20, uid).unwrap(), ["no newline"]);
     }
 
     #[test]
@@ -543,7 +530,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fifo");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(tail(&path, 20).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(tail(&path, 20, 0).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(read(Path::new("/dev/zero"), 10).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod child;
 pub mod clock;
 pub mod datagram;
+pub mod deputy;
 pub mod digest;
 pub mod directory;
 pub mod file;

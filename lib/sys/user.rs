@@ -83,6 +83,26 @@ pub fn wanted(name: &str) -> Result<Credentials, Error> {
     }
 }
 
+/// The user with this number, with its groups. One that the database does not know has no name, no home and
+/// no group that anybody else is in.
+///
+/// # Errors
+/// As `named`.
+pub fn numbered(uid: u32) -> io::Result<Credentials> {
+    /// Nobody's (nogroup of Linux; -2 on macOS).
+    const NO_GROUP: u32 = if cfg!(target_os = "macos") { u32::MAX - 1 } else { 65534 };
+    let known = database::numbered(uid)?.map(|found| found.name);
+    let found = known.map(|name| database::named(&name)).transpose()?.flatten();
+    Ok(found.filter(|found| found.uid == uid).unwrap_or_else(|| Credentials {
+        name: uid.to_string(),
+        uid,
+        gid: NO_GROUP,
+        home: PathBuf::from("/"),
+        shell: PathBuf::from("/bin/sh"),
+        groups: vec![NO_GROUP],
+    }))
+}
+
 /// The id of the group called `name`, for which a job asks.
 ///
 /// # Errors

@@ -47,7 +47,7 @@ impl Channel {
         let channel = format!("iap-canary-{identity}");
         let words =
             ["wait-for", &channel, ";", "list-sessions", "-F", SIGNALLED, ";", "has-session", "-t", NOWHERE];
-        let mut spec = tmux::client(who, socket);
+        let mut spec = tmux::client(who, socket)?;
         spec.args.extend(words.iter().map(Into::into));
         let (output, input) = std::io::pipe().ok()?;
         spec.stdio = [Some(Stdio::null()), Some(input.try_clone().ok()?.into()), Some(input.into())];

@@ -5,7 +5,7 @@ use crate::act::canary::cause::CauseVerdict;
 use crate::act::canary::target::CanaryTarget;
 use crate::sys::child::Exit;
 use crate::sys::process::Ending;
-use crate::sys::{file, signal};
+use crate::sys::{file, signal, trust};
 use crate::words::error::{Error, Result, reason};
 use crate::words::logfmt;
 use serde_json::{Value, json};
@@ -48,6 +48,20 @@ impl RecordDirectory {
     /// That forensics cannot be kept, and why.
     pub fn cannot_keep(&self, cause: &io::Error) -> String {
         format!("cannot keep all forensics in {}: {}", self.forensics().display(), reason(cause))
+    }
+
+    /// Whether nobody else can say what is armed here, nor lead us elsewhere.
+    ///
+    /// # Errors
+    /// 77 where somebody can.
+    pub fn check(&self) -> Result<()> {
+        match trust::check_directory(&self.armings()) {
+            Err(cause) if trust::is_distrust(&cause) => Err(Error::io(
+                format!("cannot believe what is armed in {}", self.armings().display()),
+                &cause,
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the directories, 0700 where they are missing.
@@ -189,9 +203,9 @@ impl Death {
 /// # Errors
 /// When no place takes them.
 pub fn write(records: &RecordDirectory, lines: &str, make_room: impl FnOnce()) -> io::Result<PathBuf> {
-    let first = || {
-        let _ = file::own_dir(records.directory());
-        file::append_durably(&records.log(), lines)
+    let first = || match file::own_dir(records.directory()) {
+        Err(cause) if trust::is_distrust(&cause) => Err(cause),
+        _ => file::append_durably(&records.log(), lines),
     };
     let tried = first().or_else(|cause| {
         make_room();

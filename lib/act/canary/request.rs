@@ -128,7 +128,11 @@ impl ArmedFilter {
     }
 
     /// What is armed at `place` and fits.
-    pub fn of(&self, records: &RecordDirectory) -> Vec<Armed> {
+    ///
+    /// # Errors
+    /// 77 where another user could say what is armed.
+    pub fn of(&self, records: &RecordDirectory) -> Result<Vec<Armed>> {
+        records.check()?;
         // The socket may be gone with its server, so a link on its way is followed without it.
         let real = |path: &Path| -> Option<PathBuf> {
             let parent =
@@ -140,6 +144,6 @@ impl ArmedFilter {
         found.retain(|armed| socket.is_none() || armed.socket == socket);
         found.retain(|armed| self.pid.is_none_or(|pid| armed.who.pid == pid));
         found.retain(|armed| self.identity.as_ref().is_none_or(|identity| armed.identity == *identity));
-        found
+        Ok(found)
     }
 }

@@ -4,7 +4,7 @@
 use crate::act::control::listener::Caller;
 use crate::store::guard::Claimant;
 use crate::sys::http::serve::names_an_address;
-use crate::sys::{digest, file, user};
+use crate::sys::{digest, trust, user};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use base64::Engine;
@@ -74,8 +74,8 @@ impl Authorization {
     }
 
     fn read(path: &Path) -> Result<Vec<String>> {
-        let bytes = file::read(path, LIMIT)
-            .map_err(|cause| Error::io(format!("cannot read the tokens from {}", path.display()), &cause))?;
+        let doing = format!("cannot read the tokens from {}", path.display());
+        let bytes = trust::read_secret(path, LIMIT).map_err(|cause| trust::told(doing, &cause))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let tokens: Vec<String> =
             text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();

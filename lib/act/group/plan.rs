@@ -12,7 +12,7 @@ use crate::sys::child::{Limit, Signal, Spec};
 use crate::sys::process::Pid;
 use crate::sys::signal;
 use crate::sys::user::{self, Credentials};
-use crate::sys::{file, rights};
+use crate::sys::{rights, trust};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -257,7 +257,8 @@ impl GroupPlan {
     /// 66, 74, 77 where it cannot be read; 65 where it is no TOML of this kind; 78 where what it says makes
     /// no sense.
     pub fn read(path: &Path) -> Result<GroupPlan> {
-        let bytes = file::read(path, LIMIT)
+        let bytes = trust::follow(path)
+            .and_then(|path| trust::read(&path, LIMIT))
             .map_err(|cause| Error::io(format!("cannot read {}", path.display()), &cause))?;
         let name = path.display();
         let text = String::from_utf8(bytes)

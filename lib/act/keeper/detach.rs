@@ -3,8 +3,8 @@
 use crate::service::embedded::KeeperPaths;
 use crate::sys::child::Stdio;
 use crate::sys::child::{self, Exit, Spec};
-use crate::sys::file;
 use crate::sys::process::Watch;
+use crate::sys::{file, trust};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::json;
@@ -68,7 +68,7 @@ pub fn detach(label: &str) -> Result<()> {
 
 fn epitaph(label: &str, paths: &KeeperPaths, said_before: u64) -> Error {
     let exit = child::reap().first().map(|(_, exit)| *exit);
-    let log = file::read(&paths.log(), 16 * LOG_LIMIT).unwrap_or_default();
+    let log = trust::read(&paths.log(), 16 * LOG_LIMIT).unwrap_or_default();
     let said =
         String::from_utf8_lossy(log.get(usize::try_from(said_before).unwrap_or(0)..).unwrap_or_default())
             .into_owned();

@@ -49,19 +49,9 @@ pub fn tear_down(root: &Root, personality: &str, path: &Path) -> Result<String> 
     } else if !has_launchctl() {
         "no launchctl here + plist removed"
     } else {
-        let job = Launchd::new(Launchd::domain_of(false), format!("com.iapeer.{personality}"));
-        match job.take_down() {
-            // One that is not loaded needs no booting out.
-            Ok(()) => "booted out + plist removed",
-            Err(trouble) if matches!(trouble.class, TroubleClass::Benign | TroubleClass::Unregistered) => {
-                "not loaded + plist removed"
-            }
-            Err(trouble) => {
-                return Err(Error::new(
-                    Status::Io,
-                    format!("cannot boot out com.iapeer.{personality}: {trouble}"),
-                ));
-            }
+        match root.launchd() {
+            Some(line) => line.take_down(personality)?,
+            None => boot_out(Launchd::domain_of(false), personality)?,
         }
     };
     match std::fs::remove_file(path) {
@@ -69,6 +59,27 @@ pub fn tear_down(root: &Root, personality: &str, path: &Path) -> Result<String> 
             Err(Error::io(format!("cannot remove {}", path.display()), &cause))
         }
         _ => Ok(said.to_owned()),
+    }
+}
+
+/// What is said of a job that is gone: booted out now, or not loaded.
+pub const WORDS: [&str; 2] = ["booted out + plist removed", "not loaded + plist removed"];
+
+/// Has launchd forget the job in `domain`; which of `WORDS` tells of it.
+///
+/// # Errors
+/// When launchd keeps it.
+pub fn boot_out(domain: String, personality: &str) -> Result<&'static str> {
+    let job = Launchd::new(domain, format!("com.iapeer.{personality}"));
+    match job.take_down() {
+        Ok(()) => Ok(WORDS[0]),
+        // One that is not loaded needs no booting out.
+        Err(trouble) if matches!(trouble.class, TroubleClass::Benign | TroubleClass::Unregistered) => {
+            Ok(WORDS[1])
+        }
+        Err(trouble) => {
+            Err(Error::new(Status::Io, format!("cannot boot out com.iapeer.{personality}: {trouble}")))
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Whether a peer lives: a session of its name on its tmux socket, or its supervisor (facts B4.17).
 
-use crate::act::peers::root::{self, Root};
+use crate::act::peers::root::Root;
 use crate::life;
 use crate::service::{iapeer, tmux};
 use crate::sys::child::Spec;
-use crate::sys::file;
 use crate::sys::process::{Identity, Pid};
+use crate::sys::trust;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,9 @@ const PS_LIMIT: Duration = Duration::from_secs(2);
 /// trace: a record may name fewer than run.
 pub fn runtimes(root: &Root, personality: &str, recorded: &[String]) -> Vec<String> {
     let mut all: BTreeSet<String> = recorded.iter().cloned().collect();
-    let sockets = root.sockets().iter().flat_map(|directory| root::names(directory));
-    let supervisors = root::names(&root.supervisors());
+    let names = |directory: &PathBuf| trust::enter(directory).and_then(|entered| entered.names());
+    let sockets = root.sockets().iter().flat_map(|directory| names(directory).unwrap_or_default());
+    let supervisors = root.names("state/supervisor");
     for name in sockets.chain(supervisors).filter_map(|name| name.into_string().ok()) {
         let identity = iapeer::identity_of_socket(&name).or_else(|| name.strip_suffix(".pid"));
         all.extend(
@@ -36,14 +37,13 @@ fn lives(root: &Root, identity: &str) -> bool {
         socket.exists()
             && tmux::sessions(&socket).is_some_and(|names| names.iter().any(|name| name == identity))
     };
-    root.sockets().iter().any(|directory| in_tmux(directory))
-        || supervised(&root.supervisors().join(format!("{identity}.pid")))
+    root.sockets().iter().any(|directory| in_tmux(directory)) || supervised(root, identity)
 }
 
 /// `PID`, or `PID TOKEN` where the token is what `ps -o lstart=` said of it: the guard against a pid that
 /// another process has by now.
-fn supervised(path: &Path) -> bool {
-    let Ok(bytes) = file::read(path, 4096) else { return false };
+fn supervised(root: &Root, identity: &str) -> bool {
+    let Ok(bytes) = root.read(&format!("state/supervisor/{identity}.pid"), 4096) else { return false };
     let text = String::from_utf8_lossy(&bytes);
     let (pid, token) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
     let Some(pid) = pid.parse::<Pid>().ok().filter(|pid| Identity::of(*pid).is_some()) else { return false };
@@ -79,7 +79,7 @@ pub fn waking(root: &Root, personality: &str) -> Vec<String> {
             std::fs::symlink_metadata(root.lifecycle().join(OsStr::new(name))).ok()?.modified().ok()?;
         Some(std::time::SystemTime::now().duration_since(found).unwrap_or(Duration::ZERO) <= STALE)
     };
-    let names = root::names(&root.lifecycle()).into_iter().filter_map(|name| name.into_string().ok());
+    let names = root.names("state/lifecycle").into_iter().filter_map(|name| name.into_string().ok());
     names
         .filter_map(|name| {
             let runtime = iapeer::runtime_of(name.strip_suffix(".wake.lock.lock")?, personality)?.to_owned();

@@ -5,10 +5,10 @@
 //! into it, for a stale directory that is not empty cannot be taken over (facts B2.8). Among ourselves a
 //! kernel lock on the file comes first.
 
-use crate::sys::file;
+use crate::sys::directory::Directory;
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::signal::Signals;
-use crate::sys::{kernel, poll};
+use crate::sys::{file, kernel, poll, trust};
 use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
@@ -96,11 +96,11 @@ impl RegistryLock {
     }
 
     fn hold(path: PathBuf, note: &Path, kernel: file::Lock) -> io::Result<RegistryLock> {
-        let directory = File::open(&path)?;
+        let directory = Directory::open(&path)?.into_file();
         let made = directory.metadata()?;
         // At once, and not synced: it is only for whoever comes after a kill. Without it one of ours is
         // waited for like any other.
-        let _ = std::fs::write(note, own_note(&path, &made).to_string());
+        let _ = file::write_anew(note, own_note(&path, &made).to_string().as_bytes());
         let beat = Arc::new(Mutex::new(Beat { directory, modified: made.modified()?, lost: false }));
         let (stop, stopped) = mpsc::channel();
         let heart = std::thread::spawn({
@@ -215,7 +215,7 @@ fn own_note(path: &Path, made: &Metadata) -> Value {
 
 fn left_by_the_dead(path: &Path, found: &Metadata, note: &Path) -> bool {
     let Some(noted) =
-        file::read(note, 4096).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
+        trust::read(note, 4096).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
     else {
         return false;
     };

@@ -9,7 +9,6 @@ use crate::act::peers::report::{Action, PeerReport, Reason};
 use crate::act::peers::root::Root;
 use crate::act::peers::tombstone::Tombstone;
 use crate::service::iapeer;
-use crate::sys::directory::Directory;
 use crate::sys::file::{self, Staged};
 use crate::sys::signal::{self, Signal, Signals};
 use crate::words::error::{Error, Result, reason};
@@ -52,6 +51,7 @@ pub fn remove(root: &Root, names: &[String], settings: RemoveSettings) -> Result
             .map(|name| PeerReport::new(name, settings.dry_run).refuse(action, why, trouble))
             .collect::<Vec<_>>()
     };
+    root.check()?;
     // Nothing is made in an installation that is not there, nor by a look.
     let bare = settings.dry_run || !root.path().is_dir();
     let lock = if bare {
@@ -147,7 +147,7 @@ impl Removal<'_> {
     /// `None` where there is no registry.
     fn read(&self) -> std::result::Result<Option<String>, (Reason, String)> {
         let path = self.root.registry();
-        match file::read(&path, REGISTRY_LIMIT) {
+        match self.root.read("peers-profiles.json", REGISTRY_LIMIT) {
             Ok(bytes) => String::from_utf8(bytes)
                 .map(Some)
                 .map_err(|_| (Reason::Corrupt, format!("{}: it is not UTF-8", registry::CORRUPTED))),
@@ -307,15 +307,13 @@ impl Removal<'_> {
 
     /// Takes the record out of the registry, durably, if the lock is still ours at the last moment.
     fn rewrite(&self, registry: &Registry<'_>, name: &str, lock: &RegistryLock) -> Result<()> {
-        // A registry that is kept elsewhere and linked here stays linked.
         let path = self.root.registry();
-        let path = path.canonicalize().unwrap_or(path);
         let cannot = |cause| Error::io(format!("cannot write {}", path.display()), &cause);
         let text =
             registry.without(name).ok_or_else(|| Error::bug("a record that was found is not there"))?;
         // Rename would replace a file that its owner has closed to writing.
         if !file::writable(&path)
-            || std::fs::metadata(&path).is_ok_and(|found| found.permissions().readonly())
+            || std::fs::symlink_metadata(&path).is_ok_and(|found| found.permissions().readonly())
         {
             return Err(Error::new(
                 Status::NotPermitted,
@@ -359,17 +357,17 @@ impl Removal<'_> {
     /// The markers of a peer, whatever the runtime: `RUNTIME-PEER.` and more; the dot keeps `bob2` apart from
     /// `bob`.
     fn state_of(&self, name: &str) -> Vec<String> {
-        let names = Directory::open(&self.root.lifecycle())
-            .and_then(|directory| directory.names())
-            .unwrap_or_default();
-        of_peer(names, name).into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
+        of_peer(self.root.names("state/lifecycle"), name)
+            .into_iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
     }
 
     /// Removes them; what was removed, and what was not and why.
     fn purge(&self, name: &str) -> Purge {
         let lifecycle = self.root.lifecycle();
         let mut done = Purge::default();
-        let directory = match Directory::open(&lifecycle) {
+        let directory = match self.root.enter("state/lifecycle") {
             Ok(directory) => directory,
             Err(cause) if cause.kind() == ErrorKind::NotFound => return done,
             Err(cause) => return Purge { trouble: Some(failed(&lifecycle, &cause)), ..done },

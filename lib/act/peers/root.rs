@@ -1,19 +1,36 @@
 //! Where an iapeer installation keeps what belongs to a peer (facts B1).
 
+use crate::act::peers::owner::Line;
 use crate::service::iapeer;
+use crate::sys::directory::Directory;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// An installation.
 #[derive(Clone, Debug)]
 pub struct Root {
     path: PathBuf,
+    /// As it was named.
+    given: PathBuf,
     sockets: Vec<PathBuf>,
     /// Whether this is a test's own, in which launchd is not touched (IAPEER_TEST_SANDBOX=1).
     pub sandbox: bool,
+    /// Who tells launchd, where we may not.
+    launchd: Option<Line>,
 }
+
+/// What is never a link in an installation: nothing beyond it is read or written.
+const OWN: [&str; 6] = [
+    "peers-profiles.json",
+    "peers-profiles.lock",
+    "state",
+    "state/lifecycle",
+    "state/removed",
+    "state/supervisor",
+];
 
 impl Root {
     /// The one that a flag, $IAPEER_ROOT or the home directory names.
@@ -39,12 +56,61 @@ impl Root {
             sockets.push(PathBuf::from("/tmp"));
         }
         sockets.dedup();
-        Ok(Root { path: real(&path), sockets, sandbox })
+        Ok(Root { path: real(&path), given: path, sockets, sandbox, launchd: None })
     }
 
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The way that was named to it.
+    pub(super) fn given(&self) -> &Path {
+        &self.given
+    }
+
+    /// The same, for which `line` tells launchd.
+    pub(super) fn with_launchd(self, line: Line) -> Root {
+        Root { launchd: Some(line), ..self }
+    }
+
+    /// Who tells launchd, where we may not.
+    pub(super) fn launchd(&self) -> Option<&Line> {
+        self.launchd.as_ref()
+    }
+
+    /// Whether nothing in it leads elsewhere.
+    ///
+    /// # Errors
+    /// 77 with what does.
+    pub fn check(&self) -> Result<()> {
+        let all = OWN.iter().map(|name| self.path.join(name));
+        let mut links = all.filter(|path| path.symlink_metadata().is_ok_and(|found| found.is_symlink()));
+        links.next().map_or(Ok(()), |path| {
+            let why = format!("cannot work in {}: '{}' is a link", self.path.display(), path.display());
+            Err(Error::new(Status::NotPermitted, why))
+        })
+    }
+
+    /// The bytes of a file in it, at most `limit`; a link is not followed.
+    ///
+    /// # Errors
+    /// Those of open(2) and `Directory::read`.
+    pub fn read(&self, below: &str, limit: u64) -> io::Result<Vec<u8>> {
+        Directory::open(&self.path)?.read(Path::new(below), limit)
+    }
+
+    /// A directory in it; a link is not followed.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn enter(&self, below: &str) -> io::Result<Directory> {
+        Directory::open(&self.path)?.enter(Path::new(below))
+    }
+
+    /// The names in a directory in it, sorted; none where it cannot be read.
+    pub fn names(&self, below: &str) -> Vec<OsString> {
+        self.enter(below).and_then(|directory| directory.names()).unwrap_or_default()
     }
 
     /// The registry.
@@ -70,11 +136,6 @@ impl Root {
     /// The directories that sockets of tmux servers are in.
     pub fn sockets(&self) -> &[PathBuf] {
         &self.sockets
-    }
-
-    /// The directory of supervisors.
-    pub fn supervisors(&self) -> PathBuf {
-        self.path.join("state/supervisor")
     }
 
     /// The directory of launchd's jobs, where there is one: $IAPEER_LAUNCHAGENTS_DIR, or on macOS the user's.
@@ -115,23 +176,14 @@ impl Root {
             ("logs/iapeer/tmux-cmdlog", false),
             ("state/supervisor", false),
         ] {
-            let directory = self.path.join(directory);
-            let names = names(&directory).into_iter().filter_map(|name| name.into_string().ok());
+            let names = self.names(directory).into_iter().filter_map(|name| name.into_string().ok());
             kept.extend(
                 names
                     .filter(|name| of_peer(name) || (deaths && of_death(name)))
-                    .map(|name| directory.join(name)),
+                    .map(|name| self.path.join(directory).join(name)),
             );
         }
         kept.extend(Some(self.path.join("peers").join(personality)).filter(|path| path.exists()));
         kept
     }
-}
-
-/// The names in a directory, sorted; none where it cannot be read.
-pub fn names(directory: &Path) -> Vec<OsString> {
-    let mut names: Vec<OsString> =
-        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-    names.sort();
-    names
 }

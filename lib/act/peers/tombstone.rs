@@ -2,7 +2,7 @@
 //! the next one.
 
 use crate::act::peers::root::Root;
-use crate::sys::file;
+use crate::sys::{file, trust};
 use crate::words::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl Tombstone {
     /// The last one of `personality`. One that is not ours to read counts as none.
     pub fn read(root: &Root, personality: &str) -> Option<Tombstone> {
         let said: Value =
-            serde_json::from_slice(&file::read(&path(root, personality), 64 * 1024).ok()?).ok()?;
+            serde_json::from_slice(&trust::read(&path(root, personality), 64 * 1024).ok()?).ok()?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Some(Tombstone {
             personality: text(said.get("personality")?).filter(|name| name == personality)?,

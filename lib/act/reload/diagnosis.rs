@@ -4,9 +4,10 @@
 use super::{Proof, ReloadOutcome, ReloadReport};
 use crate::service::JobState;
 use crate::service::job::Job;
-use crate::sys::file;
+use crate::sys::{file, user};
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The name and version of the JSON object.
@@ -97,9 +98,13 @@ impl Case<'_> {
 
     fn logs(&self) -> Vec<Log<'_>> {
         let Some(job) = self.job else { return Vec::new() };
+        // Whoever runs a job says what its logs are: no one is shown what that user could not have written.
+        let uid = job.user.as_deref().and_then(|name| user::named(name).ok().flatten()).map(|who| who.uid);
+        let of_file = || std::fs::metadata(&job.path).map(|found| found.uid()).ok();
+        let uid = uid.or_else(of_file).unwrap_or_else(user::own_uid);
         [("stdout", job.stdout.as_deref()), ("stderr", job.stderr.as_deref())]
             .into_iter()
-            .map(|(stream, path)| Log::read(stream, path))
+            .map(|(stream, path)| Log::read(stream, path, uid))
             .collect()
     }
 }
@@ -112,10 +117,12 @@ struct Log<'a> {
 }
 
 impl Log<'_> {
-    fn read<'a>(stream: &'static str, path: Option<&'a Path>) -> Log<'a> {
+    fn read<'a>(stream: &'static str, path: Option<&'a Path>, uid: u32) -> Log<'a> {
         let tail = match path {
             None => Err("not set".to_owned()),
-            Some(path) => file::tail(path, LOG_LINES).map_err(|cause| crate::words::error::reason(&cause)),
+            Some(path) => {
+                file::tail(path, LOG_LINES, uid).map_err(|cause| crate::words::error::reason(&cause))
+            }
         };
         Log { stream, path, tail }
     }

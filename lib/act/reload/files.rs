@@ -4,6 +4,7 @@ use crate::service::JobState;
 use crate::service::job::Job;
 use crate::sys::file::{self, Lock};
 use crate::sys::process::Identity;
+use crate::sys::trust;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::path::PathBuf;
@@ -69,7 +70,7 @@ impl ReloadFiles {
     /// # Errors
     /// 74, 77.
     pub fn remember(&self, job: &Job) -> Result<()> {
-        if file::read(&self.path(), u64::MAX - 1).is_ok_and(|kept| kept == job.bytes) {
+        if trust::read(&self.path(), u64::MAX - 1).is_ok_and(|kept| kept == job.bytes) {
             return Ok(());
         }
         // 0644, for launchd rejects a stricter mode; the directory, 0700, keeps it private.

@@ -5,6 +5,7 @@ use crate::life;
 use crate::sys::file::{self, FileId, Lock};
 use crate::sys::lines;
 use crate::sys::process::{self, Pid};
+use crate::sys::trust;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
@@ -157,7 +158,7 @@ impl GroupPaths {
 
     /// Whether the group that runs here is of the file `id`.
     fn is_of(&self, id: FileId) -> bool {
-        let bytes = file::read(&self.note(), NOTE).unwrap_or_default();
+        let bytes = trust::read(&self.note(), NOTE).unwrap_or_default();
         let note: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         note["id"] == json!([id.device, id.inode])
     }
@@ -269,6 +270,10 @@ impl GroupPaths {
 }
 
 fn held(lock: &Path) -> Held {
+    // Where another user can put a lock, none tells us anything.
+    if trust::way(lock).is_err_and(|cause| trust::is_distrust(&cause)) {
+        return Held::Denied;
+    }
     match Lock::take_existing(lock) {
         Ok(None) => Held::Yes,
         Err(cause) if cause.kind() == ErrorKind::PermissionDenied => Held::Denied,
