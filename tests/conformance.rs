@@ -201,7 +201,7 @@ fn etcd_with_tls_and_a_user() {
     with("secret").expect(0, "1\n", "");
     with("wrong").failed_with(77, "authentication failed");
     room.run("baa-lease", place).failed_with(2, "a user of etcd needs a password");
-    room.write("password", "secret\n");
+    room.secret("password", "secret\n");
     room.run("baa-lease", place.into_iter().chain(["--etcd-password-file", "password"])).expect(0, "1\n", "");
     room.run("baa-lease", ["acquire", "--store", &etcd.url(), "--ca-file", "cert.pem"])
         .failed_with(77, "user name is empty");

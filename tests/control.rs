@@ -87,7 +87,7 @@ fn the_seeds_words_are_spoken() {
 #[apply(test)]
 fn a_token_opens_and_is_shown_nowhere() {
     let room = Room::new();
-    room.write("tokens", "secret-token\n");
+    room.secret("tokens", "secret-token\n");
     let control = Control::start(&room, "127.0.0.1:0", &["--token-file", "tokens"]);
     let with = |token: &str| control.get("/v1/leader", &format!("Authorization: Bearer {token}\r\n")).0;
     assert_eq!(
@@ -110,7 +110,7 @@ fn a_token_opens_and_is_shown_nowhere() {
     lease("secret-token").expect(0, "1\n", "");
     lease("wrong")
         .failed_with(77, "Control API 401 /v1/leader/acquire: unauthorized: a valid token is needed");
-    room.write("tokens", "new-token\n");
+    room.secret("tokens", "new-token\n");
     signal(control.child.id(), Signal::SIGHUP);
     until("the new token is read", || with("new-token") == 200);
     assert_eq!(with("secret-token"), 401);
@@ -132,7 +132,7 @@ fn it_does_not_start_where_it_should_not() {
     control(&["--listen", "0.0.0.0:0"]).failed_with(78, "not loopback, without --token-file");
     control(&["--listen", "nonsense"]).failed_with(2, "cannot listen on 'nonsense'");
     control(&["--token-file", "none"]).failed_with(66, "cannot read the tokens");
-    room.write("empty", " \n");
+    room.secret("empty", " \n");
     control(&["--token-file", "empty"]).failed_with(78, "there is no token");
     control(&["--store", "http://x"]).failed_with(2, "is no store");
     room.write("text", &"no database ".repeat(1000));

@@ -113,7 +113,7 @@ fn it_follows_without_being_loaded_again() {
 #[apply(test)]
 fn it_is_whole_without_a_script_and_behind_a_login() {
     let room = Room::new();
-    room.write("tokens", "secret\n");
+    room.secret("tokens", "secret\n");
     let control = Control::start(&room, "127.0.0.1:0", &["--token-file", "tokens"]);
     let mut command = room.command("baa-lease");
     command.args(["acquire", "--node-id", "mini-main", "--store", &control.base(), "--token-file", "tokens"]);

@@ -204,7 +204,7 @@ fn secrets_reach_the_server_and_nobody_else() {
             &format!("http://127.0.0.1:{other}/"),
         ],
     );
-    room.write("token", "hunter2\n");
+    room.secret("token", "hunter2\n");
     let url = format!("http://127.0.0.1:{one}/");
     let done = wait(
         &room,

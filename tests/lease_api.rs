@@ -244,7 +244,7 @@ fn a_server_that_comes_back_in_time_costs_nothing() {
 fn a_token_is_read_from_a_file_and_shown_nowhere() {
     let room = Room::new();
     let server = Server::new(&[ENVELOPE]);
-    room.write("token", "file-token\n");
+    room.secret("token", "file-token\n");
     let mut command = room.command("baa-lease");
     command.args([
         "acquire",

@@ -250,7 +250,7 @@ impl Drop for Hosts {
 fn a_holder_that_is_cut_off_is_done_before_the_next_begins() {
     let room = Room::new();
     let hosts = Hosts::new();
-    room.write("tokens", "t\n");
+    room.secret("tokens", "t\n");
     let mut server = hosts.command(&room, 1, "baa-control");
     server
         .args(["--listen", "10.99.0.2:4320", "--token-file", "tokens"])

@@ -56,6 +56,8 @@ mod run_watch;
 mod security;
 mod security_grants;
 mod security_jobs;
+mod security_trust;
+mod security_trust_races;
 mod support;
 mod unread;
 

@@ -14,7 +14,7 @@ use baa::sys::http::{self, Trust};
 use baa::sys::say::{self, Live};
 use baa::sys::secret::SecretText;
 use baa::sys::signal::{Signal, Signals};
-use baa::sys::{clock, file};
+use baa::sys::{clock, trust};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use baa::words::span;
@@ -152,7 +152,8 @@ fn token(args: &HealthwaitArgs) -> Result<Option<SecretText>> {
         })?,
         (None, Some(path)) => {
             let doing = format!("cannot read a token from '{}'", path.display());
-            let bytes = file::read(path, 64 * 1024).map_err(|cause| Error::io(&doing, &cause))?;
+            let bytes =
+                trust::read_secret(path, 64 * 1024).map_err(|cause| trust::told(doing.clone(), &cause))?;
             String::from_utf8(bytes)
                 .map_err(|_| Error::new(Status::Malformed, format!("{doing}: it is not UTF-8")))?
         }

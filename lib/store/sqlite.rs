@@ -101,8 +101,8 @@ impl Sqlite {
         // process would take the store's log away under us.
         file::make(path).map_err(|cause| cannot(&cause))?;
         let found = identity(path).map_err(|cause| cannot(&cause))?;
-        // Its log and its locks go by its name, so under a second name it would be another store; and one that
-        // others can write to is no store of ours.
+        // Its log and its locks go by its name, so under a second name it would be another store; and one
+        // that others can write to is no store of ours.
         let judged = std::fs::symlink_metadata(path)
             .and_then(|found| Ok(trust::judge(path, &found)?))
             .map_err(|cause| trust::told(format!("cannot use the store {}", path.display()), &cause));

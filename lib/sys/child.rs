@@ -8,6 +8,7 @@ mod inside;
 mod launch;
 mod table;
 
+pub(super) use inside::{close_on_exec_from, own_keyring};
 pub use table::{
     await_exit, childless, claim, collect, helpers, known, orphans_reaped, reap, release, signal,
     signal_group, signal_number, wait,

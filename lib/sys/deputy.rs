@@ -1,6 +1,7 @@
 //! A process of our own that has become another user for good, and asks us for the little that only root can
 //! do. What it is led to by that user's files is that user's anyway.
 
+use crate::sys::child;
 use crate::sys::process::Pid;
 use crate::sys::user::Credentials;
 use std::ffi::OsString;
@@ -36,7 +37,7 @@ pub fn split(who: &Credentials, keeps: &dyn Fn(&str) -> bool) -> io::Result<Depu
         }
         nix::unistd::ForkResult::Child => {
             drop(own);
-            if become_user(who).is_err() {
+            if alone().and_then(|()| become_user(who)).is_err() {
                 // SAFETY: it does not return; nothing of this process is to be written twice.
                 unsafe { libc::_exit(i32::from(crate::words::exit::Status::No.code())) };
             }
@@ -44,6 +45,15 @@ pub fn split(who: &Credentials, keeps: &dyn Fn(&str) -> bool) -> io::Result<Depu
             Ok(Deputy::Itself(other))
         }
     }
+}
+
+/// What that user's programs could take from root when this process runs them: its terminal (TIOCSTI), its
+/// keyring and what it has open. Only the three standard streams stay.
+fn alone() -> io::Result<()> {
+    nix::unistd::setsid()?;
+    child::own_keyring(true).map_err(io::Error::from_raw_os_error)?;
+    child::close_on_exec_from(3);
+    Ok(())
 }
 
 /// All three ids, so that there is no way back, and nobody but root may look into this process (ptrace(2): it

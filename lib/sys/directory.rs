@@ -132,8 +132,8 @@ impl Directory {
     }
 }
 
-/// Opens the file at `path`, an absolute one, for reading, if no part of it is a link (openat2(2), or one part
-/// after the other). A FIFO or a terminal keeps nobody waiting.
+/// Opens the file at `path`, an absolute one, for reading, if no part of it is a link (openat2(2), or one
+/// part after the other). A FIFO or a terminal keeps nobody waiting.
 ///
 /// # Errors
 /// Those of open(2): ELOOP or NotADirectory for a link.
@@ -143,7 +143,8 @@ pub fn open_without_links(path: &Path) -> io::Result<File> {
     top.file(below, OFlag::O_RDONLY)
 }
 
-/// openat2(2) where there is one. `None` where the kernel has none, or a sandbox forbids what it does not know.
+/// openat2(2) where there is one. `None` where the kernel has none, or a sandbox forbids what it does not
+/// know.
 #[cfg(target_os = "linux")]
 fn beneath(at: &OwnedFd, below: &Path, flags: OFlag) -> Option<io::Result<OwnedFd>> {
     use nix::errno::Errno;

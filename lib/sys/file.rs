@@ -321,8 +321,8 @@ pub fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a small file anew, 0600, under no other name first: for what is lost without harm when we are killed.
-/// A link that is there is removed, and what it leads to stays.
+/// Writes a small file anew, 0600, under no other name first: for what is lost without harm when we are
+/// killed. A link that is there is removed, and what it leads to stays.
 ///
 /// # Errors
 /// Those of open(2) and write(2).

@@ -235,8 +235,8 @@ fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of a secret: as `read`, of a file that nobody but us and root may even read. A link of ours to it
-/// is followed.
+/// The bytes of a secret: as `read`, of a file that nobody but us and root may even read. A link of ours to
+/// it is followed.
 ///
 /// # Errors
 /// As `read`.
@@ -303,8 +303,8 @@ pub fn enter(path: &Path) -> io::Result<Directory> {
 }
 
 /// Opens a regular file to which another user may have led us, for reading: no link that a stranger can have
-/// made is followed, and what is opened is a file of `uid`, or one of ours or root's; by root only where nobody
-/// else can have led it there. So nobody gets to see through us what is not his.
+/// made is followed, and what is opened is a file of `uid`, or one of ours or root's; by root only where
+/// nobody else can have led it there. So nobody gets to see through us what is not his.
 ///
 /// # Errors
 /// PermissionDenied with a `Distrust`; those of open(2), ELOOP for a link.

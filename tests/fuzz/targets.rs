@@ -112,6 +112,8 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     }
     let path = DIRECTORY.with(|directory| directory.path().join(name));
     std::fs::write(&path, bytes).unwrap();
+    // As a secret is kept, for some are.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     path
 }
 

@@ -114,6 +114,14 @@ impl Room {
         self.path(name)
     }
 
+    /// The same for what only its owner may read.
+    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.write(name, text);
+        let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, only_ours).unwrap();
+        path
+    }
+
     /// A property list `agents/LABEL.plist` that runs `arguments`.
     pub fn plist(&self, label: &str, arguments: &[&str], more: &str) -> PathBuf {
         let words: String = arguments

@@ -174,6 +174,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("tokens");
         std::fs::write(&file, "\n old \nnew\n").unwrap();
+        let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&file, mode(0o604)).unwrap();
+        let refused = Authorization::new(Some(&file), None).map(|_| ()).unwrap_err();
+        assert!(refused.status == Status::BadConfig && refused.to_string().contains(": others may read"));
+        std::fs::set_permissions(&file, mode(0o600)).unwrap();
         let authorization = Authorization::new(Some(&file), None).unwrap();
         for good in ["Bearer old", "bearer new", "Basic eDpuZXc="] {
             assert_eq!(admit(&authorization, &[("authorization", good)], false), Ok(()), "{good}");

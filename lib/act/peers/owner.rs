@@ -1,5 +1,5 @@
-//! Root in an installation of somebody else: all work there is done as its owner, by a process that has become
-//! him for good. Root itself only tells launchd, and only of the peers that it was asked to remove.
+//! Root in an installation of somebody else: all work there is done as its owner, by a process that has
+//! become him for good. Root itself only tells launchd, and only of the peers that it was asked to remove.
 
 use crate::act::peers::agent;
 use crate::act::peers::root::Root;
@@ -37,7 +37,10 @@ pub fn share(root: Root, names: &[String]) -> Result<Share> {
     let doing = format!("cannot work in {}", root.path().display());
     let cannot = |cause: std::io::Error| Error::io(&doing, &cause);
     let own = user::own_uid();
-    let Ok(found) = std::fs::symlink_metadata(root.path()) else { return Ok(Share::Work(root)) };
+    let Ok(found) = std::fs::symlink_metadata(root.path()) else {
+        // Whoever makes it now has it not looked at by root.
+        return Ok(Share::Work(root.gone()));
+    };
     if own != 0 {
         return Ok(Share::Work(root));
     }
@@ -55,16 +58,16 @@ pub fn share(root: Root, names: &[String]) -> Result<Share> {
         plain.contains(&name) || name.starts_with("LC_") || name.starts_with("IAPEER_")
     };
     match deputy::split(&who, &keeps).map_err(cannot)? {
-        Deputy::Itself(line) => Ok(Share::Work(root.with_launchd(Line(Arc::new(Mutex::new(line)))))),
+        Deputy::Itself(line) => Ok(Share::Work(root.with_launchd(LaunchdLine(Arc::new(Mutex::new(line)))))),
         Deputy::Of { pid, asks } => serve(pid, &asks, who.uid, names).map(Share::Done),
     }
 }
 
 /// The line on which the owner's process has root tell launchd.
 #[derive(Clone, Debug)]
-pub struct Line(Arc<Mutex<UnixStream>>);
+pub struct LaunchdLine(Arc<Mutex<UnixStream>>);
 
-impl Line {
+impl LaunchdLine {
     /// Has the job of `personality` booted out; what came of it.
     ///
     /// # Errors

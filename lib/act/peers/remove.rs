@@ -53,7 +53,7 @@ pub fn remove(root: &Root, names: &[String], settings: RemoveSettings) -> Result
     };
     root.check()?;
     // Nothing is made in an installation that is not there, nor by a look.
-    let bare = settings.dry_run || !root.path().is_dir();
+    let bare = settings.dry_run || !root.exists();
     let lock = if bare {
         None
     } else {

@@ -1,6 +1,6 @@
 //! Where an iapeer installation keeps what belongs to a peer (facts B1).
 
-use crate::act::peers::owner::Line;
+use crate::act::peers::owner::LaunchdLine;
 use crate::service::iapeer;
 use crate::sys::directory::Directory;
 use crate::words::error::{Error, Result};
@@ -18,8 +18,10 @@ pub struct Root {
     sockets: Vec<PathBuf>,
     /// Whether this is a test's own, in which launchd is not touched (IAPEER_TEST_SANDBOX=1).
     pub sandbox: bool,
+    /// Whether it was there when it was looked for.
+    exists: bool,
     /// Who tells launchd, where we may not.
-    launchd: Option<Line>,
+    launchd: Option<LaunchdLine>,
 }
 
 /// What is never a link in an installation: nothing beyond it is read or written.
@@ -56,7 +58,9 @@ impl Root {
             sockets.push(PathBuf::from("/tmp"));
         }
         sockets.dedup();
-        Ok(Root { path: real(&path), given: path, sockets, sandbox, launchd: None })
+        let (path, given) = (real(&path), path);
+        let exists = path.is_dir();
+        Ok(Root { path, given, sockets, sandbox, exists, launchd: None })
     }
 
     /// The directory itself.
@@ -69,13 +73,27 @@ impl Root {
         &self.given
     }
 
+    /// The same, as one that is not there.
+    pub(super) fn gone(self) -> Root {
+        Root { exists: false, ..self }
+    }
+
+    /// Whether it was there when it was looked for. Nothing is made in one that was not.
+    pub fn exists(&self) -> bool {
+        self.exists
+    }
+
+    fn open(&self) -> io::Result<Directory> {
+        if self.exists { Directory::open(&self.path) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
     /// The same, for which `line` tells launchd.
-    pub(super) fn with_launchd(self, line: Line) -> Root {
+    pub(super) fn with_launchd(self, line: LaunchdLine) -> Root {
         Root { launchd: Some(line), ..self }
     }
 
     /// Who tells launchd, where we may not.
-    pub(super) fn launchd(&self) -> Option<&Line> {
+    pub(super) fn launchd(&self) -> Option<&LaunchdLine> {
         self.launchd.as_ref()
     }
 
@@ -97,7 +115,7 @@ impl Root {
     /// # Errors
     /// Those of open(2) and `Directory::read`.
     pub fn read(&self, below: &str, limit: u64) -> io::Result<Vec<u8>> {
-        Directory::open(&self.path)?.read(Path::new(below), limit)
+        self.open()?.read(Path::new(below), limit)
     }
 
     /// A directory in it; a link is not followed.
@@ -105,7 +123,7 @@ impl Root {
     /// # Errors
     /// Those of open(2).
     pub fn enter(&self, below: &str) -> io::Result<Directory> {
-        Directory::open(&self.path)?.enter(Path::new(below))
+        self.open()?.enter(Path::new(below))
     }
 
     /// The names in a directory in it, sorted; none where it cannot be read.

@@ -130,7 +130,7 @@ fn become_user(who: &Ids) -> Result<(), i32> {
 }
 
 #[cfg(target_os = "linux")]
-fn own_keyring(wanted: bool) -> Result<(), i32> {
+pub(in crate::sys) fn own_keyring(wanted: bool) -> Result<(), i32> {
     /// KEYCTL_JOIN_SESSION_KEYRING of <linux/keyctl.h>; without a name it is a new one.
     const JOIN: libc::c_int = 1;
     if !wanted {
@@ -145,7 +145,7 @@ fn own_keyring(wanted: bool) -> Result<(), i32> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn own_keyring(_: bool) -> Result<(), i32> {
+pub(in crate::sys) fn own_keyring(_: bool) -> Result<(), i32> {
     Ok(())
 }
 
@@ -263,7 +263,7 @@ fn close_on_exec(number: i32) {
 }
 
 /// All descriptors from `first` on.
-fn close_on_exec_from(first: i32) {
+pub(in crate::sys) fn close_on_exec_from(first: i32) {
     #[cfg(target_os = "linux")]
     {
         const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
