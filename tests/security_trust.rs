@@ -34,7 +34,7 @@ pub fn room_of(uid: u32) -> Room {
 pub fn of(uid: u32, program: &Path) -> Command {
     let mut command = Command::new(needs("setpriv"));
     command
-        .args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()])
+        .args([format!("--reuid={uid}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()])
         .arg(program)
         .stdin(Stdio::null());
     command

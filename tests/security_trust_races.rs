@@ -256,7 +256,16 @@ fn no_tool_opens_what_is_another_users_through_a_link() {
     let trace = room.path("trace");
     let traced = |program: &Path, words: &[&str]| {
         let mut command = room.command_at(&strace);
-        command.args(["-f", "-y", "-qq", "-I", "1", "-e", "trace=/^(open|creat|set.*uid|clone|v?fork)", "-o"]);
+        command.args([
+            "-f",
+            "-y",
+            "-qq",
+            "-I",
+            "1",
+            "-e",
+            "trace=/^(open|creat|set.*uid|clone|v?fork)",
+            "-o",
+        ]);
         command.arg(&trace).arg(program).args(words).env("IAPEER_SOCK_DIR", room.path("theirs"));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         // Whoever watches or serves is watched for a while only.

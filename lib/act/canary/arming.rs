@@ -242,9 +242,11 @@ pub fn json(found: &[Armed]) -> Value {
 
 /// All armings of a place, by identity.
 pub fn all(records: &RecordDirectory) -> Vec<Armed> {
-    let names = std::fs::read_dir(records.armings()).into_iter().flatten().flatten();
+    let directory = records.armings();
+    let names = trust::enter(&directory).and_then(|entered| entered.names()).unwrap_or_default();
     let paths = names
-        .map(|entry| entry.path())
+        .into_iter()
+        .map(|name| directory.join(name))
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"));
     let mut found: Vec<Armed> = paths.filter_map(|path| Armed::read(&path)).collect();
     found.sort_by(|one, other| (&one.identity, one.who.pid).cmp(&(&other.identity, other.who.pid)));
