@@ -206,7 +206,7 @@ fn another_user_gives_up_nothing_of_mine() {
 #[apply(test)]
 fn another_address_is_another_and_an_operator_breaks() {
     let room = room();
-    room.write("operators", "open-sesame\n");
+    room.secret("operators", "open-sesame\n");
     let control = Control::start(&room, "127.0.0.1:0", &["--operator-token-file", "operators"]);
     let body = r#"{"controller_id":"mini","host":"mini","ttl_sec":30,"preferred":true,"now":100}"#;
     for operation in ["acquire", "renew"] {
@@ -305,7 +305,7 @@ fn a_server_has_a_user_of_its_own() {
 /// renews.
 fn flooded(unfinished: &str, options: &[&str], token: &str) {
     let room = room();
-    room.write("tokens", "open-sesame\n");
+    room.secret("tokens", "open-sesame\n");
     let places = ["--max-connections", "300"];
     let control = Control::start(&room, "127.0.0.1:0", &[&places[..], options].concat());
     let flood = r#"

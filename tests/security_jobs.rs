@@ -322,7 +322,7 @@ impl Led {
     /// The holder runs as `uid`, with no limit of cores, in a directory of its own.
     fn new(uid: u32, script: &str) -> Led {
         let room = room();
-        let file = room.write("token", TOKEN);
+        let file = room.secret("token", TOKEN);
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         let control = Control::start(&room, "127.0.0.1:0", &["--token-file", &room.text("token")]);
         let lease = crate::support::binary("baa-lease");

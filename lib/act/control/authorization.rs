@@ -220,6 +220,10 @@ mod tests {
         let (file, operators) = (dir.path().join("tokens"), dir.path().join("operators"));
         std::fs::write(&file, "good").unwrap();
         std::fs::write(&operators, "breaker").unwrap();
+        for path in [&file, &operators] {
+            let only_ours = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(path, only_ours).unwrap();
+        }
         let guarded = Authorization::new(Some(&file), Some(&operators)).unwrap();
         let by = |authorization: &Authorization, uid: u32, token: &str| {
             let login = format!("Bearer {token}").parse().unwrap();
