@@ -98,6 +98,16 @@ impl Drop for Socket {
     }
 }
 
+/// A program that runs until the test is over, however it ends.
+struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn done(mut command: Command) -> Done {
     finish(&mut command)
 }
@@ -254,7 +264,7 @@ fn a_stranger_in_the_place_of_the_server_hears_nothing() {
         chmod 0777, "sock"; open(my $f, ">", "listens"); close $f;
         while (my $c = $s->accept) { my $heard = <$c>; open(my $f, ">>", "heard"); print $f $heard; }"#;
     let own = room.path(&THIEF.to_string());
-    let mut liar = perl(THIEF, lie, &[]).current_dir(&own).spawn().unwrap();
+    let liar = Background(perl(THIEF, lie, &[]).current_dir(&own).spawn().unwrap());
     until("it listens", || own.join("listens").exists());
     let store = format!("unix:{}/sock", own.display());
     for verb in ["acquire", "hold", "status", "start"] {
@@ -270,8 +280,7 @@ fn a_stranger_in_the_place_of_the_server_hears_nothing() {
         assert!(told.stdout.contains(&words) || told.stderr.contains(&words), "{verb}: {told:?}");
         assert!(verb == "start" || told.status == 77, "{verb}: {told:?}");
     }
-    signal(liar.id(), Signal::SIGKILL);
-    liar.wait().unwrap();
+    drop(liar);
     let heard = std::fs::read_to_string(own.join("heard")).unwrap_or_default();
     assert_eq!(heard.trim(), "");
 }
@@ -285,7 +294,7 @@ fn a_server_has_a_user_of_its_own() {
     let mut server = by(THIEF, &room.path("baa-control"));
     server.args(["--listen", "unix:sock", "--store", "sqlite:lease.db"]).current_dir(&own);
     let log = room.path("control.log");
-    let mut server = server.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let _server = Background(server.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap());
     until("it listens", || std::fs::read_to_string(&log).unwrap().contains("listening on unix:"));
     let acquire = |user: &str| {
         let store = format!("unix:{user}{}/sock", own.display());
@@ -297,8 +306,6 @@ fn a_server_has_a_user_of_its_own() {
     acquire("no-such-user@").failed_with(69, "no user 'no-such-user'");
     acquire(&format!("{THIEF}@")).expect(0, "1\n", "");
     acquire("nobody@").expect(0, "1\n", "");
-    signal(server.id(), Signal::SIGTERM);
-    server.wait().unwrap();
 }
 
 /// As many requests that never end as there are places, and more, again and again, while a leader comes, and
@@ -324,14 +331,14 @@ fn flooded(unfinished: &str, options: &[&str], token: &str) {
         sub eof_now { my ($s) = @_; my $bits = ""; vec($bits, fileno($s), 1) = 1;
             return select($bits, undef, undef, 0) > 0; }"#;
     let own = room.path(&THIEF.to_string());
-    let mut thief = perl(THIEF, flood, &[&control.address, unfinished]).current_dir(&own).spawn().unwrap();
+    let thief =
+        Background(perl(THIEF, flood, &[&control.address, unfinished]).current_dir(&own).spawn().unwrap());
     until("all is full", || own.join("full").exists());
     // It comes while all is full, and renews all the time.
     let leader = holds_with(&room, &control.base(), "2", token);
     until("it has renewed", || renewals(&control.log()) >= 10);
     let metrics = control.get("/metrics", &format!("Authorization: Bearer {token}\r\n")).2;
-    signal(thief.id(), Signal::SIGKILL);
-    thief.wait().unwrap();
+    drop(thief);
     room.write("go", "");
     let done = collect(leader);
     assert!(done.status == 0 && !done.stderr.contains("cannot renew"), "{done:?}");
