@@ -22,12 +22,12 @@ const TELLS: &str = "use Socket; open(my $f, '>', \"$ARGV[0]/new\") or die; prin
     undef, 0.01 } socket(my $s, PF_UNIX, SOCK_DGRAM, 0); send($s, qq(READY=1\\nSTATUS=up), 0, \
     sockaddr_un($ENV{NOTIFY_SOCKET})) or die $!; sleep 1000";
 
-/// A room that others may pass through, with a directory that all may write to.
+/// A room that others may pass through, with a directory that all may write to, as /tmp.
 fn room() -> Room {
     let room = Room::new();
     std::fs::set_permissions(room.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::create_dir(room.path("theirs")).unwrap();
-    std::fs::set_permissions(room.path("theirs"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    std::fs::set_permissions(room.path("theirs"), std::fs::Permissions::from_mode(0o1777)).unwrap();
     room.write("tells", TELLS);
     room
 }
@@ -422,7 +422,11 @@ fn a_server_with_secrets_is_found_by_its_user_and_writes_no_core() {
     let room = room();
     let file = room.write("theirs/token", TOKEN);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+    // It keeps its state where nobody else may write.
+    std::fs::set_permissions(room.path("theirs"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [&file, &room.path("theirs")] {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
     let port = crate::support::port();
     let (run, control) = (crate::support::binary("baa-run"), crate::support::binary("baa-control"));
     let script = format!(
