@@ -44,7 +44,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l host -d 'Th
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand hold" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -76,7 +76,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l host -d 'T
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand start" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -96,7 +96,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l host -d 
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand acquire" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -115,7 +115,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l host -d 'T
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand renew" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -134,7 +134,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l host -d 
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -147,7 +147,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s v -l ver
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s n -l dry-run -d 'Say what would be done, and do nothing'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -l json -d 'Print one JSON object on stdout'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand release" -s h -l help -d 'Print help'
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -159,7 +159,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -s n -l dry-
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -l json -d 'Print one JSON object on stdout'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand status" -s h -l help -d 'Print help'
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l term -d 'The term' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand check" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -189,7 +189,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l host -
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand heartbeat" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F
@@ -217,7 +217,7 @@ complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l host -d '
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l role -d 'primary or standby' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l lease-ttl-sec -d 'How long the lease lasts without a renewal, in seconds [default: 30]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l preferred -d 'Be the one who should lead [default: of conductors a primary is]' -r
-complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
+complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l store -l control-api-base -d 'The store: sqlite:PATH, a file on this machine; unix:[USER@]PATH or http(s)://HOST, a control API; etcd://[USER@]HOST,HOST/PREFIX, or etcds:// with TLS [default: lease.db in the state directory]' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l shared-token -d 'The token of the control API; better in a file, or in BAA_SHARED_TOKEN, for arguments are seen by all' -r
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l token-file -d 'Read the token from this file; it goes before all others' -r -F
 complete -c baa-lease -n "__fish_baa_lease_using_subcommand config" -l etcd-password-file -d 'Read the password of etcd\'s user from this file; else it is BAA_ETCD_PASSWORD' -r -F

@@ -235,6 +235,22 @@ fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The bytes of what somebody has written for us to read. Its owner may give it several names, and link to it:
+/// what it says is as much his by each of them.
+///
+/// # Errors
+/// As `read`.
+pub fn read_setting(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let path = follow(path)?;
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(&path)?;
+    let found = file.metadata()?;
+    regular(&found)?;
+    contents(&path, &found)?;
+    bounded(file, limit)
+}
+
 /// The bytes of a secret: as `read`, of a file that nobody but us and root may even read. A link of ours to
 /// it is followed.
 ///
@@ -332,13 +348,17 @@ pub fn judge(path: &Path, found: &Metadata) -> Result<(), Distrust> {
     if !found.is_file() {
         return Err(Distrust::Kind { path: path.to_owned() });
     }
-    let uid = user::own_uid();
-    owner(path, found, uid)?;
-    writers(path, found, uid)?;
+    contents(path, found)?;
     if found.nlink() > 1 {
         return Err(Distrust::Links { path: path.to_owned() });
     }
     Ok(())
+}
+
+fn contents(path: &Path, found: &Metadata) -> Result<(), Distrust> {
+    let uid = user::own_uid();
+    owner(path, found, uid)?;
+    writers(path, found, uid)
 }
 
 /// The bytes of a file that launchd takes for a job of the user `uid`: his or root's, which its group may not

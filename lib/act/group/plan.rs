@@ -257,8 +257,7 @@ impl GroupPlan {
     /// 66, 74, 77 where it cannot be read; 65 where it is no TOML of this kind; 78 where what it says makes
     /// no sense.
     pub fn read(path: &Path) -> Result<GroupPlan> {
-        let bytes = trust::follow(path)
-            .and_then(|path| trust::read(&path, LIMIT))
+        let bytes = trust::read_setting(path, LIMIT)
             .map_err(|cause| Error::io(format!("cannot read {}", path.display()), &cause))?;
         let name = path.display();
         let text = String::from_utf8(bytes)
