@@ -170,7 +170,7 @@ fn a_stop_that_does_not_end_is_ended() {
     // keeper is a copy, for the checkout may lie where others may not go.
     copy_program(&perl, &room.path("root-perl"));
     copy_program(&crate::support::binary("baa-run"), &room.path("baa-run"));
-    for (path, mode) in [("root-perl", 0o4755), ("baa-run", 0o755), ("", 0o777)] {
+    for (path, mode) in [("root-perl", 0o4755), ("baa-run", 0o755), ("", 0o755)] {
         std::fs::set_permissions(room.path(path), std::os::unix::fs::PermissionsExt::from_mode(mode))
             .unwrap();
     }

@@ -235,8 +235,8 @@ fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The bytes of what somebody has written for us to read. Its owner may give it several names, and link to it:
-/// what it says is as much his by each of them.
+/// The bytes of what somebody has written for us to read. Its owner may give it several names, and link to
+/// it: what it says is as much his by each of them.
 ///
 /// # Errors
 /// As `read`.
