@@ -17,7 +17,7 @@ use rusqlite::{
 };
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The version of the tables; a file of a newer one is not touched.
 const VERSION: i64 = 3;
@@ -112,8 +112,17 @@ impl Sqlite {
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(path, flags).map_err(|error| told(path, &error))?;
         let store = Sqlite { connection, path: path.to_owned(), identity: found };
-        store.prepare()?;
-        Ok(store)
+        // Of several who open a new file at once SQLite refuses some without waiting, when it is changed to a
+        // write-ahead log (sqlite3_busy_handler: not where two could wait for each other).
+        let end = Instant::now() + BUSY;
+        loop {
+            match store.prepare() {
+                Err(error) if error.status == Status::Unavailable && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                outcome => return outcome.map(|()| store),
+            }
+        }
     }
 
     fn prepare(&self) -> Result<()> {
