@@ -19,9 +19,12 @@
 //!                 a process
 //! sys             the system, once: clock · poll · process (identity; trace, exits) · child (one start, by
 //!                 clone3 or fork; signalled and awaited as a child, without /proc) · signal · revival ·
-//!                 file · digest · directory · trust · net · listening · owner · http · say (and outlet) ·
+//!                 file · digest · directory · trust (whose word is believed) · secret (tokens in memory) ·
+//!                 deputy (a process that has become another user) · rights (names of capabilities and
+//!                 limits) · net · datagram (and who sent it) · listening · owner · http · say (and outlet) ·
 //!                 user (nss: getent, never a module) · cgroup · kernel · lines · poller · memory
-//! words           exit (the table of statuses) · error · failure · logfmt · span · stamp
+//! words           exit (the table of statuses) · error · failure · clean (foreign strings) · logfmt · span ·
+//!                 stamp
 //! ```
 //!
 //! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse,

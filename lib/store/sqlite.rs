@@ -535,6 +535,24 @@ mod tests {
         }
     }
 
+    /// A new store is changed to a write-ahead log by whoever is first.
+    #[test]
+    fn several_open_a_new_store_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..40 {
+            let path = dir.path().join(format!("{round}.db"));
+            let barrier = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        drop(Sqlite::open(&path).unwrap());
+                    });
+                }
+            });
+        }
+    }
+
     #[test]
     fn of_many_claims_at_once_one_is_granted_under_each_term() {
         let dir = tempfile::tempdir().unwrap();

@@ -41,17 +41,11 @@ impl Directory {
     /// # Errors
     /// Those of open(2), ELOOP for a link; `InvalidInput` for what is no regular file, `FileTooLarge`.
     pub fn read(&self, below: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        use std::io::Read;
         let file = self.file(below, OFlag::O_RDONLY)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        let mut bytes = Vec::new();
-        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
-        }
-        Ok(bytes)
+        super::file::bounded(file, limit)
     }
 
     fn file(&self, below: &Path, how: OFlag) -> io::Result<File> {

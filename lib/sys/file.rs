@@ -4,7 +4,7 @@ mod id;
 mod own;
 
 pub use id::{FileId, lock_holders};
-pub use own::{own_dir, private_dir};
+pub use own::{own_dir, private_dir, shared_dir};
 
 use crate::sys::directory::Directory;
 use crate::sys::trust;
@@ -275,9 +275,16 @@ pub fn replace_soon(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// Those of open(2) and read(2); `InvalidInput` for what is no regular file, `FileTooLarge` for one over the
 /// limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let file = open_regular(path)?;
+    bounded(open_regular(path)?, limit)
+}
+
+/// What is left to be read of an open file.
+///
+/// # Errors
+/// `FileTooLarge` over `limit` bytes; those of read(2).
+pub(super) fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }

@@ -7,6 +7,7 @@
 //! check and the use; where one cannot, the use is refused. So there is no race to win.
 
 use crate::sys::directory::{self, Directory};
+use crate::sys::file::bounded;
 use crate::sys::user;
 use crate::words::error::Error;
 use crate::words::exit::Status;
@@ -223,16 +224,6 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 /// As `open`; `FileTooLarge` for one over the limit.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     bounded(open(path, OpenOptions::new().read(true))?, limit)
-}
-
-fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// The bytes of what somebody has written for us to read. Its owner may give it several names, and link to

@@ -1,8 +1,8 @@
 //! Where requests come from: TCP, and sockets of this machine, of which the kernel tells which user is at the
 //! other end.
 
-use crate::sys::file::{FileId, Lock};
-use crate::sys::{net, trust};
+use crate::sys::file::{self, FileId, Lock};
+use crate::sys::net;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::fmt;
@@ -10,7 +10,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -150,7 +149,8 @@ impl Listener {
             }
             ListenAddress::Unix(path) => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
-                prepare(parent).map_err(cannot)?;
+                // Where others could change it they could put another socket there.
+                file::shared_dir(parent, 0o755).map_err(cannot)?;
                 let mut beside = path.clone().into_os_string();
                 beside.push(".lock");
                 let lock = Lock::take_soon(Path::new(&beside)).map_err(cannot)?;
@@ -166,17 +166,6 @@ impl Listener {
             }
         }
     }
-}
-
-/// A directory that is missing is made, for all to pass through; one that others may change is refused: they
-/// could put another socket there.
-fn prepare(directory: &Path) -> io::Result<()> {
-    match std::fs::create_dir(directory) {
-        Ok(()) => std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?,
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(cause) => return Err(cause),
-    }
-    trust::check_directory(directory)
 }
 
 /// The next connection to any of `listeners`; `turn` is the one that is asked first, so that none is passed

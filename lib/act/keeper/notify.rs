@@ -4,13 +4,13 @@
 use crate::sys::datagram::{self, Sender};
 use crate::sys::process::{self, Pid};
 use crate::sys::user::{self, Credentials};
-use crate::sys::{file, random, trust};
+use crate::sys::{file, random};
 use crate::words::error::{Error, Result};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -229,13 +229,7 @@ fn passage() -> io::Result<PathBuf> {
     let own = file::runtime_dir();
     file::own_dir(&own)?;
     let place = if passable(&own) { own.join("reach") } else { PathBuf::from(BESIDE) };
-    match DirBuilder::new().mode(0o711).create(&place) {
-        // Whatever our umask is.
-        Ok(()) => fs::set_permissions(&place, Permissions::from_mode(0o711))?,
-        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(cause) => return Err(cause),
-    }
-    trust::check_directory(&place)?;
+    file::shared_dir(&place, 0o711)?;
     let found = fs::symlink_metadata(&place)?;
     if found.mode() & 0o077 != 0o011 {
         return Err(io::Error::new(

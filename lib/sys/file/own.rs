@@ -2,9 +2,9 @@
 //! nor put others in their place.
 
 use crate::sys::{trust, user};
-use std::fs::{self, DirBuilder, Metadata};
+use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes `path` a directory for us alone, 0700, with its parents; refuses one that belongs to another user or
@@ -30,6 +30,20 @@ pub fn own_dir(path: &Path) -> io::Result<()> {
         return Err(trust::Distrust::Owner { path: path.to_owned(), uid }.into());
     }
     check(found.is_dir() && found.mode() & 0o022 == 0, "others can change it")
+}
+
+/// Makes `path` a directory of this mode, whatever our umask is, where it is missing; its parent is there.
+/// Refuses one that others can change, or to which another user could have led us.
+///
+/// # Errors
+/// Those of mkdir(2) and `trust::check_directory`.
+pub fn shared_dir(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode))?,
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(cause) => return Err(cause),
+    }
+    trust::check_directory(path)
 }
 
 fn check(good: bool, why: &str) -> io::Result<()> {
