@@ -3,7 +3,7 @@
 use baa::program::{Common, one_of};
 use baa::service::manager;
 use baa::words::span;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +12,58 @@ use std::time::Duration;
 ///
 /// Takes the place of reload-launchd.sh, on launchd, on systemd, and where there is neither.
 #[derive(Debug, Parser)]
-#[command(name = "baa-reload", version, max_term_width = 100)]
+#[command(
+    name = "baa-reload",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 pub struct ReloadArgs {
+    #[command(subcommand)]
+    pub verb: Option<ReloadVerb>,
+
+    #[command(flatten)]
+    pub which: Which,
+
+    #[command(flatten)]
+    pub health: Health,
+
+    #[command(flatten)]
+    pub how: How,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReloadVerb {
+    /// Tell what was reloaded, when, by whom, and how it ended
+    History(History),
+    /// Stand by for a reload, and finish it if it dies
+    #[command(hide = true)]
+    Guard,
+}
+
+/// What was reloaded.
+#[derive(Debug, clap::Args)]
+pub struct History {
+    /// Only the reloads of the job (or systemd unit) LABEL (repeatable) [default: of all]
+    #[arg(long, visible_alias = "unit", value_name = "LABEL")]
+    pub label: Vec<String>,
+
+    /// Only the last N of each label
+    #[arg(short = 'N', long, value_name = "N")]
+    pub last: Option<usize>,
+
+    /// Print one JSON object for each reload, a line each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which services, and where they are.
+#[derive(Debug, clap::Args)]
+pub struct Which {
     /// Reload the service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]
     #[arg(long, value_name = "NAME", help_heading = "What")]
     pub service: Vec<String>,
@@ -60,7 +110,11 @@ pub struct ReloadArgs {
     /// The directory of the property lists [default: ~/Library/LaunchAgents, or /Library/LaunchDaemons]
     #[arg(long, value_name = "DIR", help_heading = "Where")]
     pub install_dir: Option<PathBuf>,
+}
 
+/// How their health is asked for.
+#[derive(Debug, clap::Args)]
+pub struct Health {
     /// Ask this URL for its health [default for conductor: from --health-env and --health-path]
     #[arg(long, value_name = "URL", help_heading = "Health")]
     pub health_url: Option<OsString>,
@@ -106,7 +160,11 @@ pub struct ReloadArgs {
     /// Stop waiting for health after this long [default: when the attempts are used up]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Health")]
     pub timeout: Option<Duration>,
+}
 
+/// How they are reloaded.
+#[derive(Debug, clap::Args)]
+pub struct How {
     /// The old process may take this long to exit, where the manager grants it less
     #[arg(
         long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true,
@@ -118,12 +176,29 @@ pub struct ReloadArgs {
     #[arg(long, help_heading = "How")]
     pub skip_kickstart: bool,
 
+    /// Go back to the last version that worked whenever the new one is not proven [default: where it never
+    /// gave a good answer and its attempts are used up]
+    #[arg(long, overrides_with = "no_rollback", help_heading = "How")]
+    pub rollback: bool,
+
+    /// Never go back from a version that the manager has accepted
+    #[arg(long, overrides_with = "rollback", help_heading = "How")]
+    pub no_rollback: bool,
+
+    /// Wait so long while another reload of the service runs [default: end with 75 at once]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "0", hide_default_value = true,
+        help_heading = "How"
+    )]
+    pub wait_lock: Duration,
+
     /// Go on with the next service when one failed
     #[arg(long, help_heading = "How")]
     pub keep_going: bool,
 
-    #[command(flatten)]
-    pub common: Common,
+    /// Only finish the reloads that were cut off, of --label or else of all
+    #[arg(long, conflicts_with_all = ["service", "all_services", "plist"], help_heading = "How")]
+    pub resume: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,9 +2,10 @@
 
 mod args;
 
-use args::{ReloadArgs, Scope};
+use args::{History, ReloadArgs, ReloadVerb, Scope, Which};
+use baa::act::reload::RollbackRule;
 use baa::act::reload::request::{HealthOptions, ReloadRequest, ReloadSettings, ReloadTarget};
-use baa::act::reload::{carry_out, check};
+use baa::act::reload::{carry_out, check, guardian, history};
 use baa::program::run;
 use baa::service::manager::{ManagerKind, ServiceLocation};
 use baa::sys::say;
@@ -18,6 +19,15 @@ fn main() -> ExitCode {
 }
 
 fn reload(args: ReloadArgs) -> Result<Status> {
+    match &args.verb {
+        Some(ReloadVerb::History(history)) => return tell_history(history),
+        Some(ReloadVerb::Guard) => return guardian::stand_by(),
+        None => {}
+    }
+    if args.how.resume {
+        let labels: Vec<String> = args.which.label.iter().cloned().collect();
+        return carry_out::resume(&labels, args.how.wait_lock, &args.common.voice());
+    }
     let request = request(&args)?;
     let voice = args.common.voice();
     if args.common.dry_run {
@@ -35,66 +45,80 @@ fn reload(args: ReloadArgs) -> Result<Status> {
     Ok(done.status)
 }
 
+fn tell_history(args: &History) -> Result<Status> {
+    for line in history::lines(&args.label, args.last, args.json)? {
+        say::answer(&line)?;
+    }
+    Ok(Status::Done)
+}
+
 fn request(args: &ReloadArgs) -> Result<ReloadRequest> {
+    let (which, how) = (&args.which, &args.how);
     let usage = |why: &str| Error::new(Status::Usage, why);
-    let asked = ManagerKind::named(&args.manager);
-    if args.group.is_some() && asked.is_some_and(|kind| kind != ManagerKind::Embedded) {
+    let asked = ManagerKind::named(&which.manager);
+    if which.group.is_some() && asked.is_some_and(|kind| kind != ManagerKind::Embedded) {
         return Err(usage("--group is for --manager baa"));
     }
-    let own = if args.group.is_some() { ManagerKind::Embedded } else { ManagerKind::of_this_machine() };
+    let own = if which.group.is_some() { ManagerKind::Embedded } else { ManagerKind::of_this_machine() };
     let kind = asked.unwrap_or(own);
-    let daemon = args.scope.map(|scope| scope == Scope::Daemon);
+    let daemon = which.scope.map(|scope| scope == Scope::Daemon);
     let location = ServiceLocation {
         kind,
         daemon,
-        domain: args.domain.clone(),
-        install_dir: install_dir(args)?,
-        group: args.group.clone(),
+        domain: which.domain.clone(),
+        install_dir: install_dir(which)?,
+        group: which.group.clone(),
     };
-    let aim = match (&args.label, args.all_services) {
+    let aim = match (&which.label, which.all_services) {
         (Some(label), _) => ReloadTarget::Label(label.clone()),
-        (None, true) => ReloadTarget::All { prefix: args.label_prefix.clone() },
-        (None, false) if args.service.is_empty() => {
-            ReloadTarget::Services { prefix: args.label_prefix.clone(), names: vec!["conductor".to_owned()] }
+        (None, true) => ReloadTarget::All { prefix: which.label_prefix.clone() },
+        (None, false) if which.service.is_empty() => {
+            ReloadTarget::Services { prefix: which.label_prefix.clone(), names: vec!["conductor".to_owned()] }
         }
         (None, false) => {
-            ReloadTarget::Services { prefix: args.label_prefix.clone(), names: args.service.clone() }
+            ReloadTarget::Services { prefix: which.label_prefix.clone(), names: which.service.clone() }
         }
     };
-    if args.plist.is_some() && (args.all_services || args.service.len() > 1) {
+    if which.plist.is_some() && (which.all_services || which.service.len() > 1) {
         return Err(usage("--plist names the file of one service"));
     }
-    if args.health_url.is_some() && (args.all_services || args.service.len() > 1) {
+    if args.health.health_url.is_some() && (which.all_services || which.service.len() > 1) {
         return Err(usage("--health-url is for one service"));
     }
     let health = HealthOptions {
-        url: args.health_url.clone(),
-        variable: args.health_env.clone(),
-        path: args.health_path.clone(),
-        none: args.no_health,
+        url: args.health.health_url.clone(),
+        variable: args.health.health_env.clone(),
+        path: args.health.health_path.clone(),
+        none: args.health.no_health,
     };
     let settings = ReloadSettings {
-        attempts: args.attempts,
-        delay: args.delay,
-        probe_timeout: args.probe_timeout,
-        settle: args.settle,
-        timeout: args.timeout,
-        drain: args.drain,
-        skip_kickstart: args.skip_kickstart,
-        keep_going: args.keep_going,
+        attempts: args.health.attempts,
+        delay: args.health.delay,
+        probe_timeout: args.health.probe_timeout,
+        settle: args.health.settle,
+        timeout: args.health.timeout,
+        drain: how.drain,
+        skip_kickstart: how.skip_kickstart,
+        rollback: match (how.rollback, how.no_rollback) {
+            (true, _) => RollbackRule::Always,
+            (_, true) => RollbackRule::Never,
+            _ => RollbackRule::IfNeverServed,
+        },
+        wait_lock: how.wait_lock,
+        keep_going: how.keep_going,
         quiet: args.common.quiet,
     };
-    Ok(ReloadRequest { aim, plist: args.plist.clone(), location, health, settings })
+    Ok(ReloadRequest { aim, plist: which.plist.clone(), location, health, settings })
 }
 
-fn install_dir(args: &ReloadArgs) -> Result<PathBuf> {
-    if let Some(dir) = &args.install_dir {
+fn install_dir(which: &Which) -> Result<PathBuf> {
+    if let Some(dir) = &which.install_dir {
         return Ok(dir.clone());
     }
-    if args.scope == Some(Scope::Daemon) {
+    if which.scope == Some(Scope::Daemon) {
         return Ok(PathBuf::from("/Library/LaunchDaemons"));
     }
-    let home = args
+    let home = which
         .home_dir
         .clone()
         .or_else(|| std::env::var_os("HOME").map(PathBuf::from).filter(|home| !home.as_os_str().is_empty()))

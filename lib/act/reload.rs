@@ -8,22 +8,32 @@
 mod bring;
 pub mod carry_out;
 pub mod check;
+pub mod definition;
 pub mod diagnosis;
 pub mod files;
+pub mod guardian;
 pub mod handover;
+pub mod history;
+pub mod journal;
+mod one;
+mod polls;
 mod prove;
 pub mod request;
+mod roll_back;
 mod services;
+pub mod unfinished;
 
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
-use crate::service::{JobState, Service, Trouble, TroubleClass};
+use crate::service::{JobState, Registration, Service, Trouble, TroubleClass};
 use crate::sys::clock::Clock;
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say::Voice;
 use crate::sys::signal::Signal;
+use crate::words::error::Error;
 use crate::words::exit::Status;
 use crate::words::failure::Failure;
+use polls::{Backoff, Polls};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -33,19 +43,50 @@ const MARGIN: Duration = Duration::from_secs(5);
 const UNBOUNDED_EXIT: Duration = Duration::from_secs(300);
 const UNKNOWN_EXIT: Duration = Duration::from_secs(20);
 
+/// Makes the question whether a job is healthy, given whose answer counts.
+pub type HealthQuestion<'a> = &'a dyn Fn(Demand) -> Box<dyn Probe>;
+
+/// One definition of a job, and what is to be expected of it.
+#[derive(Clone)]
+pub struct JobVersion<'a> {
+    /// The file to bring it up from.
+    pub source: PathBuf,
+    /// Whether the job starts by itself when it is brought up.
+    pub starts_itself: bool,
+    /// How its health is asked for; none to be content with a new process.
+    pub health: Option<HealthQuestion<'a>>,
+}
+
+/// The last version that worked, where it is kept and differs from the new one.
+pub struct LastGood<'a> {
+    /// The version; its source is the kept copy.
+    pub version: JobVersion<'a>,
+    /// Puts the copy in the place of the new file, which is kept beside it: then it is what the manager finds
+    /// at the next login too. Returns where the new file is kept.
+    pub put_back: &'a dyn Fn() -> Result<PathBuf, Error>,
+}
+
+/// When a version that was accepted and does not come to serve gives way to the last one that worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RollbackRule {
+    /// Never.
+    Never,
+    /// Where it has never given a good answer, and its rounds are over.
+    IfNeverServed,
+    /// Whenever it is not proven.
+    Always,
+}
+
 /// How to reload one service.
 pub struct ServiceReload<'a> {
     /// How messages name it.
     pub name: String,
-    /// The file to bring it up from.
-    pub source: PathBuf,
-    /// A copy of the last file that worked, if it differs from `source`.
-    pub last_good: Option<PathBuf>,
-    /// Whether the job starts by itself when it is brought up.
-    pub starts_itself: bool,
-    /// Makes the question whether it is healthy, given whose answer counts; none to be content with a new
-    /// process.
-    pub health: Option<&'a dyn Fn(Demand) -> Box<dyn Probe>>,
+    /// The version to come.
+    pub version: JobVersion<'a>,
+    /// The one to go back to.
+    pub last_good: Option<LastGood<'a>>,
+    /// When.
+    pub rollback: RollbackRule,
     /// How many attempts each round of health checks has, and the pause after each.
     pub attempts: u32,
     /// The pause.
@@ -62,6 +103,49 @@ pub struct ServiceReload<'a> {
     pub deadline: Option<Instant>,
 }
 
+/// What a reload works with.
+#[derive(Clone, Copy)]
+pub struct ReloadContext<'a> {
+    /// The service.
+    pub service: &'a dyn Service,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// Where steps are told.
+    pub voice: &'a Voice,
+    /// Tells of a signal; it is obeyed as soon as the job is registered, and not before.
+    pub interrupted: &'a dyn Fn() -> Option<Signal>,
+    /// Is told what comes next, before it begins.
+    pub progress: &'a dyn Fn(ReloadPhase),
+}
+
+/// How far a reload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadPhase {
+    /// The job is about to be taken down.
+    TakingDown,
+    /// It is about to be registered.
+    BringingBack,
+    /// It is registered, and has to prove itself.
+    Proving,
+}
+
+impl ReloadPhase {
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReloadPhase::TakingDown => "taking-down",
+            ReloadPhase::BringingBack => "bringing-back",
+            ReloadPhase::Proving => "proving",
+        }
+    }
+
+    /// The phase of that name.
+    pub fn named(name: &str) -> Option<ReloadPhase> {
+        let all = [ReloadPhase::TakingDown, ReloadPhase::BringingBack, ReloadPhase::Proving];
+        all.into_iter().find(|phase| phase.name() == name)
+    }
+}
+
 /// How a reload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
@@ -73,12 +157,16 @@ pub enum ReloadOutcome {
     Unhealthy,
     /// The new file was refused; it runs from the last one that worked.
     Restored,
+    /// The new file was accepted and did not come to serve; it runs from the last one that worked.
+    RolledBack,
     /// It was registered, and could not be registered again.
     Lost,
     /// Nothing was touched.
     Refused,
     /// It is registered; a signal ended the wait for its health.
     Interrupted,
+    /// It was cut off, and somebody else saw to it that the job is registered.
+    Finished,
 }
 
 impl ReloadOutcome {
@@ -89,9 +177,11 @@ impl ReloadOutcome {
             ReloadOutcome::RecoveredByKick => "recovered-by-kick",
             ReloadOutcome::Unhealthy => "unhealthy",
             ReloadOutcome::Restored => "restored",
+            ReloadOutcome::RolledBack => "rolled-back",
             ReloadOutcome::Lost => "lost",
             ReloadOutcome::Refused => "refused",
             ReloadOutcome::Interrupted => "interrupted",
+            ReloadOutcome::Finished => "finished",
         }
     }
 }
@@ -124,8 +214,10 @@ pub struct ReloadReport {
     pub probes: u32,
     /// The last of them that failed.
     pub last_failure: Option<Failure>,
-    /// What the manager said last.
-    pub state: Option<JobState>,
+    /// What is known of the job now.
+    pub known: Registration,
+    /// Where the file that was refused or rolled back is kept.
+    pub rejected: Option<PathBuf>,
     /// When the old process was gone, counted from the start.
     pub gone_after: Option<Duration>,
     /// When the job was registered again.
@@ -136,15 +228,62 @@ pub struct ReloadReport {
     pub elapsed: Duration,
 }
 
+impl ReloadReport {
+    /// Of a reload that has not begun, when this was known of the job.
+    fn begun(known: Registration) -> ReloadReport {
+        ReloadReport {
+            outcome: ReloadOutcome::Refused,
+            status: Status::Internal,
+            reason: None,
+            old: None,
+            new: None,
+            proof: None,
+            probes: 0,
+            last_failure: None,
+            known,
+            rejected: None,
+            gone_after: None,
+            up_after: None,
+            healthy_after: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Of one that could not begin, since it cannot be told what runs.
+    pub fn cannot_tell(trouble: &Trouble) -> ReloadReport {
+        let mut report = ReloadReport::begun(Registration::Unknown(trouble.text.clone()));
+        (report.status, report.reason) = (trouble.status(), Some(trouble.text.clone()));
+        report
+    }
+
+    /// Whether it is healthy, and the new version.
+    pub fn recovered(&self) -> bool {
+        matches!(self.outcome, ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick)
+    }
+}
+
 /// One reload under way.
 struct Reload<'a> {
     request: &'a ServiceReload<'a>,
+    context: ReloadContext<'a>,
     service: &'a dyn Service,
     clock: &'a dyn Clock,
     voice: &'a Voice,
-    interrupted: &'a dyn Fn() -> Option<Signal>,
+    /// What is brought up and proven now.
+    version: JobVersion<'a>,
+    /// When the proof must be there.
+    deadline: Option<Instant>,
     began: Instant,
+    polls: Polls,
     was_registered: bool,
+    /// Whether the label was seen to be free, so that what is registered since is ours.
+    seen_free: bool,
+    /// Whether the manager has accepted the version.
+    accepted: bool,
+    /// Whether the version has given a good answer.
+    served: bool,
+    /// Whether the version is the last one that worked.
+    went_back: bool,
     old: Option<Identity>,
     /// What told the life before from others, where the manager has such a thing.
     old_life: Option<String>,
@@ -158,98 +297,122 @@ struct Halt {
     reason: String,
 }
 
-/// Reloads the service. `interrupted` tells of a signal; it is obeyed as soon as the job is registered, and
-/// not before.
-pub fn reload(
-    request: &ServiceReload<'_>,
-    service: &dyn Service,
-    clock: &dyn Clock,
-    voice: &Voice,
-    interrupted: &dyn Fn() -> Option<Signal>,
-) -> ReloadReport {
-    let report = ReloadReport {
-        outcome: ReloadOutcome::Refused,
-        status: Status::Internal,
-        reason: None,
-        old: None,
-        new: None,
-        proof: None,
-        probes: 0,
-        last_failure: None,
-        state: None,
-        gone_after: None,
-        up_after: None,
-        healthy_after: None,
-        elapsed: Duration::ZERO,
-    };
-    let mut reload = Reload {
-        request,
-        service,
-        clock,
-        voice,
-        interrupted,
-        began: clock.now(),
-        was_registered: false,
-        old: None,
-        old_life: None,
-        report,
-    };
-    let end = reload.run();
-    let mut report = reload.report;
-    match end {
-        Ok(outcome) => (report.outcome, report.status) = (outcome, Status::Done),
-        Err(halt) => {
-            (report.outcome, report.status, report.reason) = (halt.outcome, halt.status, Some(halt.reason))
+/// What the manager knows of a job; one that is busy is asked again for a while.
+///
+/// # Errors
+/// When it cannot be told.
+pub fn look(service: &dyn Service, clock: &dyn Clock) -> Result<Option<JobState>, Trouble> {
+    let until = clock.now() + MARGIN;
+    let mut backoff = Backoff::new();
+    loop {
+        match service.inspect() {
+            Err(trouble) if trouble.class == TroubleClass::Retry && clock.now() < until => {
+                clock.sleep_until(clock.now() + backoff.next().max(Duration::from_millis(100)));
+            }
+            outcome => return outcome,
         }
     }
-    if report.outcome != ReloadOutcome::Refused {
-        report.state = service.inspect().unwrap_or(report.state);
-    }
-    report.new = report
-        .new
-        .or(report.state.as_ref().and_then(|state| state.pid))
-        .filter(|pid| Some(*pid) != report.old);
-    report.elapsed = clock.now() - reload.began;
-    report
 }
 
-impl Reload<'_> {
-    fn run(&mut self) -> Result<ReloadOutcome, Halt> {
-        let before = self.look().map_err(|trouble| refused(&trouble))?;
-        self.was_registered = before.is_some();
-        self.old = before.as_ref().and_then(|state| state.pid).and_then(|pid| self.service.identify(pid));
-        self.report.old = self.old.map(|old| old.pid);
-        self.old_life = before.as_ref().and_then(|state| state.life.clone());
-        self.report.state.clone_from(&before);
-        if let Some(signal) = (self.interrupted)() {
+/// Reloads the service, of which `before` is known.
+pub fn reload(
+    request: &ServiceReload<'_>,
+    before: Option<JobState>,
+    context: ReloadContext<'_>,
+) -> ReloadReport {
+    let mut reload = Reload::new(request, before.as_ref(), context);
+    let end = reload.run(before.as_ref());
+    reload.conclude(end)
+}
+
+impl<'a> Reload<'a> {
+    fn new(
+        request: &'a ServiceReload<'a>,
+        before: Option<&JobState>,
+        context: ReloadContext<'a>,
+    ) -> Reload<'a> {
+        let ReloadContext { service, clock, voice, .. } = context;
+        let mut reload = Reload {
+            request,
+            context,
+            service,
+            clock,
+            voice,
+            version: request.version.clone(),
+            deadline: request.deadline,
+            began: clock.now(),
+            polls: Polls::new(),
+            was_registered: before.is_some(),
+            seen_free: false,
+            accepted: false,
+            served: false,
+            went_back: false,
+            old: None,
+            old_life: None,
+            report: ReloadReport::begun(Registration::of(Ok(before.cloned()))),
+        };
+        reload.remember(before);
+        reload.report.old = reload.old.map(|old| old.pid);
+        reload
+    }
+
+    /// What runs before the job is taken down is the old process from now on.
+    fn remember(&mut self, before: Option<&JobState>) {
+        self.old = before.and_then(|state| state.pid).and_then(|pid| self.service.identify(pid));
+        self.old_life = before.and_then(|state| state.life.clone());
+    }
+
+    fn conclude(mut self, end: Result<ReloadOutcome, Halt>) -> ReloadReport {
+        let report = &mut self.report;
+        match end {
+            Ok(outcome) => (report.outcome, report.status) = (outcome, Status::Done),
+            Err(halt) => {
+                (report.outcome, report.status, report.reason) =
+                    (halt.outcome, halt.status, Some(halt.reason))
+            }
+        }
+        // What is told last is what was seen last.
+        self.report.known = Registration::of(look(self.service, self.clock));
+        let state = self.report.known.state();
+        let now = self.report.new.or(state.and_then(|state| state.pid));
+        self.report.new = now.filter(|pid| Some(*pid) != self.report.old);
+        self.report.elapsed = self.clock.now() - self.began;
+        self.report
+    }
+
+    fn run(&mut self, before: Option<&JobState>) -> Result<ReloadOutcome, Halt> {
+        if let Some(signal) = (self.context.interrupted)() {
             return Err(Halt {
                 outcome: ReloadOutcome::Refused,
                 status: ended_by(signal),
                 reason: format!("ended by {} before anything was touched", signal.as_str()),
             });
         }
-        if let Some(before) = &before {
-            self.take_down(before)?;
+        let end = self.renew(before);
+        match end {
+            Err(halt) if self.rolls_back(&halt) => Err(self.roll_back(halt)),
+            outcome => outcome,
         }
-        if !self.service.restarts_in_place() || before.is_none() {
-            self.bring_back(before.as_ref().map_or(UNKNOWN_EXIT, |state| self.patience(state)))?;
-        }
-        self.report.up_after = Some(self.clock.now() - self.began);
-        self.obey_signal()?;
-        self.prove()
     }
 
-    /// What the manager knows; a manager that is busy is asked again for a while.
-    fn look(&self) -> Result<Option<JobState>, Trouble> {
-        let until = self.clock.now() + MARGIN;
-        loop {
-            match self.service.inspect() {
-                Err(trouble) if trouble.class == TroubleClass::Retry && self.clock.now() < until => {
-                    self.pause(Duration::from_millis(100))
-                }
-                outcome => return outcome,
-            }
+    /// Takes down what runs, brings the version up in its place, and has it prove itself.
+    fn renew(&mut self, before: Option<&JobState>) -> Result<ReloadOutcome, Halt> {
+        let patience = before.map_or(UNKNOWN_EXIT, |state| self.patience(state));
+        if let Some(before) = before {
+            self.take_down(before)?;
         }
+        let restored = if !self.service.restarts_in_place() || before.is_none() {
+            self.bring_back(patience)?
+        } else {
+            None
+        };
+        self.accepted = true;
+        self.report.up_after = Some(self.clock.now() - self.began);
+        (self.context.progress)(ReloadPhase::Proving);
+        self.obey_signal()?;
+        let proven = self.prove()?;
+        // It runs, but not as it was asked for.
+        restored.map_or(Ok(proven), Err)
     }
 
     /// How long the job may take to exit, with a margin.
@@ -266,15 +429,36 @@ impl Reload<'_> {
         self.clock.sleep_until(self.clock.now() + span);
     }
 
-    fn obey_signal(&self) -> Result<(), Halt> {
-        match (self.interrupted)() {
-            Some(signal) => Err(Halt {
-                outcome: ReloadOutcome::Interrupted,
-                status: ended_by(signal),
-                reason: format!("ended by {}; the job is registered", signal.as_str()),
-            }),
-            None => Ok(()),
+    /// Asks the manager as one of many questions while something is waited for.
+    fn poll(&self) -> Result<Option<JobState>, Trouble> {
+        self.polls.count(self.clock.now());
+        self.service.inspect()
+    }
+
+    /// The pause before the next such question.
+    fn pause_of_polls(&self, backoff: &mut Backoff) {
+        let now = self.clock.now();
+        self.clock.sleep_until((now + backoff.next()).max(self.polls.next(now)));
+    }
+
+    /// A signal ends the wait for health, once it is seen that the job is registered.
+    fn obey_signal(&mut self) -> Result<(), Halt> {
+        let Some(signal) = (self.context.interrupted)() else { return Ok(()) };
+        if matches!(look(self.service, self.clock), Ok(None)) && !self.service.restarts_in_place() {
+            self.voice
+                .warn(format!("{}: it is no longer registered; registering it again", self.request.name));
+            self.bring_back(Duration::ZERO)?;
         }
+        let seen = match look(self.service, self.clock) {
+            Ok(Some(_)) => "the job is registered".to_owned(),
+            Ok(None) => "the job is not registered".to_owned(),
+            Err(trouble) => format!("it cannot be told whether the job is registered: {trouble}"),
+        };
+        Err(Halt {
+            outcome: ReloadOutcome::Interrupted,
+            status: ended_by(signal),
+            reason: format!("ended by {}; {seen}", signal.as_str()),
+        })
     }
 
     fn step(&self, text: impl std::fmt::Display) {
@@ -283,15 +467,7 @@ impl Reload<'_> {
 }
 
 fn refused(trouble: &Trouble) -> Halt {
-    Halt { outcome: ReloadOutcome::Refused, status: status_of(trouble), reason: trouble.text.clone() }
-}
-
-/// The status that a trouble ends a reload with.
-fn status_of(trouble: &Trouble) -> Status {
-    match trouble.class {
-        TroubleClass::Final(status) => status,
-        TroubleClass::Benign | TroubleClass::Retry | TroubleClass::Unregistered => Status::Unavailable,
-    }
+    Halt { outcome: ReloadOutcome::Refused, status: trouble.status(), reason: trouble.text.clone() }
 }
 
 fn ended_by(signal: Signal) -> Status {

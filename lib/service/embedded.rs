@@ -2,7 +2,9 @@
 //! to over a socket in it.
 
 use crate::service::job::Job;
-use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool};
+use crate::service::{
+    CALL_LIMIT, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote, run_tool,
+};
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
 use crate::sys::lines::LINE_LIMIT;
@@ -164,6 +166,11 @@ impl Embedded {
     pub fn new(label: &str) -> Embedded {
         Embedded { label: label.to_owned(), paths: KeeperPaths::of(label) }
     }
+
+    /// The command that brings it up from `source`.
+    fn up(&self, source: &Path) -> String {
+        format!("baa-run --detach --job {}", quote(source))
+    }
 }
 
 /// `baa-run` beside the program that runs, or else from PATH.
@@ -244,14 +251,15 @@ impl Service for Embedded {
     }
 
     fn plan(&self, source: &Path) -> Vec<String> {
-        vec![format!("baa-run ctl drain {}", quote(&self.label)), self.repair(source, false)]
+        vec![format!("baa-run ctl drain {}", quote(&self.label)), self.up(source)]
     }
 
-    fn repair(&self, source: &Path, registered: bool) -> String {
-        if registered {
-            format!("baa-run ctl restart {}", quote(&self.label))
-        } else {
-            format!("baa-run --detach --job {}", quote(source))
+    fn repair(&self, source: &Path, known: &Registration) -> String {
+        let restart = format!("baa-run ctl restart {}", quote(&self.label));
+        match known {
+            Registration::Registered(_) => restart,
+            Registration::NotRegistered => self.up(source),
+            Registration::Unknown(_) => format!("{restart} || {}", self.up(source)),
         }
     }
 }
@@ -264,7 +272,8 @@ pub(crate) fn state(answer: &Value) -> JobState {
     let word = text("state").unwrap_or("unknown");
     JobState {
         phase: match word {
-            "running" | "starting" | "updating" => Phase::Running,
+            "starting" => Phase::Starting,
+            "running" | "updating" => Phase::Running,
             "stopping" | "draining" => Phase::Stopping,
             "waiting" => Phase::Waiting,
             _ => Phase::Stopped,

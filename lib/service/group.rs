@@ -4,7 +4,9 @@ mod place;
 
 pub use place::GroupPaths;
 
-use crate::service::{CALL_LIMIT, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote};
+use crate::service::{
+    CALL_LIMIT, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote,
+};
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -28,6 +30,10 @@ impl Grouped {
     /// 66, 77 where the path leads nowhere.
     pub fn new(file: &Path, id: &str) -> Result<Grouped> {
         Ok(Grouped { file: file.to_owned(), id: id.to_owned(), paths: GroupPaths::of(file)? })
+    }
+
+    fn restart(&self) -> String {
+        format!("baa-daemons restart {} {}", quote(&self.file), quote(&self.id))
     }
 
     fn tell(&self, verb: &str) -> std::result::Result<Value, Trouble> {
@@ -92,14 +98,15 @@ impl Service for Grouped {
     }
 
     fn plan(&self, _source: &Path) -> Vec<String> {
-        vec![format!("baa-daemons reload {}", quote(&self.file)), self.repair(&self.file, true)]
+        vec![format!("baa-daemons reload {}", quote(&self.file)), self.restart()]
     }
 
-    fn repair(&self, _source: &Path, registered: bool) -> String {
-        if registered {
-            format!("baa-daemons restart {} {}", quote(&self.file), quote(&self.id))
-        } else {
-            format!("baa-daemons run {}", quote(&self.file))
+    fn repair(&self, _source: &Path, known: &Registration) -> String {
+        let run = format!("baa-daemons run {}", quote(&self.file));
+        match known {
+            Registration::Registered(_) => self.restart(),
+            Registration::NotRegistered => run,
+            Registration::Unknown(_) => format!("{} || {run}", self.restart()),
         }
     }
 }
@@ -113,7 +120,8 @@ pub(crate) fn state(entry: &Value) -> JobState {
     JobState {
         phase: match word {
             "success" if pid.is_some() => Phase::Running,
-            "starting" | "loading" | "waiting" => Phase::Waiting,
+            "starting" => Phase::Starting,
+            "loading" | "waiting" => Phase::Waiting,
             "failure" => Phase::Failed,
             _ => Phase::Stopped,
         },

@@ -8,7 +8,7 @@ pub(crate) mod print;
 
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
+    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote, run_tool,
 };
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
@@ -240,12 +240,13 @@ impl Service for Launchd {
         self.commands(source).to_vec()
     }
 
-    fn repair(&self, source: &Path, registered: bool) -> String {
+    fn repair(&self, source: &Path, known: &Registration) -> String {
         let [_, enable, bootstrap, kickstart] = self.commands(source);
-        if registered {
-            format!("launchctl kickstart -k {}", quote(self.target()))
-        } else {
-            format!("{enable}; {bootstrap} && {kickstart}")
+        match known {
+            Registration::Registered(_) => format!("launchctl kickstart -k {}", quote(self.target())),
+            Registration::NotRegistered => format!("{enable}; {bootstrap} && {kickstart}"),
+            // A job that is loaded makes the second fail; whether it is or not, the last one starts it.
+            Registration::Unknown(_) => format!("{enable}; {bootstrap}; {kickstart}"),
         }
     }
 }

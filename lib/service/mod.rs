@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 /// What a job is doing, as its manager sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// A start of it is under way, and nothing of it serves yet.
+    Starting,
     /// A process of it runs.
     Running,
     /// It is being stopped.
@@ -65,6 +67,33 @@ pub struct JobState {
     pub life: Option<String>,
 }
 
+/// What is known of a job's registration. "Cannot tell" is never told as "is not".
+#[derive(Clone, Debug)]
+pub enum Registration {
+    /// The manager knows it, and says this.
+    Registered(Box<JobState>),
+    /// The manager says that it does not know it.
+    NotRegistered,
+    /// It cannot be told, for this reason.
+    Unknown(String),
+}
+
+impl Registration {
+    /// What an answer of `Service::inspect` means.
+    pub fn of(answer: Result<Option<JobState>, Trouble>) -> Registration {
+        match answer {
+            Ok(Some(state)) => Registration::Registered(Box::new(state)),
+            Ok(None) => Registration::NotRegistered,
+            Err(trouble) => Registration::Unknown(trouble.text),
+        }
+    }
+
+    /// What the manager says of the job, where it knows it.
+    pub fn state(&self) -> Option<&JobState> {
+        if let Registration::Registered(state) = self { Some(state) } else { None }
+    }
+}
+
 /// What a manager tells about the end of one process of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobEnd {
@@ -98,6 +127,21 @@ pub struct Trouble {
     pub code: Option<i32>,
     /// What it means, in one line.
     pub text: String,
+}
+
+impl Trouble {
+    /// The status that it ends a program with.
+    pub fn status(&self) -> Status {
+        match self.class {
+            TroubleClass::Final(status) => status,
+            TroubleClass::Benign | TroubleClass::Retry | TroubleClass::Unregistered => Status::Unavailable,
+        }
+    }
+
+    /// As an error of the program.
+    pub fn error(&self) -> crate::words::error::Error {
+        crate::words::error::Error::new(self.status(), self.text.clone())
+    }
 }
 
 impl std::fmt::Display for Trouble {
@@ -135,6 +179,20 @@ pub trait Service: std::fmt::Debug {
     /// 65 to 78 for a file that the manager would refuse.
     fn definition(&self, _source: &Path) -> Result<Option<Job>, crate::words::error::Error> {
         Ok(None)
+    }
+
+    /// The files that define the job where it has no property list, as they are loaded; none where others
+    /// are defined by them too.
+    fn definition_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Has the manager read them again.
+    ///
+    /// # Errors
+    /// When it does not.
+    fn reread(&self) -> Result<(), Trouble> {
+        Ok(())
     }
 
     /// The value of a variable in the environment that the manager gives the job, which is defined by
@@ -201,6 +259,12 @@ pub trait Service: std::fmt::Debug {
         Identity::of(pid)
     }
 
+    /// Whether a process was started after this program was. One that was started in the same moment, as far
+    /// as the kernel tells moments apart, was not.
+    fn is_younger_than_us(&self, who: Identity) -> bool {
+        who.start > Identity::own().start
+    }
+
     /// Whether we run inside the job, and would be killed with it.
     fn holds_us(&self, state: &JobState) -> bool {
         let Some(main) = state.pid else { return false };
@@ -230,8 +294,9 @@ pub trait Service: std::fmt::Debug {
     /// The verbs of a reload from `source`, as commands that a person could type.
     fn plan(&self, source: &Path) -> Vec<String>;
 
-    /// The command that brings the job back by hand; `registered` says what the manager knew last.
-    fn repair(&self, source: &Path, registered: bool) -> String;
+    /// The command that brings the job back by hand in the state that is known of it. Where none is known, it
+    /// works in each.
+    fn repair(&self, source: &Path, known: &Registration) -> String;
 }
 
 /// How long a call of a manager's tool may take. `kickstart -k` may take as long as the exit timeout, and

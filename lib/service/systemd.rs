@@ -4,7 +4,7 @@
 use crate::life::Finished;
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Service, Trouble, TroubleClass, quote, run_tool,
+    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote, run_tool,
 };
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
@@ -347,7 +347,7 @@ impl Service for Systemd {
         ]
     }
 
-    fn repair(&self, _: &Path, _: bool) -> String {
+    fn repair(&self, _: &Path, _: &Registration) -> String {
         format!("{}; {}", self.command("reset-failed"), self.command("restart"))
     }
 }

@@ -440,6 +440,22 @@ pub fn open_log(path: &Path) -> io::Result<Option<File>> {
 /// Those of open(2), write(2) and fsync(2); `StorageFull` also when only a part could be written.
 pub fn append_durably(path: &Path, line: &str) -> io::Result<()> {
     let missing = !path.exists();
+    append_to(path, line)?.sync_data()?;
+    if missing && let Some(directory) = path.parent() {
+        sync(directory)?;
+    }
+    Ok(())
+}
+
+/// The same without waiting for the disk, for what outlives us and need not outlive the machine.
+///
+/// # Errors
+/// As `append_durably`.
+pub fn append(path: &Path, line: &str) -> io::Result<()> {
+    append_to(path, line).map(drop)
+}
+
+fn append_to(path: &Path, line: &str) -> io::Result<File> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
@@ -456,11 +472,7 @@ pub fn append_durably(path: &Path, line: &str) -> io::Result<()> {
     if file.write(text.as_bytes())? < text.len() {
         return Err(io::ErrorKind::StorageFull.into());
     }
-    file.sync_data()?;
-    if missing && let Some(directory) = path.parent() {
-        sync(directory)?;
-    }
-    Ok(())
+    Ok(file)
 }
 
 /// Whether we may execute `path` (access(2)).

@@ -1,15 +1,12 @@
 //! The dangerous part of a reload: from the moment the job is told to go until it is registered again.
 
-use super::{Halt, MARGIN, Reload, ReloadOutcome, refused, status_of};
+use super::polls::Backoff;
+use super::{Halt, MARGIN, Reload, ReloadOutcome, ReloadPhase, look, refused};
 use crate::service::{JobState, Kick, Phase, Trouble, TroubleClass, intent};
 use crate::words::exit::Status;
 use crate::words::span;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The pauses between two questions to the manager: at first short, since each one adds to the outage.
-const SHORTEST: Duration = Duration::from_millis(4);
-const LONGEST: Duration = Duration::from_millis(500);
 /// Even a job that drains at once gets this long to be registered again: settling takes launchd ~5 s
 /// (headroom#1289), a login window 20-30 s.
 const BRING_UP_LIMIT: Duration = Duration::from_secs(45);
@@ -18,22 +15,25 @@ const KICK_LIMIT: Duration = Duration::from_secs(15);
 /// How long a job that should start by itself is given before it is kicked.
 const SPAWN_LIMIT: Duration = Duration::from_millis(500);
 
-/// Pauses that grow.
-struct Backoff(Duration);
-
-impl Backoff {
-    fn new() -> Backoff {
-        Backoff(SHORTEST)
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 3 / 2).min(LONGEST);
-        pause
-    }
+/// What a manager that does not take a job says of it.
+enum Standing {
+    /// It is registered, by us.
+    Ours,
+    /// It was registered all along, as a look shows that came later.
+    AllAlong(Box<JobState>),
+    /// It is not seen to be registered.
+    NotSeen,
 }
 
-impl Reload<'_> {
+/// Why a registration did not come about.
+enum Refusal {
+    /// It was there all along, and has to be taken down first.
+    AllAlong(Box<JobState>),
+    /// The manager did not take it.
+    Refused(Trouble),
+}
+
+impl<'a> Reload<'a> {
     /// Tells the job to go and waits until it is gone: the process dead and the label free.
     pub(super) fn take_down(&mut self, before: &JobState) -> Result<(), Halt> {
         let patience = self.patience(before);
@@ -47,26 +47,44 @@ impl Reload<'_> {
             .old
             .filter(|_| self.service.manager() != "baa")
             .and_then(|old| intent::announce(old.pid, "baa-reload"));
+        (self.context.progress)(ReloadPhase::TakingDown);
         let until = self.clock.now() + MARGIN;
         let mut backoff = Backoff::new();
+        let mut unheard = None;
         loop {
             match self.service.take_down() {
-                Ok(()) => break,
+                Ok(()) => {
+                    unheard = None;
+                    break;
+                }
                 Err(trouble) => {
                     self.step(&trouble);
                     // Whatever it said, only what is seen counts: "in progress" may be heard and may be not.
                     if trouble.class == TroubleClass::Unregistered || self.gone_or_going() {
+                        unheard = None;
                         break;
                     }
-                    if matches!(trouble.class, TroubleClass::Final(_)) || self.clock.now() >= until {
-                        told.iter().for_each(intent::withdraw);
-                        return Err(refused(&trouble));
+                    let refusal = matches!(trouble.class, TroubleClass::Final(_));
+                    // A call without an answer may be heard later: then the job goes after all.
+                    if unheard.is_none() && !refusal && trouble.code.is_none() {
+                        unheard = Some(trouble.clone());
+                    }
+                    if refusal || self.clock.now() >= until {
+                        if unheard.is_none() {
+                            told.iter().for_each(intent::withdraw);
+                            return Err(refused(&trouble));
+                        }
+                        break;
                     }
                     self.pause(backoff.next());
                 }
             }
         }
-        self.await_gone(self.clock.now() + patience);
+        let gone = self.await_gone(self.clock.now() + patience);
+        if let Some(trouble) = unheard.filter(|_| !gone) {
+            told.iter().for_each(intent::withdraw);
+            return Err(refused(&trouble));
+        }
         self.report.gone_after = Some(self.clock.now() - self.began);
         Ok(())
     }
@@ -78,70 +96,121 @@ impl Reload<'_> {
             || state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Stopping))
     }
 
-    fn await_gone(&mut self, until: Instant) {
+    /// Waits until the old process is dead and the label free; says whether they are.
+    pub(super) fn await_gone(&mut self, until: Instant) -> bool {
+        let mut dead = true;
         if let Some(old) = self.old
             && !self.service.await_exit(old, until)
         {
+            dead = false;
             self.voice.warn(format!("{}: process {} did not exit in time", self.request.name, old.pid));
         }
         // A manager that restarts in place keeps the label.
         if self.service.restarts_in_place() {
-            return;
+            return dead;
         }
         let mut backoff = Backoff::new();
-        while self.clock.now() < until && !matches!(self.service.inspect(), Ok(None)) {
-            self.pause(backoff.next());
+        loop {
+            if matches!(self.poll(), Ok(None)) {
+                self.seen_free = true;
+                return dead;
+            }
+            if self.clock.now() >= until {
+                return false;
+            }
+            self.pause_of_polls(&mut backoff);
         }
     }
 
     /// Registers the job, from the new file or else from the last one that worked, and sees to it that it is
-    /// started.
-    pub(super) fn bring_back(&mut self, patience: Duration) -> Result<(), Halt> {
+    /// started. Says how it ends where it was the last one that worked.
+    pub(super) fn bring_back(&mut self, patience: Duration) -> Result<Option<Halt>, Halt> {
+        (self.context.progress)(ReloadPhase::BringingBack);
         let limit = patience.max(BRING_UP_LIMIT);
-        let source = self.request.source.clone();
-        let Err(trouble) = self.register(&source, limit) else { return self.start() };
-        let status = status_of(&trouble);
-        match self.request.last_good.clone() {
-            Some(last_good) => {
-                self.voice
-                    .warn(format!("{}: {trouble}; restoring the last file that worked", self.request.name));
-                match self.register(&last_good, limit) {
-                    Ok(()) => {
-                        self.start()?;
-                        let status = if status == Status::Unavailable { Status::BadConfig } else { status };
-                        Err(Halt {
-                            outcome: ReloadOutcome::Restored,
-                            status,
-                            reason: format!("{trouble}; restored from {}", last_good.display()),
-                        })
-                    }
-                    Err(second) => Err(self
-                        .lost(&trouble, &format!("; the last file that worked was refused too: {second}"))),
-                }
+        let Err(trouble) = self.register(limit)? else { return self.start().map(|()| None) };
+        let status = trouble.status();
+        let Some(last_good) = self.request.last_good.as_ref().filter(|_| !self.went_back) else {
+            return Err(self.lost(&trouble, ""));
+        };
+        self.voice.warn(format!("{}: {trouble}; restoring the last version that worked", self.request.name));
+        self.go_back(last_good);
+        let mut outcome = self.register(limit)?;
+        // It may be the place that is refused, and not what is in it.
+        let copy = &last_good.version.source;
+        if outcome.is_err() && self.version.source != *copy {
+            self.version.source.clone_from(copy);
+            outcome = self.register(limit)?;
+        }
+        match outcome {
+            Ok(()) => {
+                self.start()?;
+                let status = if status == Status::Unavailable { Status::BadConfig } else { status };
+                let from = self.version.source.display();
+                Ok(Some(Halt {
+                    outcome: ReloadOutcome::Restored,
+                    status,
+                    reason: match &self.report.rejected {
+                        Some(kept) => {
+                            format!("{trouble}; restored; the new file is kept as {}", kept.display())
+                        }
+                        None => format!("{trouble}; restored from {from}"),
+                    },
+                }))
             }
-            None => Err(self.lost(&trouble, "")),
+            Err(second) => {
+                Err(self.lost(&trouble, &format!("; the last version that worked was refused too: {second}")))
+            }
         }
     }
 
     fn lost(&self, trouble: &Trouble, more: &str) -> Halt {
         let reason = format!("{trouble}{more}");
-        // Not lost at all: the old job never went.
-        let still_there = matches!(self.service.inspect(), Ok(Some(_)));
-        if self.was_registered && !still_there {
-            Halt { outcome: ReloadOutcome::Lost, status: Status::Lost, reason }
-        } else {
-            Halt { outcome: ReloadOutcome::Unhealthy, status: status_of(trouble), reason }
+        let (outcome, status) = match look(self.service, self.clock) {
+            // Not lost at all: the old job never went.
+            Ok(Some(_)) => (ReloadOutcome::Unhealthy, trouble.status()),
+            Ok(None) if !self.was_registered => (ReloadOutcome::Unhealthy, trouble.status()),
+            // What cannot be told to be there is not told to be.
+            Ok(None) | Err(_) => (ReloadOutcome::Lost, Status::Lost),
+        };
+        Halt { outcome, status, reason }
+    }
+
+    /// Registers the version; a job that turns out to have been there all along is taken down first. The
+    /// inner result is what the manager says.
+    fn register(&mut self, limit: Duration) -> Result<Result<(), Trouble>, Halt> {
+        match self.try_to_register(limit) {
+            Ok(()) => Ok(Ok(())),
+            Err(Refusal::Refused(trouble)) => Ok(Err(trouble)),
+            Err(Refusal::AllAlong(state)) => {
+                self.step("it has been registered all along; taking it down first");
+                self.was_registered = true;
+                self.remember(Some(&state));
+                self.report.old = self.report.old.or(self.old.map(|old| old.pid));
+                self.take_down(&state)?;
+                // From here on what is registered is ours, or nobody can tell.
+                self.seen_free = true;
+                (self.context.progress)(ReloadPhase::BringingBack);
+                Ok(match self.try_to_register(limit) {
+                    Ok(()) => Ok(()),
+                    Err(Refusal::Refused(trouble)) => Err(trouble),
+                    Err(Refusal::AllAlong(_)) => Err(Trouble {
+                        class: TroubleClass::Retry,
+                        code: None,
+                        text: "another one registers it at the same time".to_owned(),
+                    }),
+                })
+            }
         }
     }
 
     /// Tries to register the job until `limit` is over. Signals do not end this: the job would be left
     /// unregistered.
-    fn register(&mut self, source: &Path, limit: Duration) -> Result<(), Trouble> {
+    fn try_to_register(&mut self, limit: Duration) -> Result<(), Refusal> {
         let until = self.clock.now() + limit;
         let mut backoff = Backoff::new();
         let mut told = String::new();
         loop {
-            let trouble = match self.service.bring_up(source) {
+            let trouble = match self.service.bring_up(&self.version.source) {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
@@ -149,38 +218,68 @@ impl Reload<'_> {
                 self.step(&trouble);
                 told.clone_from(&trouble.text);
             }
-            // "Already loaded" may mean the old registration on its last legs; only a live new process proves
-            // the new one.
-            if trouble.class != TroubleClass::Unregistered && self.runs_anew() {
-                return Ok(());
+            if trouble.class != TroubleClass::Unregistered {
+                match self.standing() {
+                    Standing::Ours => return Ok(()),
+                    Standing::AllAlong(state) => return Err(Refusal::AllAlong(state)),
+                    Standing::NotSeen => {}
+                }
             }
             if matches!(trouble.class, TroubleClass::Final(_)) || self.clock.now() >= until {
-                return Err(trouble);
+                return Err(Refusal::Refused(trouble));
             }
-            self.pause(backoff.next());
+            self.pause_of_polls(&mut backoff);
         }
     }
 
+    /// Whose registration the manager shows after it has not said that it took ours. "Already loaded" may
+    /// mean the old one on its last legs, one that a look had not shown, or our own of which the client did
+    /// not hear.
+    fn standing(&self) -> Standing {
+        let Ok(Some(state)) = self.poll() else { return Standing::NotSeen };
+        let process = state.pid.and_then(|pid| self.service.identify(pid));
+        if state.phase == Phase::Stopping || (process.is_some() && process == self.old) {
+            return Standing::NotSeen;
+        }
+        let elsewhere = state.source.as_ref().is_some_and(|source| *source != self.version.source);
+        let young = process.is_some_and(|who| self.service.is_younger_than_us(who));
+        match (self.seen_free, elsewhere) {
+            (true, false) => Standing::Ours,
+            // The old process never went, or went and left the label: what runs now is new.
+            (false, _) if self.was_registered => {
+                if process.is_some() && !elsewhere {
+                    Standing::Ours
+                } else {
+                    Standing::NotSeen
+                }
+            }
+            (false, false) if young => Standing::Ours,
+            _ => Standing::AllAlong(Box::new(state)),
+        }
+    }
+
+    /// Whether a process of the job runs that is not the old one.
     fn runs_anew(&self) -> bool {
-        let Ok(Some(state)) = self.service.inspect() else { return false };
-        state.phase == Phase::Running && state.pid.is_some_and(|pid| Some(pid) != self.old.map(|old| old.pid))
+        let Ok(Some(state)) = self.poll() else { return false };
+        matches!(state.phase, Phase::Running | Phase::Starting)
+            && state.pid.is_some_and(|pid| Some(pid) != self.old.map(|old| old.pid))
     }
 
     /// A registered job that does not start is kicked, softly: -k would kill one that is just starting
     /// (openclaw#41952).
-    fn start(&mut self) -> Result<(), Halt> {
+    pub(super) fn start(&mut self) -> Result<(), Halt> {
         if self.request.skip_kickstart {
             return Ok(());
         }
         let until = self.clock.now() + SPAWN_LIMIT;
         let mut backoff = Backoff::new();
-        while self.request.starts_itself && self.clock.now() < until {
-            match self.service.inspect() {
+        while self.version.starts_itself && self.clock.now() < until {
+            match self.poll() {
                 Ok(Some(state)) if state.pid.is_some() || state.phase == Phase::Waiting => return Ok(()),
-                _ => self.pause(backoff.next()),
+                _ => self.pause_of_polls(&mut backoff),
             }
         }
-        if self.request.starts_itself {
+        if self.version.starts_itself {
             self.step("accepted but not started; kicking it");
         }
         match self.kick(Kick::Start) {
@@ -203,9 +302,10 @@ impl Reload<'_> {
                 Err(trouble) if trouble.class == TroubleClass::Benign => return Ok(()),
                 Err(trouble) if trouble.class == TroubleClass::Unregistered => {
                     self.step(&trouble);
-                    let source: PathBuf = self.request.source.clone();
-                    self.register(&source, BRING_UP_LIMIT).map_err(|trouble| self.lost(&trouble, ""))?;
-                    if self.request.starts_itself {
+                    (self.context.progress)(ReloadPhase::BringingBack);
+                    self.register(BRING_UP_LIMIT)?.map_err(|trouble| self.lost(&trouble, ""))?;
+                    (self.context.progress)(ReloadPhase::Proving);
+                    if self.version.starts_itself {
                         return Ok(());
                     }
                 }
@@ -217,7 +317,7 @@ impl Reload<'_> {
                     if trouble.class != TroubleClass::Retry || self.clock.now() >= until {
                         return Err(Halt {
                             outcome: ReloadOutcome::Unhealthy,
-                            status: status_of(&trouble),
+                            status: trouble.status(),
                             reason: format!("it is registered but was not started: {trouble}"),
                         });
                     }

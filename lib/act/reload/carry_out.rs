@@ -1,26 +1,19 @@
 //! Carrying a request out: the services in order, each in its turn, and what came of it.
 
-use super::check::{Ready, examine};
-use super::diagnosis::{Case, SCHEMA};
+use super::ReloadOutcome;
+use super::check::examine;
+use super::diagnosis::SCHEMA;
 use super::files::ReloadFiles;
+use super::one::{reload_one, resume_one};
 use super::request::ReloadRequest;
 use super::services::{NamedService, services};
-use super::{ReloadOutcome, ReloadReport, ServiceReload, handover, reload};
-use crate::probe::Probe;
-use crate::probe::demand::Demand;
-use crate::probe::http::{Http, Statuses};
-use crate::service::job::KeepAlive;
-use crate::sys::clock::{self, Real};
-use crate::sys::file::Lock;
-use crate::sys::http::{self, Trust, Url};
 use crate::sys::say::{self, Voice};
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use crate::words::span;
 use serde_json::{Value, json};
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What came of it.
 #[derive(Debug)]
@@ -37,6 +30,13 @@ pub struct Done {
 /// What is wrong with the order itself. What goes wrong with a service is told on stderr and in the status.
 pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
     let ones = services(request)?;
+    // Before anything is checked: a job that is stranded does not wait for a file that is good.
+    for one in &ones {
+        match resume_one(&one.label, Duration::ZERO, voice) {
+            Err(error) if error.status != Status::Busy => voice.warn(format!("{}: {error}", one.name)),
+            _ => {}
+        }
+    }
     if !request.settings.keep_going {
         // One bad file of several stops the order before anything is touched.
         let unfit: Vec<(&NamedService, Error)> = ones
@@ -58,11 +58,10 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
         }
         caught.get()
     };
-    let helper = handover::is_helper();
     let mut status = Status::Done;
     let mut told = Vec::new();
     for one in &ones {
-        let (ended, value) = match reload_one(request, one, voice, helper, &interrupted) {
+        let (ended, value) = match reload_one(request, one, voice, &interrupted) {
             Ok(end) => end,
             Err(error) => (error.status, tell_refusal(one, &error)),
         };
@@ -98,143 +97,31 @@ fn tell_refusal(one: &NamedService, error: &Error) -> Value {
     })
 }
 
-fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
-    Box::new(Http {
-        request: http::Request {
-            url: url.clone(),
-            method: "GET".to_owned(),
-            headers: Vec::new(),
-            body: Vec::new(),
-            redirects: false,
-            known_peer: None,
-            want_body: false,
-            trust: Trust::default(),
-        },
-        statuses: vec![Statuses::OK],
-        contains: Vec::new(),
-        json: Vec::new(),
-        demand,
-    })
-}
-
-fn reload_one(
-    request: &ReloadRequest,
-    one: &NamedService,
-    voice: &Voice,
-    helper: bool,
-    interrupted: &dyn Fn() -> Option<Signal>,
-) -> Result<(Status, Value)> {
-    let ready = examine(request, one)?;
-    // Otherwise all were prepared before the first was touched.
-    if request.settings.keep_going {
-        one.service.prepare()?;
-    }
-    let files = ReloadFiles::of(&one.label)?;
-    let lock = take_turn(&files, helper)?;
-    let before = one.service.inspect().ok().flatten();
-    if let Some(state) = before.as_ref().filter(|state| !helper && one.service.holds_us(state)) {
-        drop(lock);
-        let pid = handover::hand_over(&*one.service, &files)?;
-        voice.note(format!(
-            "{}: we run inside it; process {pid} reloads it and reports to {}",
-            one.name,
-            files.log().display()
-        ));
-        let told = json!({
-            "service": one.name, "manager": one.service.manager(), "target": one.service.target(),
-            "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(),
-            "log": files.log().to_string_lossy(), "old_pid": state.pid.map(|pid| pid.number())
-        });
-        return Ok((Status::Done, told));
-    }
-    if let (Some(job), Some(state)) = (&ready.job, &before) {
-        files.remember_running(job, state);
-    }
-    let settings = &request.settings;
-    let ask = ready.health.as_ref().map(|url| |demand: Demand| probe(url, demand));
-    let service_reload = ServiceReload {
-        name: one.name.clone(),
-        source: one.source.clone(),
-        last_good: ready.job.as_ref().and_then(|job| files.other_than(job)),
-        starts_itself: ready
-            .job
-            .as_ref()
-            .is_none_or(|job| job.run_at_load || job.keep_alive == KeepAlive::Always(true)),
-        health: ask.as_ref().map(|ask| ask as &dyn Fn(Demand) -> Box<dyn Probe>),
-        attempts: settings.attempts,
-        delay: settings.delay,
-        probe_timeout: settings.probe_timeout,
-        skip_kickstart: settings.skip_kickstart,
-        settle: settings.settle,
-        drain: settings.drain,
-        deadline: settings.timeout.map(|timeout| clock::after(Instant::now(), timeout)),
-    };
-    let report = reload(&service_reload, &*one.service, &Real, voice, interrupted);
-    if let (Some(job), ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick) =
-        (&ready.job, report.outcome)
-        && let Err(error) = files.remember(job)
-    {
-        voice.warn(error);
-    }
-    Ok((report.status, tell(request, one, &ready, &report, voice)))
-}
-
-/// The turn of this reload. A helper waits for its caller to let go of the lock.
-fn take_turn(files: &ReloadFiles, helper: bool) -> Result<Lock> {
-    let until = Instant::now() + if helper { Duration::from_secs(5) } else { Duration::ZERO };
-    loop {
-        match files.lock() {
-            Err(error) if error.status == Status::Busy && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(10))
+/// Finishes the reloads that were cut off: of `labels`, or of all where there are none.
+///
+/// # Errors
+/// None of them is one of the request; what goes wrong with a label is told and in the status.
+pub fn resume(labels: &[String], wait_lock: Duration, voice: &Voice) -> Result<Status> {
+    let all = if labels.is_empty() { ReloadFiles::labels() } else { labels.to_vec() };
+    let mut status = Status::Done;
+    let mut finished = 0;
+    for label in all {
+        match resume_one(&label, wait_lock, voice) {
+            Ok(Some(ended)) => {
+                finished += 1;
+                status = status.worse(ended);
+                let how = if ended == Status::Done { "finished" } else { "could not be finished" };
+                voice.note(format!("{label}: {how}; see 'baa-reload history --label {label}'"));
             }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn tell(
-    request: &ReloadRequest,
-    one: &NamedService,
-    ready: &Ready,
-    report: &ReloadReport,
-    voice: &Voice,
-) -> Value {
-    let registered = report.state.is_some();
-    let case = Case {
-        name: &one.name,
-        manager: one.service.manager(),
-        target: one.service.target(),
-        health: ready.health.as_ref().map(Url::to_string),
-        job: ready.job.as_ref(),
-        report,
-        repair: one.service.repair(&one.source, registered),
-    };
-    match report.outcome {
-        ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick => {
-            voice.note(format!("{}: {}", one.name, success(report, case.health.as_deref())))
-        }
-        _ => {
-            let lines = case.lines();
-            let last = lines.len() - 1;
-            for (index, line) in lines.iter().enumerate() {
-                if index == 0 || index == last || !request.settings.quiet {
-                    say::error(line);
-                }
+            Ok(None) => {}
+            Err(error) => {
+                say::error(&format!("{label}: {error}"));
+                status = status.worse(error.status);
             }
         }
     }
-    case.json()
-}
-
-fn success(report: &ReloadReport, health: Option<&str>) -> String {
-    let how =
-        if report.outcome == ReloadOutcome::RecoveredByKick { "recovered after a kick" } else { "recovered" };
-    let who = report.new.map_or(String::new(), |pid| format!(": process {pid}"));
-    let what = match health {
-        Some(url) => format!(" answers at {url}"),
-        None if report.new.is_some() => " runs".to_owned(),
-        None => " and nothing of it runs now".to_owned(),
-    };
-    let instead = report.old.map_or(String::new(), |pid| format!(" in place of {pid}"));
-    format!("{how} in {}{who}{what}{instead}", span::show(report.elapsed))
+    if finished == 0 && status == Status::Done {
+        voice.note("no reload was cut off");
+    }
+    Ok(status)
 }

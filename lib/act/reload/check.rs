@@ -69,9 +69,18 @@ pub fn plan(request: &ReloadRequest) -> Result<ReloadPlan> {
 /// Everything that can be known to be wrong before the service is touched.
 pub(super) fn examine(request: &ReloadRequest, one: &NamedService) -> Result<Ready> {
     let job = one.service.definition(&one.source)?;
-    let variable = |name: &str| one.service.variable(job.as_ref(), name);
-    let health = health_url(&request.health, one, &variable)?;
+    let health = health_of(request, one, job.as_ref())?;
     Ok(Ready { job, health })
+}
+
+/// Where the health of the service is asked for, when it runs as `job` says.
+pub(super) fn health_of(
+    request: &ReloadRequest,
+    one: &NamedService,
+    job: Option<&Job>,
+) -> Result<Option<Url>> {
+    let variable = |name: &str| one.service.variable(job, name);
+    health_url(&request.health, one, &variable)
 }
 
 fn health_url(

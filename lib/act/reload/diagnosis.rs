@@ -1,9 +1,9 @@
 //! What is told of a reload: in JSON always, to people when it failed. Values of environment variables are
 //! never among it.
 
-use super::{Proof, ReloadOutcome, ReloadReport};
-use crate::service::JobState;
+use super::{Proof, ReloadReport};
 use crate::service::job::Job;
+use crate::service::{JobState, Registration};
 use crate::sys::{file, user};
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ impl Case<'_> {
     /// Its object in the JSON report.
     pub fn json(&self) -> Value {
         let report = self.report;
-        let failed = !matches!(report.outcome, ReloadOutcome::Recovered | ReloadOutcome::RecoveredByKick);
+        let failed = !report.recovered();
         let logs: Vec<Value> =
             if failed { self.logs().into_iter().map(|log| log.json()).collect() } else { Vec::new() };
         json!({
@@ -61,7 +61,17 @@ impl Case<'_> {
             "up_after_ms": report.up_after.map(millis),
             "healthy_after_ms": report.healthy_after.map(millis),
             "elapsed_ms": millis(report.elapsed),
-            "state": report.state.as_ref().map(state_json),
+            "registered": match &report.known {
+                Registration::Registered(_) => Some(true),
+                Registration::NotRegistered => Some(false),
+                Registration::Unknown(_) => None,
+            },
+            "state": report.known.state().map(state_json),
+            "state_error": match &report.known {
+                Registration::Unknown(why) => Some(why),
+                _ => None,
+            },
+            "rejected": report.rejected.as_ref().map(|path| path.to_string_lossy()),
             "logs": logs,
             "repair": failed.then_some(&self.repair),
         })
@@ -79,9 +89,14 @@ impl Case<'_> {
             let status = failure.http_status.map_or(String::new(), |status| format!(", http {status}"));
             lines.push(format!("last probe: {}{status}: {failure}", failure.class.name()));
         }
-        lines.push(match &report.state {
-            Some(state) => format!("{} says of {}: {}", self.manager, self.target, state_words(state)),
-            None => format!("{} does not know {}", self.manager, self.target),
+        lines.push(match &report.known {
+            Registration::Registered(state) => {
+                format!("{} says of {}: {}", self.manager, self.target, state_words(state))
+            }
+            Registration::NotRegistered => format!("{} does not know {}", self.manager, self.target),
+            Registration::Unknown(why) => {
+                format!("{} cannot be asked about {}: {why}", self.manager, self.target)
+            }
         });
         for log in self.logs() {
             lines.extend(log.lines());

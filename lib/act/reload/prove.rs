@@ -1,18 +1,21 @@
 //! The proof of recovery: a good answer, from a process that is not the old one and belongs to the job, which
 //! then stays.
 
-use super::{Halt, Proof, Reload, ReloadOutcome};
+use super::polls::Backoff;
+use super::{Halt, Proof, Reload, ReloadOutcome, ReloadPhase};
 use crate::probe::Cost;
 use crate::probe::demand::Demand;
 use crate::probe::pace::{self, PollProgress};
-use crate::service::{JobState, Kick};
+use crate::service::{JobState, Kick, Phase};
 use crate::sys::process::{Identity, Pid};
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
 use std::time::{Duration, Instant};
 
-/// How old the manager's word may be while the health check still fails.
+/// How old the manager's word may be while the health check still fails; it may be a tenth of the round old
+/// where that is longer, up to `STALE`.
 const FRESH: Duration = Duration::from_millis(200);
+const STALE: Duration = Duration::from_secs(2);
 
 /// One round of health checks.
 struct Round {
@@ -21,7 +24,10 @@ struct Round {
     slot_ends: Option<Instant>,
     tries: u32,
     state: Option<JobState>,
-    looked: Option<Instant>,
+    /// When the manager is asked next.
+    look: Instant,
+    /// The pauses while there is no new process.
+    backoff: Backoff,
     /// A process whose answer does not count.
     stale: Option<Pid>,
 }
@@ -79,7 +85,8 @@ impl Reload<'_> {
             slot_ends: None,
             tries: 0,
             state: None,
-            looked: None,
+            look: self.clock.now(),
+            backoff: Backoff::new(),
             stale,
         };
         loop {
@@ -121,7 +128,7 @@ impl Reload<'_> {
             let pause = pace::pause(moment, Some(&failure));
             // A check that the deadline cut short tells less than the one before it.
             let cut = failure.class == Class::Timeout
-                && self.request.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
+                && self.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
             if !cut || self.report.last_failure.is_none() {
                 self.report.last_failure = Some(failure);
             }
@@ -129,24 +136,27 @@ impl Reload<'_> {
             if used_up || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end)) {
                 return Ok(false);
             }
-            if self.request.deadline.is_some_and(|deadline| now >= deadline) {
+            if self.deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Halt {
                     outcome: ReloadOutcome::Unhealthy,
                     status: Status::TooLate,
                     reason: format!("it did not recover before the deadline: {}", self.last()),
                 });
             }
-            self.pause(pause);
+            // Nothing is worth asking before the manager has told of a process.
+            let idle = if self.process(&round).is_none() { round.look - now } else { Duration::ZERO };
+            let left = round.slot_ends.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
+            self.pause(pause.max(idle.min(left)));
         }
     }
 
     fn look_once(&mut self, round: &mut Round) -> Result<Look, Halt> {
         let now = self.clock.now();
-        if round.looked.is_none_or(|looked| now - looked >= FRESH) || self.process(round).is_none() {
+        if now >= round.look {
             self.refresh(round)?;
         }
         let Some(process) = self.process(round) else {
-            if self.request.health.is_none()
+            if self.version.health.is_none()
                 && round.state.as_ref().is_some_and(|state| self.completed(state))
             {
                 return Ok(Look::Completed);
@@ -157,7 +167,7 @@ impl Reload<'_> {
                 format!("no new process yet (the job is {word})"),
             )));
         };
-        let Some(health) = self.request.health else {
+        let Some(health) = self.version.health else {
             return Ok(Look::Proven(process.pid, Proof::Process));
         };
         let mut roots = vec![process.pid];
@@ -170,10 +180,13 @@ impl Reload<'_> {
         );
         let demand = Demand { among: Some(roots), ..Demand::default() };
         let until = self.clock.now() + self.request.probe_timeout;
-        let deadline = self.request.deadline.map_or(until, |deadline| deadline.min(until));
+        let deadline = self.deadline.map_or(until, |deadline| deadline.min(until));
         self.report.probes += 1;
         let failure = match health(demand).ask(deadline) {
-            Ok(_) => return Ok(Look::Proven(process.pid, Proof::Listener)),
+            Ok(_) => {
+                self.served = true;
+                return Ok(Look::Proven(process.pid, Proof::Listener));
+            }
             Err(failure) => failure,
         };
         match failure.class {
@@ -181,13 +194,16 @@ impl Reload<'_> {
             // must do.
             Class::UnknownProcess if self.old.is_none_or(|old| !old.alive()) => {
                 match health(Demand::default()).ask(deadline) {
-                    Ok(_) => Ok(Look::Proven(process.pid, Proof::Process)),
+                    Ok(_) => {
+                        self.served = true;
+                        Ok(Look::Proven(process.pid, Proof::Process))
+                    }
                     Err(failure) => Ok(Look::NotYet(failure)),
                 }
             }
             Class::WrongProcess => {
-                // The job may just have been started anew; the next look asks the manager first.
-                round.looked = None;
+                // The job may just have been started anew.
+                round.look = round.look.min(self.polls.next(now + round.backoff.next()));
                 Ok(Look::NotYet(failure))
             }
             _ => Ok(Look::NotYet(failure)),
@@ -196,18 +212,26 @@ impl Reload<'_> {
 
     /// Asks the manager; a job that it has lost meanwhile is brought back.
     fn refresh(&mut self, round: &mut Round) -> Result<(), Halt> {
-        round.looked = Some(self.clock.now());
-        match self.service.inspect() {
+        match self.poll() {
             Ok(Some(state)) => round.state = Some(state),
             Ok(None) if !self.service.restarts_in_place() => {
                 self.voice
                     .warn(format!("{}: it is no longer registered; registering it again", self.request.name));
-                self.bring_back(Duration::ZERO)?;
-                round.looked = None;
+                if let Some(halt) = self.bring_back(Duration::ZERO)? {
+                    return Err(halt);
+                }
+                (self.context.progress)(ReloadPhase::Proving);
             }
             Ok(None) => round.state = None,
             Err(trouble) => self.step(&trouble),
         }
+        let now = self.clock.now();
+        let pause = if self.process(round).is_none() {
+            round.backoff.next()
+        } else {
+            ((now - round.began) / 10).clamp(FRESH, STALE)
+        };
+        round.look = self.polls.next(now + pause);
         Ok(())
     }
 
@@ -216,13 +240,16 @@ impl Reload<'_> {
     fn completed(&self, state: &JobState) -> bool {
         let new_life = state.life.is_none() || state.life != self.old_life;
         (state.completed && new_life)
-            || (self.request.skip_kickstart && !self.request.starts_itself && state.pid.is_none())
+            || (self.request.skip_kickstart && !self.version.starts_itself && state.pid.is_none())
     }
 
     /// The job's new main process, if there is one and it lives.
     fn process(&self, round: &Round) -> Option<Identity> {
         let pid = round.state.as_ref()?.pid?;
         let who = self.service.identify(pid)?;
+        if !matches!(round.state.as_ref()?.phase, Phase::Running) {
+            return None;
+        }
         let stale =
             Some(who) == self.old || (round.stale == Some(pid) && self.old.is_none_or(|old| old.pid != pid));
         (!stale).then_some(who)
@@ -255,7 +282,7 @@ impl Reload<'_> {
         {
             return Ok(Some(Failure::new(Class::Down, "it was started again while it settled")));
         }
-        let Some(health) = self.request.health else { return Ok(None) };
+        let Some(health) = self.version.health else { return Ok(None) };
         self.report.probes += 1;
         let demand = Demand::default();
         Ok(health(demand).ask(self.clock.now() + self.request.probe_timeout).err())

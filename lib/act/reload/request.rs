@@ -1,5 +1,6 @@
 //! A request to reload services: which, where, how.
 
+use super::RollbackRule;
 use crate::service::manager::ServiceLocation;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -54,6 +55,10 @@ pub struct ReloadSettings {
     pub drain: Duration,
     /// Whether it must not be kicked.
     pub skip_kickstart: bool,
+    /// When a version that does not serve gives way to the last one that worked.
+    pub rollback: RollbackRule,
+    /// How long to wait while another reload of the label runs.
+    pub wait_lock: Duration,
     /// Whether to go on after a failure.
     pub keep_going: bool,
     /// Whether diagnostics are left out of stderr but for their first and last line.

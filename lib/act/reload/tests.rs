@@ -99,7 +99,7 @@ impl Service for FakeService<'_> {
         Vec::new()
     }
 
-    fn repair(&self, _: &Path, _: bool) -> String {
+    fn repair(&self, _: &Path, _: &Registration) -> String {
         String::new()
     }
 }
@@ -111,10 +111,9 @@ fn reloaded(answers: Vec<JobState>, settle: Duration) -> (ReloadReport, Vec<&'st
     let service = FakeService { clock: &clock, answers, calls };
     let request = ServiceReload {
         name: "job".to_owned(),
-        source: PathBuf::from("/job.plist"),
+        version: JobVersion { source: PathBuf::from("/job.plist"), starts_itself: true, health: None },
         last_good: None,
-        starts_itself: true,
-        health: None,
+        rollback: RollbackRule::Never,
         attempts: 3,
         delay: Duration::from_secs(1),
         probe_timeout: Duration::from_secs(1),
@@ -123,7 +122,16 @@ fn reloaded(answers: Vec<JobState>, settle: Duration) -> (ReloadReport, Vec<&'st
         drain: Duration::ZERO,
         deadline: None,
     };
-    let report = reload(&request, &service, &clock, &Voice::new(Level::Quiet), &|| None);
+    let voice = Voice::new(Level::Quiet);
+    let context = ReloadContext {
+        service: &service,
+        clock: &clock,
+        voice: &voice,
+        interrupted: &|| None,
+        progress: &|_| {},
+    };
+    let before = service.inspect().unwrap();
+    let report = reload(&request, before, context);
     (report, service.calls.into_inner())
 }
 

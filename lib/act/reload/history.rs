@@ -1,0 +1,72 @@
+//! What the journals tell: what was reloaded, when, by whom, and how it ended.
+
+use super::files::ReloadFiles;
+use super::journal::{ReloadJournal, ReloadRecord};
+use crate::service::check_label;
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
+use crate::words::span;
+use std::time::Duration;
+
+/// The reloads of `labels`, or of all where there are none, in the order of their beginnings; of each label
+/// only the `last`. A line for each: for people, or one JSON object.
+///
+/// # Errors
+/// 2 for what is no label; 74, 77 where a journal cannot be read.
+pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<String>> {
+    let all = if labels.is_empty() { ReloadFiles::labels() } else { labels.to_vec() };
+    let mut found: Vec<(String, ReloadRecord, bool)> = Vec::new();
+    for label in all {
+        check_label(&label).map_err(|why| Error::new(Status::Usage, why))?;
+        let files = ReloadFiles::of(&label)?;
+        let records = ReloadJournal::of(&files).records()?;
+        let first = last.map_or(0, |last| records.len().saturating_sub(last));
+        let newest = records.len();
+        for (index, record) in records.into_iter().enumerate().skip(first) {
+            let runs = record.end.is_none() && index + 1 == newest && files.locked();
+            found.push((label.clone(), record, runs));
+        }
+    }
+    found.sort_by(|(_, one, _), (_, other, _)| one.at.cmp(&other.at));
+    found
+        .iter()
+        .map(|(label, record, runs)| {
+            if json {
+                serde_json::to_string(record).map_err(Error::bug)
+            } else {
+                Ok(text(label, record, *runs))
+            }
+        })
+        .collect()
+}
+
+fn text(label: &str, record: &ReloadRecord, runs: bool) -> String {
+    let process = |pid: Option<i32>| pid.map_or("none".to_owned(), |pid| pid.to_string());
+    let by = &record.by;
+    let user = by.user.clone().unwrap_or_else(|| by.uid.to_string());
+    let parent = by.parent.as_ref().map_or(String::new(), |parent| format!(" from {parent}"));
+    let end = record.end.as_ref();
+    let outcome = match end {
+        Some(end) => end.outcome.clone(),
+        None if runs => "running".to_owned(),
+        None => "cut-off".to_owned(),
+    };
+    let mut words = vec![record.at.clone(), label.to_owned(), outcome];
+    let took = end.map(|end| format!("in {}", span::show(Duration::from_millis(end.elapsed_ms))));
+    words.extend(took);
+    words.push(format!(
+        "process {} -> {}",
+        process(record.old_pid),
+        process(end.and_then(|end| end.new_pid))
+    ));
+    let short = |hash: &Option<String>| {
+        hash.as_ref().map_or("none".to_owned(), |hash| hash.chars().take(12).collect())
+    };
+    words.push(format!("file {} -> {}", short(&record.hash_before), short(&record.hash_after)));
+    words.push(format!("by {user} (process {}{parent})", by.pid));
+    words.extend(
+        end.filter(|end| end.ended_by != "itself").map(|end| format!("ended by its {}", end.ended_by)),
+    );
+    words.extend(end.and_then(|end| end.reason.as_ref()).map(|reason| format!(": {reason}")));
+    words.join("  ").replace("  : ", ": ")
+}

@@ -1,0 +1,345 @@
+//! One service of a request: its turn, what is kept for it, who stands by, its reload, its report.
+
+use super::check::{Ready, examine};
+use super::definition::{Definition, UnitFiles, put_back};
+use super::diagnosis::Case;
+use super::files::ReloadFiles;
+use super::guardian::{self, Guardian};
+use super::journal::{ReloadEnd, ReloadJournal, ReloadRecord, ReloadRequester};
+use super::request::ReloadRequest;
+use super::services::NamedService;
+use super::unfinished::UnfinishedReload;
+use super::{
+    HealthQuestion, JobVersion, LastGood, ReloadContext, ReloadOutcome, ReloadPhase, ReloadReport,
+    ServiceReload, handover, look, reload,
+};
+use crate::probe::Probe;
+use crate::probe::demand::Demand;
+use crate::probe::http::{Http, Statuses};
+use crate::service::JobState;
+use crate::service::job::{Job, KeepAlive};
+use crate::sys::clock::{self, Real};
+use crate::sys::file::Lock;
+use crate::sys::http::{self, Trust, Url};
+use crate::sys::process::Pid;
+use crate::sys::say::{self, Voice};
+use crate::sys::signal::Signal;
+use crate::words::error::Result;
+use crate::words::exit::Status;
+use crate::words::span::{self, millis};
+use crate::words::stamp;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long a helper waits for its caller to let go of the lock.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Reloads one service of `request`. Returns its status and its object in the JSON report.
+///
+/// # Errors
+/// Why nothing was touched.
+pub(super) fn reload_one(
+    request: &ReloadRequest,
+    one: &NamedService,
+    voice: &Voice,
+    interrupted: &dyn Fn() -> Option<Signal>,
+) -> Result<(Status, Value)> {
+    let helper = handover::is_helper();
+    let files = ReloadFiles::of(&one.label)?;
+    let journal = ReloadJournal::of(&files);
+    let lock = take_turn(&files, request.settings.wait_lock, helper)?;
+    finish_what_was_cut_off(&journal, &one.name, voice)?;
+    let ready = examine(request, one)?;
+    // Otherwise all were prepared before the first was touched.
+    if request.settings.keep_going {
+        one.service.prepare()?;
+    }
+    let before = match look(&*one.service, &Real) {
+        Ok(before) => before,
+        Err(trouble) => {
+            let report = ReloadReport::cannot_tell(&trouble);
+            return Ok((report.status, tell(request, one, &ready, &report, voice)));
+        }
+    };
+    if let Some(state) = before.as_ref().filter(|state| !helper && one.service.holds_us(state)) {
+        drop(lock);
+        return hand_over(one, &files, state, voice);
+    }
+    let definition = define(one, ready.job.as_ref());
+    if let Some(state) = &before {
+        files.remember_running(&definition, state);
+    }
+    let report = guarded(request, one, &ready, &definition, before, &lock, &journal, voice, interrupted)?;
+    if report.recovered()
+        && let Err(error) = files.remember(&definition)
+    {
+        voice.warn(error);
+    }
+    Ok((report.status, tell(request, one, &ready, &report, voice)))
+}
+
+/// What defines the job now.
+fn define(one: &NamedService, job: Option<&Job>) -> Definition {
+    match job {
+        Some(job) => Definition::Plist(Box::new(job.clone())),
+        None => {
+            UnitFiles::read(&one.service.definition_files()).map_or(Definition::Elsewhere, Definition::Units)
+        }
+    }
+}
+
+/// The last version that worked, as it is kept.
+enum Kept {
+    Job(PathBuf, Box<Job>),
+    Units(UnitFiles),
+}
+
+/// The reload itself, with a guardian who stands by and a journal that is kept.
+#[expect(clippy::too_many_arguments, reason = "one call; each is what a reload needs")]
+fn guarded(
+    request: &ReloadRequest,
+    one: &NamedService,
+    ready: &Ready,
+    definition: &Definition,
+    before: Option<JobState>,
+    lock: &Lock,
+    journal: &ReloadJournal,
+    voice: &Voice,
+    interrupted: &dyn Fn() -> Option<Signal>,
+) -> Result<ReloadReport> {
+    let files = ReloadFiles::of(&one.label)?;
+    let settings = &request.settings;
+    let kept = match definition {
+        Definition::Plist(job) => files.other_job(job).map(|(path, job)| Kept::Job(path, Box::new(job))),
+        Definition::Units(units) => files.other_units(units).map(Kept::Units),
+        Definition::Elsewhere => None,
+    };
+    let plan = UnfinishedReload {
+        name: one.name.clone(),
+        label: one.label.clone(),
+        manager: one.service.manager().to_owned(),
+        daemon: request.location.daemon,
+        domain: request.location.domain.clone(),
+        group: request.location.group.clone(),
+        source: one.source.clone(),
+        last_good: match &kept {
+            Some(Kept::Job(path, _)) => Some(path.clone()),
+            _ => None,
+        },
+        starts_itself: ready.job.as_ref().is_none_or(starts_itself),
+        was_registered: before.is_some(),
+        old: before
+            .as_ref()
+            .and_then(|state| one.service.identify(state.pid?))
+            .map(|old| (old.pid.number(), old.start.0)),
+        drain_ms: millis(settings.drain),
+        skip_kickstart: settings.skip_kickstart,
+    };
+    let id = ReloadJournal::new_id();
+    let guardian = RefCell::new(Some(Guardian::post(&id, &plan, lock)?));
+    journal.begin(ReloadRecord {
+        id: id.clone(),
+        at: stamp::millis(SystemTime::now()),
+        by: ReloadRequester::ourselves(),
+        manager: one.service.manager().to_owned(),
+        target: one.service.target(),
+        hash_before: files.kept_hash(definition),
+        hash_after: definition.hash(),
+        old_pid: plan.old.map(|(pid, _)| pid),
+        plan: plan.clone(),
+        end: None,
+    })?;
+    let progress = |phase: ReloadPhase| {
+        let mut guardian = guardian.borrow_mut();
+        if guardian.as_ref().is_some_and(|guardian| guardian.tell(phase)) {
+            return;
+        }
+        // Somebody has ended it: the journal knows what is under way, and another one stands by.
+        *guardian = Guardian::post(&id, &plan, lock).ok().filter(|guardian| guardian.tell(phase));
+        if guardian.is_none() {
+            voice.warn(format!("{}: nobody stands by for this reload any more", one.name));
+        }
+    };
+    let ask = ready.health.as_ref().map(|url| |demand: Demand| probe(url, demand));
+    let old_health = kept.as_ref().and_then(|kept| match kept {
+        Kept::Job(_, job) => super::check::health_of(request, one, Some(&**job)).ok().flatten(),
+        Kept::Units(_) => ready.health.clone(),
+    });
+    let ask_old = old_health.as_ref().map(|url| |demand: Demand| probe(url, demand));
+    let restore = || match (&kept, definition) {
+        (Some(Kept::Job(_, job)), _) => put_back(&one.source, &job.bytes),
+        (Some(Kept::Units(units)), Definition::Units(now)) => {
+            let rejected = units.put_back(now)?;
+            one.service.reread().map_err(|trouble| trouble.error())?;
+            Ok(rejected)
+        }
+        _ => Err(crate::words::error::Error::bug("nothing is kept")),
+    };
+    let service_reload = ServiceReload {
+        name: one.name.clone(),
+        version: JobVersion {
+            source: one.source.clone(),
+            starts_itself: plan.starts_itself,
+            health: ask.as_ref().map(|ask| ask as HealthQuestion<'_>),
+        },
+        last_good: kept.as_ref().map(|kept| LastGood {
+            version: JobVersion {
+                source: plan.last_good.clone().unwrap_or_else(|| one.source.clone()),
+                starts_itself: match kept {
+                    Kept::Job(_, job) => starts_itself(job),
+                    Kept::Units(_) => true,
+                },
+                health: ask_old.as_ref().map(|ask| ask as HealthQuestion<'_>),
+            },
+            put_back: &restore,
+        }),
+        rollback: settings.rollback,
+        attempts: settings.attempts,
+        delay: settings.delay,
+        probe_timeout: settings.probe_timeout,
+        skip_kickstart: settings.skip_kickstart,
+        settle: settings.settle,
+        drain: settings.drain,
+        deadline: settings.timeout.map(|timeout| clock::after(Instant::now(), timeout)),
+    };
+    let context =
+        ReloadContext { service: &*one.service, clock: &Real, voice, interrupted, progress: &progress };
+    let report = reload(&service_reload, before, context);
+    if let Err(error) = journal.end(&id, ReloadEnd::of(&report, "itself")) {
+        voice.warn(error);
+    }
+    guardian.into_inner().into_iter().for_each(Guardian::dismiss);
+    Ok(report)
+}
+
+fn starts_itself(job: &Job) -> bool {
+    job.run_at_load || job.keep_alive == KeepAlive::Always(true)
+}
+
+/// Finishes the last reload of the label if it was begun and nobody has finished it: it and its guardian were
+/// killed at once.
+///
+/// # Errors
+/// 74, 77 for the journal.
+fn finish_what_was_cut_off(journal: &ReloadJournal, name: &str, voice: &Voice) -> Result<Option<Status>> {
+    let Some(open) = journal.open_record() else { return Ok(None) };
+    voice.warn(format!(
+        "{name}: the reload of {} by process {} was cut off; finishing it first",
+        open.at, open.by.pid
+    ));
+    guardian::finish(journal, &open.id, &open.plan, Some(ReloadPhase::TakingDown), "resume").map(Some)
+}
+
+/// Finishes the reload of `label` that was cut off, if there is one. Returns its status.
+///
+/// # Errors
+/// 75 while it runs, or its guardian; 74, 77.
+pub(super) fn resume_one(label: &str, wait_lock: Duration, voice: &Voice) -> Result<Option<Status>> {
+    let files = ReloadFiles::of(label)?;
+    let journal = ReloadJournal::of(&files);
+    if journal.open_record().is_none() {
+        return Ok(None);
+    }
+    let _lock = take_turn(&files, wait_lock, false)?;
+    finish_what_was_cut_off(&journal, label, voice)
+}
+
+fn hand_over(
+    one: &NamedService,
+    files: &ReloadFiles,
+    state: &JobState,
+    voice: &Voice,
+) -> Result<(Status, Value)> {
+    let pid = handover::hand_over(&*one.service, files)?;
+    voice.note(format!(
+        "{}: we run inside it; process {pid} reloads it and reports to {}",
+        one.name,
+        files.log().display()
+    ));
+    let told = json!({
+        "service": one.name, "manager": one.service.manager(), "target": one.service.target(),
+        "outcome": "handed-over", "exit": 0, "helper_pid": pid.number(),
+        "log": files.log().to_string_lossy(), "old_pid": state.pid.map(Pid::number)
+    });
+    Ok((Status::Done, told))
+}
+
+fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
+    Box::new(Http {
+        request: http::Request {
+            url: url.clone(),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            redirects: false,
+            known_peer: None,
+            want_body: false,
+            trust: Trust::default(),
+        },
+        statuses: vec![Statuses::OK],
+        contains: Vec::new(),
+        json: Vec::new(),
+        demand,
+    })
+}
+
+/// The turn of this reload.
+fn take_turn(files: &ReloadFiles, wait_lock: Duration, helper: bool) -> Result<Lock> {
+    let patience = if helper { wait_lock.max(FAREWELL) } else { wait_lock };
+    let until = clock::after(Instant::now(), patience);
+    let mut pause = Duration::from_millis(10);
+    loop {
+        match files.lock() {
+            Err(error) if error.status == Status::Busy && Instant::now() < until => {
+                std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+                pause = (pause * 2).min(Duration::from_millis(200));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn tell(
+    request: &ReloadRequest,
+    one: &NamedService,
+    ready: &Ready,
+    report: &ReloadReport,
+    voice: &Voice,
+) -> Value {
+    let case = Case {
+        name: &one.name,
+        manager: one.service.manager(),
+        target: one.service.target(),
+        health: ready.health.as_ref().map(Url::to_string),
+        job: ready.job.as_ref(),
+        report,
+        repair: one.service.repair(&one.source, &report.known),
+    };
+    if report.recovered() {
+        voice.note(format!("{}: {}", one.name, success(report, case.health.as_deref())));
+    } else {
+        let lines = case.lines();
+        let last = lines.len() - 1;
+        for (index, line) in lines.iter().enumerate() {
+            if index == 0 || index == last || !request.settings.quiet {
+                say::error(line);
+            }
+        }
+    }
+    case.json()
+}
+
+fn success(report: &ReloadReport, health: Option<&str>) -> String {
+    let how =
+        if report.outcome == ReloadOutcome::RecoveredByKick { "recovered after a kick" } else { "recovered" };
+    let who = report.new.map_or(String::new(), |pid| format!(": process {pid}"));
+    let what = match health {
+        Some(url) => format!(" answers at {url}"),
+        None if report.new.is_some() => " runs".to_owned(),
+        None => " and nothing of it runs now".to_owned(),
+    };
+    let instead = report.old.map_or(String::new(), |pid| format!(" in place of {pid}"));
+    format!("{how} in {}{who}{what}{instead}", span::show(report.elapsed))
+}

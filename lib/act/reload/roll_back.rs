@@ -1,0 +1,79 @@
+//! The way back: a version that was accepted and does not come to serve gives way to the last one that
+//! worked, which has to prove itself too.
+
+use super::{Halt, LastGood, Reload, ReloadOutcome, RollbackRule, look};
+use crate::words::exit::Status;
+
+impl<'a> Reload<'a> {
+    /// Whether what came of the new version leads back.
+    pub(super) fn rolls_back(&self, halt: &Halt) -> bool {
+        let wanted = match self.request.rollback {
+            RollbackRule::Never => false,
+            // A deadline says that nobody waits any longer; it does not say that the version is bad.
+            RollbackRule::IfNeverServed => !self.served && halt.status == Status::Unavailable,
+            RollbackRule::Always => true,
+        };
+        wanted
+            && self.accepted
+            && halt.outcome == ReloadOutcome::Unhealthy
+            && self.request.last_good.is_some()
+            && !self.went_back
+    }
+
+    /// Makes the last version that worked the one that is brought up and proven from now on. Where it cannot
+    /// be put in its place, it is brought up from the copy.
+    pub(super) fn go_back(&mut self, last_good: &LastGood<'a>) {
+        let installed = self.version.source.clone();
+        self.version = last_good.version.clone();
+        match (last_good.put_back)() {
+            Ok(rejected) => {
+                self.report.rejected = Some(rejected);
+                self.version.source = installed;
+            }
+            Err(error) => self.voice.warn(format!("{}: {error}", self.request.name)),
+        }
+        (self.went_back, self.served, self.accepted) = (true, false, false);
+    }
+
+    /// Takes the new version down and brings the last good one back. Says how that ended.
+    pub(super) fn roll_back(&mut self, halt: Halt) -> Halt {
+        let Some(last_good) = &self.request.last_good else { return halt };
+        self.voice.note(format!(
+            "{}: {}; rolling back to the last version that worked",
+            self.request.name, halt.reason
+        ));
+        let running = match look(self.service, self.clock) {
+            Ok(state) => state,
+            Err(trouble) => {
+                let reason = format!("{}; not rolled back, for {trouble}", halt.reason);
+                return Halt { reason, ..halt };
+            }
+        };
+        // The old one serves as it did: there is no reason for it to be given less time than the new one.
+        self.deadline = None;
+        self.go_back(last_good);
+        self.remember(running.as_ref());
+        self.seen_free = false;
+        let how = match &self.report.rejected {
+            Some(rejected) => format!("the new file is kept as {}", rejected.display()),
+            None => "the new file is still installed".to_owned(),
+        };
+        let end = self.renew(running.as_ref());
+        match end {
+            Ok(_) => Halt {
+                outcome: ReloadOutcome::RolledBack,
+                status: Status::BadConfig,
+                reason: format!("{}; rolled back to the last version that worked; {how}", halt.reason),
+            },
+            Err(second) if second.outcome == ReloadOutcome::Unhealthy => Halt {
+                outcome: ReloadOutcome::Unhealthy,
+                status: Status::Unavailable,
+                reason: format!(
+                    "{}; the last version that worked was brought back and does not serve either: {}; {how}",
+                    halt.reason, second.reason
+                ),
+            },
+            Err(second) => second,
+        }
+    }
+}
