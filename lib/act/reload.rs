@@ -303,11 +303,12 @@ struct Halt {
 /// When it cannot be told.
 pub fn look(service: &dyn Service, clock: &dyn Clock) -> Result<Option<JobState>, Trouble> {
     let until = clock.now() + MARGIN;
-    let mut backoff = Backoff::new();
+    let mut pause = Duration::from_millis(100);
     loop {
         match service.inspect() {
             Err(trouble) if trouble.class == TroubleClass::Retry && clock.now() < until => {
-                clock.sleep_until(clock.now() + backoff.next().max(Duration::from_millis(100)));
+                clock.sleep_until(clock.now() + pause);
+                pause *= 2;
             }
             outcome => return outcome,
         }
@@ -444,12 +445,14 @@ impl<'a> Reload<'a> {
     /// A signal ends the wait for health, once it is seen that the job is registered.
     fn obey_signal(&mut self) -> Result<(), Halt> {
         let Some(signal) = (self.context.interrupted)() else { return Ok(()) };
-        if matches!(look(self.service, self.clock), Ok(None)) && !self.service.restarts_in_place() {
+        let mut seen = look(self.service, self.clock);
+        if matches!(seen, Ok(None)) && !self.service.restarts_in_place() {
             self.voice
                 .warn(format!("{}: it is no longer registered; registering it again", self.request.name));
             self.bring_back(Duration::ZERO)?;
+            seen = look(self.service, self.clock);
         }
-        let seen = match look(self.service, self.clock) {
+        let seen = match seen {
             Ok(Some(_)) => "the job is registered".to_owned(),
             Ok(None) => "the job is not registered".to_owned(),
             Err(trouble) => format!("it cannot be told whether the job is registered: {trouble}"),
@@ -474,5 +477,7 @@ fn ended_by(signal: Signal) -> Status {
     Status::Signal(u8::try_from(signal as i32).unwrap_or(0))
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

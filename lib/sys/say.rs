@@ -25,6 +25,8 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How much a program says to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
+    /// Nothing: nobody hears it.
+    Silent,
     /// Errors only.
     Quiet,
     /// What happened.
@@ -73,8 +75,11 @@ impl Voice {
         say(format!("{}\n", clean::line(text)).as_bytes());
     }
 
-    /// Something is wrong; always said.
+    /// Something is wrong; always said to whoever may hear it.
     pub fn warn(&self, text: impl std::fmt::Display) {
+        if self.level == Level::Silent {
+            return;
+        }
         line(&self.program, "\x1b[33m", &text.to_string());
     }
 }

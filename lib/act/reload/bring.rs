@@ -50,38 +50,36 @@ impl<'a> Reload<'a> {
         (self.context.progress)(ReloadPhase::TakingDown);
         let until = self.clock.now() + MARGIN;
         let mut backoff = Backoff::new();
-        let mut unheard = None;
+        let mut doubt = None;
         loop {
-            match self.service.take_down() {
-                Ok(()) => {
-                    unheard = None;
-                    break;
-                }
-                Err(trouble) => {
-                    self.step(&trouble);
-                    // Whatever it said, only what is seen counts: "in progress" may be heard and may be not.
-                    if trouble.class == TroubleClass::Unregistered || self.gone_or_going() {
-                        unheard = None;
-                        break;
-                    }
-                    let refusal = matches!(trouble.class, TroubleClass::Final(_));
-                    // A call without an answer may be heard later: then the job goes after all.
-                    if unheard.is_none() && !refusal && trouble.code.is_none() {
-                        unheard = Some(trouble.clone());
-                    }
-                    if refusal || self.clock.now() >= until {
-                        if unheard.is_none() {
-                            told.iter().for_each(intent::withdraw);
-                            return Err(refused(&trouble));
-                        }
-                        break;
-                    }
-                    self.pause(backoff.next());
-                }
+            let Err(trouble) = self.service.take_down() else {
+                doubt = None;
+                break;
+            };
+            self.step(&trouble);
+            // Whatever it said, only what is seen counts: "in progress" may be heard and may be not.
+            if trouble.class == TroubleClass::Unregistered || self.gone_or_going() {
+                doubt = None;
+                break;
             }
+            if matches!(trouble.class, TroubleClass::Final(_)) && doubt.is_none() {
+                told.iter().for_each(intent::withdraw);
+                return Err(refused(&trouble));
+            }
+            // It may have been heard all the same, or be heard later: then the job goes after all.
+            doubt = Some(trouble);
+            if self.clock.now() >= until {
+                break;
+            }
+            self.pause(backoff.next());
         }
         let gone = self.await_gone(self.clock.now() + patience);
-        if let Some(trouble) = unheard.filter(|_| !gone) {
+        // Only what is seen to be as it was has not heard it.
+        if let Some(trouble) = doubt.filter(|_| !gone)
+            && let Ok(Some(state)) = look(self.service, self.clock)
+            && state.phase != Phase::Stopping
+            && state.pid == self.old.map(|old| old.pid)
+        {
             told.iter().for_each(intent::withdraw);
             return Err(refused(&trouble));
         }
@@ -90,7 +88,7 @@ impl<'a> Reload<'a> {
     }
 
     fn gone_or_going(&self) -> bool {
-        let state = self.service.inspect();
+        let state = self.poll();
         let dead = self.old.is_some_and(|old| self.service.await_exit(old, self.clock.now()));
         dead || matches!(state, Ok(None))
             || state.is_ok_and(|state| state.is_some_and(|state| state.phase == Phase::Stopping))

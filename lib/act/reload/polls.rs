@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 /// The pauses between two questions.
 const SHORTEST: Duration = Duration::from_millis(4);
 const LONGEST: Duration = Duration::from_secs(1);
-/// How many questions there may be within `WINDOW`.
-const MOST: usize = 10;
+/// How many questions there may be within `WINDOW`: with the looks before and after there are ten or so.
+const MOST: usize = 8;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Pauses that grow.

@@ -122,7 +122,7 @@ fn reloaded(answers: Vec<JobState>, settle: Duration) -> (ReloadReport, Vec<&'st
         drain: Duration::ZERO,
         deadline: None,
     };
-    let voice = Voice::new(Level::Quiet);
+    let voice = Voice::new(Level::Silent);
     let context = ReloadContext {
         service: &service,
         clock: &clock,

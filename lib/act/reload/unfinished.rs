@@ -8,7 +8,7 @@ use super::{
     RollbackRule, ServiceReload, look,
 };
 use crate::service::manager::{ManagerKind, ServiceLocation};
-use crate::service::{JobState, Phase, Service};
+use crate::service::{JobState, Phase, Registration, Service};
 use crate::sys::clock::Clock;
 use crate::sys::file;
 use crate::sys::process::{Identity, Pid, Start};
@@ -23,6 +23,9 @@ use std::time::Duration;
 const WORD_ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// How long a manager that says nothing is asked again.
 const PATIENCE_WITH_MANAGER: Duration = Duration::from_secs(120);
+
+/// How often it is begun again when what was seen to be registered is not at last.
+const TRIES: u32 = 3;
 
 /// What has to be done to finish a reload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,6 +87,20 @@ impl UnfinishedReload {
     /// `phase` is how far the reload is known to have come. Whether it serves is not asked: nobody waits for
     /// the answer.
     pub fn finish(&self, phase: ReloadPhase, service: &dyn Service, clock: &dyn Clock) -> ReloadReport {
+        let mut report = self.finish_once(phase, service, clock);
+        for _ in 0..TRIES {
+            // What was heard after all, and undid what had been seen.
+            let undone = matches!(report.known, Registration::NotRegistered)
+                && report.outcome == ReloadOutcome::Finished;
+            if !undone {
+                break;
+            }
+            report = self.finish_once(ReloadPhase::BringingBack, service, clock);
+        }
+        report
+    }
+
+    fn finish_once(&self, phase: ReloadPhase, service: &dyn Service, clock: &dyn Clock) -> ReloadReport {
         let put_copy_back = || {
             let copy = self.last_good.as_deref().unwrap_or(Path::new(""));
             let bytes = file::read(copy, u64::MAX - 1).map_err(|cause| {
@@ -112,7 +129,7 @@ impl UnfinishedReload {
             drain: Duration::from_millis(self.drain_ms),
             deadline: None,
         };
-        let voice = Voice::new(Level::Quiet);
+        let voice = Voice::new(Level::Silent);
         let context =
             ReloadContext { service, clock, voice: &voice, interrupted: &|| None, progress: &|_| {} };
         let until = clock.now() + PATIENCE_WITH_MANAGER;
@@ -175,20 +192,23 @@ impl Reload<'_> {
         }
     }
 
-    /// What the manager says when a word that was on its way has had time to arrive.
+    /// What the manager says when a word that was on its way has had time to arrive. One that says nothing is
+    /// asked until it does, or is given up.
     fn await_word(&mut self, before: &JobState) -> Option<JobState> {
-        let until = self.clock.now() + WORD_ON_ITS_WAY;
+        let (until, limit) = (self.clock.now() + WORD_ON_ITS_WAY, self.clock.now() + PATIENCE_WITH_MANAGER);
         let mut backoff = Backoff::new();
         let mut state = Some(before.clone());
-        while state
-            .as_ref()
-            .is_some_and(|state| state.phase != Phase::Stopping && state.pid == self.old.map(|old| old.pid))
-            && self.clock.now() < until
-        {
+        loop {
+            let asked = self.clock.now();
+            let answer = self.poll();
+            let over = asked >= limit || (asked >= until && answer.is_ok());
+            state = answer.unwrap_or(state);
+            // It may run under another pid by now, and be told to go all the same.
+            if over || state.as_ref().is_none_or(|state| state.phase == Phase::Stopping) {
+                return state;
+            }
             self.pause_of_polls(&mut backoff);
-            state = self.poll().unwrap_or(state);
         }
-        state
     }
 }
 
