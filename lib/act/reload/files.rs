@@ -83,8 +83,8 @@ impl ReloadFiles {
         self.named("journal")
     }
 
-    /// The copy of the last property list that worked.
-    fn plist(&self) -> PathBuf {
+    /// Where the copy of the last property list that worked is, if there is one.
+    pub fn plist(&self) -> PathBuf {
         self.named("plist")
     }
 

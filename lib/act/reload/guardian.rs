@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 pub const VERB: &str = "guard";
 /// The variable that tells the number of its end of the socket.
 const CONTROL: &str = "BAA_RELOAD_CONTROL_FD";
+/// How the journal calls it.
+const GUARDIAN: &str = "guardian";
 /// How long it may take until it stands by.
 const BEGIN: Duration = Duration::from_secs(10);
 /// What it says then, and what it is told when nothing is left to be done.
@@ -42,6 +44,8 @@ struct Orders {
     /// The reload's id in the journal.
     id: String,
     plan: UnfinishedReload,
+    /// How far the reload is, where it has begun.
+    phase: Option<String>,
 }
 
 /// A guardian that stands by.
@@ -50,11 +54,17 @@ pub struct Guardian {
 }
 
 impl Guardian {
-    /// Starts one for the reload `id` and waits until it stands by. It shares `lock`.
+    /// Starts one for the reload `id`, which has come as far as `phase`, and waits until it stands by. It
+    /// shares `lock`.
     ///
     /// # Errors
     /// 69 to 71 when none can be had; then nothing must be touched.
-    pub fn post(id: &str, plan: &UnfinishedReload, lock: &Lock) -> Result<Guardian> {
+    pub fn post(
+        id: &str,
+        plan: &UnfinishedReload,
+        phase: Option<ReloadPhase>,
+        lock: &Lock,
+    ) -> Result<Guardian> {
         let cannot = |cause: std::io::Error| Error::io("cannot start a guardian of the reload", &cause);
         let (ours, theirs) = UnixStream::pair().map_err(cannot)?;
         let theirs = OwnedFd::from(theirs);
@@ -68,16 +78,17 @@ impl Guardian {
         spec.only_passed = true;
         spec.pass.push((theirs.as_raw_fd(), Arc::new(theirs)));
         spec.pass.push((shared.as_raw_fd(), Arc::new(shared)));
-        spec.start()?;
-        let orders = serde_json::to_string(&Orders { id: id.to_owned(), plan: plan.clone() });
+        let phase = phase.map(|phase| phase.name().to_owned());
+        let orders = serde_json::to_string(&Orders { id: id.to_owned(), plan: plan.clone(), phase });
         let orders = orders.map_err(Error::bug)?;
         ours.set_read_timeout(Some(BEGIN)).map_err(cannot)?;
         ours.set_write_timeout(Some(BEGIN)).map_err(cannot)?;
         let mut wire = &ours;
+        // They are there before it is, whatever becomes of us meanwhile.
+        writeln!(wire, "{orders}").map_err(cannot)?;
+        spec.start()?;
         let mut word = String::new();
-        writeln!(wire, "{orders}")
-            .and_then(|()| BufReader::new(wire.take(64)).read_line(&mut word).map(drop))
-            .map_err(cannot)?;
+        BufReader::new(wire.take(64)).read_line(&mut word).map_err(cannot)?;
         if word.trim_end() != READY {
             return Err(Error::new(Status::Unavailable, "the guardian of the reload did not begin"));
         }
@@ -116,9 +127,10 @@ pub fn stand_by() -> Result<Status> {
     }
     (&mut lines).take(PLAN_LIMIT).read_line(&mut line).map_err(|_| usage())?;
     let orders: Orders = serde_json::from_str(&line).map_err(|_| usage())?;
-    writeln!(&stream, "{READY}").map_err(|_| usage())?;
+    // Whoever does not hear it is dead already.
+    let _ = writeln!(&stream, "{READY}");
     memory::shrink();
-    let mut phase = None;
+    let mut phase = orders.phase.as_deref().and_then(ReloadPhase::named);
     loop {
         line.clear();
         match (&mut lines).take(256).read_line(&mut line) {
@@ -134,10 +146,12 @@ pub fn stand_by() -> Result<Status> {
     if journal.open_record().is_none_or(|open| open.id != orders.id) {
         return Ok(Status::Done);
     }
-    finish(&journal, &orders.id, &orders.plan, phase, "guardian")
+    finish(&journal, &orders.id, &orders.plan, phase, GUARDIAN)
 }
 
-/// Finishes a reload that was cut off, and writes how it ended. Without a `phase` nothing was touched.
+/// Finishes a reload that was cut off, and writes how it ended. Without a `phase` nothing was touched. A
+/// guardian puts the last file that worked in the place of one that is refused; anybody later leaves it: it
+/// may be another by then, which somebody wants to be told of.
 ///
 /// # Errors
 /// 74, 77 for the journal.
@@ -164,7 +178,7 @@ pub fn finish(
         journal.end(id, end)?;
         return Ok(Status::Done);
     };
-    let report = plan.finish(phase, &*service, &Real);
+    let report = plan.finish(phase, ended_by == GUARDIAN, &*service, &Real);
     journal.end(id, ReloadEnd::of(&report, ended_by))?;
     Ok(report.status)
 }

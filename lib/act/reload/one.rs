@@ -124,10 +124,7 @@ fn guarded(
         domain: request.location.domain.clone(),
         group: request.location.group.clone(),
         source: one.source.clone(),
-        last_good: match &kept {
-            Some(Kept::Job(path, _)) => Some(path.clone()),
-            _ => None,
-        },
+        last_good: definition.job().map(|_| files.plist()),
         starts_itself: ready.job.as_ref().is_none_or(starts_itself),
         was_registered: before.is_some(),
         old: before
@@ -138,7 +135,7 @@ fn guarded(
         skip_kickstart: settings.skip_kickstart,
     };
     let id = ReloadJournal::new_id();
-    let guardian = RefCell::new(Some(Guardian::post(&id, &plan, lock)?));
+    let guardian = RefCell::new(Some(Guardian::post(&id, &plan, None, lock)?));
     journal.begin(ReloadRecord {
         id: id.clone(),
         at: stamp::millis(SystemTime::now()),
@@ -157,7 +154,7 @@ fn guarded(
             return;
         }
         // Somebody has ended it: the journal knows what is under way, and another one stands by.
-        *guardian = Guardian::post(&id, &plan, lock).ok().filter(|guardian| guardian.tell(phase));
+        *guardian = Guardian::post(&id, &plan, Some(phase), lock).ok();
         if guardian.is_none() {
             voice.warn(format!("{}: nobody stands by for this reload any more", one.name));
         }
@@ -186,7 +183,10 @@ fn guarded(
         },
         last_good: kept.as_ref().map(|kept| LastGood {
             version: JobVersion {
-                source: plan.last_good.clone().unwrap_or_else(|| one.source.clone()),
+                source: match kept {
+                    Kept::Job(path, _) => path.clone(),
+                    Kept::Units(_) => one.source.clone(),
+                },
                 starts_itself: match kept {
                     Kept::Job(_, job) => starts_itself(job),
                     Kept::Units(_) => true,

@@ -489,9 +489,10 @@ fn finish_after_a_kill(
     let Some(phase) = phase else { return Vec::new() };
     // It was killed with us, or later on its way, or not at all.
     world.fuse.set((world.roll(3) == 0).then(|| world.roll(20)));
-    let guarded = catch_unwind(AssertUnwindSafe(|| plan.finish(phase, world, &*world.clock)));
+    let guarded = catch_unwind(AssertUnwindSafe(|| plan.finish(phase, true, world, &*world.clock)));
     world.fuse.set(None);
-    let report = guarded.unwrap_or_else(|_| plan.finish(ReloadPhase::TakingDown, world, &*world.clock));
+    let report =
+        guarded.unwrap_or_else(|_| plan.finish(ReloadPhase::TakingDown, false, world, &*world.clock));
     world.trace.borrow_mut().push(format!("{report:?}"));
     // What was on its way has arrived by now, and what goes is gone.
     for _ in 0..2 {
@@ -500,8 +501,8 @@ fn finish_after_a_kill(
     }
     let is_there = world.loaded.borrow().as_ref().is_some_and(|job| job.going.is_none());
     let told = matches!(report.known, Registration::Registered(_));
-    // What refuses every file it is given cannot be helped.
-    let helpless = world.refuses_new && plan.last_good.is_none();
+    // What refuses the file that it is given cannot be helped: the copy is looked for on the disk.
+    let helpless = world.refuses_new;
     let mut faults = Vec::new();
     if was_loaded && !is_there && !helpless && report.outcome != ReloadOutcome::Lost {
         faults.push("killed, it is stranded".to_owned());

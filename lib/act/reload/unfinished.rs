@@ -13,7 +13,8 @@ use crate::sys::clock::Clock;
 use crate::sys::file;
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::say::{Level, Voice};
-use crate::words::error::Result;
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub struct UnfinishedReload {
     /// The file to bring it up from.
     #[serde(with = "any_path")]
     pub source: PathBuf,
-    /// The copy of the last one that worked, where that is another.
+    /// Where the copy of the last one that worked is, if there is one.
     #[serde(with = "any_paths")]
     pub last_good: Option<PathBuf>,
     /// Whether it starts by itself.
@@ -83,11 +84,17 @@ impl UnfinishedReload {
         Some(Identity { pid: Pid::new(pid)?, start: Start(start) })
     }
 
-    /// Sees to it that the job is registered, from the new file or else from the last one that worked.
-    /// `phase` is how far the reload is known to have come. Whether it serves is not asked: nobody waits for
-    /// the answer.
-    pub fn finish(&self, phase: ReloadPhase, service: &dyn Service, clock: &dyn Clock) -> ReloadReport {
-        let mut report = self.finish_once(phase, service, clock);
+    /// Sees to it that the job is registered, from the new file or else from the last one that worked, which
+    /// then takes the place of the new one if it `puts_back`. `phase` is how far the reload is known to have
+    /// come. Whether it serves is not asked: nobody waits for the answer.
+    pub fn finish(
+        &self,
+        phase: ReloadPhase,
+        puts_back: bool,
+        service: &dyn Service,
+        clock: &dyn Clock,
+    ) -> ReloadReport {
+        let mut report = self.finish_once(phase, puts_back, service, clock);
         for _ in 0..TRIES {
             // What was heard after all, and undid what had been seen.
             let undone = matches!(report.known, Registration::NotRegistered)
@@ -95,31 +102,41 @@ impl UnfinishedReload {
             if !undone {
                 break;
             }
-            report = self.finish_once(ReloadPhase::BringingBack, service, clock);
+            report = self.finish_once(ReloadPhase::BringingBack, puts_back, service, clock);
         }
         report
     }
 
-    fn finish_once(&self, phase: ReloadPhase, service: &dyn Service, clock: &dyn Clock) -> ReloadReport {
+    fn finish_once(
+        &self,
+        phase: ReloadPhase,
+        puts_back: bool,
+        service: &dyn Service,
+        clock: &dyn Clock,
+    ) -> ReloadReport {
+        // The file may have been changed since, or cut short.
+        let read = |path: &Path| file::read(path, u64::MAX - 1).ok();
+        let copy = self.last_good.as_deref().filter(|copy| {
+            read(copy).is_some_and(|kept| read(&self.source).is_none_or(|installed| installed != kept))
+        });
         let put_copy_back = || {
-            let copy = self.last_good.as_deref().unwrap_or(Path::new(""));
-            let bytes = file::read(copy, u64::MAX - 1).map_err(|cause| {
-                crate::words::error::Error::io(format!("cannot read '{}'", copy.display()), &cause)
-            })?;
+            if !puts_back {
+                return Err(Error::new(Status::Done, "the new file is left as it is"));
+            }
+            let copy = copy.unwrap_or(Path::new(""));
+            let bytes = file::read(copy, u64::MAX - 1)
+                .map_err(|cause| Error::io(format!("cannot read '{}'", copy.display()), &cause))?;
             put_back(&self.source, &bytes)
         };
-        let version = |source: &PathBuf| JobVersion {
-            source: source.clone(),
+        let version = |source: &Path| JobVersion {
+            source: source.to_owned(),
             starts_itself: self.starts_itself,
             health: None,
         };
         let request = ServiceReload {
             name: self.name.clone(),
             version: version(&self.source),
-            last_good: self
-                .last_good
-                .as_ref()
-                .map(|copy| LastGood { version: version(copy), put_back: &put_copy_back }),
+            last_good: copy.map(|copy| LastGood { version: version(copy), put_back: &put_copy_back }),
             rollback: RollbackRule::Never,
             attempts: 1,
             delay: Duration::ZERO,
@@ -186,6 +203,12 @@ impl Reload<'_> {
             return Ok(ReloadOutcome::Finished);
         }
         self.seen_free = true;
+        // A file that is known to be refused is not tried for as long as one that may be taken.
+        if let Some(last_good) = &self.request.last_good
+            && self.service.definition(&self.version.source).is_err()
+        {
+            self.go_back(last_good);
+        }
         match self.bring_back(patience)? {
             Some(restored) => Err(restored),
             None => Ok(ReloadOutcome::Finished),

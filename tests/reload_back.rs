@@ -1,0 +1,134 @@
+//! The way back: a version that is accepted and does not serve gives way to the last one that worked; on the
+//! model of launchd and on the embedded manager.
+
+use crate::support::launchd::Launchd;
+use crate::support::{CONDUCTOR as LABEL, Done, Room, finish, port};
+use std::process::Command;
+
+const QUICK: [&str; 5] = ["--attempts", "2", "--delay", "20ms", "--json"];
+
+fn file(room: &Room) -> String {
+    std::fs::read_to_string(room.path(&format!("agents/{LABEL}.plist"))).unwrap()
+}
+
+fn rejected(room: &Room) -> Option<String> {
+    std::fs::read_to_string(room.path(&format!("agents/{LABEL}.plist.rejected"))).ok()
+}
+
+fn outcome(done: &Done) -> (i32, String) {
+    (done.status, done.json()["services"][0]["outcome"].as_str().unwrap().to_owned())
+}
+
+fn embedded(room: &Room, more: &[&str]) -> Command {
+    let mut command = room.command("baa-reload");
+    command.args(["--manager", "baa", "--install-dir", &room.text("agents")]).args(QUICK).args(more);
+    command
+}
+
+/// What holds on each manager: a good version, then a bad one, with `more` options.
+fn goes_back(room: &Room, reload: &dyn Fn(&[&str]) -> Command) {
+    let port = port();
+    room.conductor(port, &["--body", "good"], "");
+    let first = finish(&mut reload(&[]));
+    assert_eq!(outcome(&first), (0, "recovered".to_owned()), "{first:?}");
+    let good = file(room);
+    room.conductor(port, &["--status", "500"], "");
+    let bad = file(room);
+    let done = finish(&mut reload(&[]));
+    assert_eq!(outcome(&done), (78, "rolled-back".to_owned()), "{done:?}");
+    // What runs is what the next login loads; what does not serve is kept, and named.
+    assert_eq!((file(room), rejected(room)), (good.clone(), Some(bad.clone())));
+    let one = done.json()["services"][0].clone();
+    assert!(one["rejected"].as_str().unwrap().ends_with(".plist.rejected"), "{done:?}");
+    assert!(done.stderr.contains("rolled back to the last version that worked"), "{done:?}");
+    let asked = room.run("baa-healthwait", ["--timeout", "5s", &format!("http://127.0.0.1:{port}/")]);
+    assert_eq!(asked.status, 0, "{asked:?}");
+    // Told not to, it stays as it is, and is told of.
+    std::fs::write(room.path(&format!("agents/{LABEL}.plist")), &bad).unwrap();
+    let stays = finish(&mut reload(&["--no-rollback"]));
+    assert_eq!(outcome(&stays), (69, "unhealthy".to_owned()), "{stays:?}");
+    assert_eq!(file(room), bad);
+    // The history has it all.
+    let history = room.run("baa-reload", ["history", "--label", LABEL]);
+    let outcomes: Vec<&str> = history.stdout.lines().map(|line| line.split("  ").nth(2).unwrap()).collect();
+    assert_eq!(outcomes, ["recovered", "rolled-back", "unhealthy"], "{history:?}");
+}
+
+#[apply(test)]
+fn on_launchd_what_does_not_serve_gives_way() {
+    let room = Room::new();
+    let launchd = Launchd::start(&room, &[]);
+    goes_back(&room, &|more| {
+        let mut command = launchd.reload(&QUICK);
+        command.args(more);
+        command
+    });
+}
+
+#[apply(test)]
+fn on_the_embedded_manager_what_does_not_serve_gives_way() {
+    let room = Room::new();
+    goes_back(&room, &|more| embedded(&room, more));
+}
+
+/// A build that crashes at once, of which the keeper says that it waits.
+#[apply(test)]
+fn a_version_that_dies_gives_way() {
+    let (room, port) = (Room::new(), port());
+    room.conductor(port, &[], "");
+    assert_eq!(finish(&mut embedded(&room, &[])).status, 0);
+    let good = file(&room);
+    room.plist(LABEL, &["/bin/false"], "<key>RunAtLoad</key><true/><key>KeepAlive</key><true/>");
+    let url = format!("http://127.0.0.1:{port}/healthz");
+    let done = finish(&mut embedded(&room, &["--health-url", &url]));
+    assert_eq!(outcome(&done), (78, "rolled-back".to_owned()), "{done:?}");
+    assert_eq!(file(&room), good);
+}
+
+#[apply(test)]
+fn an_old_version_that_does_not_serve_either_is_told_of() {
+    let (room, port) = (Room::new(), port());
+    let served = room.write("serves", "");
+    room.conductor(port, &["--answers-if", &served.to_string_lossy()], "");
+    assert_eq!(finish(&mut embedded(&room, &[])).status, 0);
+    // What both lean on is gone.
+    std::fs::remove_file(served).unwrap();
+    room.conductor(port, &["--status", "500"], "");
+    let done = finish(&mut embedded(&room, &[]));
+    assert_eq!(outcome(&done), (69, "unhealthy".to_owned()), "{done:?}");
+    let reason = done.json()["services"][0]["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("brought back and does not serve either"), "{reason}");
+}
+
+/// One that gave a good answer once is left alone, unless it is asked for.
+#[apply(test)]
+fn what_has_served_gives_way_only_when_asked() {
+    for (more, expected) in [(&[][..], (69, "unhealthy")), (&["--rollback"][..], (78, "rolled-back"))] {
+        let (room, port) = (Room::new(), port());
+        room.conductor(port, &[], "");
+        assert_eq!(finish(&mut embedded(&room, &[])).status, 0);
+        // It answers, and dies.
+        room.conductor(port, &["--exit-after", "150"], "<key>ThrottleInterval</key><integer>0</integer>");
+        let mut all = vec!["--settle", "400ms"];
+        all.extend(more);
+        let done = finish(&mut embedded(&room, &all));
+        assert_eq!(outcome(&done), (expected.0, expected.1.to_owned()), "{done:?}");
+    }
+}
+
+/// A property list that is a link belongs to whoever keeps the link's target: it is not replaced.
+#[apply(test)]
+fn a_linked_file_is_left_alone_and_the_kept_one_is_brought_up() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &[], "");
+    assert_eq!(finish(&mut launchd.reload(&["-q"])).status, 0);
+    room.conductor(port, &["--status", "500"], "");
+    let installed = room.path(&format!("agents/{LABEL}.plist"));
+    std::fs::rename(&installed, room.path("managed.plist")).unwrap();
+    std::os::unix::fs::symlink(room.path("managed.plist"), &installed).unwrap();
+    let done = finish(&mut launchd.reload(&QUICK));
+    assert_eq!(outcome(&done), (78, "rolled-back".to_owned()), "{done:?}");
+    assert!(done.stderr.contains("the new file is still installed"), "{done:?}");
+    assert!(installed.is_symlink() && rejected(&room).is_none());
+}
