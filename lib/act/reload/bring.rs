@@ -239,7 +239,7 @@ impl<'a> Reload<'a> {
         if state.phase == Phase::Stopping || (process.is_some() && process == self.old) {
             return Standing::NotSeen;
         }
-        let elsewhere = state.source.as_ref().is_some_and(|source| *source != self.version.source);
+        let elsewhere = !state.is_from(&self.version.source);
         let young = process.is_some_and(|who| self.service.is_younger_than_us(who));
         match (self.seen_free, elsewhere) {
             (true, false) => Standing::Ours,
