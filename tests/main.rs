@@ -44,6 +44,7 @@ mod peer_remove;
 mod peer_remove_races;
 mod reload;
 mod reload_baa;
+mod reload_launchctl;
 mod reload_launchd;
 mod reload_systemd;
 mod roots;

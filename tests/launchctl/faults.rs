@@ -31,6 +31,9 @@ pub struct Faults {
     pub doom: String,
     /// A bootstrap is accepted and the job removed at once.
     pub removes: bool,
+    /// How many bootstraps are accepted and said to have failed, and with what.
+    pub unheard: u32,
+    pub unheard_code: i64,
     /// Whoever calls is in a sandbox.
     pub sandbox: bool,
     /// Whether bootout can wait.
@@ -66,6 +69,8 @@ impl Faults {
             doomed: 0,
             doom: String::new(),
             removes: false,
+            unheard: 0,
+            unheard_code: 37,
             sandbox: false,
             waits: false,
             old_header: false,
@@ -97,6 +102,8 @@ impl Faults {
             "doomed" => self.doomed = count(),
             "doom" => self.doom = value.to_owned(),
             "removes" => self.removes = number() > 0,
+            "unheard" => self.unheard = count(),
+            "unheard-code" => self.unheard_code = code(),
             "sandbox" => self.sandbox = number() > 0,
             "waits" => self.waits = number() > 0,
             "old-header" => self.old_header = number() > 0,

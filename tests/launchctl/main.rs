@@ -356,6 +356,10 @@ impl Launchd {
             return ok();
         }
         self.jobs.insert(target, job);
+        if self.faults.unheard > 0 {
+            self.faults.unheard -= 1;
+            return no(self.faults.unheard_code);
+        }
         ok()
     }
 
