@@ -254,7 +254,7 @@ impl Service for Launchd {
         if !self.waits() {
             return self.call(LaunchctlVerb::Bootout, &["bootout", &target]).map(drop);
         }
-        // At most as long as any call: a job that takes longer to exit is waited for by its process and label.
+        // At most as long as any call: a job that takes longer is waited for by its process and label.
         self.call(LaunchctlVerb::Bootout, &["bootout", "--wait", &target]).map(drop)
     }
 
@@ -309,9 +309,9 @@ fn descends_from(state: &JobState) -> bool {
 }
 
 /// What a job does, by launchd's word for its state and whether it has a process. A start goes through `spawn
-/// scheduled`, `spawning`, `xpcproxy` (a process of launchd's own that becomes the program, or ends with 78) and
-/// `running`; an end through `SIGTERMed`, and where the job does not heed that `SIGKILLed` and `languishing`. A
-/// word that is not known here proves nothing.
+/// scheduled`, `spawning`, `xpcproxy` (a process of launchd's own that becomes the program, or ends with 78)
+/// and `running` (nix#5698); an end through `SIGTERMed`, and where the job does not heed that `SIGKILLed` and
+/// `languishing`. A word that is not known here proves nothing.
 fn phase(word: &str, has_process: bool) -> Phase {
     match word {
         "running" if has_process => Phase::Running,

@@ -72,8 +72,8 @@ pub struct JobState {
 }
 
 impl JobState {
-    /// Whether the manager loaded it from the file `source`: a bootstrap from another file than the loaded one
-    /// can end with 0 and keep the old definition. True where the manager does not tell.
+    /// Whether the manager loaded it from the file `source`: a bootstrap from another file than the loaded
+    /// one can end with 0 and keep the old definition. True where the manager does not tell.
     pub fn is_from(&self, source: &Path) -> bool {
         let file = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         self.source.as_deref().is_none_or(|loaded| loaded == source || file(loaded) == file(source))

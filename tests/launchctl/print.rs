@@ -1,8 +1,8 @@
-//! What the model prints of a job, in the shape of macOS 13 to 27: nested blocks that repeat `state`, `pid` and
-//! `runs`, an environment with values, arguments raw, with the newlines that are in them.
+//! What the model prints of a job, in the shape of macOS 13 to 27: nested blocks that repeat `state`, `pid`
+//! and `runs`, an environment with values, arguments raw, with the newlines that are in them.
 //!
-//! The order and the names of the lines are those of posted captures; up to 10.15 the header is the label alone
-//! (wazuh-packages#2206, puppet-boxen#104).
+//! The order and the names of the lines are those of posted captures; up to 10.15 the header is the label
+//! alone (wazuh-packages#2206, puppet-boxen#104).
 
 use super::{Job, Launchd, Reply, unknown};
 use std::os::unix::process::ExitStatusExt;

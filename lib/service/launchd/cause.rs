@@ -5,8 +5,8 @@ use super::print::Seen;
 use crate::service::{JobCause, Phase};
 use crate::words::error::brief;
 
-/// A reason of the system for the end of a process, its name, what it means, what to do about it. The names are
-/// those of the kernel (bsd/sys/reason.h).
+/// A reason of the system for the end of a process (the kernel's bsd/sys/reason.h), the name of the cause,
+/// what it means, what to do about it.
 type Reason = (&'static str, &'static str, &'static str, &'static str);
 
 const REASONS: &[Reason] = &[
@@ -92,7 +92,8 @@ pub(super) fn of(seen: &Seen, phase: Phase, target: &str) -> Option<JobCause> {
             "pended",
             format!("launchd holds its start back ({text}): Low Power Mode, DarkWake, or no finished login"),
             format!(
-                "wake the Mac, switch Low Power Mode off, log in; or start it now: launchctl kickstart {target}"
+                "wake the Mac, switch Low Power Mode off, log in; or start it now: \
+                 launchctl kickstart {target}"
             ),
         );
     }
@@ -118,7 +119,8 @@ pub(super) fn removed(label: &str) -> JobCause {
             "launchd took the job and removed it again: Login Items (Background Task Management) forbids it"
                 .to_owned(),
         remedy: format!(
-            "allow it in System Settings, General, Login Items & Extensions; sudo sfltool dumpbtm tells of {label}"
+            "allow it in System Settings, General, Login Items & Extensions; sudo sfltool dumpbtm tells of \
+             {label}"
         ),
     }
 }

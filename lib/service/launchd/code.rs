@@ -1,5 +1,5 @@
-//! launchctl's codes in one table: which are as good as done, which may pass, which are final, and what to do.
-//! Matched on the number; on the text only where the number is the bare 1 of older releases.
+//! launchctl's codes in one table: which are as good as done, which may pass, which are final, and what to
+//! do. Matched on the number; on the text only where the number is the bare 1 of older releases.
 //!
 //! Sources: `launchctl error N`, and field reports of macOS 10.10 to 27 (openclaw#112731, headroom#1289,
 //! osquery#5698, t3code#11995, KiroCrew#1698, pow#505).

@@ -1,11 +1,11 @@
 //! `launchctl print`, which Apple says is no API: only known keys are believed, only where launchd itself has
 //! written them, and only once.
 //!
-//! The block of a job has three parts. Its head (path, type, state) ends where the first block within it opens.
-//! Then come the program, its arguments and its environments, raw: an argument with newlines puts lines of its
-//! own there, `}` or a tabbed `pid = 1`, and values of the environment are secrets (aragora#6010), so none of
-//! this is ever read. The tail (runs, pid, the last end) begins with the last line that names the minimum
-//! runtime; the blocks in it repeat `state = active`, `pid` and `runs`, one tab deeper.
+//! The block of a job has three parts. Its head (path, type, state) ends where the first block within it
+//! opens. Then come the program, its arguments and its environments, raw: an argument with newlines puts
+//! lines of its own there, `}` or a tabbed `pid = 1`, and values of the environment are secrets
+//! (aragora#6010), so none of this is ever read. The tail (runs, pid, the last end) begins with the last line
+//! that names the minimum runtime; the blocks in it repeat `state = active`, `pid` and `runs`, one tab deeper.
 
 use std::collections::HashMap;
 

@@ -19,8 +19,10 @@ fn capture(header: &str, state: &str, arguments: &str, last: &str) -> String {
     format!(
         "{header} = {{\n\tactive count = 1\n\tpath = /Users/x/Library/LaunchAgents/so.baa.plist\n\
          \ttype = LaunchAgent\n\tstate = {state}\n\n\tprogram = /bin/sh\n\targuments = {{\n\t\t/bin/sh\n\
-         {arguments}\t}}\n\n\tstdout path = /tmp/out\n\tstderr path = /tmp/err\n\tinherited environment = {{\n\
-         \t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners\n\t}}\n\n\tdefault environment = {{\n\
+         {arguments}\t}}\n\n\tstdout path = /tmp/out\n\tstderr path = /tmp/err\n\
+         \tinherited environment = {{\n\
+         \t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners\n\t}}\n\n\
+         \tdefault environment = {{\n\
          \t\tPATH => /usr/bin:/bin:/usr/sbin:/sbin\n\t}}\n\n\tenvironment = {{\n\t\tTOKEN => hunter2\n\
          \t\tXPC_SERVICE_NAME => so.baa\n\t}}\n\n\tdomain = gui/501 [100005]\n\tasid = 100005\n\
          \tminimum runtime = 10\n\texit timeout = 5\n\tnice = 5\n{last}\n\tresource coalition = {{\n\
