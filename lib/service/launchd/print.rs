@@ -5,7 +5,7 @@
 //! opens. Then come the program, its arguments and its environments, raw: an argument with newlines puts
 //! lines of its own there, `}` or a tabbed `pid = 1`, and values of the environment are secrets
 //! (aragora#6010), so none of this is ever read. The tail (runs, pid, the last end) begins with the last line
-//! that names the minimum runtime; the blocks in it repeat `state = active`, `pid` and `runs`, one tab deeper.
+//! that names the minimum runtime; the blocks in it repeat `state = active`, `pid` and `runs`, a tab deeper.
 
 use std::collections::HashMap;
 
@@ -80,12 +80,12 @@ pub(crate) fn read(text: &str, target: &str) -> Option<Seen> {
     }
     let body = &lines[1..end];
     let opens = |line: &&str| top(line).is_some_and(|top| top.ends_with('{'));
-    let head = body.iter().position(|line| opens(line)).unwrap_or(body.len());
+    let head = body.iter().position(opens).unwrap_or(body.len());
     let anchor = |key: &str| {
         let begins = |line: &&str| {
             top(line).and_then(|top| top.split_once(" = ")).is_some_and(|(found, _)| found.trim() == key)
         };
-        body.iter().rposition(|line| begins(line))
+        body.iter().rposition(begins)
     };
     // Without an anchor nothing tells what is raw from what is not, but the blocks that enclose it.
     let tail = ANCHORS.iter().find_map(|key| anchor(key)).unwrap_or(0);
