@@ -244,6 +244,22 @@ fn the_cause_is_named_that_print_knows() {
 }
 
 #[test]
+fn a_job_of_another_file_is_told_from_one_of_this() {
+    let room = tempfile::tempdir().unwrap();
+    let (plist, link) = (room.path().join("so.baa.plist"), room.path().join("link.plist"));
+    std::fs::write(&plist, "x").unwrap();
+    std::os::unix::fs::symlink(&plist, &link).unwrap();
+    let mut job = seen(&capture(TARGET, "running", "", "\truns = 1\n\tpid = 42\n"));
+    assert!(job.is_from(Path::new("/Users/x/Library/LaunchAgents/so.baa.plist")));
+    assert!(!job.is_from(&plist));
+    // As /tmp is /private/tmp on macOS.
+    job.source = Some(plist.clone());
+    assert!(job.is_from(&plist) && job.is_from(&link) && !job.is_from(&room.path().join("gone.plist")));
+    job.source = None;
+    assert!(job.is_from(&plist));
+}
+
+#[test]
 fn a_label_is_disabled_in_the_words_of_every_release() {
     let list = |word: &str| {
         format!(
