@@ -249,3 +249,21 @@ fn what_cannot_be_taken_down_is_left_as_it_is() {
         assert_eq!(launchd.pid(LABEL), old);
     }
 }
+
+/// `print` does not show it, bootstrap ends with 0 and keeps what was loaded from elsewhere.
+#[apply(test)]
+fn a_definition_from_another_file_is_not_taken_for_this_one() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["loaded=0"]);
+    room.conductor(port, &[], "");
+    let (plist, other) = (room.text(&format!("agents/{LABEL}.plist")), room.text("other.plist"));
+    std::fs::copy(&plist, &other).unwrap();
+    assert_eq!(launchd.call(&["bootstrap", DOMAIN, &other]).status, 0);
+    let old = launchd.pid(LABEL).unwrap();
+    launchd.faults(&["hides=1"]);
+    let done = finish(&mut launchd.reload(&["--json", "-v"]));
+    assert_eq!((done.status, one(&done)["outcome"].as_str()), (0, Some("recovered")), "{done:?}");
+    assert!(!alive(old) && launchd.pid(LABEL).is_some_and(|pid| pid != old), "{done:?}");
+    let print = launchd.call(&["print", &format!("{DOMAIN}/{LABEL}")]).stdout;
+    assert!(print.contains(&format!("path = {plist}\n")), "{print}");
+}

@@ -34,6 +34,8 @@ pub struct Faults {
     /// How many bootstraps are accepted and said to have failed, and with what.
     pub unheard: u32,
     pub unheard_code: i64,
+    /// Labels that are loaded are not shown until the next bootstrap.
+    pub hides: bool,
     /// Whoever calls is in a sandbox.
     pub sandbox: bool,
     /// Whether bootout can wait.
@@ -71,6 +73,7 @@ impl Faults {
             removes: false,
             unheard: 0,
             unheard_code: 37,
+            hides: false,
             sandbox: false,
             waits: false,
             old_header: false,
@@ -104,6 +107,7 @@ impl Faults {
             "removes" => self.removes = number() > 0,
             "unheard" => self.unheard = count(),
             "unheard-code" => self.unheard_code = code(),
+            "hides" => self.hides = number() > 0,
             "sandbox" => self.sandbox = number() > 0,
             "waits" => self.waits = number() > 0,
             "old-header" => self.old_header = number() > 0,

@@ -274,6 +274,7 @@ impl Launchd {
 
     fn bootstrap(&mut self, domain: &str, path: &str) -> Reply {
         let no = |code: i64| fail("bootstrap", code, text(code));
+        self.faults.hides = false;
         if !self.faults.bad_file.is_empty() && path.contains(&self.faults.bad_file) {
             return no(109);
         }

@@ -10,7 +10,8 @@ use std::time::Instant;
 
 impl Launchd {
     pub fn print(&self, target: &str) -> Reply {
-        let Some(job) = self.jobs.get(target) else { return unknown(target) };
+        let shown = self.jobs.get(target).filter(|_| !self.faults.hides);
+        let Some(job) = shown else { return unknown(target) };
         let label = target.rsplit('/').next().unwrap();
         let header = if self.faults.old_header { label } else { target };
         let state = self.state(job);
