@@ -46,6 +46,7 @@ mod reload;
 mod reload_baa;
 mod reload_back;
 mod reload_killed;
+mod reload_launchctl;
 mod reload_launchd;
 mod reload_systemd;
 mod reload_tell;

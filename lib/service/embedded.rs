@@ -296,5 +296,7 @@ pub(crate) fn state(answer: &Value) -> JobState {
         source: text("job").map(PathBuf::from),
         completed: word == "idle" && text("last_exit") == Some("exited with 0"),
         life: None,
+        details: Vec::new(),
+        cause: None,
     }
 }

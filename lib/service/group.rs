@@ -138,5 +138,7 @@ pub(crate) fn state(entry: &Value) -> JobState {
         source: None,
         completed: ready && pid.is_none(),
         life: entry["life"].as_u64().map(|life| life.to_string()),
+        details: Vec::new(),
+        cause: None,
     }
 }

@@ -3,12 +3,14 @@
 //! Never run on a Mac by its makers: built from public reports of what launchctl does, and tested against a
 //! model of it.
 
+mod cause;
 pub mod code;
 pub(crate) mod print;
 
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote, run_tool,
+    CALL_LIMIT, JobCause, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote,
+    run_tool,
 };
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
@@ -17,22 +19,30 @@ use crate::words::exit::Status;
 use crate::words::span;
 use code::LaunchctlVerb;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long launchd is given to see that a job has gone on purpose before it starts the next (facts 1.1).
 pub const SEES_AN_END: Duration = Duration::from_millis(1500);
+
+/// How long a question may take whose answer is worth having and not worth waiting for.
+const ASIDE_LIMIT: Duration = Duration::from_secs(2);
+/// After what time a kickstart that was not permitted is tried a second time.
+const SECOND_TRY: Duration = Duration::from_millis(500);
 
 /// One job in one domain.
 #[derive(Clone, Debug)]
 pub struct Launchd {
     domain: String,
     label: String,
+    /// Whether this launchctl can wait for a bootout to be over.
+    waits: OnceLock<bool>,
 }
 
 impl Launchd {
     /// The job `label` in `domain`: `gui/501`, `user/501`, `system`.
     pub fn new(domain: impl Into<String>, label: impl Into<String>) -> Launchd {
-        Launchd { domain: domain.into(), label: label.into() }
+        Launchd { domain: domain.into(), label: label.into(), waits: OnceLock::new() }
     }
 
     /// The domain of agents of this user, or of daemons.
@@ -113,6 +123,23 @@ impl Launchd {
         }
     }
 
+    /// Asks once, before anything is touched. launchctl(1) does not name the option, and releases before it
+    /// take it for a domain.
+    fn waits(&self) -> bool {
+        *self.waits.get_or_init(|| {
+            let spec = Spec::new("launchctl", ["help", "bootout"]);
+            run_tool("launchctl", spec, Instant::now() + ASIDE_LIMIT)
+                .is_ok_and(|told| told.stdout.contains("--wait") || told.stderr.contains("--wait"))
+        })
+    }
+
+    /// Whether the label is disabled, as far as launchd tells.
+    fn is_disabled(&self) -> bool {
+        let words = ["print-disabled", &self.domain];
+        let told = self.call_until(LaunchctlVerb::PrintDisabled, &words, Instant::now() + ASIDE_LIMIT);
+        told.is_ok_and(|told| print::disabled(&told, &self.label) == Some(true))
+    }
+
     fn commands(&self, source: &Path) -> [String; 4] {
         let (target, domain) = (quote(self.target()), quote(&self.domain));
         [
@@ -177,7 +204,7 @@ impl Service for Launchd {
                     code: None,
                     text: "launchctl print gave what cannot be read".to_owned(),
                 })?;
-                Ok(Some(state(&seen)))
+                Ok(Some(state(&seen, &self.target())))
             }
             Err(trouble) if trouble.class == TroubleClass::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
@@ -195,7 +222,8 @@ impl Service for Launchd {
         let code = last("last exit code", |text| text.split(':').next().unwrap_or(text)).map(Exit::Code);
         let signal =
             last("last terminating signal", |text| text.rsplit(':').next().unwrap_or(text)).map(Exit::Signal);
-        // Both may stand there from different runs, and then neither is known to be this one's.
+        // The signal stands in place of the code. Both may come from different runs, and then neither is
+        // known to be this one's.
         let exit = if code.is_some() && signal.is_some() { None } else { signal.or(code) };
         // A job that runs again under the same pid has told nothing yet.
         let words = format!(
@@ -210,8 +238,24 @@ impl Service for Launchd {
         })
     }
 
+    fn cause(&self, known: &Registration, accepted: bool) -> Option<JobCause> {
+        match known {
+            Registration::Unknown(_) => None,
+            Registration::Registered(state) if state.cause.is_some() => state.cause.clone(),
+            Registration::Registered(state) if state.phase == Phase::Running => None,
+            _ if self.is_disabled() => Some(cause::disabled(&quote(self.target()))),
+            Registration::NotRegistered if accepted => Some(cause::removed(&self.label)),
+            _ => None,
+        }
+    }
+
     fn take_down(&self) -> std::result::Result<(), Trouble> {
-        self.call(LaunchctlVerb::Bootout, &["bootout", &self.target()]).map(drop)
+        let target = self.target();
+        if !self.waits() {
+            return self.call(LaunchctlVerb::Bootout, &["bootout", &target]).map(drop);
+        }
+        // At most as long as any call: a job that takes longer is waited for by its process and label.
+        self.call(LaunchctlVerb::Bootout, &["bootout", "--wait", &target]).map(drop)
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
@@ -223,9 +267,17 @@ impl Service for Launchd {
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
         let target = self.target();
-        match how {
-            Kick::Start => self.call(LaunchctlVerb::Kickstart, &["kickstart", &target]).map(drop),
-            Kick::Replace => self.call(LaunchctlVerb::Kickstart, &["kickstart", "-k", &target]).map(drop),
+        let words: &[&str] = match how {
+            Kick::Start => &["kickstart", &target],
+            Kick::Replace => &["kickstart", "-k", &target],
+        };
+        match self.call(LaunchctlVerb::Kickstart, words) {
+            // Seen to be refused once and granted the second time (nix-installer#1099).
+            Err(trouble) if trouble.code == Some(code::EPERM) => {
+                std::thread::sleep(SECOND_TRY);
+                self.call(LaunchctlVerb::Kickstart, words).map(drop)
+            }
+            outcome => outcome.map(drop),
         }
     }
 
@@ -256,49 +308,55 @@ fn descends_from(state: &JobState) -> bool {
     state.pid.is_some_and(|pid| table.descends(Pid::own(), pid))
 }
 
-pub(crate) fn state(seen: &print::Seen) -> JobState {
-    let pid = seen.number("pid").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new);
-    let word = seen.text("state").unwrap_or("unknown").to_owned();
-    // "not running" is not "gone": during teardown the state is SIGTERMed (codex-remote-feishu#914).
-    let phase = match (word.as_str(), pid) {
-        ("SIGTERMed" | "SIGKILLed", _) => Phase::Stopping,
-        (_, Some(_)) => Phase::Running,
-        ("spawn scheduled", None) => Phase::Waiting,
+/// What a job does, by launchd's word for its state and whether it has a process. A start goes through `spawn
+/// scheduled`, `spawning`, `xpcproxy` (a process of launchd's own that becomes the program, or ends with 78)
+/// and `running` (nix#5698); an end through `SIGTERMed`, and where the job does not heed that `SIGKILLed` and
+/// `languishing`. A word that is not known here proves nothing.
+fn phase(word: &str, has_process: bool) -> Phase {
+    match word {
+        "running" if has_process => Phase::Running,
+        "spawning" | "xpcproxy" => Phase::Starting,
+        // "not running" is not "gone" (codex-remote-feishu#914).
+        "SIGTERMed" | "SIGKILLed" | "languishing" => Phase::Stopping,
+        "spawn scheduled" => Phase::Waiting,
+        "not running" | "waiting" | "exited" => Phase::Stopped,
+        _ if has_process => Phase::Starting,
         _ => Phase::Stopped,
-    };
+    }
+}
+
+/// What was printed of `target`, in the words of all managers.
+pub(crate) fn state(seen: &print::Seen, target: &str) -> JobState {
+    let pid = seen.number("pid").and_then(|number| i32::try_from(number).ok()).and_then(Pid::new);
+    let word = brief(seen.text("state").unwrap_or("unknown"));
+    let phase = phase(&word, pid.is_some());
     let seconds = |key: &str| {
         seen.number(key)
             .and_then(|number| u64::try_from(number).ok())
             .map(Duration::from_secs)
             .map(span::bounded)
     };
+    let signal = seen.text("last terminating signal");
     JobState {
         phase,
-        word,
-        pid,
+        // What has exited may still be printed with its process.
+        pid: pid.filter(|_| phase != Phase::Stopped),
         others: Vec::new(),
         runs: seen.number("runs").and_then(|number| u64::try_from(number).ok()),
-        last_exit: seen.text("last exit code").or_else(|| seen.text("last terminating signal")).map(brief),
+        last_exit: signal.or(seen.text("last exit code")).map(brief),
         exit_timeout: seconds("exit timeout"),
         throttle: seconds("minimum runtime"),
         source: seen.text("path").filter(|path| path.starts_with('/')).map(PathBuf::from),
         completed: phase == Phase::Stopped
+            && signal.is_none()
             && seen.number("runs").is_some_and(|runs| runs > 0)
             && seen.number("last exit code") == Some(0),
         life: None,
+        details: cause::details(seen),
+        cause: cause::of(seen, phase, &quote(target)),
+        word,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_names_us_says_which_job_we_are() {
-        let (own, one) = (Pid::own(), Pid::new(1));
-        let job = |label: &str, parent| Launchd::of(Some(label.to_owned()), parent).map(|job| job.label);
-        assert_eq!(job("so.baa", one).as_deref(), Some("so.baa"));
-        assert_eq!([job("so.baa", Some(own)), job("0", one), job(" ", one)], [const { None }; 3]);
-        assert!(Launchd::of(None, one).is_none());
-    }
-}
+mod tests;

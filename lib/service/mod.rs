@@ -65,6 +65,36 @@ pub struct JobState {
     pub completed: bool,
     /// What else tells one life of the job from another: systemd's InvocationID.
     pub life: Option<String>,
+    /// What else the manager tells of it, each with the manager's own name for it.
+    pub details: Vec<(&'static str, String)>,
+    /// Why it does not run, where the manager tells.
+    pub cause: Option<JobCause>,
+}
+
+impl JobState {
+    /// Whether the manager loaded it from the file `source`: a bootstrap from another file than the loaded
+    /// one can end with 0 and keep the old definition. True where the manager does not tell.
+    pub fn is_from(&self, source: &Path) -> bool {
+        let file = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        self.source.as_deref().is_none_or(|loaded| loaded == source || file(loaded) == file(source))
+    }
+}
+
+/// Why a job does not run, and what a person can do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobCause {
+    /// The stable name, as JSON prints it: `code-signing`, `memory`, `disabled`, `login-items`.
+    pub name: &'static str,
+    /// What it is, with the manager's own word for it.
+    pub words: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for JobCause {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}; {}", self.words, self.remedy)
+    }
 }
 
 /// What is known of a job's registration. "Cannot tell" is never told as "is not".
@@ -243,6 +273,12 @@ pub trait Service: std::fmt::Debug {
     /// not know or tell.
     fn ending(&self, _pid: Pid) -> Option<JobEnd> {
         None
+    }
+
+    /// Why the job does not run or is not there, where the manager knows: `known` is what it said last,
+    /// `accepted` whether it had taken the job before. Asked once, after a failure.
+    fn cause(&self, known: &Registration, _accepted: bool) -> Option<JobCause> {
+        known.state()?.cause.clone()
     }
 
     /// Waits until the process is dead, at most until `until`; says whether it is.

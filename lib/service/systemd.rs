@@ -161,6 +161,8 @@ pub(crate) fn state(seen: &HashMap<String, String>) -> Option<JobState> {
             && text("Job").is_empty()
             && matches!(phase, Phase::Stopped | Phase::Running),
         life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
+        details: Vec::new(),
+        cause: None,
     })
 }
 

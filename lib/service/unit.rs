@@ -27,10 +27,13 @@ impl Probe for Unit {
                 failure::Class::Other,
                 format!("{} is {}", self.service.target(), state.word),
             )),
-            Ok(Some(state)) => Err(Failure::new(
-                failure::Class::Down,
-                format!("{} is {}", self.service.target(), state.word),
-            )),
+            Ok(Some(state)) => {
+                let cause = state.cause.map_or(String::new(), |cause| format!(": {cause}"));
+                Err(Failure::new(
+                    failure::Class::Down,
+                    format!("{} is {}{cause}", self.service.target(), state.word),
+                ))
+            }
             Ok(None) => Err(Failure::new(
                 failure::Class::Missing,
                 format!("{} is not known to {}", self.service.target(), self.service.manager()),

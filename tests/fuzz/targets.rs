@@ -400,7 +400,7 @@ mod feed {
 
     pub(super) fn launchctl_print(case: &[u8]) {
         if let Some(seen) = launchd::print::read(&text(case), "gui/501/a") {
-            sane(&launchd::state(&seen));
+            sane(&launchd::state(&seen, "gui/501/a"));
         }
     }
 

@@ -7,11 +7,21 @@
 //! - bootout returns on acceptance; the label stays until the process is dead and a while longer;
 //!   bootstrap meanwhile gives 5, 36 or 37, kickstart 37 (openclaw#112731, headroom#1289, osquery#5698);
 //! - an exit timeout after which the main process is KILLed; `state = SIGTERMed` until then;
-//! - bootstrap accepted and the job not started, until a plain kickstart (trusty-tools#2498);
-//!   kickstart -k blocks while a spawn is scheduled (KiroCrew#1698);
-//!   -k in the first moment kills the job that is starting (openclaw#41952);
-//! - disabled labels give 119 or 5; a domain that is not there gives 125 or 112; an unknown label 113;
-//! - `print` with nested blocks that repeat `state`, `pid`, `runs`, and an environment with values.
+//! - bootstrap accepted and the job not started, until a plain kickstart (trusty-tools#2498), and the line
+//!   `pended nondemand spawn` that tells of it (hypaware#1036; `inefficient` in Low Power Mode);
+//!   kickstart -k blocks while a spawn is scheduled (KiroCrew#1698), is a TERM and, at the exit timeout, a
+//!   KILL, and returns when the new process is there (captures after it show `Terminated: 15`; KiroCrew#1562:
+//!   9); -k in the first moment ends the job that is starting (openclaw#41952);
+//! - kickstart refused with EPERM the first time (nix-installer#1099), or with 150 by SIP;
+//! - a start through xpcproxy, with a pid, that may end with 78 EX_CONFIG and never become the program;
+//!   one that is killed for its signature or its memory, with `last exit reason`; `last terminating signal`
+//!   in place of `last exit code`;
+//! - disabled labels give 119 or 5; a domain that is not there gives 112; an unknown label 113; a loaded one
+//!   5, 37, 125, or 133 (pow#505), or 0 with the old definition kept;
+//! - a job that Login Items forbids is removed after the bootstrap was accepted; sandboxed callers get 5
+//!   (Homebrew/brew#23895);
+//! - `bootout --wait` where `launchctl help bootout` shows it: back when the job is gone;
+//! - `print`: see print.rs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,13 +31,17 @@
     clippy::print_stderr
 )]
 
+mod faults;
+mod print;
+
+use faults::Faults;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 fn main() {
@@ -46,29 +60,6 @@ fn main() {
     std::process::exit(i32::try_from(answer["exit"].as_i64().unwrap()).unwrap());
 }
 
-/// Faults and delays, set with `launchctl model KEY=VALUE…`.
-struct Faults {
-    /// How long the label stays after the process is gone.
-    linger: Duration,
-    /// What bootstrap gives meanwhile, in turn.
-    drain_codes: Vec<i64>,
-    /// What bootout gives when it was accepted: 0 or 36.
-    bootout_code: i64,
-    /// How many bootstraps are accepted without a start.
-    pended: u32,
-    /// How many kickstarts block.
-    blocked: u32,
-    /// How many bootstraps of a free label fail, and with what.
-    refusals: u32,
-    refusal_code: i64,
-    /// A bootstrap of a file with this in its name is refused for good, with 109.
-    bad_file: String,
-    /// The whole domain is gone: every verb gives this.
-    domain_code: i64,
-    /// The roll of the dice: how likely, in a hundred, a call that is fine gives 37 and does nothing.
-    hiccups: u64,
-}
-
 struct Job {
     path: String,
     arguments: Vec<String>,
@@ -81,8 +72,16 @@ struct Job {
     pid: u32,
     started: Option<Instant>,
     runs: u64,
-    last_exit: String,
+    last_exit: Option<ExitStatus>,
+    /// Why the system ended it.
+    reason: Option<String>,
+    /// What the process that starts is doomed to.
+    doom: Option<String>,
+    /// Until when it is xpcproxy.
+    proxy_until: Option<Instant>,
     pended: bool,
+    /// Set by kickstart -k: when the process is KILLed; a new one starts as soon as it is dead.
+    replaced: Option<Instant>,
     /// Set by bootout: when the process is KILLed, and then when the label goes.
     leaving: Option<Instant>,
     killed: bool,
@@ -98,15 +97,38 @@ struct Launchd {
     turn: usize,
     dice: u64,
     /// Clients whose answer is due later.
-    blocked: Vec<(Instant, UnixStream)>,
+    blocked: Vec<(Wait, UnixStream)>,
 }
 
 type Reply = (i64, String, String);
+
+/// What a client is told.
+enum Answer {
+    Now(Reply),
+    Later(Wait),
+}
+
+/// What a client waits for.
+enum Wait {
+    /// In vain, until then.
+    Until(Instant),
+    /// That the label is gone.
+    Gone(String),
+    /// That the job was started this often.
+    Started(String, u64),
+}
+
+fn ok() -> Reply {
+    (0, String::new(), String::new())
+}
 
 fn fail(verb: &str, code: i64, text: &str) -> Reply {
     let head = match verb {
         "bootstrap" => "Bootstrap failed: ",
         "bootout" => "Boot-out failed: ",
+        "kickstart" => {
+            return (code, String::new(), format!("Could not kickstart service: {code}: {text}\n"));
+        }
         _ => return (code, String::new(), format!("{text}\n")),
     };
     (code, String::new(), format!("{head}{code}: {text}\n"))
@@ -114,6 +136,7 @@ fn fail(verb: &str, code: i64, text: &str) -> Reply {
 
 fn text(code: i64) -> &'static str {
     match code {
+        1 => "Operation not permitted",
         3 => "No such process",
         5 => "Input/output error",
         36 => "Operation now in progress",
@@ -124,29 +147,19 @@ fn text(code: i64) -> &'static str {
         119 => "Service is disabled",
         124 => "Domain is tearing down",
         125 => "Domain does not support specified action",
+        133 => "Operation already in progress",
+        150 => "Operation not permitted while System Integrity Protection is engaged",
         _ => "Unknown error",
     }
 }
 
 impl Launchd {
     fn new(root: PathBuf) -> Launchd {
-        let faults = Faults {
-            linger: Duration::from_millis(0),
-            drain_codes: vec![5],
-            bootout_code: 0,
-            pended: 0,
-            blocked: 0,
-            refusals: 0,
-            refusal_code: 5,
-            bad_file: String::new(),
-            domain_code: 0,
-            hiccups: 0,
-        };
         Launchd {
             root,
             jobs: BTreeMap::new(),
             disabled: Vec::new(),
-            faults,
+            faults: Faults::new(),
             turn: 0,
             dice: 1,
             blocked: Vec::new(),
@@ -184,13 +197,14 @@ impl Launchd {
             std::fs::OpenOptions::new().create(true).append(true).open(self.root.join("calls")).unwrap();
         let reply = self.call(&words);
         match reply {
-            Some((exit, stdout, stderr)) => {
-                writeln!(log, "{} -> {exit}", words.join(" ")).unwrap();
-                let _ = writeln!(stream, "{}", json!({ "exit": exit, "stdout": stdout, "stderr": stderr }));
+            Answer::Now(reply) => {
+                writeln!(log, "{} -> {}", words.join(" "), reply.0).unwrap();
+                tell(&mut stream, &reply);
             }
-            None => {
-                writeln!(log, "{} -> blocked", words.join(" ")).unwrap();
-                self.blocked.push((Instant::now() + Duration::from_secs(600), stream));
+            Answer::Later(wait) => {
+                let how = if matches!(wait, Wait::Until(_)) { "blocked" } else { "waits" };
+                writeln!(log, "{} -> {how}", words.join(" ")).unwrap();
+                self.blocked.push((wait, stream));
             }
         }
     }
@@ -200,67 +214,67 @@ impl Launchd {
         (self.dice >> 33) % 100
     }
 
-    /// `None` blocks the caller.
-    fn call(&mut self, words: &[&str]) -> Option<Reply> {
-        let ok = Some((0, String::new(), String::new()));
+    fn call(&mut self, words: &[&str]) -> Answer {
         if let ["model", settings @ ..] = words {
             for setting in settings {
-                self.set(setting);
+                let (key, value) = setting.split_once('=').unwrap();
+                match key {
+                    "seed" => self.dice = value.parse().unwrap(),
+                    _ => self.faults.set(key, value),
+                }
             }
-            return ok;
+            return Answer::Now(ok());
         }
         let verb = *words.first().unwrap_or(&"");
         if self.faults.domain_code != 0 && verb != "model" {
-            let message = if verb == "print" && self.faults.domain_code == 125 {
-                "Could not find domain for user gui: 501"
+            let message = if verb == "print" && self.faults.domain_code == 112 {
+                "Bad request.\nCould not find domain for user gui: 501"
             } else {
                 text(self.faults.domain_code)
             };
-            return Some(fail(verb, self.faults.domain_code, message));
+            return Answer::Now(fail(verb, self.faults.domain_code, message));
         }
-        if matches!(verb, "bootstrap" | "kickstart" | "bootout") && self.roll() < self.faults.hiccups {
-            return Some(fail(verb, 37, text(37)));
+        let changes = matches!(verb, "bootstrap" | "kickstart" | "bootout");
+        if changes && self.faults.sandbox {
+            return Answer::Now(fail(verb, 5, text(5)));
+        }
+        if changes && self.roll() < self.faults.hiccups {
+            return Answer::Now(fail(verb, 37, text(37)));
         }
         match words {
-            ["print", target] => Some(self.print(target)),
+            ["print", target] => Answer::Now(self.print(target)),
+            ["print-disabled", domain] => Answer::Now(self.print_disabled(domain)),
+            ["help", "bootout"] => {
+                let wait = if self.faults.waits { "[--wait] " } else { "" };
+                let usage = format!(
+                    "Usage: launchctl bootout {wait}<domain-target> [service-path1, service-path2, ...] | \
+                     <service-target>\n"
+                );
+                Answer::Now((0, usage, String::new()))
+            }
             ["enable", target] => {
                 self.disabled.retain(|one| one != target);
-                ok
+                Answer::Now(ok())
             }
             ["disable", target] => {
                 self.disabled.push((*target).to_owned());
-                ok
+                Answer::Now(ok())
             }
-            ["bootstrap", domain, path] => Some(self.bootstrap(domain, path)),
-            ["bootout", target] => Some(self.bootout(target)),
+            ["bootstrap", domain, path] => Answer::Now(self.bootstrap(domain, path)),
+            ["bootout", "--wait", target] if self.faults.waits => match self.bootout(target) {
+                (0, ..) => Answer::Later(Wait::Gone((*target).to_owned())),
+                refusal => Answer::Now(refusal),
+            },
+            ["bootout", target] => Answer::Now(self.bootout(target)),
             ["kickstart", "-k", target] => self.kickstart(target, true),
             ["kickstart", target] => self.kickstart(target, false),
-            _ => Some((64, String::new(), "Unrecognized target specifier.\n".to_owned())),
-        }
-    }
-
-    fn set(&mut self, setting: &str) {
-        let (key, value) = setting.split_once('=').unwrap();
-        let number = || value.parse::<u64>().unwrap();
-        let code = || value.parse::<i64>().unwrap();
-        match key {
-            "linger" => self.faults.linger = Duration::from_millis(number()),
-            "drain" => self.faults.drain_codes = value.split(',').map(|one| one.parse().unwrap()).collect(),
-            "bootout" => self.faults.bootout_code = code(),
-            "pended" => self.faults.pended = u32::try_from(number()).unwrap(),
-            "blocked" => self.faults.blocked = u32::try_from(number()).unwrap(),
-            "refusals" => self.faults.refusals = u32::try_from(number()).unwrap(),
-            "refusal" => self.faults.refusal_code = code(),
-            "bad" => self.faults.bad_file = value.to_owned(),
-            "domain" => self.faults.domain_code = code(),
-            "hiccups" => self.faults.hiccups = number(),
-            "seed" => self.dice = number(),
-            other => panic!("unknown fault {other}"),
+            _ => Answer::Now((64, String::new(), "Unrecognized target specifier.\n".to_owned())),
         }
     }
 
     fn bootstrap(&mut self, domain: &str, path: &str) -> Reply {
         let no = |code: i64| fail("bootstrap", code, text(code));
+        self.faults.hides = false;
         if !self.faults.bad_file.is_empty() && path.contains(&self.faults.bad_file) {
             return no(109);
         }
@@ -273,9 +287,12 @@ impl Launchd {
                 self.turn += 1;
                 return no(self.faults.drain_codes[self.turn % self.faults.drain_codes.len()]);
             }
-            // Already loaded: 37 or 5, and the old definition stays.
+            // Already loaded, and the old definition stays.
             self.turn += 1;
-            return no([37, 5][self.turn % 2]);
+            return match self.faults.loaded_codes[self.turn % self.faults.loaded_codes.len()] {
+                0 => ok(),
+                code => no(code),
+            };
         }
         if self.disabled.contains(&target) {
             self.turn += 1;
@@ -313,8 +330,12 @@ impl Launchd {
             pid: 0,
             started: None,
             runs: 0,
-            last_exit: "(never exited)".to_owned(),
+            last_exit: None,
+            reason: None,
+            doom: None,
+            proxy_until: None,
             pended: false,
+            replaced: None,
             leaving: None,
             killed: false,
             gone_at: None,
@@ -325,11 +346,22 @@ impl Launchd {
                 self.faults.pended -= 1;
                 job.pended = true;
             } else {
-                job.spawn(&target);
+                job.spawn(&target, &mut self.faults);
             }
         }
+        if self.faults.removes {
+            if let Some(child) = &mut job.child {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            return ok();
+        }
         self.jobs.insert(target, job);
-        (0, String::new(), String::new())
+        if self.faults.unheard > 0 {
+            self.faults.unheard -= 1;
+            return no(self.faults.unheard_code);
+        }
+        ok()
     }
 
     fn bootout(&mut self, target: &str) -> Reply {
@@ -346,110 +378,55 @@ impl Launchd {
             job.gone_at = Some(Instant::now() + linger);
         }
         if self.faults.bootout_code == 0 {
-            (0, String::new(), String::new())
+            ok()
         } else {
             fail("bootout", self.faults.bootout_code, text(self.faults.bootout_code))
         }
     }
 
-    fn kickstart(&mut self, target: &str, kill: bool) -> Option<Reply> {
-        let Some(job) = self.jobs.get_mut(target) else {
-            return Some((
-                113,
-                String::new(),
-                format!("Could not find service \"{target}\" in domain for user gui: 501\n"),
-            ));
-        };
+    fn kickstart(&mut self, target: &str, kill: bool) -> Answer {
+        if self.faults.kicks > 0 {
+            self.faults.kicks -= 1;
+            return Answer::Now(fail("kickstart", self.faults.kick_code, text(self.faults.kick_code)));
+        }
+        let Some(job) = self.jobs.get_mut(target) else { return Answer::Now(unknown(target)) };
         if job.leaving.is_some() {
-            return Some(fail("kickstart", 37, text(37)));
+            return Answer::Now(fail("kickstart", 37, text(37)));
         }
         if job.child.is_some() {
-            if kill {
-                // launchd starts it anew at once; the throttle does not hold a kickstart back.
-                signal(job.pid, libc::SIGKILL);
-                if let Some(child) = &mut job.child {
-                    let _ = child.wait();
-                }
-                job.child = None;
-                job.spawn(target);
+            if !kill {
+                return Answer::Now(ok());
             }
-            return Some((0, String::new(), String::new()));
+            // launchd starts it anew at once; the throttle does not hold a kickstart back.
+            signal(job.pid, libc::SIGTERM);
+            job.replaced.get_or_insert(Instant::now() + job.exit_timeout);
+            return Answer::Later(Wait::Started(target.to_owned(), job.runs + 1));
         }
         if job.spawn_at.is_some() && kill || self.faults.blocked > 0 {
             self.faults.blocked = self.faults.blocked.saturating_sub(1);
-            return None;
+            return Answer::Later(Wait::Until(Instant::now() + Duration::from_secs(600)));
         }
         job.pended = false;
         if job.spawn_at.is_none() {
-            job.spawn(target);
+            job.spawn(target, &mut self.faults);
         }
-        Some((0, String::new(), String::new()))
-    }
-
-    fn print(&self, target: &str) -> Reply {
-        let Some(job) = self.jobs.get(target) else {
-            return (
-                113,
-                String::new(),
-                format!(
-                    "Bad request.\nCould not find service \"{}\" in domain for user gui: 501\n",
-                    target.rsplit('/').next().unwrap()
-                ),
-            );
-        };
-        let state = match (&job.child, job.leaving, job.spawn_at) {
-            (Some(_), Some(_), _) if job.killed => "SIGKILLed",
-            (Some(_), Some(_), _) => "SIGTERMed",
-            (Some(_), None, _) => "running",
-            (None, _, Some(_)) => "spawn scheduled",
-            _ => "not running",
-        };
-        let mut out = format!(
-            "{target} = {{\n\tactive count = 1\n\tpath = {}\n\ttype = LaunchAgent\n\tstate = {state}\n\n\
-                 \tprogram = {}\n\targuments = {{\n",
-            job.path, job.arguments[0]
-        );
-        job.arguments.iter().for_each(|argument| out.push_str(&format!("\t\t{argument}\n")));
-        out.push_str(
-            "\t}\n\n\tinherited environment = {\n\
-             \t\tSSH_AUTH_SOCK => /private/tmp/com.apple.launchd.x/Listeners\n\t}\n\n\tenvironment = {\n",
-        );
-        job.environment.iter().for_each(|(name, value)| out.push_str(&format!("\t\t{name} => {value}\n")));
-        out.push_str(&format!("\t\tXPC_SERVICE_NAME => {}\n\t}}\n\n", target.rsplit('/').next().unwrap()));
-        out.push_str(&format!(
-            "\tdomain = gui/501 [100005]\n\tminimum runtime = {}\n\texit timeout = {}\n\truns = {}\n",
-            job.throttle.as_secs(),
-            job.exit_timeout.as_secs(),
-            job.runs
-        ));
-        if job.child.is_some() {
-            out.push_str(&format!("\tpid = {}\n\timmediate reason = speculative\n", job.pid));
-        }
-        out.push_str(&format!("\tlast exit code = {}\n\n", job.last_exit));
-        out.push_str(
-            "\tresource coalition = {\n\t\tID = 663\n\t\ttype = resource\n\t\tstate = active\n\
-             \t\tactive count = 1\n\t\truns = 77\n\t\tpid = 1\n\t\tname = x\n\t}\n\n\
-             \tspawn type = daemon (3)\n\tjetsam priority = 40\n\n\
-             \tproperties = keepalive | runatload | inferred program\n}\n",
-        );
-        (0, out, String::new())
+        Answer::Now(ok())
     }
 
     fn advance(&mut self) {
         let now = Instant::now();
-        self.blocked.retain(|(until, _)| *until > now);
         let linger = self.faults.linger;
         let mut gone = Vec::new();
         for (target, job) in &mut self.jobs {
             if let Some(child) = &mut job.child
                 && let Ok(Some(status)) = child.try_wait()
             {
-                job.last_exit = status.code().map_or_else(
-                    || format!("(signal {})", status.signal().unwrap_or(0)),
-                    |code| code.to_string(),
-                );
+                job.last_exit = Some(status);
+                job.reason = job.doom.take().filter(|doom| doom.starts_with("OS_REASON"));
                 job.child = None;
-                if job.leaving.is_some() {
+                if job.replaced.take().is_some() && job.leaving.is_none() {
+                    job.spawn_at = Some(now);
+                } else if job.leaving.is_some() {
                     job.gone_at = Some(now + linger);
                 } else if job.keep_alive {
                     job.spawn_at = Some(job.started.unwrap() + job.throttle);
@@ -458,44 +435,83 @@ impl Launchd {
             if job.child.is_some()
                 && !job.killed
                 && !job.exit_timeout.is_zero()
-                && job.leaving.is_some_and(|until| now >= until)
+                && job.leaving.or(job.replaced).is_some_and(|until| now >= until)
             {
                 job.killed = true;
                 signal(job.pid, libc::SIGKILL);
             }
             if job.spawn_at.is_some_and(|at| now >= at) {
-                job.spawn(target);
+                job.spawn(target, &mut self.faults);
             }
             if job.gone_at.is_some_and(|at| now >= at) {
                 gone.push(target.clone());
             }
         }
         gone.iter().for_each(|target| drop(self.jobs.remove(target)));
+        let jobs = &self.jobs;
+        self.blocked.retain_mut(|(wait, stream)| {
+            let over = match wait {
+                Wait::Until(at) => return now < *at,
+                Wait::Gone(target) => !jobs.contains_key(target),
+                Wait::Started(target, runs) => jobs.get(target).is_none_or(|job| job.runs >= *runs),
+            };
+            if over {
+                tell(stream, &ok());
+            }
+            !over
+        });
     }
 }
 
 impl Job {
-    fn spawn(&mut self, target: &str) {
+    fn spawn(&mut self, target: &str, faults: &mut Faults) {
         let out = || match &self.stdout {
             Some(path) => {
                 Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap())
             }
             None => Stdio::null(),
         };
-        let mut command = Command::new(&self.arguments[0]);
+        self.doom = (faults.doomed > 0).then(|| faults.doom.clone());
+        faults.doomed = faults.doomed.saturating_sub(1);
+        // What never becomes the program is xpcproxy to its end.
+        let end = match self.doom.as_deref() {
+            None => None,
+            Some(code) if code.parse::<i32>().is_ok() => Some(format!("exit {code}")),
+            Some(_) => Some("kill -KILL $$".to_owned()),
+        };
+        let script = |end: String| format!("sleep {}; {end}", faults.proxy.as_secs_f64());
+        let words = match end {
+            None => self.arguments.clone(),
+            Some(end) => vec!["/bin/sh".to_owned(), "-c".to_owned(), script(end)],
+        };
+        let mut command = Command::new(&words[0]);
         command
-            .args(&self.arguments[1..])
+            .args(&words[1..])
             .envs(self.environment.clone())
             .env("XPC_SERVICE_NAME", target.rsplit('/').next().unwrap());
         command.stdin(Stdio::null()).stdout(out()).stderr(out()).current_dir(Path::new("/")).process_group(0);
         let child = command.spawn().unwrap();
+        let now = Instant::now();
         self.pid = child.id();
         self.child = Some(child);
-        self.started = Some(Instant::now());
+        self.started = Some(now);
+        self.proxy_until = Some(now + faults.proxy).filter(|_| !faults.proxy.is_zero());
         self.spawn_at = None;
         self.pended = false;
+        self.killed = false;
         self.runs += 1;
     }
+}
+
+fn tell(stream: &mut UnixStream, (exit, stdout, stderr): &Reply) {
+    let _ = writeln!(stream, "{}", json!({ "exit": exit, "stdout": stdout, "stderr": stderr }));
+}
+
+/// What is said of a label that is not loaded.
+fn unknown(target: &str) -> Reply {
+    let label = target.rsplit('/').next().unwrap();
+    let text = format!("Bad request.\nCould not find service \"{label}\" in domain for user gui: 501\n");
+    (113, String::new(), text)
 }
 
 fn signal(pid: u32, signal: i32) {

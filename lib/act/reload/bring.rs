@@ -209,7 +209,7 @@ impl<'a> Reload<'a> {
         let mut told = String::new();
         loop {
             let trouble = match self.service.bring_up(&self.version.source) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.old_definition().map_or(Ok(()), |state| Err(Refusal::AllAlong(state))),
                 Err(trouble) => trouble,
             };
             if trouble.text != told {
@@ -239,7 +239,7 @@ impl<'a> Reload<'a> {
         if state.phase == Phase::Stopping || (process.is_some() && process == self.old) {
             return Standing::NotSeen;
         }
-        let elsewhere = state.source.as_ref().is_some_and(|source| *source != self.version.source);
+        let elsewhere = !state.is_from(&self.version.source);
         let young = process.is_some_and(|who| self.service.is_younger_than_us(who));
         match (self.seen_free, elsewhere) {
             (true, false) => Standing::Ours,
@@ -254,6 +254,15 @@ impl<'a> Reload<'a> {
             (false, false) if young => Standing::Ours,
             _ => Standing::AllAlong(Box::new(state)),
         }
+    }
+
+    /// The job as it is, where the manager has said that it took ours and has kept another that a look had
+    /// not shown: one that is loaded from another file.
+    fn old_definition(&self) -> Option<Box<JobState>> {
+        if self.seen_free || self.service.restarts_in_place() {
+            return None;
+        }
+        self.poll().ok().flatten().filter(|state| !state.is_from(&self.version.source)).map(Box::new)
     }
 
     /// Whether a process of the job runs that is not the old one.

@@ -3,10 +3,11 @@
 
 use super::{Proof, ReloadReport};
 use crate::service::job::Job;
-use crate::service::{JobState, Registration};
+use crate::service::{JobCause, JobState, Registration};
 use crate::sys::{file, user};
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -28,6 +29,8 @@ pub struct Case<'a> {
     pub job: Option<&'a Job>,
     /// What happened.
     pub report: &'a ReloadReport,
+    /// Why it does not run, where the manager knows.
+    pub cause: Option<JobCause>,
     /// The command that repairs it by hand.
     pub repair: String,
 }
@@ -72,6 +75,9 @@ impl Case<'_> {
                 _ => None,
             },
             "rejected": report.rejected.as_ref().map(|path| path.to_string_lossy()),
+            "cause": self.cause.as_ref().map(|cause| json!({
+                "name": cause.name, "words": cause.words, "remedy": cause.remedy
+            })),
             "logs": logs,
             "repair": failed.then_some(&self.repair),
         })
@@ -98,6 +104,7 @@ impl Case<'_> {
                 format!("{} cannot be asked about {}: {why}", self.manager, self.target)
             }
         });
+        lines.extend(self.cause.iter().map(|cause| format!("cause: {cause}")));
         for log in self.logs() {
             lines.extend(log.lines());
         }
@@ -176,6 +183,7 @@ fn state_json(state: &JobState) -> Value {
         "last_exit": state.last_exit,
         "throttle_ms": state.throttle.map(millis),
         "exit_timeout_ms": state.exit_timeout.map(millis),
+        "details": state.details.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }
 
@@ -184,6 +192,7 @@ fn state_words(state: &JobState) -> String {
     words.push(state.pid.map_or("no process".to_owned(), |pid| format!("process {pid}")));
     words.extend(state.runs.map(|runs| format!("runs {runs}")));
     words.extend(state.last_exit.as_ref().map(|exit| format!("last exit: {exit}")));
+    words.extend(state.details.iter().map(|(name, text)| format!("{name}: {text}")));
     words.extend(state.throttle.map(|throttle| format!("throttle {}", span::show(throttle))));
     words.join(", ")
 }

@@ -308,6 +308,11 @@ fn tell(
     report: &ReloadReport,
     voice: &Voice,
 ) -> Value {
+    let cause = if report.recovered() || report.outcome == ReloadOutcome::Refused {
+        None
+    } else {
+        one.service.cause(&report.known, report.up_after.is_some())
+    };
     let case = Case {
         name: &one.name,
         manager: one.service.manager(),
@@ -315,6 +320,7 @@ fn tell(
         health: ready.health.as_ref().map(Url::to_string),
         job: ready.job.as_ref(),
         report,
+        cause,
         repair: one.service.repair(&one.source, &report.known),
     };
     if report.recovered() {

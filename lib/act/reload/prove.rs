@@ -50,7 +50,8 @@ impl Reload<'_> {
         if self.request.skip_kickstart {
             return Err(self.unhealthy(" and must not be kicked"));
         }
-        let living = self.service.inspect().ok().flatten().and_then(|state| state.pid);
+        let living = self.service.inspect().ok().flatten();
+        let living = living.filter(|state| state.phase != Phase::Starting).and_then(|state| state.pid);
         // -k is for a process that lives and does not serve; without one it would block or kill a start.
         let how = if living.is_some() { Kick::Replace } else { Kick::Start };
         self.voice.note(format!(

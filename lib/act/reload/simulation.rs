@@ -245,6 +245,8 @@ impl Service for World {
             source: Some(PathBuf::from(&job.path)),
             completed: false,
             life: None,
+            details: Vec::new(),
+            cause: None,
         }))
     }
 

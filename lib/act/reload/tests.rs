@@ -46,6 +46,8 @@ fn running(pid: i32, runs: u64) -> JobState {
         source: None,
         completed: false,
         life: None,
+        details: Vec::new(),
+        cause: None,
     }
 }
 

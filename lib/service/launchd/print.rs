@@ -1,14 +1,35 @@
-//! `launchctl print`, which Apple says is no API: only what stands at the top level of the very target is
-//! believed, and only once.
+//! `launchctl print`, which Apple says is no API: only known keys are believed, only where launchd itself has
+//! written them, and only once.
 //!
-//! Nested blocks repeat `state = active`, `pid` and `runs`, and the blocks of the environment hold secrets
-//! (aragora#6010): they are never read.
+//! The block of a job has three parts. Its head (path, type, state) ends where the first block within it
+//! opens. Then come the program, its arguments and its environments, raw: an argument with newlines puts
+//! lines of its own there, `}` or a tabbed `pid = 1`, and values of the environment are secrets
+//! (aragora#6010), so none of this is ever read. The tail (runs, pid, the last end) begins with the last line
+//! that names the minimum runtime; the blocks in it repeat `state = active`, `pid` and `runs`, a tab deeper.
 
 use std::collections::HashMap;
 
+/// What the head holds.
+const HEAD: [&str; 3] = ["path", "type", "state"];
+/// What the tail holds, in the order of macOS 13 to 27; older releases have fewer.
+const TAIL: [&str; 9] = [
+    "minimum runtime",
+    "exit timeout",
+    "runs",
+    "pid",
+    "last exit code",
+    "last exit reason",
+    "last terminating signal",
+    "pended nondemand spawn",
+    "job state",
+];
+/// What the tail begins with: written by launchd after all that is raw, so that the last line of that name is
+/// its own. The next counts where a release does not write the one before.
+const ANCHORS: [&str; 3] = ["minimum runtime", "exit timeout", "runs"];
+
 /// The top level of what was printed.
 #[derive(Debug)]
-pub(crate) struct Seen(HashMap<String, String>);
+pub(crate) struct Seen(HashMap<&'static str, String>);
 
 impl Seen {
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
@@ -18,54 +39,73 @@ impl Seen {
     pub(crate) fn number(&self, key: &str) -> Option<i64> {
         self.text(key)?.parse().ok()
     }
+
+    /// Takes the known keys of `lines` that stand at the top level; the first of each counts.
+    fn take<'a>(&mut self, lines: impl Iterator<Item = &'a str>, known: &[&'static str]) {
+        let mut inside = false;
+        for line in lines {
+            let Some(top) = top(line) else { continue };
+            if top == "}" {
+                inside = false;
+            } else if top.ends_with(" = {") || top.ends_with(" => {") {
+                inside = true;
+            } else if !inside
+                && let Some((key, value)) = top.split_once(" = ")
+                && let Some(key) = known.iter().find(|one| **one == key.trim())
+            {
+                self.0.entry(key).or_insert_with(|| value.trim().to_owned());
+            }
+        }
+    }
 }
 
-/// Reads the block of `target`; `None` when there is no such block, or it is cut.
+/// What stands at the top level of the block: behind one tab.
+fn top(line: &str) -> Option<&str> {
+    line.strip_prefix('\t').filter(|rest| !rest.starts_with(['\t', ' ']))
+}
+
+/// Reads the block of `target`; `None` when it is not that of the target, or is cut.
 pub(crate) fn read(text: &str, target: &str) -> Option<Seen> {
-    let mut lines = text.lines();
-    lines.find(|line| line.strip_suffix(" = {") == Some(target))?;
-    let mut found = HashMap::new();
-    for line in lines {
-        if line == "}" {
-            return Some(Seen(found));
-        }
-        let Some(top) = line.strip_prefix('\t').filter(|rest| !rest.starts_with(['\t', ' '])) else {
-            continue;
-        };
-        if let Some((key, value)) = top.split_once(" = ")
-            && value != "{"
-        {
-            found.entry(key.trim().to_owned()).or_insert_with(|| value.trim().to_owned());
-        }
+    let lines: Vec<&str> = text.lines().skip_while(|line| line.trim().is_empty()).collect();
+    let header = lines.first()?.strip_suffix(" = {")?;
+    // Up to 10.15 it was the label alone (wazuh-packages#2206, puppet-boxen#104).
+    let label = target.rsplit_once('/').map_or(target, |(_, label)| label);
+    if header != target && header != label {
+        return None;
     }
-    None
+    // The end is the last line, for the script of an argument may hold a brace as well.
+    let end = lines.iter().rposition(|line| !line.trim().is_empty())?;
+    if end == 0 || lines[end] != "}" {
+        return None;
+    }
+    let body = &lines[1..end];
+    let opens = |line: &&str| top(line).is_some_and(|top| top.ends_with('{'));
+    let head = body.iter().position(opens).unwrap_or(body.len());
+    let anchor = |key: &str| {
+        let begins = |line: &&str| {
+            top(line).and_then(|top| top.split_once(" = ")).is_some_and(|(found, _)| found.trim() == key)
+        };
+        body.iter().rposition(begins)
+    };
+    // Without an anchor nothing tells what is raw from what is not, but the blocks that enclose it.
+    let tail = ANCHORS.iter().find_map(|key| anchor(key)).unwrap_or(0);
+    let mut seen = Seen(HashMap::new());
+    seen.take(body[..head].iter().copied(), &HEAD);
+    seen.take(body[tail..].iter().copied(), &TAIL);
+    Some(seen)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CAPTURE: &str = "gui/501/so.makefile.baa-conductor = {\n\tactive count = 1\n\
-         \tpath = /Users/x/Library/LaunchAgents/a.plist\n\tstate = running\n\n\tprogram = /bin/sh\n\
-         \targuments = {\n\t\t/bin/sh\n\t\tstate = evil\n\t}\n\n\tenvironment = {\n\
-         \t\tSECRET => hunter2\n\t\tpid = 7\n\t}\n\n\tminimum runtime = 10\n\texit timeout = 5\n\
-         \truns = 3\n\tpid = 4242\n\tlast exit code = (never exited)\n\n\tresource coalition = {\n\
-         \t\tID = 1\n\t\tstate = active\n\t\truns = 9\n\t\tpid = 1\n\t}\n\tstate = active\n}\n";
-
-    #[test]
-    fn only_the_top_level_counts_and_only_once() {
-        let seen = read(CAPTURE, "gui/501/so.makefile.baa-conductor").unwrap();
-        assert_eq!(
-            (seen.text("state"), seen.number("pid"), seen.number("runs"), seen.number("exit timeout")),
-            (Some("running"), Some(4242), Some(3), Some(5))
-        );
-        assert!(!format!("{seen:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn another_target_or_a_cut_block_is_not_read() {
-        assert!(read(CAPTURE, "gui/501/so.makefile.baa").is_none());
-        assert!(read(&CAPTURE[..200], "gui/501/so.makefile.baa-conductor").is_none());
-        assert!(read("", "x").is_none());
+/// Whether `launchctl print-disabled` says that `label` is disabled; `None` when it does not name it, which
+/// means that nobody has said anything about it.
+pub(crate) fn disabled(text: &str, label: &str) -> Option<bool> {
+    let value = text.lines().find_map(|line| {
+        let (name, value) = line.trim().split_once(" => ")?;
+        (name.trim_matches('"') == label).then_some(value)
+    })?;
+    match value {
+        // Up to macOS 12 the word was that of the key Disabled.
+        "disabled" | "true" => Some(true),
+        "enabled" | "false" => Some(false),
+        _ => None,
     }
 }
