@@ -196,6 +196,24 @@ pub struct How {
     #[arg(long, help_heading = "How")]
     pub keep_going: bool,
 
+    /// Run this by the shell before anything is touched; where it fails, nothing is
+    #[arg(long, value_name = "COMMAND", help_heading = "Hooks")]
+    pub before: Option<String>,
+
+    /// Run this when the service has recovered, with the report on its standard input
+    #[arg(long, value_name = "COMMAND", help_heading = "Hooks")]
+    pub after: Option<String>,
+
+    /// Run this when it has not
+    #[arg(long, value_name = "COMMAND", help_heading = "Hooks")]
+    pub on_failure: Option<String>,
+
+    /// How long each of these may take
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, default_value = "30s", help_heading = "Hooks"
+    )]
+    pub hook_timeout: Duration,
+
     /// Only finish the reloads that were cut off, of --label or else of all
     #[arg(long, conflicts_with_all = ["service", "all_services", "plist"], help_heading = "How")]
     pub resume: bool,

@@ -4,7 +4,7 @@ mod args;
 
 use args::{History, ReloadArgs, ReloadVerb, Scope, Which};
 use baa::act::reload::RollbackRule;
-use baa::act::reload::request::{HealthOptions, ReloadRequest, ReloadSettings, ReloadTarget};
+use baa::act::reload::request::{HealthOptions, ReloadHooks, ReloadRequest, ReloadSettings, ReloadTarget};
 use baa::act::reload::{carry_out, check, guardian, history};
 use baa::program::run;
 use baa::service::manager::{ManagerKind, ServiceLocation};
@@ -108,7 +108,13 @@ fn request(args: &ReloadArgs) -> Result<ReloadRequest> {
         keep_going: how.keep_going,
         quiet: args.common.quiet,
     };
-    Ok(ReloadRequest { aim, plist: which.plist.clone(), location, health, settings })
+    let hooks = ReloadHooks {
+        before: how.before.clone(),
+        after: how.after.clone(),
+        on_failure: how.on_failure.clone(),
+        limit: how.hook_timeout,
+    };
+    Ok(ReloadRequest { aim, plist: which.plist.clone(), location, health, settings, hooks })
 }
 
 fn install_dir(which: &Which) -> Result<PathBuf> {

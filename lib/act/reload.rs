@@ -14,6 +14,7 @@ pub mod files;
 pub mod guardian;
 pub mod handover;
 pub mod history;
+mod hooks;
 pub mod journal;
 mod one;
 mod polls;

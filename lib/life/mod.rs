@@ -3,11 +3,13 @@
 //! lease, probes, managers and hooks start and end processes here and nowhere else; they hold decisions only.
 
 mod bounded;
+mod hook;
 mod record;
 mod tree;
 mod wall;
 
 pub use bounded::{Finished, end_helpers, helpers_belong_to, run, run_whole};
+pub use hook::run_hook;
 pub use record::{Leftover, Lives};
 pub use tree::end_descendants;
 pub use wall::{MARK, Wall, key};

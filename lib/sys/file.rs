@@ -475,6 +475,20 @@ fn append_to(path: &Path, line: &str) -> io::Result<File> {
     Ok(file)
 }
 
+/// A file without a name that holds `bytes`, to be read from its start: made in `directory` for us alone.
+///
+/// # Errors
+/// Those of open(2), write(2) and unlink(2).
+pub fn nameless(directory: &Path, bytes: &[u8]) -> io::Result<File> {
+    let path = directory.join(format!(".nameless.{}", std::process::id()));
+    let _ = fs::remove_file(&path);
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    file.write_all(bytes)?;
+    std::io::Seek::rewind(&mut file)?;
+    Ok(file)
+}
+
 /// Whether we may execute `path` (access(2)).
 pub fn executable(path: &Path) -> bool {
     nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()

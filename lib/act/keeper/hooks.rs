@@ -1,16 +1,14 @@
 //! Commands of the user that are run aside: each bounded, none waited for by the loop.
 
 use crate::life;
-use crate::sys::child::{Exit, Spec};
 use crate::sys::say::Voice;
 use crate::sys::signal::Bell;
-use crate::words::error::{Error, Result, brief, reason};
-use crate::words::span;
+use crate::words::error::{Error, Result, reason};
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A command of the user, and what it is told.
 pub(super) struct Hook {
@@ -88,18 +86,7 @@ impl RunningHooks {
 }
 
 fn run(hook: Hook, cancelled: &AtomicBool, voice: &Voice) {
-    let (name, limit) = (hook.name, hook.limit);
-    let mut spec = Spec::new("/bin/sh", ["-c", &hook.command]);
-    spec.env = hook.env;
-    match life::run(spec, Instant::now() + limit, 4096, cancelled) {
-        Ok(done) if done.exit.is_some_and(Exit::success) => {}
-        Ok(done) => {
-            let how = match done.exit {
-                Some(exit) => exit.to_string(),
-                None => format!("was not done within {}", span::show(limit)),
-            };
-            voice.warn(format!("{name} {how}: {}", brief(done.stderr.lines().last().unwrap_or_default())));
-        }
-        Err(error) => voice.warn(format!("{name}: {error}")),
+    if let Err(how) = life::run_hook(&hook.command, hook.env, None, hook.limit, cancelled) {
+        voice.warn(format!("{} {how}", hook.name));
     }
 }

@@ -321,7 +321,13 @@ impl<'a> Reload<'a> {
                     if self.runs_anew() && how == Kick::Start {
                         return Ok(());
                     }
-                    if trouble.class != TroubleClass::Retry || self.clock.now() >= until {
+                    let over = self.clock.now() >= until;
+                    // launchd answers -k when the old process is gone, which takes as long as its exit timeout:
+                    // what was not answered may well have been heard, and its health decides.
+                    if over && trouble.class == TroubleClass::Retry && trouble.code.is_none() {
+                        return Ok(());
+                    }
+                    if trouble.class != TroubleClass::Retry || over {
                         return Err(Halt {
                             outcome: ReloadOutcome::Unhealthy,
                             status: trouble.status(),

@@ -46,6 +46,11 @@ impl ReloadFiles {
         labels
     }
 
+    /// The directory that they are in.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+
     /// The label.
     pub fn label(&self) -> &str {
         &self.label

@@ -5,6 +5,7 @@ use super::definition::{Definition, UnitFiles, put_back};
 use super::diagnosis::Case;
 use super::files::ReloadFiles;
 use super::guardian::{self, Guardian};
+use super::hooks::RunningReload;
 use super::journal::{ReloadEnd, ReloadJournal, ReloadRecord, ReloadRequester};
 use super::request::ReloadRequest;
 use super::services::NamedService;
@@ -67,6 +68,8 @@ pub(super) fn reload_one(
         drop(lock);
         return hand_over(one, &files, state, voice);
     }
+    let hooks = RunningReload { hooks: &request.hooks, one, files: &files };
+    hooks.before(before.as_ref())?;
     let definition = define(one, ready.job.as_ref());
     if let Some(state) = &before {
         files.remember_running(&definition, state);
@@ -77,7 +80,9 @@ pub(super) fn reload_one(
     {
         voice.warn(error);
     }
-    Ok((report.status, tell(request, one, &ready, &report, voice)))
+    let told = tell(request, one, &ready, &report, voice);
+    hooks.after(report.recovered(), &told, voice);
+    Ok((report.status, told))
 }
 
 /// What defines the job now.

@@ -65,6 +65,19 @@ pub struct ReloadSettings {
     pub quiet: bool,
 }
 
+/// Commands of the user's that are run beside a reload.
+#[derive(Clone, Debug)]
+pub struct ReloadHooks {
+    /// Before anything is touched; where it fails, nothing is.
+    pub before: Option<String>,
+    /// When the service has recovered.
+    pub after: Option<String>,
+    /// When it has not.
+    pub on_failure: Option<String>,
+    /// How long each of them may take.
+    pub limit: Duration,
+}
+
 /// The request.
 #[derive(Clone, Debug)]
 pub struct ReloadRequest {
@@ -78,4 +91,6 @@ pub struct ReloadRequest {
     pub health: HealthOptions,
     /// How they are reloaded.
     pub settings: ReloadSettings,
+    /// What is run beside.
+    pub hooks: ReloadHooks,
 }

@@ -1,0 +1,84 @@
+//! Commands of the user's beside a reload, and waiting for one's turn.
+
+use crate::support::launchd::Launchd;
+use crate::support::{CONDUCTOR as LABEL, Room, collect, finish, port, until};
+use std::process::Stdio;
+
+#[apply(test)]
+fn hooks_have_the_report() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    let old = launchd.pid(LABEL).unwrap();
+    let write = |name: &str| format!("cat > {0}; env | grep ^BAA_RELOAD_ > {0}.env", room.text(name));
+    let read = |name: &str| std::fs::read_to_string(room.path(name)).unwrap_or_default();
+    let hooks = [write("before"), write("after"), write("failure")];
+    let all = ["--before", &hooks[0], "--after", &hooks[1], "--on-failure", &hooks[2], "-q"];
+    assert_eq!(finish(&mut launchd.reload(&all)).status, 0);
+    let (before, after): (serde_json::Value, serde_json::Value) =
+        (serde_json::from_str(&read("before")).unwrap(), serde_json::from_str(&read("after")).unwrap());
+    assert_eq!((before["old_pid"].as_u64(), before["service"].as_str()), (Some(old), Some("conductor")));
+    assert_eq!(
+        (after["outcome"].as_str(), after["new_pid"].as_u64()),
+        (Some("recovered"), launchd.pid(LABEL))
+    );
+    for line in [
+        "BAA_RELOAD_OUTCOME=recovered".to_owned(),
+        format!("BAA_RELOAD_LABEL={LABEL}"),
+        format!("BAA_RELOAD_NEW_PID={}", launchd.pid(LABEL).unwrap()),
+        "BAA_RELOAD_STATUS=0".to_owned(),
+    ] {
+        assert!(read("after.env").lines().any(|one| one == line), "{line}: {}", read("after.env"));
+    }
+    assert_eq!(read("failure"), "");
+    // One that fails: the other hook, and what was found.
+    room.conductor(port, &["--status", "500"], "");
+    let mut command = launchd.reload(&all);
+    let failed = finish(command.args(["--attempts", "1", "--delay", "10ms", "--no-rollback"]));
+    assert_eq!(failed.status, 69, "{failed:?}");
+    let told: serde_json::Value = serde_json::from_str(&read("failure")).unwrap();
+    assert_eq!(
+        (told["outcome"].as_str(), told["last_probe"]["status"].as_u64()),
+        (Some("unhealthy"), Some(500))
+    );
+    assert!(!read("failure").contains("hunter2") && !read("failure.env").contains("hunter2"));
+}
+
+#[apply(test)]
+fn a_hook_that_fails_before_leaves_all_as_it_was() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    let old = launchd.pid(LABEL);
+    let refused = finish(&mut launchd.reload(&["--before", "echo not today >&2; exit 3"]));
+    refused.failed_with(69, "conductor: --before exited with 3: not today; nothing was touched");
+    // One that never ends is ended, with what it has started.
+    let late = finish(&mut launchd.reload(&["--before", "sleep 600 & sleep 600", "--hook-timeout", "100ms"]));
+    late.failed_with(69, "--before was not done within 100ms");
+    assert_eq!(launchd.pid(LABEL), old);
+    assert!(!launchd.calls().iter().any(|call| call.starts_with("bootout")));
+    // Afterwards nothing depends on it.
+    let after = finish(&mut launchd.reload(&["--after", "exit 9"]));
+    assert_eq!(after.status, 0, "{after:?}");
+    assert!(after.stderr.contains("conductor: --after exited with 9"), "{after:?}");
+}
+
+#[apply(test)]
+fn one_reload_waits_for_another_where_it_is_asked_to() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["linger=500"]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    let first = launchd.reload(&["-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
+    let in_vain = finish(&mut launchd.reload(&["--wait-lock", "20ms"]));
+    in_vain.failed_with(75, "another reload of it runs");
+    let second = finish(&mut launchd.reload(&["--wait-lock", "60s", "--json", "-q"]));
+    assert_eq!(second.status, 0, "{second:?}");
+    let done = collect(first);
+    assert_eq!(done.status, 0, "{done:?}");
+    let taken = launchd.calls().iter().filter(|call| call.starts_with("bootout")).count();
+    assert_eq!(taken, 2);
+}
