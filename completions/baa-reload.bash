@@ -16,6 +16,12 @@ _baa__reload() {
             ",$1")
                 cmd="baa__reload"
                 ;;
+            baa__reload,guard)
+                cmd="baa__reload__subcmd__guard"
+                ;;
+            baa__reload,history)
+                cmd="baa__reload__subcmd__history"
+                ;;
             *)
                 ;;
         esac
@@ -23,7 +29,7 @@ _baa__reload() {
 
     case "${cmd}" in
         baa__reload)
-            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --no-health --attempts --delay --probe-timeout --settle --timeout --drain --skip-kickstart --keep-going --quiet --verbose --dry-run --json --help --version"
+            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --no-health --attempts --delay --probe-timeout --settle --timeout --drain --skip-kickstart --rollback --no-rollback --wait-lock --keep-going --before --after --on-failure --hook-timeout --resume --quiet --verbose --dry-run --json --help --version history guard"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -106,6 +112,70 @@ _baa__reload() {
                     return 0
                     ;;
                 --drain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait-lock)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --before)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --after)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --on-failure)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hook-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        baa__subcmd__reload__subcmd__guard)
+            opts="-h --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        baa__subcmd__reload__subcmd__history)
+            opts="-N -h --unit --label --last --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --label)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --unit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --last)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -N)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -64,11 +64,13 @@ fn between(text: &str, name: &str, comment: [&str; 2], part: &str) -> String {
 
 const ROFF: [&str; 2] = [".\\\" ", ""];
 
-/// The verbs of a program that does nothing without one; none for a program that has flags of its own.
+/// Whether a program does something without a verb, by flags of its own.
+fn has_own_flags(command: &Command) -> bool {
+    !command.is_arg_required_else_help_set()
+}
+
+/// The verbs of a program.
 fn verbs(command: &Command) -> Vec<Command> {
-    if !command.is_arg_required_else_help_set() {
-        return Vec::new();
-    }
     let named = |verb: &Command| {
         verb.clone()
             .bin_name(format!("{} {}", command.get_name(), verb.get_name()))
@@ -81,11 +83,16 @@ fn verbs(command: &Command) -> Vec<Command> {
 /// The usage lines of `--help`, as a section.
 fn synopsis(mut command: Command) -> String {
     let verbs = verbs(&command);
-    let usages: Vec<String> = if verbs.is_empty() {
-        vec![command.render_usage().to_string()]
-    } else {
-        verbs.into_iter().map(|mut verb| verb.render_usage().to_string()).collect()
-    };
+    let mut usages = Vec::new();
+    if has_own_flags(&command) {
+        // What it says of its verbs stands in the lines of the verbs.
+        let usage = command.render_usage().to_string();
+        let own = usage
+            .lines()
+            .filter(|line| verbs.is_empty() || !line.ends_with("<COMMAND>") && !line.contains("<ctl "));
+        usages.push(own.collect::<Vec<_>>().join("\n"));
+    }
+    usages.extend(verbs.into_iter().map(|mut verb| verb.render_usage().to_string()));
     let lines = usages
         .iter()
         .flat_map(|usage| usage.lines())
@@ -102,11 +109,16 @@ fn options(command: Command) -> String {
         String::from_utf8(options).unwrap().replace("\n.br\n\n.br\n", "\n.sp\n")
     };
     let verbs = verbs(&command);
-    if verbs.is_empty() {
-        return render(command);
-    }
     let quotes = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
-    let mut text = format!("{quotes}.SH OPTIONS\n");
+    let mut text = if has_own_flags(&command) {
+        let own = render(command);
+        if verbs.is_empty() {
+            return own;
+        }
+        format!("{own}.SH COMMANDS\n")
+    } else {
+        format!("{quotes}.SH OPTIONS\n")
+    };
     for verb in verbs {
         let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
         text += &format!(
