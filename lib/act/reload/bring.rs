@@ -322,8 +322,8 @@ impl<'a> Reload<'a> {
                         return Ok(());
                     }
                     let over = self.clock.now() >= until;
-                    // launchd answers -k when the old process is gone, which takes as long as its exit timeout:
-                    // what was not answered may well have been heard, and its health decides.
+                    // launchd answers -k when the old process is gone, which takes as long as its exit
+                    // timeout: what was not answered may well have been heard, and its health decides.
                     if over && trouble.class == TroubleClass::Retry && trouble.code.is_none() {
                         return Ok(());
                     }

@@ -1,5 +1,5 @@
-//! Commands of the user's beside a reload: before it, after it, when it has failed. Each has the report on its
-//! standard input and the most of it in its environment.
+//! Commands of the user's beside a reload: before it, after it, when it has failed. Each has the report on
+//! its standard input and the most of it in its environment.
 
 use super::files::ReloadFiles;
 use super::request::ReloadHooks;
