@@ -65,8 +65,35 @@ complete -c baa-reload -n "__fish_baa_reload_needs_command" -s n -l dry-run -d '
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l json -d 'Print one JSON object on stdout'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -s V -l version -d 'Print version'
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -f -a "diagnose" -d 'Tell what is wrong with a service, and touch nothing: 0 healthy, 1 not, 69 it cannot be told'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -f -a "history" -d 'Tell what was reloaded, when, by whom, and how it ended'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -f -a "guard" -d 'Stand by for a reload, and finish it if it dies'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l service -d 'Reload the service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l label-prefix -d 'What precedes -NAME in a label' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l label -l unit -d 'Reload the job (or systemd unit) LABEL instead of a named service' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l plist -d 'Its launchd property list [default: LABEL.plist in the install directory]' -r -F
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l group -d 'It is the entry LABEL of this group, which baa-daemons runs; its file is read again' -r -F
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l manager -d 'Who manages it' -r -f -a "auto\t'launchd on macOS; elsewhere systemd where it runs, or else baa'
+launchd\t'launchctl(1)'
+systemd\t'systemctl(1)'
+baa\t'One baa-run(1) for each job, or with --group baa-daemons(1)'"
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l scope -d 'Agents of this user or daemons of the system [default: agent; daemon for root under systemd]' -r -f -a "agent\t'A LaunchAgent, or a unit of the user\'s manager'
+daemon\t'A LaunchDaemon, or a unit of the system\'s manager'"
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l domain -d 'launchd\'s domain: gui/UID, user/UID, system [default: from --scope]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l home-dir -d 'The home directory that the install directory is in [default: $HOME]' -r -F
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l install-dir -d 'The directory of the property lists [default: ~/Library/LaunchAgents, or /Library/LaunchDaemons]' -r -F
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-url -d 'Ask this URL for its health [default for conductor: from --health-env and --health-path]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-env -d 'The variable of the job that holds the base of its URL [default: BAA_CONDUCTOR_LOCAL_API]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-path -d 'What is appended to the base [default: /healthz]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l attempts -d 'Attempts before the kick, and again after it' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l delay -d 'Pause after an attempt; within it the service is asked again as often as is free' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l probe-timeout -d 'End of one health check' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l settle -d 'It must stay up for this long, in the same process' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l timeout -d 'Stop waiting for health after this long [default: when the attempts are used up]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l all-services -d 'Reload every service of the prefix whose plist is in the install directory'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l no-health -d 'Be content with a new process; ask no URL'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l json -d 'Print one JSON object on stdout'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -l label -l unit -d 'Only the reloads of the job (or systemd unit) LABEL (repeatable) [default: of all]' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -s N -l last -d 'Only the last N of each label' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -l json -d 'Print one JSON object for each reload, a line each'

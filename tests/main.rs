@@ -45,6 +45,7 @@ mod peer_remove_races;
 mod reload;
 mod reload_baa;
 mod reload_back;
+mod reload_diagnose;
 mod reload_hooks;
 mod reload_killed;
 mod reload_launchctl;

@@ -38,11 +38,27 @@ pub struct ReloadArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ReloadVerb {
+    /// Tell what is wrong with a service, and touch nothing: 0 healthy, 1 not, 69 it cannot be told
+    Diagnose(Box<Diagnose>),
     /// Tell what was reloaded, when, by whom, and how it ended
     History(History),
     /// Stand by for a reload, and finish it if it dies
     #[command(hide = true)]
     Guard,
+}
+
+/// What is looked at.
+#[derive(Debug, clap::Args)]
+pub struct Diagnose {
+    #[command(flatten)]
+    pub which: Which,
+
+    #[command(flatten)]
+    pub health: Health,
+
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What was reloaded.

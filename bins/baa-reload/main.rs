@@ -2,10 +2,10 @@
 
 mod args;
 
-use args::{History, ReloadArgs, ReloadVerb, Scope, Which};
+use args::{Diagnose, Health, History, How, ReloadArgs, ReloadVerb, Scope, Which};
 use baa::act::reload::RollbackRule;
 use baa::act::reload::request::{HealthOptions, ReloadHooks, ReloadRequest, ReloadSettings, ReloadTarget};
-use baa::act::reload::{carry_out, check, guardian, history};
+use baa::act::reload::{carry_out, check, diagnose, guardian, history};
 use baa::program::run;
 use baa::service::manager::{ManagerKind, ServiceLocation};
 use baa::sys::say;
@@ -13,6 +13,7 @@ use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     run(reload)
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
 fn reload(args: ReloadArgs) -> Result<Status> {
     match &args.verb {
         Some(ReloadVerb::History(history)) => return tell_history(history),
+        Some(ReloadVerb::Diagnose(diagnose)) => return tell_diagnosis(diagnose),
         Some(ReloadVerb::Guard) => return guardian::stand_by(),
         None => {}
     }
@@ -28,7 +30,7 @@ fn reload(args: ReloadArgs) -> Result<Status> {
         let labels: Vec<String> = args.which.label.iter().cloned().collect();
         return carry_out::resume(&labels, args.how.wait_lock, &args.common.voice());
     }
-    let request = request(&args)?;
+    let request = request(&args.which, &args.health, Some(&args.how), args.common.quiet)?;
     let voice = args.common.voice();
     if args.common.dry_run {
         let plan = check::plan(&request)?;
@@ -52,8 +54,15 @@ fn tell_history(args: &History) -> Result<Status> {
     Ok(Status::Done)
 }
 
-fn request(args: &ReloadArgs) -> Result<ReloadRequest> {
-    let (which, how) = (&args.which, &args.how);
+fn tell_diagnosis(args: &Diagnose) -> Result<Status> {
+    let found = diagnose::diagnose(&request(&args.which, &args.health, None, false)?)?;
+    let text = if args.json { found.done.json.to_string() } else { found.lines.join("\n") };
+    say::answer(&text)?;
+    Ok(found.done.status)
+}
+
+/// Without `how` it is only looked at.
+fn request(which: &Which, health: &Health, how: Option<&How>, quiet: bool) -> Result<ReloadRequest> {
     let usage = |why: &str| Error::new(Status::Usage, why);
     let asked = ManagerKind::named(&which.manager);
     if which.group.is_some() && asked.is_some_and(|kind| kind != ManagerKind::Embedded) {
@@ -82,37 +91,37 @@ fn request(args: &ReloadArgs) -> Result<ReloadRequest> {
     if which.plist.is_some() && (which.all_services || which.service.len() > 1) {
         return Err(usage("--plist names the file of one service"));
     }
-    if args.health.health_url.is_some() && (which.all_services || which.service.len() > 1) {
+    if health.health_url.is_some() && (which.all_services || which.service.len() > 1) {
         return Err(usage("--health-url is for one service"));
     }
-    let health = HealthOptions {
-        url: args.health.health_url.clone(),
-        variable: args.health.health_env.clone(),
-        path: args.health.health_path.clone(),
-        none: args.health.no_health,
-    };
     let settings = ReloadSettings {
-        attempts: args.health.attempts,
-        delay: args.health.delay,
-        probe_timeout: args.health.probe_timeout,
-        settle: args.health.settle,
-        timeout: args.health.timeout,
-        drain: how.drain,
-        skip_kickstart: how.skip_kickstart,
-        rollback: match (how.rollback, how.no_rollback) {
-            (true, _) => RollbackRule::Always,
-            (_, true) => RollbackRule::Never,
-            _ => RollbackRule::IfNeverServed,
+        attempts: health.attempts,
+        delay: health.delay,
+        probe_timeout: health.probe_timeout,
+        settle: health.settle,
+        timeout: health.timeout,
+        drain: how.map_or(Duration::ZERO, |how| how.drain),
+        skip_kickstart: how.is_some_and(|how| how.skip_kickstart),
+        rollback: match how {
+            Some(how) if how.rollback => RollbackRule::Always,
+            Some(how) if !how.no_rollback => RollbackRule::IfNeverServed,
+            _ => RollbackRule::Never,
         },
-        wait_lock: how.wait_lock,
-        keep_going: how.keep_going,
-        quiet: args.common.quiet,
+        wait_lock: how.map_or(Duration::ZERO, |how| how.wait_lock),
+        keep_going: how.is_some_and(|how| how.keep_going),
+        quiet,
     };
     let hooks = ReloadHooks {
-        before: how.before.clone(),
-        after: how.after.clone(),
-        on_failure: how.on_failure.clone(),
-        limit: how.hook_timeout,
+        before: how.and_then(|how| how.before.clone()),
+        after: how.and_then(|how| how.after.clone()),
+        on_failure: how.and_then(|how| how.on_failure.clone()),
+        limit: how.map_or(Duration::ZERO, |how| how.hook_timeout),
+    };
+    let health = HealthOptions {
+        url: health.health_url.clone(),
+        variable: health.health_env.clone(),
+        path: health.health_path.clone(),
+        none: health.no_health,
     };
     Ok(ReloadRequest { aim, plist: which.plist.clone(), location, health, settings, hooks })
 }

@@ -9,6 +9,7 @@ mod bring;
 pub mod carry_out;
 pub mod check;
 pub mod definition;
+pub mod diagnose;
 pub mod diagnosis;
 pub mod files;
 pub mod guardian;

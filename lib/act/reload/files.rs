@@ -19,15 +19,21 @@ pub struct ReloadFiles {
 }
 
 impl ReloadFiles {
-    /// The files of `label`.
+    /// The files of `label`, whose directory is made where it is missing.
     ///
     /// # Errors
     /// 74, 77.
     pub fn of(label: &str) -> Result<ReloadFiles> {
-        let directory = ReloadFiles::all();
-        file::private_dir(&directory)
-            .map_err(|cause| Error::io(format!("cannot keep state in '{}'", directory.display()), &cause))?;
-        Ok(ReloadFiles { directory, label: label.to_owned() })
+        let files = ReloadFiles::at(label);
+        file::private_dir(&files.directory).map_err(|cause| {
+            Error::io(format!("cannot keep state in '{}'", files.directory.display()), &cause)
+        })?;
+        Ok(files)
+    }
+
+    /// The same for one who only reads.
+    pub fn at(label: &str) -> ReloadFiles {
+        ReloadFiles { directory: ReloadFiles::all(), label: label.to_owned() }
     }
 
     /// Where the files of all labels are.
@@ -75,7 +81,7 @@ impl ReloadFiles {
 
     /// Whether somebody holds the lock.
     pub fn locked(&self) -> bool {
-        matches!(Lock::take(&self.named("lock")), Ok(None))
+        matches!(Lock::take_existing(&self.named("lock")), Ok(None))
     }
 
     /// Where a detached reload writes its report.

@@ -18,7 +18,7 @@ pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<S
     let mut found: Vec<(String, ReloadRecord, bool)> = Vec::new();
     for label in all {
         check_label(&label).map_err(|why| Error::new(Status::Usage, why))?;
-        let files = ReloadFiles::of(&label)?;
+        let files = ReloadFiles::at(&label);
         let records = ReloadJournal::of(&files).records()?;
         let first = last.map_or(0, |last| records.len().saturating_sub(last));
         let newest = records.len();
@@ -40,7 +40,8 @@ pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<S
         .collect()
 }
 
-fn text(label: &str, record: &ReloadRecord, runs: bool) -> String {
+/// One reload, in a line; `runs` says whether one without an end is under way.
+pub(super) fn text(label: &str, record: &ReloadRecord, runs: bool) -> String {
     let process = |pid: Option<i32>| pid.map_or("none".to_owned(), |pid| pid.to_string());
     let by = &record.by;
     let user = by.user.clone().unwrap_or_else(|| by.uid.to_string());

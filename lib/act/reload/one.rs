@@ -271,7 +271,7 @@ fn hand_over(
     Ok((Status::Done, told))
 }
 
-fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
+pub(super) fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
     Box::new(Http {
         request: http::Request {
             url: url.clone(),
