@@ -92,7 +92,7 @@ install: target/built ## install what was built, as root perhaps, into $(DESTDIR
 		install -m 644 "completions/_$$program" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program" && \
 		install -m 644 "completions/$$program.fish" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish" || exit 1; \
 	done
-	install -m 644 man/baa.7 man/baa-hardening.7 "$(DESTDIR)$(PREFIX)/share/man/man7/"
+	install -m 644 man/baa.7 man/baa-cookbook.7 man/baa-hardening.7 "$(DESTDIR)$(PREFIX)/share/man/man7/"
 
 uninstall: ## remove what install has put there
 	for program in $(PROGRAMS); do \
@@ -100,7 +100,8 @@ uninstall: ## remove what install has put there
 			"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program" \
 			"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish"; \
 	done
-	rm -f "$(DESTDIR)$(PREFIX)/share/man/man7/baa.7" "$(DESTDIR)$(PREFIX)/share/man/man7/baa-hardening.7"
+	rm -f "$(DESTDIR)$(PREFIX)/share/man/man7/baa.7" "$(DESTDIR)$(PREFIX)/share/man/man7/baa-hardening.7" \
+		"$(DESTDIR)$(PREFIX)/share/man/man7/baa-cookbook.7"
 
 check-macos: ## type-check for both macOS targets
 	@.ci/check-macos

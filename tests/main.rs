@@ -26,6 +26,7 @@ mod conductor;
 mod conformance;
 mod control;
 mod control_page;
+mod cookbook;
 mod daemons;
 mod daemons_alive;
 mod daemons_life;
