@@ -8,7 +8,7 @@ use std::process::Command;
 fn makefile() -> String {
     let page = include_str!("../man/baa-cookbook.7");
     let (_, rest) = page.split_once("# BEGIN Makefile\n").unwrap();
-    rest.split_once("# END Makefile").unwrap().0.replace("\\-", "-")
+    rest.split_once("# END Makefile").unwrap().0.replace("\\-", "-").replace("\\&", "")
 }
 
 /// Three hosts that are this machine; each call is written down.
