@@ -1,7 +1,7 @@
 //! The units and property lists of baa-hardening(7): their managers accept them as they stand, and the
 //! programs know the options in them.
 
-use crate::support::{PATIENCE, Room, binary, finish, needs};
+use crate::support::{PATIENCE, Room, binary, finish, needs, needs_root};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -53,6 +53,41 @@ fn systemd_accepts_the_units_and_finds_little_open() {
         let mut security = Command::new("systemd-analyze");
         let found = finish(security.args(["security", "--offline=true", &threshold]).arg(&path));
         assert_eq!(found.status, 0, "{name}: {}", found.stdout);
+    }
+}
+
+/// With no other capabilities than the unit leaves, a group can become the users of its entries, see which of
+/// them answers, and end them; and says what it lacks without.
+#[apply(test)]
+fn a_group_has_the_capabilities_that_it_needs() {
+    needs_root();
+    needs("perl");
+    let units = files("unit");
+    let line =
+        units["baa-daemons.service"].lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let all: String = line.unwrap().split(' ').map(|one| one.replace("CAP_", ",+").to_lowercase()).collect();
+    let listen = "use IO::Socket::INET; my $s = IO::Socket::INET->new(Listen => 5, \
+        LocalAddr => \"127.0.0.1\", LocalPort => $ARGV[0]) or die; \
+        while (my $c = $s->accept) { push @held, $c; sleep 1 }";
+    for (bounds, status, words) in
+        [(all.clone(), 0, ""), (all.replace(",+sys_ptrace", ""), 124, "which takes CAP_SYS_PTRACE")]
+    {
+        let room = Room::new();
+        let port = crate::support::port();
+        room.write(
+            "g.toml",
+            &format!(
+                "[[daemon]]\nid = \"a\"\nuser = \"nobody\"\ncommand = [\"perl\", \"-e\", '''{listen}''', \
+                 \"{port}\"]\nready.probe = \"tcp://127.0.0.1:{port}\"\n"
+            ),
+        );
+        let group = room.command("baa-daemons");
+        let mut command = Command::new(needs("setpriv"));
+        command.env_clear().envs(group.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.arg(format!("--bounding-set=-all{bounds}")).arg(group.get_program());
+        command.args(["until-success", "--timeout", "3s", "g.toml"]).current_dir(room.dir.path());
+        let done = finish(command.stdin(Stdio::null()));
+        assert!(done.status == status && done.stderr.contains(words), "{bounds}: {done:?}");
     }
 }
 

@@ -324,6 +324,60 @@ fn the_outcome_is_told_and_left_behind() {
     assert_eq!(collect(child).status, 0);
 }
 
+/// A restart that is asked for while an update goes on waits until it is decided, and neither is told what
+/// came of the other.
+#[apply(test)]
+fn an_update_and_a_restart_are_each_told_what_came_of_them() {
+    let room = Room::new();
+    let hook = "echo $BAA_CHANGE $BAA_OUTCOME >> told";
+    let words = ["--on-restart", hook, "--ready", "file:up", "--update-timeout", "1h", "--throttle", "0"];
+    let child = keeper(
+        &room,
+        &words,
+        "until [ ! -e broken ] || [ -e die ]; do sleep 0.01; done; [ ! -e die ] || { rm die; exit 1; };",
+    );
+    room.write("up", "");
+    until("it serves", || status(&room)["state"] == "running");
+    let old = lives(&room)[0];
+    // The next life of a broken program, which does not serve.
+    room.write("broken", "");
+    std::fs::remove_file(room.path("up")).unwrap();
+    let update = spawn(&room, &["ctl", "update", "k"]);
+    until("the next life is started", || status(&room)["state"] == "updating");
+    let restart = spawn(&room, &["ctl", "restart", "k"]);
+    until("it is asked for", || status(&room)["change"]["kind"] == "restart");
+    assert!(alive(old) && status(&room)["state"] == "updating");
+    room.write("die", "");
+    let done = collect(update);
+    assert!(done.status == 69 && done.stderr.contains("k is not updated, the old life goes on"), "{done:?}");
+    // The restart is done then, and serves when it does.
+    until("the old life has gone", || !alive(old));
+    std::fs::remove_file(room.path("broken")).unwrap();
+    room.write("up", "");
+    let done = collect(restart);
+    assert_eq!(done.status, 0, "{done:?}");
+    until("it is told", || read(&room, "told") == "update failed\nrestart done\n");
+    // At once means so: the update has come to nothing.
+    std::fs::remove_file(room.path("up")).unwrap();
+    let update = spawn(&room, &["ctl", "update", "k"]);
+    until("the next life is started", || status(&room)["state"] == "updating");
+    let restart = spawn(&room, &["ctl", "restart", "k", "--now"]);
+    let done = collect(update);
+    assert!(done.status == 69 && done.stderr.contains("something else was asked for"), "{done:?}");
+    room.write("up", "");
+    assert_eq!(collect(restart).status, 0);
+    until("it is told", || {
+        read(&room, "told") == "update failed\nrestart done\nupdate failed\nrestart done\n"
+    });
+    let sentinel: Value = serde_json::from_str(&read(&room, "state/baa/run/k.sentinel.json")).unwrap();
+    assert_eq!(
+        (&sentinel["payload"]["kind"], &sentinel["payload"]["status"]),
+        (&"restart".into(), &"ok".into())
+    );
+    signal(child.id(), Signal::SIGTERM);
+    assert_eq!(collect(child).status, 0);
+}
+
 /// 40: a restart trusts nobody to start it again: the keeper stays. Only when its supervisor has sent the
 /// TERM it goes, and gives launchd time.
 #[apply(test)]

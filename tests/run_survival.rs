@@ -40,6 +40,31 @@ fn within_mounts(room: &Room, setup: &str, arguments: &[&str]) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
+/// What the one before has started has the sockets open too: it is ended first.
+#[apply(test)]
+fn a_killed_keeper_that_listened_is_replaced() {
+    let room = Room::new();
+    let (tcp, unix) =
+        (format!("127.0.0.1:{}", crate::support::port()), format!("unix:{}", room.text("socket")));
+    let life = script("");
+    for address in [&tcp, &unix] {
+        let words = ["-q", "--label", "z", "--listen", address, "--", "/bin/sh", "-c", &life];
+        let before = lives(&room).len();
+        let keeper = spawn(&room, &words);
+        until("it runs", || lives(&room).len() == before + 1);
+        // One that runs is told of as such, whatever the address.
+        room.run("baa-run", words).failed_with(75, "another baa-run does");
+        kill(keeper);
+        let old = lives(&room)[before];
+        assert!(alive(old));
+        let keeper = spawn(&room, &words);
+        until("the next one runs", || lives(&room).len() == before + 2);
+        assert!(!alive(old));
+        signal(keeper.id(), Signal::SIGTERM);
+        assert_eq!(collect(keeper).status, 0);
+    }
+}
+
 /// Whoever has no right to make a cgroup, or no cgroups at all.
 const WITHOUT_CGROUPS: &str = "mount -t tmpfs none /sys/fs/cgroup";
 

@@ -206,6 +206,18 @@ fn whoever_belongs_to_a_life_is_heard_wherever_it_went() {
 const KEY: &str = "my ($t, $d, $p) = ('user', 'baa-secret', 'x'); my ($k, $a) = `uname -m` =~ /x86_64/ ? \
     (250, 248) : (219, 217); syscall($k, 1, 0); syscall($a, $t, $d, $p, 1, -3); exec @ARGV";
 
+/// Variables of ours that are none of another user's.
+const SECRETS: [&str; 8] = [
+    "BAA_SHARED_TOKEN",
+    "BAA_ETCD_PASSWORD",
+    "CREDENTIALS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "LISTEN_FDS",
+    "INVOCATION_ID",
+    "LD_BIND_NOW",
+    "AWS_SECRET_ACCESS_KEY",
+];
+
 /// What the entry of a group with this file has written down about itself.
 fn group(room: &Room, text: &str, script: &str) -> String {
     room.write("evil", script);
@@ -216,6 +228,10 @@ fn group(room: &Room, text: &str, script: &str) -> String {
     command.args(["-c", start, "sh", "-e", KEY]).arg(crate::support::binary("baa-daemons"));
     command.args(["until-success", "--timeout", "30s", "g.toml"]);
     command.env("TMPDIR", room.text("private")).env("SSH_AUTH_SOCK", "/root/agent").env("COLOUR", "red");
+    for name in SECRETS {
+        command.env(name, "hunter2");
+    }
+    command.env("PATH", "/root/bin:/usr/bin:/bin").env("LC_TIME", "C.UTF-8").env("TZ", "UTC");
     let done = crate::support::finish(&mut command);
     assert_eq!(done.status, 0, "{done:?}");
     std::fs::read_to_string(room.path("theirs/told")).unwrap()
@@ -241,8 +257,112 @@ fn an_entry_of_another_user_inherits_nothing_of_ours() {
         for line in ["USER=nobody", "LOGNAME=nobody", "HOME=/nonexistent"] {
             assert!(told.lines().any(|one| one == line), "{line}: {told}");
         }
-        assert_eq!(told.contains("COLOUR=red"), what.starts_with("command"), "{told}");
+        assert!(!told.contains("COLOUR=red") && !told.contains("hunter2"), "{told}");
+        assert!(!told.contains("/root/bin"), "{told}");
+        assert_eq!(
+            told.contains("TZ=UTC") && told.contains("LC_TIME="),
+            what.starts_with("command"),
+            "{told}"
+        );
+        // Its keys are its own, to be changed and to be counted as such.
+        let rings: Vec<&str> = told.lines().filter(|line| line.contains(" _ses:")).collect();
+        assert!(rings.iter().all(|line| line.contains(&format!(" {NOBODY} "))), "{told}");
         std::fs::remove_file(room.path("theirs/told")).unwrap();
+    }
+}
+
+/// The tokens of stores are no entry's; all else that the group has is for those of its own user.
+#[apply(test)]
+fn an_entry_of_ours_inherits_all_but_the_secrets_of_stores() {
+    let room = room();
+    let told = room.text("theirs/told");
+    let command = "command = [\"/bin/sh\", \"evil\"]";
+    let text = format!("[[oneshot]]\nid = \"a\"\n{command}\n");
+    let told = group(&room, &text, &format!("{{ env; pwd; }} > {told}"));
+    assert!(!told.contains("BAA_SHARED_TOKEN") && !told.contains("BAA_ETCD_PASSWORD"), "{told}");
+    assert!(told.contains("AWS_SECRET_ACCESS_KEY=hunter2") && told.contains("COLOUR=red"), "{told}");
+    assert!(told.ends_with(&format!("{}\n", room.dir.path().display())), "{told}");
+}
+
+/// What lies in root's own directory is not read through the directory that a process was started in.
+#[apply(test)]
+fn an_entry_of_another_user_begins_in_the_root() {
+    needs_root();
+    let room = room();
+    let told = room.text("theirs/told");
+    let script = format!("{{ pwd; cat secret; }} > {told} 2>&1; true");
+    room.write("secret", "root's\n");
+    let text = format!(
+        "[[oneshot]]\nid = \"a\"\nuser = \"nobody\"\ncommand = [\"/bin/sh\", \"-c\", '''{script}''']\n"
+    );
+    let told = group(&room, &text, "");
+    assert!(told.starts_with("/\n") && !told.contains("root's"), "{told}");
+}
+
+/// The sentinel lies in a directory that is root's alone, so nobody else is sent there.
+#[apply(test)]
+fn a_job_of_another_user_is_named_no_file_that_it_cannot_read() {
+    needs_root();
+    for (user, named) in [("", true), ("<key>UserName</key><string>nobody</string>", false)] {
+        let room = room();
+        let script = format!("cd {}; env > new; mv new told; exec sleep 1000", room.text("theirs"));
+        let more = format!("<key>RunAtLoad</key><true/>{user}");
+        let plist = room.plist("j", &["/bin/sh", "-c", &script], &more).to_string_lossy().into_owned();
+        let keeper = keeper(&room, &["--job", &plist]);
+        until("it runs", || room.path("theirs/told").exists());
+        let told = std::fs::read_to_string(room.path("theirs/told")).unwrap();
+        assert_eq!(told.contains("BAA_RESTART_SENTINEL="), named, "{told}");
+        signal(keeper.id(), Signal::SIGTERM);
+        collect(keeper);
+    }
+}
+
+/// launchd gives a job three streams, whoever's it is, and root's keys are no job's.
+#[apply(test)]
+fn a_job_of_ours_inherits_no_descriptor_of_ours() {
+    needs_root();
+    needs("perl");
+    let room = room();
+    room.write("secret", "root's\n");
+    // Root sees all of its keys in /proc/keys; this says whether it has come to the job (KEYCTL_SEARCH).
+    room.write(
+        "search",
+        "my ($t, $d) = ('user', 'baa-secret'); my $k = `uname -m` =~ /x86_64/ ? 250 : 219; \
+         print syscall($k, 10, -3, $t, $d, 0) > 0 ? 'baa-secret' : 'none'",
+    );
+    let (theirs, search) = (room.text("theirs"), room.text("search"));
+    let script =
+        format!("cat <&7 > {theirs}/new; perl {search} >> {theirs}/new; mv {theirs}/new {theirs}/told");
+    let plist = room.plist("j", &["/bin/sh", "-c", &script], "<key>RunAtLoad</key><true/>");
+    let mut command = room.command_at("/bin/sh".as_ref());
+    let start = "exec 7< secret; exec perl \"$@\"";
+    command.args(["-c", start, "sh", "-e", KEY]).arg(crate::support::binary("baa-run"));
+    let keeper = command.args(["-q", "--restart", "never", "--job"]).arg(&plist);
+    let done = crate::support::finish(keeper);
+    let told = std::fs::read_to_string(room.path("theirs/told")).unwrap();
+    assert!(!told.contains("root's") && told.ends_with("none"), "{told} {done:?}");
+    // A command is given what a shell would give it.
+    let mut command = room.command_at("/bin/sh".as_ref());
+    command.args(["-c", "exec 7< secret; exec \"$@\"", "sh"]).arg(crate::support::binary("baa-run"));
+    let done =
+        crate::support::finish(command.args(["-q", "--restart", "never", "--", "sh", "-c", "cat <&7"]));
+    done.expect(0, "root's\n", "");
+}
+
+/// Who has no home, and is told of no place, is told so, with a label and without.
+#[apply(test)]
+fn whoever_has_no_place_for_a_socket_is_told_so() {
+    needs_root();
+    let baa_run = crate::support::binary("baa-run");
+    let room = room();
+    let copy = room.path("baa-run");
+    std::fs::copy(baa_run, &copy).unwrap();
+    for words in [&["--label", "j"] as &[&str], &["--ready", "notify"], &["--watchdog", "10s"]] {
+        let mut command = as_user(STRANGER, copy.to_str().unwrap());
+        command.args(["--restart", "never"]).args(words).args(["--", "true"]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
+        let done = crate::support::finish(&mut command);
+        assert!(done.status == 78 && done.stderr.contains("set XDG_RUNTIME_DIR"), "{words:?} {done:?}");
     }
 }
 

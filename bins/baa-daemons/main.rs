@@ -7,6 +7,7 @@ use baa::act::group::attend::{self, GroupRequest};
 use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
 use baa::service::group::GroupPaths;
+use baa::store;
 use baa::sys::{clock, file, say, user};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 const STOP_LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
+    store::take_secrets();
     baa::program::run(|args: DaemonsArgs| match &args.verb {
         DaemonsVerb::Run(args) => run(args, None),
         DaemonsVerb::UntilSuccess(args) => {

@@ -6,29 +6,25 @@ use baa::act::keeper::failure_log::FailureLimit;
 use baa::act::keeper::lockfile::LockRequest;
 use baa::act::keeper::notify::NotifyAccess;
 use baa::act::keeper::readiness::{self, By, LiveCheck, ReadyCheck};
-use baa::act::keeper::request::{self, KeeperRequest};
+use baa::act::keeper::request::{self, KeeperRequest, ListenRequest};
 use baa::act::keeper::supervisor::Supervisor;
 use baa::act::keeper::{Policy, RestartPolicy};
 use baa::service::check_label;
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::sys::process::Pid;
-use baa::sys::{file, net, rights, signal};
+use baa::sys::{file, rights, signal};
 use baa::words::error::{Error, Result, brief};
 use baa::words::exit::Status;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// What `args` ask for. Unless the keeper runs elsewhere, its sockets are listened on here.
+/// What `args` ask for.
 ///
 /// # Errors
-/// 2 for what cannot be meant; those of the job's file; 74, 77 for an address that cannot be listened on.
+/// 2 for what cannot be meant; those of the job's file.
 pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
-    let here = !args.common.dry_run && !args.detach;
-    let listen = if here { listen(args)? } else { Vec::new() };
-    let (ready, drain) = (ready(args)?, drain(args)?);
+    let (listen, ready, drain) = (listen(args)?, ready(args)?, drain(args)?);
     if args.no_new_privs && !rights::are_bounded() {
         return Err(usage("--no-new-privs is known on Linux only".to_owned()));
     }
@@ -164,18 +160,16 @@ fn drain(args: &RunArgs) -> Result<Option<Drain>> {
     }))
 }
 
-fn listen(args: &RunArgs) -> Result<Vec<(String, Arc<OwnedFd>)>> {
-    let bound = args.listen.iter().map(|text| {
+fn listen(args: &RunArgs) -> Result<Vec<ListenRequest>> {
+    let named = args.listen.iter().map(|text| {
         let (name, address) = text.split_once('=').unwrap_or(("listen", text));
-        let socket = net::listen(address)
-            .map_err(|cause| Error::io(format!("cannot listen on {}", brief(address)), &cause))?;
         if name.is_empty()
             || name.len() > 255
             || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
         {
             return Err(usage(format!("'{}' cannot name a socket", brief(name))));
         }
-        Ok((name.to_owned(), Arc::new(socket)))
+        Ok(ListenRequest { name: name.to_owned(), address: address.to_owned() })
     });
-    bound.collect()
+    named.collect()
 }

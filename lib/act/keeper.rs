@@ -54,13 +54,14 @@ pub struct Keeper {
     parked: bool,
     /// How often it was told to stop.
     stops: u8,
-    change: Option<change::KeeperChange>,
+    /// What was asked for, in the order of the numbers.
+    changes: Vec<change::KeeperChange>,
 }
 
 impl Keeper {
     /// A keeper that has not begun.
     pub fn new(policy: Policy) -> Keeper {
-        let (runs, failures, stops, last_exit, last_start, change) = (0, 0, 0, None, None, None);
+        let (runs, failures, stops, last_exit, last_start) = (0, 0, 0, None, None);
         Keeper {
             policy,
             state: KeeperState::Idle,
@@ -72,7 +73,7 @@ impl Keeper {
             never_came_up: false,
             parked: false,
             stops,
-            change,
+            changes: Vec::new(),
         }
     }
 
@@ -575,7 +576,7 @@ mod tests {
         assert_eq!(keeper.handle(now, KeeperEvent::Stop), [KeeperAction::Kill]);
         keeper.handle(now, KeeperEvent::Exited(Exit::Signal(9)));
         assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Finish]);
-        assert_eq!(keeper.change().unwrap().outcome, change::ChangeOutcome::Failed("it was stopped"));
+        assert_eq!(keeper.changes().last().unwrap().outcome, change::ChangeOutcome::Failed("it was stopped"));
         // The signal that began the drain was the first one.
         let mut keeper = restarting(Some(Duration::from_secs(300)));
         assert_eq!(keeper.handle(now, KeeperEvent::Stop), [KeeperAction::Terminate(who(7))]);
@@ -763,7 +764,7 @@ mod tests {
                         )),
                     "{alive:?}"
                 );
-                if let Some(change) = keeper.change() {
+                if let Some(change) = keeper.changes().last().copied() {
                     assert!(change.over() || keeper.state() != KeeperState::Finished);
                 }
             }

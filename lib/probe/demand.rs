@@ -53,9 +53,13 @@ impl Demand {
             }
         };
         let Some(pid) = pid else {
+            let why = match self.among.iter().flatten().find(|pid| owner::is_hidden(**pid)) {
+                Some(pid) => format!("not permitted to look into process {pid}, which takes CAP_SYS_PTRACE"),
+                None => "another machine, or not permitted to look".to_owned(),
+            };
             return Err(Failure::new(
                 Class::UnknownProcess,
-                "cannot tell which process answered (another machine, or not permitted to look)",
+                format!("cannot tell which process answered ({why})"),
             ));
         };
         self.judge_age(pid)?;

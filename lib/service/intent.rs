@@ -8,6 +8,7 @@
 use crate::service::embedded::KeeperPaths;
 use crate::sys::process::Pid;
 use crate::sys::{file, trust};
+use crate::words::clean;
 use crate::words::error::{Error, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -30,7 +31,8 @@ pub struct Intent {
 /// A reason as it is kept: without control characters, and not too long. Four bytes each at most, so it fits
 /// into an intent.
 pub fn reason(text: &str) -> String {
-    let plain = |letter: &char| !letter.is_control() && *letter != '"' && *letter != '\\';
+    let unfit = |letter: char| letter.is_control() || clean::is_unfit(letter);
+    let plain = |letter: &char| !unfit(*letter) && *letter != '"' && *letter != '\\';
     text.chars().filter(plain).take(REASON_LIMIT).collect()
 }
 

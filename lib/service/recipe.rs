@@ -87,45 +87,35 @@ fn of_job(job: &Job) -> Result<Spec> {
         umask: job.umask,
         user: becomes,
         stdio: stdio.map(Some),
-        // Nor what we have inherited ourselves: descriptors, the keys of our session.
-        only_passed: foreign,
-        own_keyring: foreign,
+        // Nor what we have inherited ourselves: descriptors, the keys of our session. A user's own jobs share
+        // those with him, as all that he starts.
+        only_passed: true,
+        own_keyring: foreign || user::own_uid() == 0,
         ..Spec::default()
     })
 }
 
-/// What of our environment belongs to our user or to our session, and is none of another user's.
-const OURS: [&str; 19] = [
-    "BASH_ENV",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "ENV",
-    "KRB5CCNAME",
-    "MAIL",
-    "OLDPWD",
-    "SSH_AGENT_PID",
-    "SSH_AUTH_SOCK",
-    "SUDO_COMMAND",
-    "SUDO_USER",
-    "TEMP",
-    "TMP",
-    "TMPDIR",
-    "XAUTHORITY",
-    "XDG_CACHE_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "XDG_RUNTIME_DIR",
-    "XDG_STATE_HOME",
-];
+/// Where a command of another user is looked for, and what it has for PATH, as systemd gives it.
+const PATH_OF_OTHERS: &str = if cfg!(target_os = "linux") {
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+} else {
+    DEFAULT_PATH
+};
 
-/// Lets a command become `user`: in our environment but for what is ours, and with nothing of us that a file
-/// name does not lead to: no descriptor, no key.
+/// Lets a command become `user`. One of another user begins as its manager would start it, with nothing of
+/// ours: in an environment of its own but for language and time zone, in /, with no descriptor and no key.
 pub fn become_user(spec: &mut Spec, user: &Credentials) {
-    spec.env.extend(user.environment());
-    spec.user = Some(user.clone());
     if user.uid != user::own_uid() {
-        spec.unset.extend(OURS.map(OsString::from));
+        let of_all = |name: &str| ["LANG", "LANGUAGE", "TZ"].contains(&name) || name.starts_with("LC_");
+        let kept = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_all));
+        spec.clear_env = true;
+        spec.env.push(("PATH".into(), PATH_OF_OTHERS.into()));
+        spec.env.extend(kept);
+        spec.dir = Some("/".into());
         (spec.only_passed, spec.own_keyring) = (true, true);
     }
+    spec.env.extend(user.environment());
+    spec.user = Some(user.clone());
 }
 
 /// launchd's environment and not that of whoever reloaded the job, so that what runs today also runs after a

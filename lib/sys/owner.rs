@@ -2,6 +2,7 @@
 
 use crate::sys::net::Link;
 use crate::sys::process::Pid;
+use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
 
 #[cfg(target_os = "linux")]
@@ -46,6 +47,12 @@ pub fn shared(link: &Link, candidates: &[Pid]) -> bool {
         Link::Unix(_) => false,
         Link::Tcp(local, peer) => system::shared(*local, *peer, candidates),
     }
+}
+
+/// Whether we may not look into a process, though we are root: without CAP_SYS_PTRACE root is not told what
+/// another user's holds. (Linux.)
+pub fn is_hidden(pid: Pid) -> bool {
+    user::own_uid() == 0 && system::is_hidden(pid)
 }
 
 /// Who is at the other end of `link`, whoever it is; for a judgement by age.

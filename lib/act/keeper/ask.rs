@@ -97,15 +97,18 @@ fn outcome(label: &str, begun: Value, how: AskOptions<'_>, not: &str) -> Result<
     let until = how.timeout.map(|timeout| crate::sys::clock::after(Instant::now(), timeout));
     let mut now = begun;
     loop {
-        let change = &now["change"];
-        match change["state"].as_str() {
-            Some("failed") if change["number"].as_u64() == number => {
+        match of_number(&now, number) {
+            Some(change) if change["state"] == "failed" => {
                 let why = change["why"].as_str().unwrap_or_default();
                 return Err(Error::new(Status::Unavailable, format!("{label} {not}: {why}")));
             }
-            // A later one has taken its place, and that one counts.
-            Some("open") => {}
-            _ => return Ok(now),
+            Some(change) if change["state"] == "done" => return Ok(now),
+            Some(_) => {}
+            // What came of a later one says nothing of it.
+            None => {
+                let why = "so much was asked for since that what came of it is not known";
+                return Err(Error::new(Status::Unavailable, format!("{label}: {why}")));
+            }
         }
         if until.is_some_and(|until| Instant::now() >= until) {
             return Err(Error::new(
@@ -122,6 +125,12 @@ fn outcome(label: &str, begun: Value, how: AskOptions<'_>, not: &str) -> Result<
             Err(_) => return Err(ended()),
         }
     }
+}
+
+/// The change of this number, as far as a status tells of it.
+fn of_number(status: &Value, number: Option<u64>) -> Option<&Value> {
+    let all = status["changes"].as_array().into_iter().flatten().chain([&status["change"]]);
+    all.into_iter().find(|change| number.is_some() && change["number"].as_u64() == number)
 }
 
 /// Writes down that the TERM which the keeper of `label` gets within a minute means a restart.

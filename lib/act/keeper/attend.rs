@@ -18,7 +18,7 @@ use super::hooks::RunningHooks;
 use super::lives::KeptLives;
 use super::lockfile::Taken;
 use super::place::{KeeperPlace, PlaceState};
-use super::request::{KeeperRequest, SCHEMA};
+use super::request::{KeeperRequest, ListenRequest, SCHEMA};
 use super::schedule::Schedule;
 use super::stability::RecentEvents;
 use super::{Keeper, KeeperAction, KeeperEvent, KeeperState};
@@ -32,6 +32,8 @@ use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Signals that are the keeper's own, or the command's when the keeper gets them. Of a first process they all
@@ -62,7 +64,8 @@ pub struct KeeperEnd {
 /// Keeps the command until a signal or a request stops it, or the policy says that it is over.
 ///
 /// # Errors
-/// 75 when another keeper has the label; 74, 77, 78 when the state cannot be kept.
+/// 75 when another keeper has the label; 74, 77, 78 when the state cannot be kept, or an address cannot be
+/// listened on.
 pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
     let cannot = |cause: std::io::Error| Error::io("cannot keep a command", &cause);
     let signals = Signals::catch(&CAUGHT).map_err(cannot)?;
@@ -82,6 +85,7 @@ pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
     lives.record(&place.records(), voice);
     lives.clear_leftovers(name(request), request.policy.exit_timeout, voice)?;
     let failures = FailureWatch::open(request.give_up.clone())?;
+    let sockets = request.listen.iter().map(ListenRequest::bind).collect::<Result<_>>()?;
     if let Some(label) = &mut place.label {
         label.listen()?;
     }
@@ -91,6 +95,7 @@ pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
         keeper: Keeper::new(request.policy.clone()),
         place,
         lives,
+        sockets,
         health: LifeHealth::default(),
         drain: DrainProgress::default(),
         changes: ChangeReport::new(),
@@ -119,6 +124,8 @@ struct KeeperLoop<'a> {
     keeper: Keeper,
     place: KeeperPlace,
     lives: KeptLives,
+    /// Those of `--listen`, each with its name.
+    sockets: Vec<(String, Arc<OwnedFd>)>,
     health: LifeHealth,
     drain: DrainProgress,
     changes: ChangeReport,
@@ -146,11 +153,13 @@ impl KeeperLoop<'_> {
             }
             self.serve();
             self.look_at_place();
+            // What is late by then has been asked why.
+            let asked = Instant::now();
             self.health();
             self.on_time();
             self.drain_progress();
             self.tell_after_abort();
-            self.happen(KeeperEvent::Time);
+            self.happen_at(asked, KeeperEvent::Time);
             if self.paths_hold() && self.keeper.state() == KeeperState::Idle {
                 self.happen(KeeperEvent::Paths);
             }
@@ -243,7 +252,8 @@ impl KeeperLoop<'_> {
         let times = [
             self.keeper.wake(),
             control.and_then(Lines::wake),
-            self.schedule.due(),
+            self.restart_due(),
+            self.health.wake(),
             self.sign_due(),
             self.notice_due(),
             self.place.due().filter(|_| self.stop.lost.is_none()),
@@ -276,9 +286,13 @@ impl KeeperLoop<'_> {
     }
 
     fn happen(&mut self, event: KeeperEvent) {
-        let mut queue = vec![event];
+        self.happen_at(Instant::now(), event);
+    }
+
+    fn happen_at(&mut self, now: Instant, event: KeeperEvent) {
+        let (mut queue, mut first) = (vec![event], Some(now));
         while let Some(event) = queue.pop() {
-            for todo in self.keeper.handle(Instant::now(), event) {
+            for todo in self.keeper.handle(first.take().unwrap_or_else(Instant::now), event) {
                 match todo {
                     KeeperAction::Start => queue.push(self.start()),
                     KeeperAction::StartNext => queue.push(self.start_next()),

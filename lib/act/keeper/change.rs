@@ -26,6 +26,9 @@ impl ChangeKind {
 pub(super) const STOPPED: &str = "it was stopped";
 pub(super) const OVERTAKEN: &str = "something else was asked for";
 
+/// So many are remembered, for those who asked.
+const KEPT: usize = 16;
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeOutcome {
@@ -69,32 +72,49 @@ impl KeeperChange {
 }
 
 impl Keeper {
-    /// The last change.
-    pub fn change(&self) -> Option<KeeperChange> {
-        self.change
+    /// The changes that were asked for, in their order: those that are open, and the last ones that are over.
+    pub fn changes(&self) -> &[KeeperChange] {
+        &self.changes
+    }
+
+    fn opened(&mut self, kind: ChangeKind) -> impl Iterator<Item = &mut KeeperChange> {
+        self.changes.iter_mut().filter(move |change| change.kind == kind && !change.over())
+    }
+
+    /// The restart that is asked for, or being done, and not decided.
+    pub fn open_restart(&self) -> Option<KeeperChange> {
+        let open = |change: &&KeeperChange| change.kind == ChangeKind::Restart && !change.over();
+        self.changes.iter().rev().find(open).copied()
+    }
+
+    /// The update that is not decided.
+    pub fn open_update(&self) -> Option<KeeperChange> {
+        let open = |change: &&KeeperChange| change.kind == ChangeKind::Update && !change.over();
+        self.changes.iter().rev().find(open).copied()
     }
 
     /// Whether a restart is being done whose next life is still to come, so that one more would change
     /// nothing.
     pub fn restarting(&self) -> bool {
-        self.change.is_some_and(|change| {
-            change.kind == ChangeKind::Restart && !change.over() && change.before == Some(self.runs)
-        })
+        self.open_restart().is_some_and(|change| change.before == Some(self.runs))
     }
 
-    /// Opens a restart that is to come; the one that waits already, if one does. Its number.
+    /// Opens a restart that is to come; the one that waits already, if one does. Its number. One that waited
+    /// before an update began is done with that, and one that is asked for now is not.
     pub fn plan_restart(&mut self) -> u32 {
-        match self.change {
-            Some(change) if change.kind == ChangeKind::Restart && !change.over() => change.number,
+        let update = self.open_update().map_or(0, |update| update.number);
+        match self.open_restart() {
+            Some(change) if change.number > update => change.number,
             _ => self.open(ChangeKind::Restart, None),
         }
     }
 
+    /// A restart begins. Whatever comes of it, an update that is not decided comes to nothing.
     pub(super) fn begin_restart(&mut self) {
+        self.decide_update(ChangeOutcome::Failed(OVERTAKEN));
         self.plan_restart();
-        if let Some(change) = &mut self.change {
-            change.before = Some(self.runs);
-        }
+        let runs = self.runs;
+        self.opened(ChangeKind::Restart).for_each(|change| change.before = Some(runs));
     }
 
     pub(super) fn begin_update(&mut self) {
@@ -102,29 +122,45 @@ impl Keeper {
     }
 
     fn open(&mut self, kind: ChangeKind, before: Option<u64>) -> u32 {
-        let number = self.change.map_or(0, |change| change.number) + 1;
-        self.change = Some(KeeperChange { number, kind, outcome: ChangeOutcome::Open, before });
+        let number = self.changes.last().map_or(0, |change| change.number) + 1;
+        // Those that are open are few: one of each kind, and a restart beside an update.
+        while self.changes.len() >= KEPT
+            && let Some(oldest) = self.changes.iter().position(KeeperChange::over)
+        {
+            self.changes.remove(oldest);
+        }
+        self.changes.push(KeeperChange { number, kind, outcome: ChangeOutcome::Open, before });
         number
     }
 
-    pub(super) fn decided(&mut self, outcome: ChangeOutcome) {
-        if let Some(change) = &mut self.change {
-            change.outcome = outcome;
+    /// A restart that waited before the update began is one with it where that has led to a new life; else
+    /// it is still to come.
+    pub(super) fn decide_update(&mut self, outcome: ChangeOutcome) {
+        let Some(update) = self.open_update().map(|update| update.number) else { return };
+        self.opened(ChangeKind::Update).for_each(|change| change.outcome = outcome);
+        if outcome == ChangeOutcome::Done {
+            self.opened(ChangeKind::Restart)
+                .filter(|change| change.number < update && change.before.is_none())
+                .for_each(|change| change.outcome = outcome);
         }
     }
 
-    /// A restart is decided by the state that it has led to.
+    /// A change is decided by the state that it has led to; an update that goes on beside an old life is not.
     pub(super) fn settle(&mut self) {
-        let Some(change) = self.change.filter(|change| !change.over()) else { return };
-        let started =
-            change.kind == ChangeKind::Restart && change.before.is_some_and(|before| self.runs > before);
-        match self.state {
-            KeeperState::Running(_) if started => self.decided(ChangeOutcome::Done),
-            KeeperState::Idle | KeeperState::Waiting(_) if started => {
-                self.decided(ChangeOutcome::Failed("the next life did not come to serve"))
-            }
-            KeeperState::Finished => self.decided(ChangeOutcome::Failed(STOPPED)),
-            _ => {}
+        let not = ChangeOutcome::Failed("the next life did not come to serve");
+        let (outcome, runs, over) = match self.state {
+            KeeperState::Running(_) => (ChangeOutcome::Done, self.runs, false),
+            KeeperState::Idle | KeeperState::Waiting(_) => (not, self.runs, false),
+            KeeperState::Finished => (ChangeOutcome::Failed(STOPPED), self.runs, true),
+            // The one after it is being started already.
+            _ => (not, self.runs.saturating_sub(1), false),
+        };
+        let led = |change: &KeeperChange| over || change.before.is_some_and(|before| runs > before);
+        if self.open_update().is_some_and(|update| led(&update)) {
+            self.decide_update(outcome);
         }
+        self.opened(ChangeKind::Restart)
+            .filter(|change| led(change))
+            .for_each(|change| change.outcome = outcome);
     }
 }

@@ -5,7 +5,9 @@ use crate::sys::datagram::{self, Sender};
 use crate::sys::process::{self, Pid};
 use crate::sys::user::{self, Credentials};
 use crate::sys::{file, random};
+use crate::words::clean;
 use crate::words::error::{Error, Result};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
@@ -13,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The longest status that is kept, in characters.
 const STATUS_LIMIT: usize = 200;
@@ -126,6 +129,8 @@ pub(super) enum Notify {
         access: NotifyAccess,
         /// Whether somebody who is not believed was told of.
         refused: bool,
+        /// Until then nobody is heard: whoever floods us waits, and we do other things.
+        rests: Option<Instant>,
     },
     /// The reading end of a pipe, as long as somebody may still write to it.
     Pipe(Option<File>),
@@ -135,6 +140,14 @@ pub(super) enum Notify {
 /// us from all else.
 const BATCH: usize = 64;
 
+/// After a round with more than can be heard at once, or with those who are not believed, nobody is heard for
+/// so long, and for so many times as long as the round has taken: strangers get no more than a tenth of a
+/// core out of us.
+const REST: Duration = Duration::from_millis(10);
+const RESTS: u32 = 9;
+/// Whoever waits to be heard waits no longer for that.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+
 impl Notify {
     /// A socket for those who must reach it, and for nobody else where it is known who they are.
     ///
@@ -142,6 +155,7 @@ impl Notify {
     /// Those of mkdir(2), bind(2) and chown(2).
     pub(super) fn socket(reach: &Reach, access: NotifyAccess) -> Result<Notify> {
         let cannot = |cause: io::Error| Error::io("cannot make a socket for NOTIFY_SOCKET", &cause);
+        file::check_runtime_dir()?;
         let made = match reach {
             Reach::Own => private_place().and_then(|place| bound(&place, reach)),
             Reach::User(_) => passage().and_then(|place| bound(&place, reach)),
@@ -151,7 +165,7 @@ impl Notify {
                 .or_else(|_| private_place().and_then(|place| bound(&place, &Reach::Own))),
         };
         let (socket, path) = made.map_err(cannot)?;
-        Ok(Notify::Socket { socket, path, access, refused: false })
+        Ok(Notify::Socket { socket, path, access, refused: false, rests: None })
     }
 
     /// A pipe, and its writing end for the life alone.
@@ -175,8 +189,16 @@ impl Notify {
     /// Readable when something may have been told; `None` when nothing more can be.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Notify::Socket { socket, .. } => Some(socket.as_fd()),
+            Notify::Socket { socket, rests, .. } => rests.is_none().then_some(socket.as_fd()),
             Notify::Pipe(pipe) => pipe.as_ref().map(AsFd::as_fd),
+        }
+    }
+
+    /// When it is to be heard again, where it rests.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        match self {
+            Notify::Socket { rests, .. } => *rests,
+            Notify::Pipe(_) => None,
         }
     }
 
@@ -184,16 +206,31 @@ impl Notify {
     pub(super) fn hear(&mut self, part: &dyn Fn(Pid) -> Part) -> Notification {
         let (mut told, mut bytes) = (Notification::default(), [0u8; 4096]);
         match self {
-            Notify::Socket { socket, access, refused, .. } => {
-                for _ in 0..BATCH {
+            Notify::Socket { socket, access, refused, rests, .. } => {
+                let now = Instant::now();
+                if rests.is_some_and(|until| now < until) {
+                    return told;
+                }
+                let (mut heard, mut strangers) = (0, HashSet::new());
+                while heard < BATCH {
                     let Ok((count, sender)) = datagram::receive(socket, &mut bytes) else { break };
+                    heard += 1;
+                    // Nobody becomes a part of the life while he floods us; to ask once is enough.
+                    if sender.is_some_and(|sender| strangers.contains(&sender)) {
+                        continue;
+                    }
                     // One after the other: whoever waits until he is heard (BARRIER=1) is still there.
-                    match access.judge(sender, part) {
-                        Ok(()) => told.hear(&bytes[..count]),
-                        Err(who) if !std::mem::replace(refused, true) => told.refused = Some(who),
-                        Err(_) => {}
+                    let Err(who) = access.judge(sender, part) else {
+                        told.hear(&bytes[..count]);
+                        continue;
+                    };
+                    strangers.extend(sender);
+                    if !std::mem::replace(refused, true) {
+                        told.refused = Some(who);
                     }
                 }
+                let rest = (now.elapsed() * RESTS).clamp(REST, LONGEST_REST);
+                *rests = (heard == BATCH || !strangers.is_empty()).then(|| Instant::now() + rest);
             }
             // What is written before the line end means nothing (s6's notification-fd).
             Notify::Pipe(pipe) => {
@@ -308,7 +345,7 @@ impl Notification {
                     self.status = Some(
                         String::from_utf8_lossy(text)
                             .chars()
-                            .filter(|letter| !letter.is_control())
+                            .filter(|letter| !letter.is_control() && !clean::is_unfit(*letter))
                             .take(STATUS_LIMIT)
                             .collect(),
                     );
@@ -344,10 +381,44 @@ mod tests {
         assert!(!notify.hear(&part).ready);
     }
 
+    /// Whoever is not believed may send without end: he is heard now and then, and told of once.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn whoever_floods_us_waits() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        datagram::ask_senders(&ours).unwrap();
+        let path = PathBuf::from("/nonexistent/socket");
+        let access = NotifyAccess::All;
+        let mut notify = Notify::Socket { socket: ours, path, access, refused: false, rests: None };
+        theirs.send(b"READY=1").unwrap();
+        assert!(notify.hear(&|_| Part::Main).ready && notify.fd().is_some() && notify.wake().is_none());
+        theirs.send(b"READY=1").unwrap();
+        assert!(notify.hear(&|_| Part::Stranger).refused.is_some());
+        // Now it rests, and is heard again after that.
+        let wake = notify.wake().unwrap();
+        assert!(notify.fd().is_none());
+        theirs.send(b"READY=1").unwrap();
+        let early = notify.hear(&|_| Part::Main).ready;
+        assert!(!early || Instant::now() >= wake);
+        while !early && !notify.hear(&|_| Part::Main).ready {
+            std::thread::sleep(REST);
+        }
+        assert!(notify.fd().is_some());
+        // Of one who has sent much it is asked once.
+        theirs.set_nonblocking(true).unwrap();
+        while theirs.send(b"READY=1").is_ok() {}
+        let asked = std::cell::Cell::new(0);
+        notify.hear(&|_| {
+            asked.set(asked.get() + 1);
+            Part::Stranger
+        });
+        assert_eq!(asked.get(), 1);
+    }
+
     #[test]
     fn a_command_tells_in_lines() {
         let mut told = Notification::default();
-        told.hear(b"X=1\nSTATUS=a\x07b\nWATCHDOG=1\nREADY=10");
+        told.hear(b"X=1\nSTATUS=a\x07\xe2\x80\xaeb\nWATCHDOG=1\nREADY=10");
         assert_eq!(
             told,
             Notification { alive: true, status: Some("ab".to_owned()), ..Notification::default() }

@@ -162,6 +162,11 @@ impl Asking {
         }
     }
 
+    /// When to hear again by itself.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        if let QuestionKind::Told(notify) = &self.how { notify.wake() } else { None }
+    }
+
     /// What is known by now; `ready` once it serves. `part` says of what part of the life a process is.
     pub(super) fn hear(&mut self, part: &dyn Fn(Pid) -> Part) -> Notification {
         if let QuestionKind::Told(notify) = &mut self.how {

@@ -8,6 +8,8 @@ use crate::act::keeper::notify::NotifyAccess;
 use crate::act::keeper::readiness::{LiveCheck, ReadyCheck};
 use crate::act::keeper::supervisor::Supervisor;
 use crate::service::recipe::Recipe;
+use crate::sys::net;
+use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::os::fd::OwnedFd;
@@ -55,7 +57,29 @@ pub struct KeeperRequest {
     /// A shell command that is told what came of a restart or an update.
     pub on_restart: Option<String>,
     /// Sockets that it is given, from descriptor 3 on, each with its name; we hold them between its lives.
-    pub listen: Vec<(String, Arc<OwnedFd>)>,
+    pub listen: Vec<ListenRequest>,
+}
+
+/// A socket to listen on.
+#[derive(Clone, Debug)]
+pub struct ListenRequest {
+    /// What it is called in LISTEN_FDNAMES.
+    pub name: String,
+    /// Where.
+    pub address: String,
+}
+
+impl ListenRequest {
+    /// Listens there. Only for a keeper that has its place, and nothing left of one before: what that one has
+    /// started listens there too.
+    ///
+    /// # Errors
+    /// 74, 77 for an address that cannot be listened on.
+    pub(super) fn bind(&self) -> Result<(String, Arc<OwnedFd>)> {
+        let socket = net::listen(&self.address)
+            .map_err(|cause| Error::io(format!("cannot listen on {}", brief(&self.address)), &cause))?;
+        Ok((self.name.clone(), Arc::new(socket)))
+    }
 }
 
 /// What USR1 means to a keeper.

@@ -44,6 +44,11 @@ impl Schedule {
         (self.last, self.due) = (Some(now), None);
     }
 
+    /// Something as good as one is done, and what was to come is so still.
+    pub(super) fn count(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
     /// What was to come is not wanted any more.
     pub(super) fn cancel(&mut self) {
         self.due = None;

@@ -1,7 +1,7 @@
 //! An update that can be undone: the next life is started beside the one that serves, and takes over only
 //! when it serves itself. Until then the old one stays; if the next one dies or is late, it was never there.
 
-use crate::act::keeper::change::{ChangeOutcome, OVERTAKEN};
+use crate::act::keeper::change::{ChangeOutcome, OVERTAKEN, STOPPED};
 use crate::act::keeper::{Keeper, KeeperAction, KeeperEvent, KeeperState, Next, bound, end};
 use crate::sys::clock;
 use crate::sys::process::Identity;
@@ -33,7 +33,7 @@ impl Keeper {
                 self.undo(old, "it did not serve in time")
             }
             (KeeperState::Updating { old, next: Some(new), .. }, KeeperEvent::Ready) => {
-                self.decided(ChangeOutcome::Done);
+                self.decide_update(ChangeOutcome::Done);
                 let drain = self.policy.drain;
                 self.state = KeeperState::Replacing {
                     old,
@@ -47,16 +47,16 @@ impl Keeper {
                         .map_or(KeeperAction::Terminate(old), |limit| KeeperAction::Drain(old, bound(limit))),
                 ]
             }
-            // The old one is gone by itself: the next one is all that there is.
+            // The old one is gone by itself: the next one is all that there is, and is still to serve.
             (KeeperState::Updating { old, next: Some(new), until }, KeeperEvent::Exited(exit)) => {
                 self.last_exit = Some(exit);
                 self.last_start = Some(now);
-                self.decided(ChangeOutcome::Done);
                 self.state = KeeperState::Readying(new, until);
                 vec![KeeperAction::Promote(new), KeeperAction::KillOne(old)]
             }
             (KeeperState::Updating { old, next, .. }, KeeperEvent::Stop | KeeperEvent::Restart) => {
-                self.decided(ChangeOutcome::Failed(OVERTAKEN));
+                let why = if event == KeeperEvent::Stop { STOPPED } else { OVERTAKEN };
+                self.decide_update(ChangeOutcome::Failed(why));
                 let until = self.limit(now);
                 self.state = KeeperState::Stopping {
                     who: old,
@@ -112,7 +112,7 @@ impl Keeper {
 
     fn undo(&mut self, old: Identity, why: &'static str) -> Vec<KeeperAction> {
         let next = if let KeeperState::Updating { next, .. } = self.state { next } else { None };
-        self.decided(ChangeOutcome::Failed(why));
+        self.decide_update(ChangeOutcome::Failed(why));
         self.state = KeeperState::Running(old);
         next.map(KeeperAction::KillOne).into_iter().collect()
     }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     fn outcome(keeper: &Keeper) -> Option<(u32, ChangeOutcome)> {
-        keeper.change().map(|change| (change.number, change.outcome))
+        keeper.changes().last().map(|change| (change.number, change.outcome))
     }
 
     /// A keeper that is in the middle of an update from 7 to 8.
@@ -228,6 +228,70 @@ mod tests {
             assert!(matches!(outcome(&keeper), Some((1, ChangeOutcome::Failed(_)))));
             assert_eq!(keeper.handle(now, KeeperEvent::Update), [KeeperAction::StartNext]);
         }
+    }
+
+    /// Each has its own number and outcome, and none is taken for that of another.
+    #[test]
+    fn a_restart_that_is_asked_for_during_an_update_never_speaks_for_it() {
+        let now = Instant::now();
+        let outcomes = |keeper: &Keeper| {
+            keeper.changes().iter().map(|change| (change.number, change.outcome.word())).collect::<Vec<_>>()
+        };
+        // It waits, and the update fails by itself.
+        let mut keeper = updating(now, None);
+        assert_eq!(keeper.plan_restart(), 2);
+        keeper.handle(now, KeeperEvent::NextExited(Exit::Code(1)));
+        assert_eq!(outcomes(&keeper), [(1, "failed"), (2, "open")]);
+        keeper.handle(now, KeeperEvent::Restart);
+        assert_eq!(outcomes(&keeper), [(1, "failed"), (2, "open")]);
+        keeper.handle(now, KeeperEvent::Exited(Exit::Code(0)));
+        keeper.handle(now, KeeperEvent::Swept);
+        keeper.handle(now, KeeperEvent::Started(who(9)));
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(outcomes(&keeper), [(1, "failed"), (2, "done")]);
+        // It is done at once: then the update has come to nothing, and nothing is said of the restart yet.
+        let mut keeper = updating(now, None);
+        assert_eq!(
+            keeper.handle(now, KeeperEvent::Restart),
+            [KeeperAction::KillOne(who(8)), KeeperAction::Terminate(who(7))]
+        );
+        assert_eq!(outcomes(&keeper), [(1, "failed"), (2, "open")]);
+        // One that waited before is one with an update that succeeds, and outlasts one that does not.
+        for (event, first) in [(KeeperEvent::Ready, "done"), (KeeperEvent::NextExited(Exit::Code(1)), "open")]
+        {
+            let mut keeper = updating(now, None);
+            keeper.handle(now, KeeperEvent::NextExited(Exit::Code(1)));
+            assert_eq!(keeper.plan_restart(), 2);
+            keeper.handle(now, KeeperEvent::Update);
+            keeper.handle(now, KeeperEvent::NextStarted(who(9)));
+            assert_eq!(keeper.plan_restart(), 4);
+            keeper.handle(now, event);
+            assert_eq!((outcomes(&keeper)[1], outcomes(&keeper)[3]), ((2, first), (4, "open")));
+        }
+        // The old life dies by itself: the update is decided by whether the next one comes to serve.
+        let mut keeper = updating(now, None);
+        keeper.handle(now, KeeperEvent::Exited(Exit::Code(1)));
+        assert_eq!(outcomes(&keeper), [(1, "open")]);
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(outcomes(&keeper), [(1, "done")]);
+        // A life that dies before it serves, and is started again without a pause, was not it either.
+        keeper.policy.throttle = Duration::ZERO;
+        keeper.handle(now, KeeperEvent::Restart);
+        for outcome in ["open", "failed"] {
+            keeper.handle(now, KeeperEvent::Exited(Exit::Code(1)));
+            assert_eq!(keeper.handle(now, KeeperEvent::Swept), [KeeperAction::Start]);
+            assert_eq!(outcomes(&keeper), [(1, "done"), (2, outcome)]);
+            keeper.handle(now, KeeperEvent::Started(who(10)));
+        }
+        keeper.handle(now, KeeperEvent::Ready);
+        assert_eq!(outcomes(&keeper), [(1, "done"), (2, "failed")]);
+        // Many are asked for: those that are open are never forgotten.
+        for number in 3..100 {
+            assert_eq!(keeper.handle(now, KeeperEvent::Update), [KeeperAction::StartNext]);
+            assert_eq!(outcomes(&keeper).last(), Some(&(number, "open")));
+            keeper.handle(now, KeeperEvent::NextNotStarted);
+        }
+        assert!(outcomes(&keeper).len() < 20);
     }
 
     #[test]

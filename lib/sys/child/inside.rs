@@ -62,11 +62,12 @@ fn prepare(plan: &mut Plan, report: Option<i32>) -> Result<(), (Step, i32)> {
         // SAFETY: umask(2) with an integer cannot fail.
         unsafe { libc::umask(mask as libc::mode_t) };
     }
-    own_keyring(plan.own_keyring).map_err(at(Step::Attributes))?;
     bound(plan.capabilities).map_err(at(Step::Attributes))?;
     if let Some(who) = &plan.user {
         become_user(who).map_err(at(Step::User))?;
     }
+    // As the new user, whose it is then: what we could do to it, it must be able to do.
+    own_keyring(plan.own_keyring).map_err(at(Step::Attributes))?;
     attributes(plan, report.is_some()).map_err(at(Step::Attributes))?;
     // The directory is entered as the new user, as launchd does, so that nobody is put where he may not go.
     if let Some(dir) = &plan.dir {
@@ -133,13 +134,20 @@ fn become_user(who: &Ids) -> Result<(), i32> {
 pub(in crate::sys) fn own_keyring(wanted: bool) -> Result<(), i32> {
     /// KEYCTL_JOIN_SESSION_KEYRING of <linux/keyctl.h>; without a name it is a new one.
     const JOIN: libc::c_int = 1;
+    /// KEYCTL_GET_KEYRING_ID and KEY_SPEC_SESSION_KEYRING: what we have inherited.
+    const GET: libc::c_int = 0;
+    const SESSION: libc::c_int = -3;
     if !wanted {
         return Ok(());
     }
     // SAFETY: keyctl(2) with an integer and a null name.
-    match call(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, std::ptr::null::<libc::c_char>()) }) {
-        // Where there are no keyrings, or none may be made, none is inherited that could be read.
-        Err(libc::ENOSYS | libc::EPERM | libc::EACCES) => Ok(()),
+    let joined = call(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, std::ptr::null::<libc::c_char>()) });
+    // SAFETY: keyctl(2) with integers; nothing is made.
+    let found = || call(unsafe { libc::syscall(libc::SYS_keyctl, GET, SESSION, 0) });
+    match joined {
+        // Where there are no keyrings, or a sandbox forbids the call, nobody can read what is inherited. One
+        // that can be asked for, and not be left behind, is not passed on.
+        Err(libc::ENOSYS | libc::EPERM | libc::EACCES) if found().is_err() => Ok(()),
         outcome => outcome,
     }
 }

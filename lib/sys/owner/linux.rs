@@ -3,7 +3,7 @@
 use super::{Answerer, listens_for};
 use crate::sys::process::{Pid, Table};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// TCP_LISTEN of <net/tcp_states.h>.
@@ -72,14 +72,23 @@ fn holder_of(inode: u64) -> Option<Pid> {
         .find(|pid| holds(*pid, inode) == Some(true))
 }
 
-/// `None` when we may not look.
+/// `None` when we may not look. Whoever reads all directories may list descriptors, and without
+/// CAP_SYS_PTRACE is not told of what.
 fn holds(pid: Pid, inode: u64) -> Option<bool> {
     let wanted = format!("socket:[{inode}]");
-    let list = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    Some(
-        list.flatten()
-            .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str())),
-    )
+    let mut hidden = false;
+    for fd in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
+        match fs::read_link(fd.path()) {
+            Ok(target) if target.as_os_str() == wanted.as_str() => return Some(true),
+            Err(cause) => hidden |= cause.kind() == ErrorKind::PermissionDenied,
+            Ok(_) => {}
+        }
+    }
+    (!hidden).then_some(false)
+}
+
+pub(super) fn is_hidden(pid: Pid) -> bool {
+    alive(pid) && holds(pid, 0).is_none()
 }
 
 fn find(local: SocketAddr, peer: SocketAddr) -> Sockets {

@@ -46,6 +46,10 @@ pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Ans
     }
 }
 
+pub(super) fn is_hidden(_: Pid) -> bool {
+    false
+}
+
 pub(super) fn shared(_local: SocketAddr, _peer: SocketAddr, _candidates: &[Pid]) -> bool {
     false
 }

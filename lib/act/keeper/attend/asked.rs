@@ -1,7 +1,6 @@
 //! What a keeper is asked for, by signals and over its socket.
 
 use super::{KeeperLoop, name};
-use crate::act::keeper::change::ChangeKind;
 use crate::act::keeper::control::ClientRequest;
 use crate::act::keeper::request::{SCHEMA, User1};
 use crate::act::keeper::supervisor::{kill_after, shares};
@@ -134,9 +133,19 @@ impl KeeperLoop<'_> {
         self.on_time();
     }
 
+    /// When the restart that was put off is to be done. While an update goes on it waits: what comes of that
+    /// is known soon, and until then the old life stays.
+    pub(super) fn restart_due(&self) -> Option<Instant> {
+        self.schedule.due().filter(|_| self.keeper.open_update().is_none())
+    }
+
     /// Does what was put off and is due.
     pub(super) fn on_time(&mut self) {
-        if self.schedule.take(Instant::now()) {
+        if self.keeper.open_restart().is_none() {
+            // It was one with an update.
+            self.schedule.cancel();
+        }
+        if self.restart_due().is_some() && self.schedule.take(Instant::now()) {
             self.story.note("restart");
             self.happen(KeeperEvent::Restart);
         }
@@ -175,18 +184,15 @@ impl KeeperLoop<'_> {
                     return json!({ "error": "no life of it serves now, or nobody knows whether one does" });
                 }
                 self.changes.reason = reason;
-                // A restart that waits for its time is one with it.
-                self.schedule.done(Instant::now());
+                self.schedule.count(Instant::now());
                 self.story.note("update");
                 self.happen(KeeperEvent::Update);
+                self.publish();
+                return self.answer_of(self.keeper.changes().last().map(|change| change.number));
             }
             ClientRequest::Restart { reason, now } => {
                 self.failures.forgive();
-                let one = self
-                    .keeper
-                    .change()
-                    .filter(|change| change.kind == ChangeKind::Restart && !change.over())
-                    .map(|change| change.number);
+                let before = self.keeper.open_restart().map(|change| change.number);
                 self.changes.reason = reason.or(self.changes.reason.take());
                 if now {
                     self.restart_now()
@@ -194,13 +200,23 @@ impl KeeperLoop<'_> {
                     self.restart_soon()
                 }
                 self.publish();
-                let mut status = self.status_json(self.keeper.state());
-                status["coalesced"] =
-                    json!(one.is_some() && one == self.keeper.change().map(|change| change.number));
+                // One that was done at once and came to nothing is over already.
+                let last = || self.keeper.changes().last().map(|change| change.number);
+                let number = self.keeper.open_restart().map(|change| change.number).or_else(last);
+                let mut status = self.answer_of(number);
+                status["coalesced"] = json!(before.is_some() && before == number);
                 return status;
             }
         }
         self.publish();
         self.status_json(self.keeper.state())
+    }
+
+    /// The status, with the change of this number as the one that it is about.
+    fn answer_of(&self, number: Option<u32>) -> Value {
+        let mut status = self.status_json(self.keeper.state());
+        let change = self.keeper.changes().iter().find(|change| Some(change.number) == number);
+        status["change"] = change.map_or(Value::Null, |change| self.change_json(*change));
+        status
     }
 }

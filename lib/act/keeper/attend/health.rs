@@ -35,6 +35,12 @@ impl LifeHealth {
         self.heard.as_ref().and_then(|(_, notify, _)| notify.variable())
     }
 
+    /// When to hear it again by itself.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        let asking = self.asking.as_ref().and_then(Asking::wake);
+        asking.into_iter().chain(self.heard.as_ref().and_then(|(_, notify, _)| notify.wake())).min()
+    }
+
     /// What to wait for.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let asking = self.asking.as_ref().and_then(Asking::fd);

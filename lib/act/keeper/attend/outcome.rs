@@ -9,6 +9,7 @@ use crate::sys::say::Voice;
 use crate::words::span::millis;
 use crate::words::stamp;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,36 +23,48 @@ const BUNDLE_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct ChangeReport {
     /// Why it was restarted last, for the next life.
     pub(super) reason: Option<String>,
-    /// The last change, and since when it is made.
-    begun: (u32, Instant),
-    /// The last change whose outcome was told.
-    told: u32,
+    /// The last change that is known.
+    last: u32,
+    /// Those whose outcome was not told, and since when they are made.
+    open: Vec<(u32, Instant)>,
+    /// Why those failed that were told of and are remembered.
+    whys: BTreeMap<u32, String>,
     was_parked: bool,
 }
 
 impl ChangeReport {
     /// Nothing was asked for.
     pub(super) fn new() -> ChangeReport {
-        ChangeReport { reason: None, begun: (0, Instant::now()), told: 0, was_parked: false }
+        let (open, whys) = (Vec::new(), BTreeMap::new());
+        ChangeReport { reason: None, last: 0, open, whys, was_parked: false }
     }
 }
 
 impl KeeperLoop<'_> {
-    /// What follows from a change that was decided: it is written down for the next life, and told to whoever
-    /// wants to know.
+    /// What follows from the changes that were decided: each is written down for the next life, and told to
+    /// whoever wants to know.
     pub(super) fn settled(&mut self) {
-        let Some(change) = self.keeper.change() else { return };
-        if change.number != self.changes.begun.0 {
-            self.changes.begun = (change.number, Instant::now());
+        let (now, known) = (Instant::now(), self.changes.last);
+        let changes = self.keeper.changes().to_vec();
+        let new = changes.iter().filter(|change| change.number > known).map(|change| (change.number, now));
+        self.changes.open.extend(new);
+        self.changes.last = changes.last().map_or(known, |change| change.number);
+        let first = changes.first().map_or(0, |change| change.number);
+        self.changes.whys.retain(|number, _| *number >= first);
+        for change in changes.into_iter().filter(KeeperChange::over) {
+            if let Some(at) = self.changes.open.iter().position(|(number, _)| *number == change.number) {
+                let (_, since) = self.changes.open.remove(at);
+                self.decided(change, since);
+            }
         }
-        if !change.over() || change.number <= self.changes.told {
-            return;
-        }
-        self.changes.told = change.number;
+    }
+
+    fn decided(&mut self, change: KeeperChange, since: Instant) {
         self.story.note(if change.outcome == ChangeOutcome::Done { "changed" } else { "not-changed" });
         let why = self.why(change);
+        self.changes.whys.insert(change.number, why.clone());
         if let Some(label) = &self.place.label {
-            let text = format!("{}\n", sentinel(change, &why, self.changes.begun.1.elapsed()));
+            let text = format!("{}\n", sentinel(change, &why, since.elapsed()));
             let written = file::own_dir(&file::state_dir().join("run"))
                 .and_then(|()| file::replace_soon(&label.sentinel, text.as_bytes(), 0o600));
             if let Err(cause) = written {
@@ -78,6 +91,9 @@ impl KeeperLoop<'_> {
 
     /// Why a change failed, as far as is known.
     pub(super) fn why(&self, change: KeeperChange) -> String {
+        if let Some(why) = self.changes.whys.get(&change.number) {
+            return why.clone();
+        }
         match change.outcome {
             ChangeOutcome::Failed(why)
                 if self.health.not_serving.is_empty() || [STOPPED, OVERTAKEN].contains(&why) =>
@@ -133,7 +149,9 @@ fn tell(voice: &Voice, bundle: std::io::Result<PathBuf>) {
 /// What the next life finds of the last change (facts 2.7).
 fn sentinel(change: KeeperChange, why: &str, took: Duration) -> Value {
     let reason = match (change.kind, change.outcome) {
-        (ChangeKind::Update, ChangeOutcome::Failed(_)) => json!("restart-unhealthy"),
+        (ChangeKind::Update, ChangeOutcome::Failed(why)) if ![STOPPED, OVERTAKEN].contains(&why) => {
+            json!("restart-unhealthy")
+        }
         (_, ChangeOutcome::Failed(why)) => json!(why),
         _ => Value::Null,
     };

@@ -1,6 +1,7 @@
 //! What a keeper tells of itself: its status, for whoever asks, and for the keeper after it.
 
 use super::KeeperLoop;
+use crate::act::keeper::change::KeeperChange;
 use crate::act::keeper::request::SCHEMA;
 use crate::act::keeper::{KeeperState, RestartPolicy};
 use crate::service::recipe::Recipe;
@@ -64,13 +65,8 @@ impl KeeperLoop<'_> {
             "beside": beside.map(|beside| json!({
                 "pid": beside.pid.number(), "start": beside.start.0, "boot": kernel::boot()
             })),
-            "change": self.keeper.change().map(|change| {
-                let why = Some(self.why(change)).filter(|why| !why.is_empty());
-                json!({
-                    "number": change.number, "kind": change.kind.word(), "state": change.outcome.word(),
-                    "why": why
-                })
-            }),
+            "change": self.keeper.changes().last().map(|change| self.change_json(*change)),
+            "changes": self.keeper.changes().iter().map(|one| self.change_json(*one)).collect::<Vec<_>>(),
             "restart_in_ms": restart_in,
             "parked": self.keeper.parked(),
             "says": self.health.status,
@@ -84,6 +80,14 @@ impl KeeperLoop<'_> {
             "throttle_ms": millis(policy.throttle),
             "job": job,
             "written": crate::words::stamp::millis(SystemTime::now()),
+        })
+    }
+
+    /// What was asked for, and what came of it.
+    pub(super) fn change_json(&self, change: KeeperChange) -> Value {
+        let why = Some(self.why(change)).filter(|why| !why.is_empty());
+        json!({
+            "number": change.number, "kind": change.kind.word(), "state": change.outcome.word(), "why": why
         })
     }
 

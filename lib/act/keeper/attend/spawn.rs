@@ -7,6 +7,7 @@ use crate::act::keeper::readiness::By;
 use crate::sys::child::Spec;
 use crate::sys::process::Identity;
 use crate::sys::signal::Signal;
+use crate::sys::user;
 use crate::words::error::Result;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -86,7 +87,9 @@ impl KeeperLoop<'_> {
         if let Some(reason) = self.changes.reason.take() {
             spec.env.push(("BAA_RESTART_REASON".into(), reason.into()));
         }
-        if let Some(label) = &self.place.label {
+        // It is in a directory that is ours alone: another user could not read it.
+        let ours = spec.user.as_ref().is_none_or(|user| user.uid == user::own_uid());
+        if let Some(label) = self.place.label.as_ref().filter(|_| ours) {
             spec.env.push(("BAA_RESTART_SENTINEL".into(), label.sentinel.clone().into()));
         }
         let socket = |user| Notify::socket(&Reach::of(user), self.request.notify_access);
@@ -108,11 +111,11 @@ impl KeeperLoop<'_> {
             // Whoever has the lock next must not find it beside us.
             spec.ends_with_us = Some(Signal::SIGKILL);
         }
-        if !self.request.listen.is_empty() {
-            let names: Vec<&str> = self.request.listen.iter().map(|(name, _)| name.as_str()).collect();
+        if !self.sockets.is_empty() {
+            let names: Vec<&str> = self.sockets.iter().map(|(name, _)| name.as_str()).collect();
             spec.env.push(("LISTEN_FDS".into(), names.len().to_string().into()));
             spec.env.push(("LISTEN_FDNAMES".into(), names.join(":").into()));
-            spec.pass.extend((3..).zip(self.request.listen.iter().map(|(_, socket)| Arc::clone(socket))));
+            spec.pass.extend((3..).zip(self.sockets.iter().map(|(_, socket)| Arc::clone(socket))));
             // The child writes its own pid there (sd_listen_fds(3)).
             spec.env.push(("LISTEN_PID".into(), OsString::new()));
         }
