@@ -63,6 +63,7 @@ mod run_watch;
 mod security;
 mod security_grants;
 mod security_jobs;
+mod security_led;
 mod security_trust;
 mod security_trust_races;
 mod support;

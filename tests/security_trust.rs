@@ -79,7 +79,8 @@ fn a_forged_lock_has_nobody_killed() {
         refused(&done, 77, &room.path("theirs"), uid);
         // Nor one that he has linked into root's own directory, by another name.
         std::fs::hard_link(&lock, room.path("linked")).unwrap();
-        room.run("baa-run", ["--restart", "never", "--lock", "linked", "--", "true"]).expect(0, "", "");
+        let done = room.run("baa-run", ["--restart", "never", "--lock", "linked", "--", "true"]);
+        refused(&done, 77, &room.path("linked"), uid);
         // Nor lives that he has written down.
         their(&room, "run/jobs/web/lives", &forged(victim.id()), uid);
         let mut command = room.command("baa-run");
@@ -340,8 +341,8 @@ fn a_store_that_others_can_write_to_is_none() {
     let done = room.run("baa-lease", ["acquire", "--node-id", "a", "--store", theirs]);
     assert!(done.status == 77 && done.stderr.contains(&format!("belongs to user {NOBODY}")), "{done:?}");
     for (mode, owner, why) in [
-        (0o666, 0, format!("others may write to '{}'", "own.db")),
-        (0o600, NOBODY, format!("'own.db' belongs to user {NOBODY}")),
+        (0o666, 0, format!("others may write to '{}'", room.text("own.db"))),
+        (0o600, NOBODY, format!("'{}' belongs to user {NOBODY}", room.text("own.db"))),
     ] {
         give(&room.path("own.db"), mode, owner);
         room.run("baa-lease", ["acquire", "--node-id", "a", "--store", "sqlite:own.db"])

@@ -10,11 +10,11 @@ use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
 use baa::service::target::{self, HttpOptions, ProbeTarget};
 use baa::sys::child::Spec;
+use baa::sys::clock;
 use baa::sys::http::{self, Trust};
 use baa::sys::say::{self, Live};
 use baa::sys::secret::SecretText;
 use baa::sys::signal::{Signal, Signals};
-use baa::sys::{clock, trust};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use baa::words::span;
@@ -147,17 +147,13 @@ fn http_options(args: &HealthwaitArgs) -> Result<HttpOptions> {
 /// The token, from the environment or a file; it is never printed.
 fn token(args: &HealthwaitArgs) -> Result<Option<SecretText>> {
     let text = match (&args.token_env, &args.token_file) {
-        (Some(name), _) => std::env::var(name).map_err(|_| {
+        (Some(name), _) => SecretText::new(std::env::var(name).map_err(|_| {
             Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set"))
-        })?,
+        })?),
         (None, Some(path)) => {
-            let doing = format!("cannot read a token from '{}'", path.display());
-            let bytes =
-                trust::read_secret(path, 64 * 1024).map_err(|cause| trust::told(doing.clone(), &cause))?;
-            String::from_utf8(bytes)
-                .map_err(|_| Error::new(Status::Malformed, format!("{doing}: it is not UTF-8")))?
+            SecretText::read(&format!("cannot read a token from '{}'", path.display()), path, 64 * 1024)?
         }
         (None, None) => return Ok(None),
     };
-    Ok(Some(SecretText::new(text).trimmed().unwrap_or_default()))
+    Ok(Some(text.trimmed().unwrap_or_default()))
 }

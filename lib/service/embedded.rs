@@ -59,7 +59,7 @@ impl KeeperPaths {
         // ours.
         let base = file::runtime_dir();
         file::own_dir(&base)
-            .and_then(|()| file::private_dir(&self.directory))
+            .and_then(|_| file::private_dir(&self.directory))
             .map_err(|cause| Error::io(doing, &cause))
     }
 

@@ -7,7 +7,6 @@ use crate::sys::user::{self, Credentials};
 use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// What to start, again and again.
@@ -71,7 +70,8 @@ fn of_job(job: &Job) -> Result<Spec> {
         .ok_or_else(|| cannot(Status::NotFound, format!("program '{}' does not exist", job.program)))?;
     // launchd opens them once it has become the user, and so does the child: it is never given what that user
     // could not open, and what it makes is that user's.
-    let stdio = if becomes.is_some() {
+    let another = becomes.as_ref().is_some_and(|one| one.uid != user::own_uid());
+    let stdio = if another {
         [of_user(&job.stdin, false), of_user(&job.stdout, true), of_user(&job.stderr, true)]
     } else {
         [input(job.stdin.as_deref())?, log(job.stdout.as_deref())?, log(job.stderr.as_deref())?]
@@ -137,14 +137,14 @@ fn of_user(path: &Option<PathBuf>, append: bool) -> Stdio {
 
 fn input(path: Option<&Path>) -> Result<Stdio> {
     let Some(path) = path else { return Ok(Stdio::Null) };
-    let file = File::open(path)
+    let file = file::open_led_input(path)
         .map_err(|cause| Error::io(format!("cannot open StandardInPath '{}'", path.display()), &cause))?;
     Ok(file.into())
 }
 
 fn log(path: Option<&Path>) -> Result<Stdio> {
     let Some(path) = path else { return Ok(Stdio::null()) };
-    let file = file::open_log(path)
+    let file = file::open_led_log(path)
         .map_err(|cause| Error::io(format!("cannot open log '{}'", path.display()), &cause))?;
     Ok(file.map_or_else(Stdio::null, Stdio::from))
 }

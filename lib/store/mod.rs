@@ -8,7 +8,7 @@ pub mod sqlite;
 use crate::store::guard::{ClaimProof, Guard, guarded};
 use crate::sys::http::Trust;
 use crate::sys::secret::{self, SecretText};
-use crate::sys::{file, kernel, trust};
+use crate::sys::{file, kernel};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -344,13 +344,11 @@ impl Access {
 /// A secret from a file, without the space around it; `what` it is, for people.
 ///
 /// # Errors
-/// A file that cannot be read: 66, 74, 77; 78 for one that others may read, or put there.
+/// A file that cannot be read: 66, 74, 77; 65 for one that is no text; 78 for one that others may read,
+/// or put there.
 pub fn secret(what: &str, path: &Path) -> Result<SecretText> {
-    let doing = format!("cannot read the {what} from {}", path.display());
-    let bytes = trust::read_secret(path, SECRET).map_err(|cause| trust::told(doing, &cause))?;
-    let text = SecretText::new(String::from_utf8_lossy(&bytes).trim().to_owned());
-    secret::wipe(bytes);
-    Ok(text)
+    let text = SecretText::read(&format!("cannot read the {what} from {}", path.display()), path, SECRET)?;
+    Ok(text.trimmed().unwrap_or_default())
 }
 
 /// Opens the store that `url` names, by its scheme; `None` is a file in the state directory.

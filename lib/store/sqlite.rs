@@ -8,14 +8,14 @@ use crate::store::{
     self, BootMoment, Claim, ClaimAnswer, ControlStore, Controller, Decision, LeaseChange, Record, Store,
     StoreReply, StoreRequest,
 };
-use crate::sys::{file, trust};
+use crate::sys::{file, random, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -75,10 +75,18 @@ ALTER TABLE leases ADD COLUMN secret TEXT;
 ",
 ];
 
+/// A file is never made by SQLite, nor is a link followed to one.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    .union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
+
 /// A store in a file.
 pub struct Sqlite {
     connection: Connection,
+    /// As it was given, for people.
     path: PathBuf,
+    /// Where it is without links: its log and its locks are named after it.
+    real: PathBuf,
     /// Device and inode of the file, as it was opened.
     identity: (u64, u64),
 }
@@ -93,25 +101,23 @@ impl Sqlite {
         let cannot =
             |cause: &std::io::Error| Error::io(format!("cannot open the store {}", path.display()), cause);
         let whole = std::path::absolute(path).map_err(|cause| cannot(&cause))?;
-        if let Some(directory) = whole.parent() {
-            file::own_dir(directory).map_err(|cause| cannot(&cause))?;
-        }
+        // SQLite refuses every link on the way, root's too; those that are left have been judged.
+        let directory = whole.parent().unwrap_or(Path::new("/"));
+        let directory = file::own_dir(directory).map_err(|cause| cannot(&cause))?;
+        let real = directory.join(whole.file_name().unwrap_or_default());
         // Made by us, so that it is nobody else's to read. One that is there must not even be opened: closing
         // any descriptor of it would free all locks that this process has on it (fcntl(2)), and another
         // process would take the store's log away under us.
-        file::make(path).map_err(|cause| cannot(&cause))?;
-        let found = identity(path).map_err(|cause| cannot(&cause))?;
+        file::make(&real).map_err(|cause| cannot(&cause))?;
+        let found = identity(&real).map_err(|cause| cannot(&cause))?;
         // Its log and its locks go by its name, so under a second name it would be another store; and one
         // that others can write to is no store of ours.
-        let judged = std::fs::symlink_metadata(path)
-            .and_then(|found| Ok(trust::judge(path, &found)?))
+        let judged = std::fs::symlink_metadata(&real)
+            .and_then(|found| Ok(trust::judge(&real, &found)?))
             .map_err(|cause| trust::told(format!("cannot use the store {}", path.display()), &cause));
         judged?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| told(path, &error))?;
-        let store = Sqlite { connection, path: path.to_owned(), identity: found };
+        let connection = Connection::open_with_flags(&real, FLAGS).map_err(|error| told(path, &error))?;
+        let store = Sqlite { connection, path: path.to_owned(), real, identity: found };
         // Of several who open a new file at once SQLite refuses some without waiting, when it is changed to a
         // write-ahead log (sqlite3_busy_handler: not where two could wait for each other).
         let end = Instant::now() + BUSY;
@@ -164,21 +170,29 @@ impl Sqlite {
     /// and its leases are nobody's: when it is put back, what was given since is not given again.
     ///
     /// # Errors
-    /// 65 to 77 as for `open`; 75 where `to` is there.
+    /// 65 to 77 as for `open`; 75 where `to` is there; 77 in a directory that others can change.
     pub fn back_up(&self, to: &Path) -> Result<()> {
         let told = |error: rusqlite::Error| self::told(to, &error);
         if to.exists() {
             return Err(Error::new(Status::Busy, format!("cannot write {}: it is there", to.display())));
         }
-        let staged = to.with_extension(format!("{}.part", std::process::id()));
         let cannot = |cause: std::io::Error| Error::io(format!("cannot write {}", to.display()), &cause);
-        // Made by us, so that it is nobody else's to read.
-        file::replace(&staged, b"", 0o600).map_err(cannot)?;
+        let whole = std::path::absolute(to).map_err(cannot)?;
+        // Where others can change the directory, they say which file it is that we change.
+        let beside = trust::check_directory(whole.parent().unwrap_or(Path::new("/"))).map_err(cannot)?;
+        let target = beside.join(whole.file_name().unwrap_or_default());
+        // A directory like /tmp is everybody's, and SQLite believes what lies beside a file: a copy is made
+        // in one that is ours alone, and nobody can put another in its place.
+        let room = beside.join(format!(".baa-{}.part", random::hex()));
+        std::fs::DirBuilder::new().mode(0o700).create(&room).map_err(cannot)?;
+        let staged = room.join("copy");
         let written = (|| {
+            // Made by us, so that it is nobody else's to read.
+            file::make(&staged).map_err(cannot)?;
             self.connection
                 .execute("VACUUM INTO ?1", [staged.to_string_lossy()])
                 .map_err(|error| self::told(&self.path, &error))?;
-            let copy = Connection::open(&staged).map_err(told)?;
+            let copy = Connection::open_with_flags(&staged, FLAGS).map_err(told)?;
             // Beyond the last term there is no other.
             let raise = "UPDATE leases SET term = min(term, 9223372036854775807 - ?1) + ?1, \
                          holder = NULL, instance = ''";
@@ -186,16 +200,16 @@ impl Sqlite {
             copy.close().map_err(|(_, error)| told(error))?;
             std::fs::File::open(&staged).and_then(|file| file.sync_all()).map_err(cannot)?;
             // Never over another file.
-            std::fs::hard_link(&staged, to).map_err(cannot)
+            std::fs::hard_link(&staged, &target).map_err(cannot)
         })();
-        let _ = std::fs::remove_file(&staged);
+        let _ = std::fs::remove_dir_all(&room);
         written
     }
 
     fn begin(&self) -> Result<Transaction<'_>> {
         // Whoever opens a store that was put in the place of ours sees another truth; then ours is no truth
         // any more.
-        if identity(&self.path).ok() != Some(self.identity) {
+        if identity(&self.real).ok() != Some(self.identity) {
             return Err(Error::new(
                 Status::Io,
                 format!(
@@ -364,7 +378,7 @@ fn of_a_claim(told: StoreReply) -> Result<ClaimAnswer> {
 
 impl Store for Sqlite {
     fn locks(&self) -> Option<PathBuf> {
-        let mut name = self.path.clone().into_os_string();
+        let mut name = self.real.clone().into_os_string();
         name.push("-locks");
         Some(name.into())
     }

@@ -41,16 +41,16 @@ impl Directory {
     /// # Errors
     /// Those of open(2), ELOOP for a link; `InvalidInput` for what is no regular file, `FileTooLarge`.
     pub fn read(&self, below: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        let file = self.file(below, OFlag::O_RDONLY)?;
+        let file = self.file(below, Purpose::Read)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         super::file::bounded(file, limit)
     }
 
-    fn file(&self, below: &Path, how: OFlag) -> io::Result<File> {
+    fn file(&self, below: &Path, purpose: Purpose) -> io::Result<File> {
         let quiet = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
-        self.reach(below, how | quiet).map(File::from)
+        self.reach(below, purpose.flags() | quiet).map(File::from)
     }
 
     fn reach(&self, below: &Path, last: OFlag) -> io::Result<OwnedFd> {
@@ -61,8 +61,8 @@ impl Directory {
         let mut at: Option<OwnedFd> = None;
         while let Some(part) = parts.next() {
             let Component::Normal(name) = part else { return Err(io::ErrorKind::InvalidInput.into()) };
-            let how = if parts.peek().is_some() { flags() } else { last };
-            at = Some(nix::fcntl::openat(at.as_ref().unwrap_or(&self.0), name, how, Mode::empty())?);
+            let how = if parts.peek().is_some() { passing() } else { last };
+            at = Some(nix::fcntl::openat(at.as_ref().unwrap_or(&self.0), name, how, mode(how))?);
         }
         at.ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
@@ -126,15 +126,36 @@ impl Directory {
     }
 }
 
-/// Opens the file at `path`, an absolute one, for reading, if no part of it is a link (openat2(2), or one
-/// part after the other). A FIFO or a terminal keeps nobody waiting.
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be read.
+    Read,
+    /// To be appended to; made 0600 where it is missing.
+    Append,
+    /// To be locked; made 0600 where it is missing.
+    Lock,
+}
+
+impl Purpose {
+    fn flags(self) -> OFlag {
+        match self {
+            Purpose::Read => OFlag::O_RDONLY,
+            Purpose::Append => OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT,
+            Purpose::Lock => OFlag::O_RDWR | OFlag::O_CREAT,
+        }
+    }
+}
+
+/// Opens the file at `path`, an absolute one, if no part of it is a link (openat2(2), or one part after the
+/// other). A FIFO or a terminal keeps nobody waiting.
 ///
 /// # Errors
 /// Those of open(2): ELOOP or NotADirectory for a link.
-pub fn open_without_links(path: &Path) -> io::Result<File> {
+pub fn open_without_links(path: &Path, purpose: Purpose) -> io::Result<File> {
     let top = Directory(nix::fcntl::open("/", flags(), Mode::empty())?);
     let below = path.strip_prefix("/").map_err(|_| io::ErrorKind::InvalidInput)?;
-    top.file(below, OFlag::O_RDONLY)
+    top.file(below, purpose)
 }
 
 /// openat2(2) where there is one. `None` where the kernel has none, or a sandbox forbids what it does not
@@ -144,7 +165,7 @@ fn beneath(at: &OwnedFd, below: &Path, flags: OFlag) -> Option<io::Result<OwnedF
     use nix::errno::Errno;
     use nix::fcntl::{OpenHow, ResolveFlag, openat2};
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    match openat2(at, below, OpenHow::new().flags(flags).resolve(resolve)) {
+    match openat2(at, below, OpenHow::new().flags(flags).mode(mode(flags)).resolve(resolve)) {
         Err(Errno::ENOSYS | Errno::EPERM) => None,
         outcome => Some(outcome.map_err(io::Error::from)),
     }
@@ -153,6 +174,19 @@ fn beneath(at: &OwnedFd, below: &Path, flags: OFlag) -> Option<io::Result<OwnedF
 #[cfg(not(target_os = "linux"))]
 fn beneath(_: &OwnedFd, _: &Path, _: OFlag) -> Option<io::Result<OwnedFd>> {
     None
+}
+
+/// Rights for what is made.
+fn mode(flags: OFlag) -> Mode {
+    if flags.contains(OFlag::O_CREAT) { Mode::S_IRUSR | Mode::S_IWUSR } else { Mode::empty() }
+}
+
+/// A directory that is only passed through need not be ours to list.
+fn passing() -> OFlag {
+    #[cfg(target_os = "linux")]
+    return flags() | OFlag::O_PATH;
+    #[cfg(not(target_os = "linux"))]
+    flags()
 }
 
 fn flags() -> OFlag {

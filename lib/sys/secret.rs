@@ -2,8 +2,11 @@
 //! there is one no core of this process is written. What it starts gets none of them.
 
 use crate::sys::child::{Limit, Resource};
-use crate::sys::user;
+use crate::sys::{trust, user};
+use crate::words::error::{Error, Result};
+use crate::words::exit::Status;
 use std::ffi::{CString, OsString};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A secret. Its memory is wiped with it; `Debug` does not show it.
@@ -15,6 +18,20 @@ impl SecretText {
     pub fn new(text: String) -> SecretText {
         protect();
         SecretText(text)
+    }
+
+    /// What a file holds that is ours, root's or given to us by root, and that others may not read; or a
+    /// descriptor that whoever has started us has opened (/dev/stdin, /dev/fd/N). `doing` is for people.
+    ///
+    /// # Errors
+    /// A file that cannot be read: 66, 74, 77; 65 for one that is no text; 78 for one that others may read,
+    /// or put there.
+    pub fn read(doing: &str, path: &Path, limit: u64) -> Result<SecretText> {
+        let bytes = trust::read_secret(path, limit).map_err(|cause| trust::told(doing.to_owned(), &cause))?;
+        String::from_utf8(bytes).map(SecretText::new).map_err(|cause| {
+            wipe(cause.into_bytes());
+            Error::new(Status::Malformed, format!("{doing}: it is not UTF-8"))
+        })
     }
 
     /// The secret itself, for whoever sends or compares it.

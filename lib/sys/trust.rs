@@ -6,24 +6,25 @@
 //! every step of it can be changed by root and by us alone, nobody can put another thing there between the
 //! check and the use; where one cannot, the use is refused. So there is no race to win.
 
-use crate::sys::directory::{self, Directory};
+mod acl;
+mod rights;
+
+use crate::sys::directory::{self, Directory, Purpose};
 use crate::sys::file::bounded;
 use crate::sys::user;
 use crate::words::error::Error;
 use crate::words::exit::Status;
+use rights::{READ, Thing, owner};
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
-#[cfg(target_os = "linux")]
-use std::sync::OnceLock;
 
 /// More links on one way are a loop (ELOOP; MAXSYMLINKS of Linux).
 const LINKS: u32 = 40;
-/// Others may write, and only the owner of an entry may remove it (inode(7)).
-const STICKY: u32 = 0o1000;
 
 /// Why a thing is not believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub enum Distrust {
         /// What.
         path: PathBuf,
     },
+    /// It is not for us alone.
+    Open {
+        /// What.
+        path: PathBuf,
+    },
     /// It is a link where none may be, or no plain file, directory or socket.
     Kind {
         /// What.
@@ -64,6 +70,7 @@ impl std::fmt::Display for Distrust {
             Distrust::Writable { path } => write!(out, "others may write to '{}'", path.display()),
             Distrust::Readable { path } => write!(out, "others may read '{}'", path.display()),
             Distrust::Links { path } => write!(out, "'{}' has more than one name", path.display()),
+            Distrust::Open { path } => write!(out, "'{}' is not for its owner alone (0700)", path.display()),
             Distrust::Kind { path } => write!(out, "'{}' is a link, or of no plain kind", path.display()),
         }
     }
@@ -93,6 +100,20 @@ pub fn way(path: &Path) -> io::Result<PathBuf> {
 pub fn way_of(path: &Path, uid: u32) -> io::Result<PathBuf> {
     let whole = std::path::absolute(path)?;
     let mut walk = Walk::new(uid, parts(whole.parent().unwrap_or(Path::new("/"))));
+    walk.all()?;
+    walk.at.extend(whole.file_name());
+    Ok(walk.at)
+}
+
+/// The same where others share the directories: nobody else has made a link on the way. Whoever opens it must
+/// follow no link any more (`directory::open_without_links`).
+///
+/// # Errors
+/// As `way`.
+pub fn led(path: &Path) -> io::Result<PathBuf> {
+    let whole = std::path::absolute(path)?;
+    let mut walk = Walk::new(user::own_uid(), parts(whole.parent().unwrap_or(Path::new("/"))));
+    walk.links_only = true;
     walk.all()?;
     walk.at.extend(whole.file_name());
     Ok(walk.at)
@@ -133,15 +154,17 @@ struct Walk {
     at: PathBuf,
     todo: VecDeque<OsString>,
     links: u32,
+    /// Whether the directories themselves may be anybody's.
+    links_only: bool,
 }
 
 impl Walk {
     fn new(uid: u32, todo: VecDeque<OsString>) -> Walk {
-        Walk { uid, at: PathBuf::from("/"), todo, links: 0 }
+        Walk { uid, at: PathBuf::from("/"), todo, links: 0, links_only: false }
     }
 
     fn all(&mut self) -> io::Result<()> {
-        directory(&self.at, &fs::symlink_metadata(&self.at)?, self.uid)?;
+        self.directory(&self.at, &fs::symlink_metadata(&self.at)?)?;
         while let Some(part) = self.todo.pop_front() {
             if let Err(cause) = self.step(&part) {
                 self.todo.push_front(part);
@@ -158,7 +181,7 @@ impl Walk {
         }
         let next = self.at.join(part);
         let found = fs::symlink_metadata(&next)?;
-        if found.is_symlink() {
+        if found.is_symlink() && !is_descriptor(&next) {
             // Only its owner and root can change a link; in a sticky directory a stranger may have made it.
             owner(&next, &found, self.uid)?;
             self.links += 1;
@@ -174,11 +197,42 @@ impl Walk {
         }
         // What is no directory can only be at the end, and is judged by whoever opens it.
         if found.is_dir() {
-            directory(&next, &found, self.uid)?;
+            self.directory(&next, &found)?;
         }
         self.at = next;
         Ok(())
     }
+
+    fn directory(&self, path: &Path, found: &Metadata) -> io::Result<()> {
+        if !self.links_only {
+            Thing { path, found, file: None }.directory(self.uid)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is what a descriptor of ours is shown as, which whoever has started us has opened: the target
+/// of /dev/stdin and /dev/fd/N. It is no link that could be read: the kernel alone knows what it leads to.
+fn is_descriptor(path: &Path) -> bool {
+    let Some(directory) = path.parent() else { return false };
+    match directory.strip_prefix("/proc") {
+        Ok(below) => fs::read_link("/proc/self").is_ok_and(|own| below == own.join("fd")),
+        // Where they are no links, they are devices.
+        Err(_) => directory == Path::new("/dev/fd"),
+    }
+}
+
+/// What is to be read of a descriptor that whoever has started us has opened: his word is ours. It is read
+/// itself, for we may have been made another user since, who cannot open it.
+fn given(path: &Path, limit: u64) -> Option<io::Result<Vec<u8>>> {
+    let number: i32 = path.file_name().filter(|_| is_descriptor(path))?.to_str()?.parse().ok()?;
+    // SAFETY: fcntl(2) with integers; it fails where there is no such descriptor.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Some(Err(io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Some(bounded(unsafe { File::from_raw_fd(copy) }, limit))
 }
 
 fn parts(path: &Path) -> VecDeque<OsString> {
@@ -214,7 +268,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         Some(libc::ELOOP) => Distrust::Kind { path: path.clone() }.into(),
         _ => cause,
     })?;
-    judge(&path, &file.metadata()?)?;
+    judge_open(&path, &file)?;
     Ok(file)
 }
 
@@ -233,26 +287,32 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// As `read`.
 pub fn read_setting(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let path = follow(path)?;
+    if let Some(said) = given(&path, limit) {
+        return said;
+    }
     let mut options = OpenOptions::new();
     let file =
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(&path)?;
     let found = file.metadata()?;
     regular(&found)?;
-    contents(&path, &found)?;
+    Thing { path: &path, found: &found, file: Some(&file) }.contents()?;
     bounded(file, limit)
 }
 
-/// The bytes of a secret: as `read`, of a file that nobody but us and root may even read. A link of ours to
-/// it is followed.
+/// The bytes of a secret: as `read`, of a file that nobody but us and root may even read, or that root lets a
+/// group read that we are in. A link of ours to it is followed.
 ///
 /// # Errors
 /// As `read`.
-pub fn read_secret(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_secret(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let path = follow(path)?;
+    if let Some(said) = given(&path, limit) {
+        return said;
+    }
     let found = fs::symlink_metadata(&path)?;
     // Where it is kept nobody else can put another file in its place before it is read.
     judge(&path, &found)?;
-    if found.mode() & 0o004 != 0 || (found.mode() & 0o040 != 0 && !is_own_group(&found, user::own_uid())) {
+    if (Thing { path: &path, found: &found, file: None }).others_have(READ, user::own_uid()) {
         return Err(Distrust::Readable { path }.into());
     }
     read(&path, limit)
@@ -269,9 +329,42 @@ pub fn open_any(path: &Path) -> io::Result<File> {
         return options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     }
     let path = reach(path)?;
-    let file = unlinked(&path)?;
+    let file = unlinked(&path, Purpose::Read)?;
     if file.metadata()?.uid() == 0 {
         way(&path)?;
+    }
+    Ok(file)
+}
+
+/// Opens what a job of our own names, for reading or to be appended to: whoever owns the directory, but root
+/// follows no link that a stranger has made, and opens nothing of its own that a stranger may have linked.
+/// What is missing is made, 0600, where it is to be written to.
+///
+/// # Errors
+/// PermissionDenied with a `Distrust`; those of open(2).
+pub fn open_led(path: &Path, append: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(!append).append(append).create(append).mode(0o600);
+    options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+    if user::own_uid() != 0 {
+        return options.open(path);
+    }
+    let mut walk = Walk::new(0, parts(&std::path::absolute(path)?));
+    walk.links_only = true;
+    match walk.all() {
+        // What is missing at the end is made.
+        Err(cause) if append && cause.kind() == io::ErrorKind::NotFound && walk.todo.len() == 1 => {}
+        outcome => outcome?,
+    }
+    let path: PathBuf = walk.at.iter().map(OsStr::to_owned).chain(walk.todo).collect();
+    if is_descriptor(&path) {
+        return options.open(path);
+    }
+    let file = unlinked(&path, if append { Purpose::Append } else { Purpose::Read })?;
+    let found = file.metadata()?;
+    // One of several names may have been given to it by whoever owns the directory.
+    if found.uid() == 0 && found.is_file() && found.nlink() > 1 && way(&path).is_err() {
+        return Err(Distrust::Links { path }.into());
     }
     Ok(file)
 }
@@ -288,8 +381,8 @@ pub fn regular(found: &Metadata) -> io::Result<()> {
     }
 }
 
-fn unlinked(path: &Path) -> io::Result<File> {
-    directory::open_without_links(path).map_err(|cause| match cause.raw_os_error() {
+fn unlinked(path: &Path, purpose: Purpose) -> io::Result<File> {
+    directory::open_without_links(path, purpose).map_err(|cause| match cause.raw_os_error() {
         Some(libc::ELOOP | libc::ENOTDIR) => Distrust::Kind { path: path.to_owned() }.into(),
         _ => cause,
     })
@@ -317,7 +410,7 @@ pub fn enter(path: &Path) -> io::Result<Directory> {
 /// PermissionDenied with a `Distrust`; those of open(2), ELOOP for a link.
 pub fn open_of(path: &Path, uid: u32) -> io::Result<File> {
     let path = reach(path)?;
-    let file = unlinked(&path)?;
+    let file = unlinked(&path, Purpose::Read)?;
     let found = file.metadata()?;
     regular(&found)?;
     let own = user::own_uid();
@@ -331,25 +424,20 @@ pub fn open_of(path: &Path, uid: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether an open file is ours or root's alone: to be asked of what was opened, not of its name.
+/// Whether a file is ours or root's alone, where nobody else can put another in its place.
 ///
 /// # Errors
 /// Why it is not.
 pub fn judge(path: &Path, found: &Metadata) -> Result<(), Distrust> {
-    if !found.is_file() {
-        return Err(Distrust::Kind { path: path.to_owned() });
-    }
-    contents(path, found)?;
-    if found.nlink() > 1 {
-        return Err(Distrust::Links { path: path.to_owned() });
-    }
-    Ok(())
+    Thing { path, found, file: None }.alone()
 }
 
-fn contents(path: &Path, found: &Metadata) -> Result<(), Distrust> {
-    let uid = user::own_uid();
-    owner(path, found, uid)?;
-    writers(path, found, uid)
+/// The same of what was opened, whatever its name leads to by now.
+///
+/// # Errors
+/// PermissionDenied with a `Distrust`; those of fstat(2).
+pub fn judge_open(path: &Path, file: &File) -> io::Result<()> {
+    Ok(Thing { path, found: &file.metadata()?, file: Some(file) }.alone()?)
 }
 
 /// The bytes of a file that launchd takes for a job of the user `uid`: his or root's, which its group may not
@@ -361,96 +449,62 @@ fn contents(path: &Path, found: &Metadata) -> Result<(), Distrust> {
 /// open(2).
 pub fn read_job(path: &Path, limit: u64, uid: u32) -> io::Result<Vec<u8>> {
     let path = follow_of(path, uid)?;
-    let file = directory::open_without_links(&path)?;
+    let file = directory::open_without_links(&path, Purpose::Read)?;
     let found = file.metadata()?;
     regular(&found)?;
     owner(&path, &found, uid)?;
+    // Without a right of the group no list gives one to anybody.
     if found.mode() & 0o022 != 0 {
         return Err(Distrust::Writable { path }.into());
     }
     bounded(file, limit)
 }
 
-/// Whether a directory, with the way to it, is ours or root's alone, or sticky.
+/// The same, and it may have several names where nobody else can have given it this one.
+///
+/// # Errors
+/// As `judge_open`.
+pub fn judge_named(path: &Path, file: &File) -> io::Result<()> {
+    match (Thing { path, found: &file.metadata()?, file: Some(file) }).alone() {
+        Err(Distrust::Links { .. }) if path.parent().is_some_and(|at| check_own_directory(at).is_ok()) => {
+            Ok(())
+        }
+        judged => Ok(judged?),
+    }
+}
+
+/// Whether a directory, with the way to it, is ours or root's alone, or sticky: where it is without links.
 ///
 /// # Errors
 /// PermissionDenied with a `Distrust`; those of lstat(2).
-pub fn check_directory(path: &Path) -> io::Result<()> {
-    let path = way(path)?;
+pub fn check_directory(path: &Path) -> io::Result<PathBuf> {
+    let path = follow(path)?;
+    if fs::symlink_metadata(&path)?.is_dir() { Ok(path) } else { Err(Distrust::Kind { path }.into()) }
+}
+
+/// The same of one in which nobody else may make anything.
+///
+/// # Errors
+/// As `check_directory`.
+pub fn check_own_directory(path: &Path) -> io::Result<PathBuf> {
+    let path = check_directory(path)?;
     let found = fs::symlink_metadata(&path)?;
-    if !found.is_dir() {
-        return Err(Distrust::Kind { path }.into());
+    Thing { path: &path, found: &found, file: None }.writers(user::own_uid())?;
+    Ok(path)
+}
+
+/// The same of one that is ours and that nobody else may even enter.
+///
+/// # Errors
+/// As `check_directory`.
+pub fn check_private_directory(path: &Path) -> io::Result<PathBuf> {
+    let path = check_directory(path)?;
+    let found = fs::symlink_metadata(&path)?;
+    match found.uid() {
+        uid if uid != user::own_uid() => Err(Distrust::Owner { path, uid }.into()),
+        _ if found.mode() & 0o077 != 0 => Err(Distrust::Open { path }.into()),
+        _ => Ok(path),
     }
-    Ok(directory(&path, &found, user::own_uid())?)
-}
-
-/// One directory on a way.
-fn directory(path: &Path, found: &Metadata, uid: u32) -> Result<(), Distrust> {
-    if !is_unmapped(found.uid()) {
-        owner(path, found, uid)?;
-    }
-    // In a sticky one others make entries, but cannot touch those of somebody else.
-    if found.mode() & STICKY == 0 { writers(path, found, uid) } else { Ok(()) }
-}
-
-fn owner(path: &Path, found: &Metadata, of: u32) -> Result<(), Distrust> {
-    let uid = found.uid();
-    if uid == 0 || uid == of { Ok(()) } else { Err(Distrust::Owner { path: path.into(), uid }) }
-}
-
-/// Whether a user is one that our user namespace has no number for, as the machine's root is to a sandbox:
-/// whoever made the sandbox has put his directories on our way.
-fn is_unmapped(uid: u32) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        /// What the kernel shows instead (DEFAULT_OVERFLOWUID).
-        const NOBODY: u32 = 65534;
-        static MAPPED: OnceLock<bool> = OnceLock::new();
-        let is_mapped = || {
-            let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-            let covers = |line: &str| {
-                let words: Vec<u64> =
-                    line.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
-                matches!(words[..], [from, _, count] if (from..from + count).contains(&u64::from(NOBODY)))
-            };
-            map.is_empty() || map.lines().any(covers)
-        };
-        uid == NOBODY && !MAPPED.get_or_init(is_mapped)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = uid;
-        false
-    }
-}
-
-/// Whether anybody but the owner may write.
-fn writers(path: &Path, found: &Metadata, uid: u32) -> Result<(), Distrust> {
-    let mode = found.mode();
-    let only_ours = mode & 0o020 == 0 || is_own_group(found, uid);
-    if mode & 0o002 == 0 && only_ours { Ok(()) } else { Err(Distrust::Writable { path: path.into() }) }
-}
-
-/// Whether nobody is in the group of what was found but its owner: root's own group for what is root's, on
-/// macOS also those of its daemons and of the administrators, who may become root; or a user's group of his
-/// own (Debian's and Fedora's user-private groups).
-fn is_own_group(found: &Metadata, uid: u32) -> bool {
-    let of_root: &[u32] = if cfg!(target_os = "macos") { &[0, 1, 80] } else { &[0] };
-    (found.uid() == 0 && of_root.contains(&found.gid())) || (uid != 0 && is_private(found.gid(), uid))
-}
-
-/// Whether a group is the primary one of `uid`, has his name, and no other member that the files know of.
-fn is_private(gid: u32, uid: u32) -> bool {
-    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let of_group = |user: &Vec<String>| user.get(3).is_some_and(|field| field.parse() == Ok(gid));
-    let users: Vec<Vec<String>> = users.lines().map(fields).filter(of_group).collect();
-    let [user] = &users[..] else { return false };
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    let is_it = |group: &Vec<String>| group.get(2).is_some_and(|field| field.parse() == Ok(gid));
-    let group = groups.lines().map(fields).find(is_it);
-    user[2].parse() == Ok(uid)
-        && group.is_some_and(|group| group[0] == user[0] && group.get(3).is_none_or(String::is_empty))
 }
 
 #[cfg(test)]

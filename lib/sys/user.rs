@@ -143,6 +143,16 @@ fn groups() -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
+/// Whether we are in a group.
+pub fn in_group(gid: u32) -> bool {
+    nix::unistd::getegid().as_raw() == gid || groups().is_ok_and(|groups| groups.contains(&gid))
+}
+
+/// Whether nobody but `uid` is in a group, as far as the files know.
+pub fn is_private_group(gid: u32, uid: u32) -> bool {
+    database::is_private(gid, uid).unwrap_or(false)
+}
+
 /// Whether a name can be one in a database of lines with colons, and is no option of a command.
 fn sane(name: &str) -> bool {
     let strange =

@@ -51,12 +51,82 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     fit.into()
 }
 
-/// What a program has said, for a terminal: colours stay, as whoever keeps the program wants to see them;
-/// nothing else is obeyed.
+/// What a program has said, for a terminal: colours stay, as whoever keeps the program wants to see them, and
+/// end with their line; nothing else is obeyed, nor what hides a text.
 pub fn output(said: &[u8]) -> String {
-    parts(&String::from_utf8_lossy(said))
-        .map(|(colour, part)| if colour { part.into() } else { lines(part) })
-        .collect()
+    let text = String::from_utf8_lossy(said);
+    let (mut fit, mut pen) = (String::new(), Pen::default());
+    for (colour, part) in parts(&text) {
+        if let Some(next) = colour.then(|| pen.after(part)).flatten() {
+            fit.push_str(part);
+            pen = next;
+            continue;
+        }
+        for line in lines(part).split_inclusive('\n') {
+            let text = line.strip_suffix('\n');
+            fit.push_str(text.unwrap_or(line));
+            if text.is_some() {
+                pen.lift(&mut fit);
+                fit.push('\n');
+            }
+        }
+    }
+    pen.lift(&mut fit);
+    fit
+}
+
+/// How a terminal writes after the colours that were passed on to it.
+#[derive(Clone, Copy, Default)]
+struct Pen {
+    used: bool,
+    /// The colours of letters and of what is behind them, where they were set.
+    ink: Option<u32>,
+    paper: Option<u32>,
+}
+
+impl Pen {
+    /// Writes as ever from here on.
+    fn lift(&mut self, fit: &mut String) {
+        if std::mem::take(self).used {
+            fit.push_str("\u{1b}[0m");
+        }
+    }
+
+    /// What this sequence makes of it; `None` for one that is not whole, that we do not know, or after which
+    /// nothing could be read.
+    fn after(self, sequence: &str) -> Option<Pen> {
+        let mut pen = Pen { used: true, ..self };
+        let inner = sequence.strip_prefix("\u{1b}[")?.strip_suffix('m')?;
+        // Colons part what belongs together, and one thing may be left out there.
+        let inner = inner.replace("::", ":").replace(':', ";");
+        let mut numbers =
+            inner.split(';').map(|word| if word.is_empty() { Some(0) } else { word.parse::<u8>().ok() });
+        while let Some(number) = numbers.next() {
+            let number = u32::from(number?);
+            match number {
+                0 => pen = Pen { used: pen.used, ..Pen::default() },
+                // Not 5 and 6, which blink, and 8, which hides.
+                1..=4 | 7 | 9 | 21..=25 | 27..=29 | 53 | 55 => {}
+                30..=37 => pen.ink = Some(number - 30),
+                90..=97 => pen.ink = Some(number - 82),
+                39 => pen.ink = None,
+                40..=47 => pen.paper = Some(number - 40),
+                100..=107 => pen.paper = Some(number - 92),
+                49 => pen.paper = None,
+                38 | 48 => {
+                    let mut next = || numbers.next().flatten().map(u32::from);
+                    let colour = match next()? {
+                        5 => next()?,
+                        2 => (1 << 24) | (next()? << 16) | (next()? << 8) | next()?,
+                        _ => return None,
+                    };
+                    if number == 38 { pen.ink = Some(colour) } else { pen.paper = Some(colour) }
+                }
+                _ => return None,
+            }
+        }
+        (pen.ink.is_none() || pen.ink != pen.paper).then_some(pen)
+    }
 }
 
 /// The same without its colours.
@@ -134,9 +204,23 @@ mod tests {
     #[test]
     fn colours_of_a_program_are_told_from_all_else() {
         let plain = "\u{1b}[1;31mred\u{1b}[0m \u{1b}[m";
-        assert_eq!((output(plain.as_bytes()).as_str(), uncoloured(plain).as_str()), (plain, "red "));
+        assert_eq!(uncoloured(plain), "red ");
+        assert_eq!(output(plain.as_bytes()), format!("{plain}\u{1b}[0m"));
         assert_eq!(output(b"\x1b[2J\x1b[31\x1b[3x\x1b[\xffm\x1b]0;t\x07\x1b["), {
             "\\u001b[2J\\u001b[31\\u001b[3x\\u001b[\u{fffd}m\\u001b]0;t\\u0007\\u001b["
         });
+    }
+
+    #[test]
+    fn colours_end_with_their_line_and_hide_nothing() {
+        let good = "\u{1b}[38;5;9;48:2::1:2:3m\u{1b}[30;42mPASS";
+        assert_eq!(output(format!("{good}\nnext\n").as_bytes()), format!("{good}\u{1b}[0m\nnext\n"));
+        for bad in
+            ["8", "1;8", "5", "30;40", "38;5;0;40", "999999999999999999999", "38", "38;5", "38;7;1", "12"]
+        {
+            assert_eq!(output(format!("\u{1b}[{bad}mx").as_bytes()), format!("\\u001b[{bad}mx"));
+        }
+        let later = output(b"\x1b[31mred\x1b[41mgone");
+        assert_eq!(later, "\u{1b}[31mred\\u001b[41mgone\u{1b}[0m");
     }
 }

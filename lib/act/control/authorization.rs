@@ -4,7 +4,8 @@
 use crate::act::control::listener::Caller;
 use crate::store::guard::Claimant;
 use crate::sys::http::serve::names_an_address;
-use crate::sys::{digest, trust, user};
+use crate::sys::secret::SecretText;
+use crate::sys::{digest, user};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use base64::Engine;
@@ -75,10 +76,9 @@ impl Authorization {
 
     fn read(path: &Path) -> Result<Vec<String>> {
         let doing = format!("cannot read the tokens from {}", path.display());
-        let bytes = trust::read_secret(path, LIMIT).map_err(|cause| trust::told(doing, &cause))?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let tokens: Vec<String> =
-            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+        let text = SecretText::read(&doing, path, LIMIT)?;
+        let lines = text.reveal().lines().map(str::trim).filter(|line| !line.is_empty());
+        let tokens: Vec<String> = lines.map(str::to_owned).collect();
         if tokens.is_empty() {
             return Err(Error::new(Status::BadConfig, format!("there is no token in {}", path.display())));
         }

@@ -150,10 +150,13 @@ impl Listener {
             ListenAddress::Unix(path) => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
                 // Where others could change it they could put another socket there.
-                file::shared_dir(parent, 0o755).map_err(cannot)?;
+                let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+                let place = file::shared_dir(parent, 0o755).map_err(cannot)?;
+                let path = &place.join(path.file_name().unwrap_or_default());
                 let mut beside = path.clone().into_os_string();
                 beside.push(".lock");
-                let lock = Lock::take_soon(Path::new(&beside)).map_err(cannot)?;
+                // In a directory like /tmp another may have made it.
+                let lock = Lock::take_own(Path::new(&beside)).map_err(cannot)?;
                 let Some(lock) = lock else {
                     let why = format!("cannot listen on {address}: another baa-control does");
                     return Err(Error::new(Status::Busy, why));

@@ -49,7 +49,7 @@ impl FailureLog {
             let text: String = self.ends.iter().map(|end| format!("{end}\n")).collect();
             let _ = path
                 .parent()
-                .map_or(Ok(()), file::own_dir)
+                .map_or(Ok(()), |directory| file::own_dir(directory).map(drop))
                 .and_then(|()| file::replace_soon(path, text.as_bytes(), 0o600));
         }
         self.tripped()

@@ -8,7 +8,7 @@ use crate::sys::kernel;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::signal::{Signal, Signals};
-use crate::sys::{trust, user};
+use crate::sys::trust;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
@@ -47,19 +47,14 @@ impl LockRequest {
     /// Takes the lock if it is free now, or, with a moment's patience, in a moment.
     ///
     /// # Errors
-    /// 74, 77 when the file cannot be made.
+    /// 74, 77 when the file cannot be made, and where another user can say which one it is.
     pub(super) fn take_now(&self, soon: bool) -> Result<Option<Held>> {
         let cannot = |cause: std::io::Error| {
             let link = std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_symlink());
             let what = if link { "the symbolic link " } else { "" };
             Error::io(format!("cannot lock {what}'{}'", self.path.display()), &cause)
         };
-        // Others share a file to lock with whom they like. Root makes and opens none where another user says
-        // which one that is.
-        if user::own_uid() == 0 {
-            trust::way(&self.path).map_err(cannot)?;
-        }
-        let taken = if soon { Lock::take_soon(&self.path) } else { Lock::take(&self.path) };
+        let taken = Lock::take_shared(&self.path, soon);
         let Some(lock) = taken.map_err(cannot)? else { return Ok(None) };
         let key = key(lock.id().map_err(cannot)?);
         let held = Held { lock, key };
@@ -142,7 +137,7 @@ impl Held {
             json!({ "keeper": own.pid.number(), "start": own.start.0, "boot": kernel::boot() }).to_string();
         let path = directory().join(format!("{}.json", self.key));
         let _ = file::own_dir(&file::runtime_dir())
-            .and_then(|()| file::private_dir(&directory()))
-            .and_then(|()| file::replace_soon(&path, format!("{words}\n").as_bytes(), 0o600));
+            .and_then(|_| file::private_dir(&directory()))
+            .and_then(|_| file::replace_soon(&path, format!("{words}\n").as_bytes(), 0o600));
     }
 }

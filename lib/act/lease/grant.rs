@@ -3,12 +3,11 @@
 
 use crate::store::Store;
 use crate::store::guard::GrantSecret;
+use crate::sys::secret::SecretText;
 use crate::sys::{file, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The largest file of a secret.
@@ -25,19 +24,11 @@ pub fn secret_for(store: &dyn Store) -> Result<Option<GrantSecret>> {
 /// The secret that `path` holds, to be shown.
 ///
 /// # Errors
-/// 66 where there is none; 65 for something else; 77 for a file that others may read or change.
+/// 66 where there is none; 65 for something else; 78 for a file that others may read or change.
 pub fn kept(path: &Path) -> Result<GrantSecret> {
-    let cannot = |cause: std::io::Error| {
-        Error::io(format!("cannot read the secret of the lease from {}", path.display()), &cause)
-    };
-    let mut opened = trust::open(path, OpenOptions::new().read(true)).map_err(cannot)?;
-    if opened.metadata().map_err(cannot)?.mode() & 0o077 != 0 {
-        let why = format!("cannot use the secret in {}: others may read it; chmod 600", path.display());
-        return Err(Error::new(Status::NotPermitted, why));
-    }
-    let mut text = String::new();
-    opened.by_ref().take(LIMIT).read_to_string(&mut text).map_err(cannot)?;
-    GrantSecret::parse(text.trim())
+    let doing = format!("cannot read the secret of the lease from {}", path.display());
+    let text = SecretText::read(&doing, path, LIMIT)?;
+    GrantSecret::parse(text.reveal().trim())
         .ok_or_else(|| Error::new(Status::Malformed, format!("there is no secret in {}", path.display())))
 }
 

@@ -83,9 +83,9 @@ impl GroupPaths {
         };
         file::check_runtime_dir()?;
         file::own_dir(&file::runtime_dir())
-            .and_then(|()| file::private_dir(&self.directory()))
+            .and_then(|_| file::private_dir(&self.directory()))
             .map_err(cannot)?;
-        file::own_dir(&file::state_dir()).and_then(|()| file::private_dir(&self.logs())).map_err(cannot)
+        file::own_dir(&file::state_dir()).and_then(|_| file::private_dir(&self.logs())).map_err(cannot)
     }
 
     /// The file, by a path that leads there from everywhere.

@@ -1,5 +1,6 @@
 //! TLS by rustls with ring; trust in a given bundle, the system's bundle, or Mozilla's roots.
 
+use crate::sys::trust;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
@@ -42,10 +43,11 @@ impl Trust {
     /// Trusts the certificates of this PEM file and no others, as curl's `--cacert`.
     ///
     /// # Errors
-    /// A file that cannot be read (66, 74, 77) or holds no certificate (65).
+    /// A file that cannot be read (66, 74, 77), holds no certificate (65), or that others can change (78).
     pub fn only(path: &Path) -> Result<Trust> {
         let doing = format!("cannot read certificates from '{}'", path.display());
-        let pem = crate::sys::file::read(path, BUNDLE_LIMIT).map_err(|cause| Error::io(&doing, &cause))?;
+        let pem =
+            trust::read_setting(path, BUNDLE_LIMIT).map_err(|cause| trust::told(doing.clone(), &cause))?;
         let store = roots(&pem);
         if store.is_empty() {
             return Err(Error::new(Status::Malformed, format!("{doing}: no PEM certificate in it")));
@@ -68,7 +70,7 @@ impl Trust {
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
         Ok(match &self.0 {
             Kind::Only(store) => builder.with_root_certificates(store.clone()).with_no_client_auth(),
-            Kind::System => builder.with_root_certificates(system_roots()).with_no_client_auth(),
+            Kind::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
             Kind::Anybody => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
@@ -83,14 +85,25 @@ fn roots(pem: &[u8]) -> RootCertStore {
     store
 }
 
-fn system_roots() -> RootCertStore {
+fn system_roots() -> std::result::Result<RootCertStore, rustls::Error> {
+    let read = |path: &Path| trust::read_setting(path, BUNDLE_LIMIT);
     let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let bundles = named.into_iter().chain(SYSTEM_BUNDLES.iter().map(std::path::PathBuf::from));
-    let found = bundles
-        .filter_map(|path| crate::sys::file::read(&path, BUNDLE_LIMIT).ok())
-        .map(|pem| roots(&pem))
-        .find(|store| !store.is_empty());
-    found.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    if let Some(path) = &named {
+        match read(path) {
+            Ok(pem) => match roots(&pem) {
+                store if store.is_empty() => {}
+                store => return Ok(store),
+            },
+            // Whoever has named it is told, not given others in its place.
+            Err(cause) if trust::is_distrust(&cause) => {
+                return Err(rustls::Error::General(format!("SSL_CERT_FILE is not used: {cause}")));
+            }
+            Err(_) => {}
+        }
+    }
+    let bundles = SYSTEM_BUNDLES.iter().filter_map(|path| read(Path::new(path)).ok());
+    let found = bundles.map(|pem| roots(&pem)).find(|store| !store.is_empty());
+    Ok(found.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }))
 }
 
 /// A TLS session with `host`.

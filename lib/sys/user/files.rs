@@ -40,6 +40,29 @@ pub(super) fn group(name: &str) -> io::Result<Option<u32>> {
     look_up(GROUPS, "group", name, |line| group_line(line).filter(is_it).map(|group| group.gid))
 }
 
+/// Whether the files know of nobody in a group but `uid`: one of his own, that has his name. In root's may be
+/// accounts of the system, which nobody logs in to.
+pub(super) fn is_private(gid: u32, uid: u32) -> io::Result<bool> {
+    /// From here on users are people (login.defs(5)).
+    const PEOPLE: u32 = 1000;
+    let (mut own, mut others) = (String::new(), false);
+    lines(USERS, |line| {
+        let found = user(line).filter(|found| found.gid == gid)?;
+        if found.uid == uid {
+            own = found.name;
+        } else {
+            others |= uid != 0 || found.uid >= PEOPLE;
+        }
+        None::<()>
+    })?;
+    let is_own = |group: GroupLine<'_>| {
+        let alone = group.members.is_empty() || group.members == own.as_bytes();
+        alone && (uid == 0 || group.name == own.as_bytes())
+    };
+    let found = lines(GROUPS, |line| group_line(line).filter(|group| group.gid == gid).map(is_own))?;
+    Ok(!others && found.unwrap_or(uid == 0))
+}
+
 /// The first line of the file that `reads`; else of the name service's answer.
 fn look_up<T>(
     path: &str,

@@ -66,7 +66,7 @@ impl KeeperLoop<'_> {
         if let Some(label) = &self.place.label {
             let text = format!("{}\n", sentinel(change, &why, since.elapsed()));
             let written = file::own_dir(&file::state_dir().join("run"))
-                .and_then(|()| file::replace_soon(&label.sentinel, text.as_bytes(), 0o600));
+                .and_then(|_| file::replace_soon(&label.sentinel, text.as_bytes(), 0o600));
             if let Err(cause) = written {
                 self.voice.warn(format!(
                     "cannot write '{}': {}",
