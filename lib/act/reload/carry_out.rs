@@ -32,10 +32,8 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
     let ones = services(request)?;
     // Before anything is checked: a job that is stranded does not wait for a file that is good.
     for one in &ones {
-        match resume_one(&one.label, Duration::ZERO, voice) {
-            Err(error) if error.status != Status::Busy => voice.warn(format!("{}: {error}", one.name)),
-            _ => {}
-        }
+        // What stands in the way stands in the way of its reload too, and is told there.
+        let _ = resume_one(&one.label, Duration::ZERO, voice);
     }
     if !request.settings.keep_going {
         // One bad file of several stops the order before anything is touched.
