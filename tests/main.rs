@@ -53,6 +53,7 @@ mod reload_launchctl;
 mod reload_launchd;
 mod reload_systemd;
 mod reload_tell;
+mod reload_units;
 mod roots;
 mod run;
 mod run_loop;

@@ -94,7 +94,7 @@ grep -o '"outcome":"recovered-by-kick"' $ROOM/json
 unit $L "ExecStart=/bin/sh -c 'exit 3'" Restart=on-failure RestartSec=100ms \
   'Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}'
 systemctl --user daemon-reload
-status=0; reload --attempts 2 --delay 200ms 2> $ROOM/said || status=$?; echo $status
+status=0; reload --no-rollback --attempts 2 --delay 200ms 2> $ROOM/said || status=$?; echo $status
 tail -n 1 $ROOM/said; grep -c 'systemd says of user/' $ROOM/said"#
     );
     let done = beside_systemd(&room, &script);

@@ -218,6 +218,8 @@ pub struct ReloadReport {
     pub last_failure: Option<Failure>,
     /// What is known of the job now.
     pub known: Registration,
+    /// The life of the new version, where the manager tells lives apart.
+    pub life: Option<String>,
     /// Where the file that was refused or rolled back is kept.
     pub rejected: Option<PathBuf>,
     /// When the old process was gone, counted from the start.
@@ -243,6 +245,7 @@ impl ReloadReport {
             probes: 0,
             last_failure: None,
             known,
+            life: None,
             rejected: None,
             gone_after: None,
             up_after: None,
@@ -365,6 +368,11 @@ impl<'a> Reload<'a> {
         self.old_life = before.and_then(|state| state.life.clone());
     }
 
+    /// The life that `state` tells of, if it is not the one before.
+    fn new_life(&self, state: Option<&JobState>) -> Option<String> {
+        state.and_then(|state| state.life.clone()).filter(|life| Some(life) != self.old_life.as_ref())
+    }
+
     fn conclude(mut self, end: Result<ReloadOutcome, Halt>) -> ReloadReport {
         let report = &mut self.report;
         match end {
@@ -377,6 +385,7 @@ impl<'a> Reload<'a> {
         // What is told last is what was seen last.
         self.report.known = Registration::of(look(self.service, self.clock));
         let state = self.report.known.state();
+        self.report.life = self.report.life.take().or_else(|| self.new_life(state));
         let now = self.report.new.or(state.and_then(|state| state.pid));
         self.report.new = now.filter(|pid| Some(*pid) != self.report.old);
         self.report.elapsed = self.clock.now() - self.began;

@@ -135,6 +135,15 @@ pub struct JobEnd {
     pub words: String,
 }
 
+/// What one life of a job has said, where its manager keeps that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LifeLog {
+    /// The command that shows it.
+    pub command: String,
+    /// Its last lines, made fit to be shown; or why there are none.
+    pub tail: Result<Vec<String>, String>,
+}
+
 /// What to do after a verb failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TroubleClass {
@@ -279,6 +288,23 @@ pub trait Service: std::fmt::Debug {
     /// `accepted` whether it had taken the job before. Asked once, after a failure.
     fn cause(&self, known: &Registration, _accepted: bool) -> Option<JobCause> {
         known.state()?.cause.clone()
+    }
+
+    /// The last `count` lines of what the job has said in the life `life`, or why there are none, where the
+    /// manager keeps what jobs say. No life: none has begun that is not the old one.
+    fn life_log(&self, _life: Option<&str>, _count: usize) -> Option<LifeLog> {
+        None
+    }
+
+    /// Waits until the manager is done with what it was last ordered to do, at most until `until`; says
+    /// whether it is. False at once where that cannot be waited for, or was told before.
+    fn await_news(&self, _until: Instant) -> bool {
+        false
+    }
+
+    /// Whether what runs is a run that ends by itself, and that a kick would cut off, however long it takes.
+    fn runs_to_its_end(&self) -> bool {
+        false
     }
 
     /// Waits until the process is dead, at most until `until`; says whether it is.

@@ -1,42 +1,74 @@
 //! systemd, through systemctl(1): the user's manager or the system's. A restart is one job of systemd's own,
 //! so nothing is lost between stop and start.
 
-use crate::life::Finished;
+mod call;
+mod fit;
+mod journal;
+mod show;
+
+#[cfg(test)]
+pub(crate) use show::words;
+pub(crate) use show::{ended, properties, state};
+
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote, run_tool,
+    CALL_LIMIT, JobEnd, JobState, Kick, LifeLog, Phase, Registration, Service, Trouble, TroubleClass, quote,
 };
-use crate::sys::child::{Exit, Spec};
-use crate::sys::process::Pid;
-use crate::words::error::{Error, Result, brief};
+use crate::sys::process::{Identity, Pid, Watch};
+use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use crate::words::span;
+use call::Verb;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-const PROPERTIES: &str = "LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,NRestarts,Result,\
-     ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,\
-     ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,NeedDaemonReload,ExecStart,Job";
+/// How old an answer may be that is used for a second question, as long as nothing was ordered since and the
+/// main process that it names lives.
+const REUSED: Duration = Duration::from_millis(50);
+/// How often it is asked whether an order was taken that neither ends nor shows.
+const ORDER_CHECK: Duration = Duration::from_millis(250);
+/// How long a question waits for the end of an order first, which makes its answer the last one.
+const ORDER_WAIT: Duration = Duration::from_millis(100);
+
+type Shown = HashMap<String, String>;
 
 /// One unit of one manager.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Systemd {
     unit: String,
     system: bool,
+    memory: Arc<Mutex<Memory>>,
+}
+
+/// What is known from before.
+#[derive(Default)]
+struct Memory {
+    /// The last answer, and when it was asked for.
+    shown: Option<(Instant, Shown)>,
+    /// Whether it still answers the next question.
+    reusable: bool,
+    /// The last order.
+    verb: Option<Verb>,
+}
+
+/// The environment of a service is among what is remembered, and must not be printed.
+impl std::fmt::Debug for Systemd {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Systemd({})", self.target())
+    }
 }
 
 impl Systemd {
     /// The unit `name` (`.service` is added where there is no suffix) of the system's manager or of the
     /// user's.
     pub fn new(name: &str, system: bool) -> Systemd {
-        const SUFFIXES: [&str; 5] = [".service", ".socket", ".timer", ".target", ".path"];
-        let unit = if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+        let unit = if fit::TYPES.iter().any(|(suffix, _)| name.ends_with(suffix)) {
             name.to_owned()
         } else {
             format!("{name}.service")
         };
-        Systemd { unit, system }
+        Systemd { unit, system, memory: Arc::default() }
     }
 
     /// From the target of a probe: `UNIT` in the own manager (root: the system's), or `user/UNIT`,
@@ -78,8 +110,8 @@ impl Systemd {
     /// Whether the unit's control group is given away (Delegate=), as far as the manager tells. A user's
     /// manager leaves no mark on the group.
     pub fn delegates(&self) -> bool {
-        self.call(&["show", "--property=Delegate", "--value", "--", &self.unit])
-            .is_ok_and(|said| said.trim() == "yes")
+        let asked = ["show", "--property=Delegate", "--value", "--", &self.unit];
+        self.call(&asked, Instant::now() + CALL_LIMIT).is_ok_and(|said| said.trim() == "yes")
     }
 
     /// Whether this machine was booted by systemd (sd_booted(3)).
@@ -87,34 +119,116 @@ impl Systemd {
         Path::new("/run/systemd/system").is_dir()
     }
 
-    fn arguments<'a>(&self, arguments: &[&'a str]) -> Vec<&'a str> {
-        let mut all = vec![if self.system { "--system" } else { "--user" }, "--no-ask-password"];
-        all.extend(arguments);
-        all
+    /// The files that define the unit, as the manager has loaded it: its own first, then those that add to it
+    /// (FragmentPath, DropInPaths).
+    ///
+    /// # Errors
+    /// When the manager cannot be asked.
+    pub fn files(&self) -> std::result::Result<Vec<PathBuf>, Trouble> {
+        Ok(show::files(&self.shown(Instant::now() + CALL_LIMIT)?))
     }
 
-    fn call(&self, arguments: &[&str]) -> std::result::Result<String, Trouble> {
-        self.call_until(arguments, Instant::now() + CALL_LIMIT)
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn call_until(&self, arguments: &[&str], deadline: Instant) -> std::result::Result<String, Trouble> {
+    fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+        let manager = if self.system { "--system" } else { "--user" };
+        [manager, "--no-ask-password"].iter().chain(arguments).map(|one| (*one).to_owned()).collect()
+    }
+
+    fn call(&self, arguments: &[&str], deadline: Instant) -> std::result::Result<String, Trouble> {
         let verb = arguments.first().copied().unwrap_or_default();
-        let finished = run_tool("systemctl", Spec::new("systemctl", self.arguments(arguments)), deadline)?;
-        match finished.exit {
-            Some(Exit::Code(0)) => Ok(finished.stdout),
-            Some(exit) => Err(classify(verb, exit, &finished)),
-            None => Err(Trouble {
-                class: TroubleClass::Retry,
-                code: None,
-                text: format!("systemctl {verb} did not return in time"),
-            }),
+        call::judge(verb, call::run(self.arguments(arguments), deadline)?)
+    }
+
+    /// Asks for all properties.
+    fn show(&self, deadline: Instant) -> std::result::Result<Shown, Trouble> {
+        let asked = Instant::now();
+        let property = format!("--property={}", show::PROPERTIES);
+        let shown = properties(&self.call(&["show", &property, "--", &self.unit], deadline)?);
+        let mut memory = self.memory();
+        memory.shown = Some((asked, shown.clone()));
+        memory.reusable = false;
+        Ok(shown)
+    }
+
+    /// The same, out of an answer that was given just now, or else for the next question too.
+    fn shown(&self, deadline: Instant) -> std::result::Result<Shown, Trouble> {
+        if let Some(shown) = self.just_shown() {
+            return Ok(shown);
+        }
+        let shown = self.show(deadline)?;
+        self.memory().reusable = true;
+        Ok(shown)
+    }
+
+    fn just_shown(&self) -> Option<Shown> {
+        let memory = self.memory();
+        let (asked, shown) = memory.shown.as_ref().filter(|_| memory.reusable)?;
+        let main: Option<Pid> = value(shown, "MainPID").parse().ok();
+        (asked.elapsed() <= REUSED && main.is_none_or(|main| Identity::of(main).is_some()))
+            .then(|| shown.clone())
+    }
+
+    /// Orders `verb`, and returns once the manager has taken the order: when it is done, or has begun. `old`
+    /// is the process that it ends.
+    fn order(&self, verb: &'static str, old: Option<Identity>) -> std::result::Result<(), Trouble> {
+        self.reset_limit();
+        let order = Verb::begin(verb, self.arguments(&[verb, "--job-mode=replace", "--", &self.unit]))?;
+        {
+            let mut memory = self.memory();
+            memory.reusable = false;
+            memory.verb = Some(order.clone());
+        }
+        let began = Instant::now();
+        let watch = old.and_then(|old| Watch::over(old).ok().flatten());
+        let mut check = began + ORDER_CHECK;
+        loop {
+            // The death of the old process is heard of at once; the end of an order that never began, soon.
+            let gone = match &watch {
+                Some(watch) => watch.wait(check.min(Instant::now() + Duration::from_millis(20))),
+                None => {
+                    order.wait(check);
+                    false
+                }
+            };
+            if order.wait(Instant::now()) {
+                return order.taken();
+            }
+            if gone {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= check {
+                let shown = self.show(now + CALL_LIMIT)?;
+                if has_job(&shown) || matches!(value(&shown, "ActiveState"), "activating" | "deactivating") {
+                    return Ok(());
+                }
+                if now >= began + CALL_LIMIT {
+                    return Err(call::late(verb));
+                }
+                check = now + (now - began);
+            }
         }
     }
 
-    fn show(&self, deadline: Instant) -> std::result::Result<HashMap<String, String>, Trouble> {
-        let shown =
-            self.call_until(&["show", &format!("--property={PROPERTIES}"), "--", &self.unit], deadline)?;
-        Ok(properties(&shown))
+    /// A unit that hit its start limit refuses to start until this; it does nothing to one that did not fail.
+    fn reset_limit(&self) {
+        let memory = self.memory();
+        let may = memory
+            .shown
+            .as_ref()
+            .is_none_or(|(_, shown)| show::may_hit_limit(shown, crate::sys::clock::monotonic()));
+        drop(memory);
+        if may {
+            let _ = self.call(&["reset-failed", "--", &self.unit], Instant::now() + CALL_LIMIT);
+        }
+    }
+
+    fn restart(&self) -> std::result::Result<(), Trouble> {
+        let main = self.memory().shown.as_ref().and_then(|(_, shown)| value(shown, "MainPID").parse().ok());
+        self.order("restart", main.and_then(Identity::of))
     }
 
     fn command(&self, verb: &str) -> String {
@@ -123,116 +237,42 @@ impl Systemd {
     }
 }
 
-/// The lines of `systemctl show`.
-pub(crate) fn properties(shown: &str) -> HashMap<String, String> {
-    let pairs = shown.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+fn value<'a>(shown: &'a Shown, key: &str) -> &'a str {
+    shown.get(key).map_or("", String::as_str)
 }
 
-/// The state of a unit, out of its properties (org.freedesktop.systemd1(5)); `None` where there is none.
-pub(crate) fn state(seen: &HashMap<String, String>) -> Option<JobState> {
-    let text = |key: &str| seen.get(key).map_or("", String::as_str);
-    if text("LoadState") == "not-found" && text("ActiveState") != "active" {
-        return None;
-    }
-    let phase = match (text("ActiveState"), text("SubState")) {
-        ("active" | "reloading" | "refreshing", _) => Phase::Running,
-        ("activating", "auto-restart" | "auto-restart-queued") => Phase::Waiting,
-        ("activating", _) => Phase::Running,
-        ("deactivating", _) => Phase::Stopping,
-        ("failed", _) => Phase::Failed,
-        _ => Phase::Stopped,
-    };
-    Some(JobState {
-        phase,
-        word: format!("{} ({})", text("ActiveState"), text("SubState")),
-        pid: text("MainPID").parse().ok(),
-        others: cgroup(text("ControlGroup")),
-        runs: text("NRestarts").parse().ok(),
-        last_exit: (text("Result") != "success" || text("ExecMainCode") != "0")
-            .then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
-        exit_timeout: timespan(text("TimeoutStopUSec")),
-        throttle: timespan(text("RestartUSec")),
-        source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
-        // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed
-        // is kept, as failed.
-        completed: text("MainPID") == "0"
-            && text("Result") == "success"
-            && text("Job").is_empty()
-            && matches!(phase, Phase::Stopped | Phase::Running),
-        life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
-        details: Vec::new(),
-        cause: None,
-    })
-}
-
-/// How `pid` ended, out of the unit's properties (org.freedesktop.systemd1(5)), if that was its last main
-/// process.
-///
-/// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by
-/// itself leaves it after.
-pub(crate) fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<JobEnd> {
-    let text = |key: &str| seen.get(key).map_or("", String::as_str);
-    let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
-    if text("ExecMainPID") != pid.to_string() {
-        return None;
-    }
-    let status = i32::try_from(number("ExecMainStatus")).ok()?;
-    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of <signal.h>.
-    let exit = match number("ExecMainCode") {
-        1 => Some(Exit::Code(status)),
-        2 | 3 => Some(Exit::Signal(status)),
-        _ => None,
-    };
-    let (left, exited) = (number("ActiveExitTimestampMonotonic"), number("ExecMainExitTimestampMonotonic"));
-    let stopped =
-        (left > 0 && exited > 0 && left < exited) || matches!(text("Result"), "watchdog" | "timeout");
-    Some(JobEnd {
-        exit,
-        stopped,
-        words: format!("{} ({}), result {}", text("ActiveState"), text("SubState"), text("Result")),
-    })
-}
-
-/// systemctl's statuses: 1 generic, 4 no such unit, 5 not installed (systemctl(1), EXIT STATUS); the text
-/// tells the rest.
-fn classify(verb: &str, exit: Exit, finished: &Finished) -> Trouble {
-    const TEXTS: &[(&str, TroubleClass)] = &[
-        ("not found", TroubleClass::Unregistered),
-        ("not loaded", TroubleClass::Unregistered),
-        ("is masked", TroubleClass::Final(Status::BadConfig)),
-        ("bad unit file setting", TroubleClass::Final(Status::BadConfig)),
-        ("has a bad unit file", TroubleClass::Final(Status::BadConfig)),
-        ("access denied", TroubleClass::Final(Status::NotPermitted)),
-        ("interactive authentication required", TroubleClass::Final(Status::NotPermitted)),
-        ("permission denied", TroubleClass::Final(Status::NotPermitted)),
-        ("failed to connect to bus", TroubleClass::Final(Status::Unavailable)),
-        ("has not been booted with systemd", TroubleClass::Final(Status::Unavailable)),
-        ("transaction is destructive", TroubleClass::Retry),
-    ];
-    let lower = finished.stderr.to_ascii_lowercase();
-    let class = TEXTS
-        .iter()
-        .find(|(phrase, _)| lower.contains(phrase))
-        .map_or(TroubleClass::Retry, |(_, class)| *class);
-    let code = if let Exit::Code(code) = exit { Some(code) } else { None };
-    let said = brief(&finished.stderr);
-    Trouble {
-        class,
-        code,
-        text: if said.is_empty() {
-            format!("systemctl {verb} {exit}")
-        } else {
-            format!("systemctl {verb}: {said}")
-        },
-    }
+/// Whether an order for the unit waits or is carried out.
+fn has_job(shown: &Shown) -> bool {
+    !matches!(value(shown, "Job"), "" | "0")
 }
 
 impl Service for Systemd {
+    fn definition(&self, _: &Path) -> Result<Option<Job>> {
+        // Nothing but the name is needed for this, and nothing is asked yet.
+        fit::by_name(&self.unit)
+            .map(|()| None)
+            .map_err(|why| Error::new(Status::Usage, format!("cannot reload {}: {why}", self.target())))
+    }
+
+    fn definition_files(&self) -> Vec<PathBuf> {
+        let files = self.files().unwrap_or_default();
+        // The file of a template defines its other instances too; what a generator or systemd-run wrote is
+        // written anew, or gone, with the next reload of the manager.
+        let foreign = |path: &Path| {
+            let text = path.to_string_lossy();
+            text.contains("@.") || text.contains("/systemd/generator") || text.contains("/systemd/transient/")
+        };
+        if files.iter().any(|path| foreign(path)) { Vec::new() } else { files }
+    }
+
+    fn reread(&self) -> std::result::Result<(), Trouble> {
+        self.memory().reusable = false;
+        self.call(&["daemon-reload"], Instant::now() + CALL_LIMIT).map(drop)
+    }
+
     fn variable(&self, _definition: Option<&Job>, name: &str) -> Option<String> {
-        let shown = self.call(&["show", "--property=Environment", "--", &self.unit]).ok()?;
-        let line = shown.lines().find_map(|line| line.strip_prefix("Environment="))?;
-        words(line)
+        let shown = self.shown(Instant::now() + CALL_LIMIT).ok()?;
+        show::words(value(&shown, "Environment"))
             .into_iter()
             .rev()
             .find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
@@ -251,60 +291,49 @@ impl Service for Systemd {
     }
 
     fn prepare(&self) -> Result<()> {
-        let refuse = |status: Status, why: String| {
+        let refuse = |status: Status, why: &dyn std::fmt::Display| {
             Error::new(status, format!("cannot reload {}: {why}", self.target()))
         };
         let trouble = |trouble: Trouble| {
-            refuse(
-                if let TroubleClass::Final(status) = trouble.class { status } else { Status::Unavailable },
-                trouble.text,
-            )
+            let status =
+                if let TroubleClass::Final(status) = trouble.class { status } else { Status::Unavailable };
+            refuse(status, &trouble)
         };
-        let mut seen = self.show(Instant::now() + CALL_LIMIT).map_err(trouble)?;
-        if seen.get("NeedDaemonReload").is_some_and(|need| need == "yes") {
-            self.call(&["daemon-reload"]).map_err(trouble)?;
-            seen = self.show(Instant::now() + CALL_LIMIT).map_err(trouble)?;
+        let mut shown = self.shown(Instant::now() + CALL_LIMIT).map_err(trouble)?;
+        if value(&shown, "NeedDaemonReload") == "yes" || show::has_new_drop_ins(&shown, self.system) {
+            self.reread().map_err(trouble)?;
+            shown = self.shown(Instant::now() + CALL_LIMIT).map_err(trouble)?;
         }
-        let detail = seen.get("LoadError").map_or(String::new(), |error| {
-            brief(error.split_once(' ').map_or(error.as_str(), |(_, text)| text.trim_matches('"')))
-        });
-        match seen.get("LoadState").map_or("", String::as_str) {
-            "loaded" => {}
-            "not-found" => return Err(refuse(Status::NoInput, "there is no such unit".to_owned())),
-            "masked" => return Err(refuse(Status::BadConfig, "the unit is masked".to_owned())),
-            other => {
-                return Err(refuse(
-                    Status::BadConfig,
-                    format!(
-                        "systemd cannot use the unit file ({other}{}{detail})",
-                        if detail.is_empty() { "" } else { ": " }
-                    ),
-                ));
-            }
-        }
-        // systemd starts a missing program only to fail with 203 once the old process is gone.
-        let program = seen
-            .get("ExecStart")
-            .and_then(|start| start.split_once("path="))
-            .and_then(|(_, rest)| rest.split(" ;").next());
-        match program {
-            Some(program) if !Path::new(program).exists() => {
-                Err(refuse(Status::NoInput, format!("program '{}' does not exist", brief(program))))
-            }
-            Some(program) if !crate::sys::file::executable(Path::new(program)) => {
-                Err(refuse(Status::NotPermitted, format!("program '{}' is not executable", brief(program))))
-            }
-            _ => Ok(()),
+        fit::by_unit(&shown).map_err(|error| refuse(error.status, &error))
+    }
+
+    fn inspect(&self) -> std::result::Result<Option<JobState>, Trouble> {
+        match self.just_shown() {
+            Some(shown) => Ok(state(&shown)),
+            None => self.inspect_until(Instant::now() + CALL_LIMIT),
         }
     }
 
     fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
-        let seen = match self.show(deadline) {
-            Ok(seen) => seen,
+        let verb = self.memory().verb.clone();
+        let under_way = verb.is_some_and(|verb| !verb.wait(deadline.min(Instant::now() + ORDER_WAIT)));
+        let shown = match self.show(deadline) {
+            Ok(shown) => shown,
             Err(trouble) if trouble.class == TroubleClass::Unregistered => return Ok(None),
             Err(trouble) => return Err(trouble),
         };
-        Ok(state(&seen))
+        let Some(mut state) = state(&shown) else { return Ok(None) };
+        // Our order has not begun to be carried out: what is there is what was there.
+        if under_way && has_job(&shown) {
+            state.phase = match state.phase {
+                Phase::Running => Phase::Stopping,
+                Phase::Failed | Phase::Stopped => Phase::Waiting,
+                other => other,
+            };
+        } else if state.phase == Phase::Running {
+            self.memory().reusable = true;
+        }
+        Ok(Some(state))
     }
 
     fn ending(&self, pid: Pid) -> Option<JobEnd> {
@@ -313,21 +342,38 @@ impl Service for Systemd {
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {
-        // A unit that hit its start limit refuses to start until this; one that did not fail is not harmed.
-        let _ = self.call(&["reset-failed", "--", &self.unit]);
-        self.call(&["restart", "--no-block", "--job-mode=replace", "--", &self.unit]).map(drop)
+        self.restart()
     }
 
     fn bring_up(&self, _: &Path) -> std::result::Result<(), Trouble> {
-        let _ = self.call(&["reset-failed", "--", &self.unit]);
-        self.call(&["start", "--no-block", "--", &self.unit]).map(drop)
+        self.order("start", None)
     }
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
         match how {
-            Kick::Start => self.bring_up(Path::new("")),
-            Kick::Replace => self.take_down(),
+            Kick::Start => self.order("start", None),
+            Kick::Replace => self.restart(),
         }
+    }
+
+    fn life_log(&self, life: Option<&str>, count: usize) -> Option<LifeLog> {
+        Some(match life {
+            Some(life) => journal::of_life(life, &self.unit, self.system, count),
+            None => journal::of_none(&self.unit, self.system),
+        })
+    }
+
+    fn await_news(&self, until: Instant) -> bool {
+        let Some(verb) = self.memory().verb.clone() else { return false };
+        let ended = verb.wait(until);
+        if ended {
+            self.memory().verb = None;
+        }
+        ended
+    }
+
+    fn runs_to_its_end(&self) -> bool {
+        self.memory().shown.as_ref().is_some_and(|(_, shown)| value(shown, "Type") == "oneshot")
     }
 
     fn holds_us(&self, state: &JobState) -> bool {
@@ -345,89 +391,13 @@ impl Service for Systemd {
         vec![
             format!("systemctl{user} daemon-reload"),
             self.command("reset-failed"),
-            self.command("restart --no-block --job-mode=replace"),
+            self.command("restart --job-mode=replace"),
         ]
     }
 
     fn repair(&self, _: &Path, _: &Registration) -> String {
         format!("{}; {}", self.command("reset-failed"), self.command("restart"))
     }
-}
-
-/// All processes of a control group and of those below it.
-fn cgroup(path: &str) -> Vec<Pid> {
-    if path.is_empty() || path == "/" || path.split('/').any(|part| part == "..") {
-        return Vec::new();
-    }
-    // Pure v2, then the v2 tree of a hybrid machine.
-    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
-    let Some(top) = roots.iter().map(|root| PathBuf::from(format!("{root}{path}"))).find(|dir| dir.is_dir())
-    else {
-        return Vec::new();
-    };
-    let mut pids = Vec::new();
-    let mut open = vec![top];
-    while let Some(dir) = open.pop() {
-        let listed = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(listed.lines().filter_map(|line| line.parse::<Pid>().ok()));
-        let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-        open.extend(
-            below.filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()),
-        );
-    }
-    pids
-}
-
-/// `1min 30s` as systemd prints it (systemd.time(7)); `infinity` is zero, as launchd's 0.
-fn timespan(text: &str) -> Option<Duration> {
-    if text == "infinity" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    for word in text.split_ascii_whitespace() {
-        let cut = word.find(|letter: char| letter.is_ascii_alphabetic())?;
-        let number: f64 = word[..cut].parse().ok()?;
-        let unit = match &word[cut..] {
-            "us" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "min" => 60.0,
-            "h" => 3600.0,
-            "d" => 86_400.0,
-            _ => return None,
-        };
-        total = total.saturating_add(Duration::try_from_secs_f64(number * unit).ok()?);
-    }
-    (!text.is_empty()).then_some(span::bounded(total))
-}
-
-/// The words of a property that systemd quotes as a shell would.
-pub(crate) fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let (mut quoted, mut escaped, mut any) = (None, false, false);
-    for letter in line.chars() {
-        match (letter, quoted) {
-            _ if escaped => {
-                word.push(letter);
-                escaped = false;
-            }
-            ('\\', Some('"') | None) => escaped = true,
-            ('"' | '\'', None) => (quoted, any) = (Some(letter), true),
-            (_, Some(mark)) if mark == letter => quoted = None,
-            (' ', None) => {
-                if any || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                any = false;
-            }
-            _ => word.push(letter),
-        }
-    }
-    if any || !word.is_empty() {
-        words.push(word);
-    }
-    words
 }
 
 #[cfg(test)]
@@ -441,24 +411,15 @@ mod tests {
         let see = |pairs: &[(&str, &str)]| {
             let variable =
                 |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-            Systemd::of(own, &variable, cgroup)
+            Systemd::of(own, &variable, cgroup).map(|found| found.target())
         };
         let pid = own.to_string();
         assert_eq!(
-            see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]),
-            Some(Systemd::new("gw.service", false))
+            see(&[("SYSTEMD_EXEC_PID", &pid), ("MANAGERPID", "7")]).as_deref(),
+            Some("user/gw.service")
         );
-        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)]), Some(Systemd::new("gw.service", true)));
+        assert_eq!(see(&[("SYSTEMD_EXEC_PID", &pid)]).as_deref(), Some("system/gw.service"));
         assert_eq!(see(&[("SYSTEMD_EXEC_PID", "1"), ("INVOCATION_ID", "1")]), None);
-    }
-
-    #[test]
-    fn reads_systemds_time_and_quotes() {
-        assert_eq!(timespan("1min 30s"), Some(Duration::from_secs(90)));
-        assert_eq!(timespan("100ms"), Some(Duration::from_millis(100)));
-        assert_eq!(timespan("infinity"), Some(Duration::ZERO));
-        assert_eq!(timespan(""), None);
-        assert_eq!(words(r#"A=b "C=d e" "F=\"g\"" H="#), ["A=b", "C=d e", "F=\"g\"", "H="]);
     }
 
     #[test]

@@ -29,6 +29,14 @@ pub fn after(now: Instant, span: Duration) -> Instant {
     now + crate::words::span::bounded(span)
 }
 
+/// The monotonic time as other programs of this machine count it (clock_gettime(2)).
+pub fn monotonic() -> Duration {
+    match nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC) {
+        Ok(now) => Duration::from(now),
+        Err(_) => Duration::ZERO,
+    }
+}
+
 /// The processor time that this whole process has used: what polling really costs (clock_gettime(2)).
 pub fn processor_time() -> Duration {
     match nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID) {

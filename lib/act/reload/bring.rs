@@ -282,7 +282,11 @@ impl<'a> Reload<'a> {
         let mut backoff = Backoff::new();
         while self.version.starts_itself && self.clock.now() < until {
             match self.poll() {
-                Ok(Some(state)) if state.pid.is_some() || state.phase == Phase::Waiting => return Ok(()),
+                Ok(Some(state))
+                    if state.pid.is_some() || matches!(state.phase, Phase::Waiting | Phase::Starting) =>
+                {
+                    return Ok(());
+                }
                 _ => self.pause_of_polls(&mut backoff),
             }
         }

@@ -4,7 +4,7 @@
 
 use super::carry_out::Done;
 use super::check::{Ready, examine};
-use super::diagnosis::Case;
+use super::diagnosis::{Case, LOG_LINES};
 use super::files::ReloadFiles;
 use super::history;
 use super::journal::ReloadJournal;
@@ -72,12 +72,14 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
     (report.proof, report.probes) = (verdict.proof, u32::from(ready.health.is_some()));
     report.last_failure = verdict.failure;
     report.new = report.known.state().and_then(|state| state.pid);
+    let life = report.known.state().and_then(|state| state.life.clone()).filter(|_| status != Status::Done);
     let case = Case {
         name: &one.name,
         manager: one.service.manager(),
         target: one.service.target(),
         health: ready.health.as_ref().map(Url::to_string),
         job: ready.job.as_ref(),
+        life_log: life.and_then(|life| one.service.life_log(Some(&life), LOG_LINES)),
         cause: if status == Status::Done { None } else { one.service.cause(&report.known, false) },
         repair: one.service.repair(&one.source, &report.known),
         report: &report,

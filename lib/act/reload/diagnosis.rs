@@ -3,7 +3,7 @@
 
 use super::{Proof, ReloadReport};
 use crate::service::job::Job;
-use crate::service::{JobCause, JobState, Registration};
+use crate::service::{JobCause, JobState, LifeLog, Registration};
 use crate::sys::{file, user};
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ use std::path::Path;
 
 /// The name and version of the JSON object.
 pub const SCHEMA: &str = "baa.reload/1";
-const LOG_LINES: usize = 20;
+/// How many lines of each log are shown.
+pub(super) const LOG_LINES: usize = 20;
 
 /// One reload, with all that its report needs.
 pub struct Case<'a> {
@@ -31,6 +32,8 @@ pub struct Case<'a> {
     pub report: &'a ReloadReport,
     /// Why it does not run, where the manager knows.
     pub cause: Option<JobCause>,
+    /// What the new life has said, where the manager keeps that.
+    pub life_log: Option<LifeLog>,
     /// The command that repairs it by hand.
     pub repair: String,
 }
@@ -40,8 +43,17 @@ impl Case<'_> {
     pub fn json(&self) -> Value {
         let report = self.report;
         let failed = !report.recovered();
-        let logs: Vec<Value> =
+        let mut logs: Vec<Value> =
             if failed { self.logs().into_iter().map(|log| log.json()).collect() } else { Vec::new() };
+        logs.extend(self.life_log.iter().map(|log| {
+            json!({
+                "stream": "journal",
+                "path": null,
+                "command": log.command,
+                "lines": log.tail.as_ref().ok(),
+                "error": log.tail.as_ref().err(),
+            })
+        }));
         json!({
             "service": self.name,
             "manager": self.manager,
@@ -108,12 +120,7 @@ impl Case<'_> {
         for log in self.logs() {
             lines.extend(log.lines());
         }
-        if self.job.is_none() && self.manager == "systemd" {
-            lines.push(format!(
-                "log: journalctl -n {LOG_LINES} -u {}",
-                self.target.rsplit('/').next().unwrap_or(&self.target)
-            ));
-        }
+        lines.extend(self.life_log.iter().flat_map(life_lines));
         lines.push(format!("manual recovery: {}", self.repair));
         lines
     }
@@ -172,6 +179,20 @@ impl Log<'_> {
             "lines": self.tail.as_ref().ok(),
             "error": self.tail.as_ref().err(),
         })
+    }
+}
+
+/// The end of what a life has said, or why there is none and the command that tells more.
+fn life_lines(log: &LifeLog) -> Vec<String> {
+    match &log.tail {
+        Err(why) => vec![format!("journal: {why}; see {}", log.command)],
+        Ok(tail) if tail.is_empty() => vec![format!("journal: nothing of this life; see {}", log.command)],
+        Ok(tail) => {
+            let mut lines =
+                vec![format!("journal of this life (last {LOG_LINES} lines; all: {}):", log.command)];
+            lines.extend(tail.iter().map(|line| format!("  {line}")));
+            lines
+        }
     }
 }
 

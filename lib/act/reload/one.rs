@@ -2,7 +2,7 @@
 
 use super::check::{Ready, examine};
 use super::definition::{Definition, UnitFiles, put_back};
-use super::diagnosis::Case;
+use super::diagnosis::{Case, LOG_LINES};
 use super::files::ReloadFiles;
 use super::guardian::{self, Guardian};
 use super::hooks::RunningReload;
@@ -326,6 +326,9 @@ fn tell(
         job: ready.job.as_ref(),
         report,
         cause,
+        life_log: (!report.recovered())
+            .then(|| one.service.life_log(report.life.as_deref(), LOG_LINES))
+            .flatten(),
         repair: one.service.repair(&one.source, &report.known),
     };
     if report.recovered() {

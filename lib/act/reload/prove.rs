@@ -50,8 +50,12 @@ impl Reload<'_> {
         if self.request.skip_kickstart {
             return Err(self.unhealthy(" and must not be kicked"));
         }
-        let living = self.service.inspect().ok().flatten();
-        let living = living.filter(|state| state.phase != Phase::Starting).and_then(|state| state.pid);
+        let state = self.service.inspect().ok().flatten();
+        let starting = state.as_ref().is_some_and(|state| state.phase == Phase::Starting);
+        if starting && self.service.runs_to_its_end() {
+            return Err(self.unhealthy(" yet, and its run must not be cut off"));
+        }
+        let living = state.filter(|_| !starting).and_then(|state| state.pid);
         // -k is for a process that lives and does not serve; without one it would block or kill a start.
         let how = if living.is_some() { Kick::Replace } else { Kick::Start };
         self.voice.note(format!(
@@ -133,8 +137,14 @@ impl Reload<'_> {
             if !cut || self.report.last_failure.is_none() {
                 self.report.last_failure = Some(failure);
             }
+            // Nothing comes of a unit that systemd has given up until it is started again.
+            let given_up = (round.state.as_ref())
+                .is_some_and(|state| state.phase == Phase::Failed && state.life.is_some());
             let last_slot = round.attempts >= self.request.attempts;
-            if used_up || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end)) {
+            if used_up
+                || (given_up && slot_over && round.attempts > 1)
+                || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end))
+            {
                 return Ok(false);
             }
             if self.deadline.is_some_and(|deadline| now >= deadline) {
@@ -147,7 +157,12 @@ impl Reload<'_> {
             // Nothing is worth asking before the manager has told of a process.
             let idle = if self.process(&round).is_none() { round.look - now } else { Duration::ZERO };
             let left = round.slot_ends.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
-            self.pause(pause.max(idle.min(left)));
+            let until = self.clock.now() + pause.max(idle.min(left));
+            if self.service.await_news(until) {
+                round.look = self.clock.now();
+            } else {
+                self.clock.sleep_until(until);
+            }
         }
     }
 

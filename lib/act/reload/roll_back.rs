@@ -49,6 +49,8 @@ impl<'a> Reload<'a> {
                 return Halt { reason, ..halt };
             }
         };
+        // The report is about what did not serve.
+        self.report.life = self.new_life(running.as_ref());
         // The old one serves as it did: there is no reason for it to be given less time than the new one.
         self.deadline = None;
         self.go_back(last_good);

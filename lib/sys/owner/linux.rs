@@ -92,7 +92,12 @@ pub(super) fn is_hidden(pid: Pid) -> bool {
 }
 
 fn find(local: SocketAddr, peer: SocketAddr) -> Sockets {
-    let mut found = Sockets { accepted: None, listening: Vec::new() };
+    let mut found =
+        Sockets { accepted: crate::sys::listening::other_end(local, peer), listening: Vec::new() };
+    // The tables take milliseconds where the kernel is made for many sockets.
+    if found.accepted.is_some() {
+        return found;
+    }
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let Ok(file) = fs::File::open(table) else { continue };
         for line in BufReader::new(file).lines().skip(1).map_while(Result::ok) {

@@ -1,0 +1,308 @@
+//! What `systemctl show` tells of a unit, and what it means (org.freedesktop.systemd1(5)).
+
+use crate::service::{JobEnd, JobState, Phase};
+use crate::sys::child::Exit;
+use crate::sys::process::{Identity, Pid};
+use crate::words::span;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All that is asked for, at once: each call is a process.
+pub(super) const PROPERTIES: &str = "Type,LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,\
+     NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,\
+     ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,DropInPaths,NeedDaemonReload,\
+     ExecStart,Job,Environment,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,BindPaths,\
+     BindReadOnlyPaths,StartLimitIntervalUSec,StartLimitBurst,StateChangeTimestampMonotonic,\
+     ConditionResult,ConditionTimestampMonotonic";
+
+/// The lines of `systemctl show`.
+pub(crate) fn properties(shown: &str) -> HashMap<String, String> {
+    let pairs = shown.lines().filter_map(|line| line.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// The state of a unit, out of its properties (org.freedesktop.systemd1(5)); `None` where there is none.
+pub(crate) fn state(seen: &HashMap<String, String>) -> Option<JobState> {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    if text("LoadState") == "not-found" && text("ActiveState") != "active" {
+        return None;
+    }
+    let phase = match (text("ActiveState"), text("SubState")) {
+        ("active" | "reloading" | "refreshing", _) => Phase::Running,
+        ("activating", "auto-restart" | "auto-restart-queued") => Phase::Waiting,
+        // Type=notify that is not ready, ExecStartPre=, ExecStartPost=, the run of a oneshot: systemd can
+        // still call it failed.
+        ("activating", _) => Phase::Starting,
+        ("deactivating", _) => Phase::Stopping,
+        ("failed", _) => Phase::Failed,
+        _ => Phase::Stopped,
+    };
+    let others = cgroup(text("ControlGroup"));
+    // A forking unit without PIDFile= may have no main process that systemd could name; then the oldest one
+    // stands for it.
+    let oldest = || others.iter().filter_map(|pid| Identity::of(*pid)).min_by_key(|who| who.start);
+    let unnamed = text("MainPID") == "0" && phase == Phase::Running && text("SubState") == "running";
+    let pid = if unnamed { oldest().map(|who| who.pid) } else { text("MainPID").parse().ok() };
+    let skipped = text("ConditionResult") == "no"
+        && !matches!(text("ConditionTimestampMonotonic"), "" | "0")
+        && phase == Phase::Stopped;
+    let more = if skipped { ", a condition of the unit is not met" } else { "" };
+    Some(JobState {
+        phase,
+        word: format!("{} ({}){more}", text("ActiveState"), text("SubState")),
+        pid,
+        others,
+        runs: text("NRestarts").parse().ok(),
+        last_exit: (text("Result") != "success" || text("ExecMainCode") != "0")
+            .then(|| format!("{}, status {}", text("Result"), text("ExecMainStatus"))),
+        exit_timeout: timespan(text("TimeoutStopUSec")),
+        throttle: timespan(text("RestartUSec")),
+        source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
+        // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed
+        // is kept, as failed.
+        completed: text("MainPID") == "0"
+            && text("Result") == "success"
+            && text("Job").is_empty()
+            && !skipped
+            && (phase == Phase::Stopped || (phase == Phase::Running && text("SubState") != "running")),
+        life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
+        details: Vec::new(),
+        cause: None,
+    })
+}
+
+/// The files that define the unit as it is loaded: its own, and those that add to it.
+pub(super) fn files(seen: &HashMap<String, String>) -> Vec<PathBuf> {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    let all = std::iter::once(text("FragmentPath").to_owned()).chain(words(text("DropInPaths")));
+    all.map(PathBuf::from).filter(|path| path.is_absolute()).collect()
+}
+
+/// Whether there are drop-ins that the manager has not read. It sees new files itself (NeedDaemonReload), but
+/// not the first one of a unit: it does not look for directories that were not there when it was reloaded.
+pub(super) fn has_new_drop_ins(seen: &HashMap<String, String>, system: bool) -> bool {
+    let loaded = files(seen);
+    let Some(unit) = loaded.first() else { return false };
+    let Some(name) = unit.file_name().map(|name| format!("{}.d", name.to_string_lossy())) else {
+        return false;
+    };
+    let kind = if system { "system" } else { "user" };
+    let common = ["/etc/systemd", "/run/systemd"].map(|root| PathBuf::from(root).join(kind));
+    let places = unit.parent().map(PathBuf::from).into_iter().chain(common);
+    let found = places.filter_map(|place| std::fs::read_dir(place.join(&name)).ok()).flatten().flatten();
+    found
+        .map(|one| one.path())
+        .any(|path| path.extension().is_some_and(|end| end == "conf") && !loaded.contains(&path))
+}
+
+/// Whether a start now could be refused by the start limit (systemd.unit(5), StartLimitIntervalSec=) unless
+/// it is reset before, `now` being the monotonic time. How many starts were counted is not told; but within
+/// the interval every start is a change of state.
+pub(super) fn may_hit_limit(seen: &HashMap<String, String>, now: Duration) -> bool {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    if text("StartLimitBurst") == "0" || text("StartLimitIntervalUSec") == "0" {
+        return false;
+    }
+    let interval = timespan(text("StartLimitIntervalUSec")).filter(|interval| !interval.is_zero());
+    let changed = text("StateChangeTimestampMonotonic").parse().ok().map(Duration::from_micros);
+    match (interval, changed) {
+        (Some(interval), Some(changed)) => {
+            text("Result") == "start-limit-hit" || now.saturating_sub(changed) <= interval
+        }
+        _ => true,
+    }
+}
+
+/// How `pid` ended, out of the unit's properties (org.freedesktop.systemd1(5)), if that was its last main
+/// process.
+///
+/// A unit that is stopped leaves "active" before its main process is seen to exit; one whose process ends by
+/// itself leaves it after.
+pub(crate) fn ended(seen: &HashMap<String, String>, pid: Pid) -> Option<JobEnd> {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    let number = |key: &str| text(key).parse::<u64>().unwrap_or(0);
+    if text("ExecMainPID") != pid.to_string() {
+        return None;
+    }
+    let status = i32::try_from(number("ExecMainStatus")).ok()?;
+    // CLD_EXITED, CLD_KILLED and CLD_DUMPED of <signal.h>.
+    let exit = match number("ExecMainCode") {
+        1 => Some(Exit::Code(status)),
+        2 | 3 => Some(Exit::Signal(status)),
+        _ => None,
+    };
+    let (left, exited) = (number("ActiveExitTimestampMonotonic"), number("ExecMainExitTimestampMonotonic"));
+    let stopped =
+        (left > 0 && exited > 0 && left < exited) || matches!(text("Result"), "watchdog" | "timeout");
+    Some(JobEnd {
+        exit,
+        stopped,
+        words: format!("{} ({}), result {}", text("ActiveState"), text("SubState"), text("Result")),
+    })
+}
+
+/// All processes of a control group and of those below it.
+fn cgroup(path: &str) -> Vec<Pid> {
+    if path.is_empty() || path == "/" || path.split('/').any(|part| part == "..") {
+        return Vec::new();
+    }
+    // Pure v2, then the v2 tree of a hybrid machine.
+    let roots = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+    let Some(top) = roots.iter().map(|root| PathBuf::from(format!("{root}{path}"))).find(|dir| dir.is_dir())
+    else {
+        return Vec::new();
+    };
+    let mut pids = Vec::new();
+    let mut open = vec![top];
+    while let Some(dir) = open.pop() {
+        let listed = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(listed.lines().filter_map(|line| line.parse::<Pid>().ok()));
+        let below = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        open.extend(
+            below.filter(|one| one.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()),
+        );
+    }
+    pids
+}
+
+/// `1min 30s` as systemd prints it (systemd.time(7)); `infinity` is zero, as launchd's 0.
+fn timespan(text: &str) -> Option<Duration> {
+    if text == "infinity" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    for word in text.split_ascii_whitespace() {
+        let cut = word.find(|letter: char| letter.is_ascii_alphabetic())?;
+        let number: f64 = word[..cut].parse().ok()?;
+        let unit = match &word[cut..] {
+            "us" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "min" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        total = total.saturating_add(Duration::try_from_secs_f64(number * unit).ok()?);
+    }
+    (!text.is_empty()).then_some(span::bounded(total))
+}
+
+/// The words of a property that systemd quotes as a shell would.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let (mut quoted, mut escaped, mut any) = (None, false, false);
+    for letter in line.chars() {
+        match (letter, quoted) {
+            _ if escaped => {
+                word.push(letter);
+                escaped = false;
+            }
+            ('\\', Some('"') | None) => escaped = true,
+            ('"' | '\'', None) => (quoted, any) = (Some(letter), true),
+            (_, Some(mark)) if mark == letter => quoted = None,
+            (' ', None) => {
+                if any || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                any = false;
+            }
+            _ => word.push(letter),
+        }
+    }
+    if any || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(pairs: &[(&str, &str)]) -> HashMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn reads_systemds_time_and_quotes() {
+        assert_eq!(timespan("1min 30s"), Some(Duration::from_secs(90)));
+        assert_eq!(timespan("100ms"), Some(Duration::from_millis(100)));
+        assert_eq!(timespan("infinity"), Some(Duration::ZERO));
+        assert_eq!(timespan(""), None);
+        assert_eq!(words(r#"A=b "C=d e" "F=\"g\"" H="#), ["A=b", "C=d e", "F=\"g\"", "H="]);
+    }
+
+    #[test]
+    fn a_start_under_way_is_no_run() {
+        let phase = |active: &str, sub: &str| {
+            let seen = seen(&[("LoadState", "loaded"), ("ActiveState", active), ("SubState", sub)]);
+            state(&seen).map(|state| state.phase)
+        };
+        for (active, sub, expected) in [
+            ("active", "running", Phase::Running),
+            ("active", "exited", Phase::Running),
+            ("reloading", "reload", Phase::Running),
+            ("activating", "start", Phase::Starting),
+            ("activating", "start-pre", Phase::Starting),
+            ("activating", "start-post", Phase::Starting),
+            ("activating", "auto-restart", Phase::Waiting),
+            ("deactivating", "stop-sigterm", Phase::Stopping),
+            ("failed", "failed", Phase::Failed),
+            ("inactive", "dead", Phase::Stopped),
+        ] {
+            assert_eq!(phase(active, sub), Some(expected), "{active} ({sub})");
+        }
+    }
+
+    #[test]
+    fn a_unit_whose_condition_is_not_met_has_not_done_its_work() {
+        let mut pairs = vec![
+            ("LoadState", "loaded"),
+            ("ActiveState", "inactive"),
+            ("SubState", "dead"),
+            ("MainPID", "0"),
+            ("Result", "success"),
+            ("ConditionResult", "no"),
+            ("ConditionTimestampMonotonic", "0"),
+        ];
+        assert!(state(&seen(&pairs)).unwrap().completed);
+        pairs.push(("ConditionTimestampMonotonic", "17"));
+        let state = state(&seen(&pairs)).unwrap();
+        assert_eq!(
+            (state.completed, state.word.as_str()),
+            (false, "inactive (dead), a condition of the unit is not met")
+        );
+    }
+
+    #[test]
+    fn the_files_of_a_unit_are_its_own_and_those_that_add_to_it() {
+        let shown =
+            seen(&[("FragmentPath", "/a/x.service"), ("DropInPaths", r#"/a/x.d/1.conf "/a/b c.conf""#)]);
+        let expected = ["/a/x.service", "/a/x.d/1.conf", "/a/b c.conf"].map(PathBuf::from);
+        assert_eq!(files(&shown), expected);
+        assert!(files(&seen(&[("FragmentPath", ""), ("DropInPaths", "")])).is_empty());
+    }
+
+    #[test]
+    fn the_start_limit_is_reset_only_where_it_can_be_hit() {
+        let now = Duration::from_secs(100);
+        let may = |interval: &str, changed: &str, result: &str| {
+            let pairs = [
+                ("StartLimitIntervalUSec", interval),
+                ("StartLimitBurst", "5"),
+                ("StateChangeTimestampMonotonic", changed),
+                ("Result", result),
+            ];
+            may_hit_limit(&seen(&pairs), now)
+        };
+        assert!(may("10s", "95000000", "success"));
+        assert!(!may("10s", "80000000", "success"));
+        assert!(may("10s", "80000000", "start-limit-hit"));
+        assert!(!may("0", "99000000", "success"));
+        assert!(may("infinity", "1", "success"));
+        assert!(may("", "", ""));
+    }
+}

@@ -1,0 +1,209 @@
+//! baa-reload on the kinds of units that there are, under a real `systemd --user`.
+
+use crate::support::systemd::{beside_journal, beside_systemd};
+use crate::support::{Room, port};
+
+/// Shell words that the scripts share: `unit NAME LINES…` installs a service of the user; `told WORDS…` runs
+/// baa-reload and prints its status, its words go to `$ROOM/said`.
+const PRELUDE: &str = r#"
+D=~/.config/systemd/user; mkdir -p $D
+unit() { file=$D/$1.service; shift; printf '[Service]\n' > $file; printf '%s\n' "$@" >> $file; }
+show() { systemctl --user show -p $2 --value $1; }
+told() {
+  status=0; baa-reload --manager systemd --scope agent "$@" > $ROOM/out 2> $ROOM/said || status=$?
+  echo "$status"
+}
+export XDG_STATE_HOME=$ROOM/state
+"#;
+
+fn check(script: &str, expected: &str) {
+    let room = Room::new();
+    let done = beside_systemd(&room, &format!("{PRELUDE}{script}"));
+    let said = std::fs::read_to_string(room.path("said"));
+    assert!(done.status == 0 && done.stdout == expected, "{done:?} {said:?}");
+}
+
+/// What systemd can still call failed has not recovered, though a process of it runs.
+#[apply(test)]
+fn a_start_that_is_not_finished_is_no_recovery() {
+    check(
+        r#"
+unit mute Type=notify 'ExecStart=/bin/sleep 1000' TimeoutStopSec=1s
+told --label mute --attempts 2 --delay 100ms; grep -o 'the job is activating (start)' $ROOM/said | head -n 1
+unit post 'ExecStart=/bin/sleep 1000' 'ExecStartPost=/bin/sh -c "sleep 0.1; exit 1"' TimeoutStopSec=1s
+told --label post --attempts 2 --delay 300ms; grep -o 'says of user/post.service: failed (failed)' $ROOM/said
+unit ready Type=notify NotifyAccess=all \
+  "ExecStart=/bin/sh -c 'sleep 0.3; systemd-notify --ready; exec sleep 1000'"
+told --label ready; show ready ActiveState"#,
+        "69\nthe job is activating (start)\n69\nsays of user/post.service: failed (failed)\n0\nactive\n",
+    );
+}
+
+/// A unit that systemd has given up is started again once, and then told of: nothing comes of waiting.
+#[apply(test)]
+fn a_unit_that_systemd_has_given_up_is_not_waited_for() {
+    check(
+        r#"
+unit post 'ExecStart=/bin/sleep 1000' ExecStartPost=/bin/false
+told --label post --attempts 1000 --delay 50ms; grep -c 'attempt [0-9]* of' $ROOM/said || true
+unit crash "ExecStart=/bin/sh -c 'echo run >> $ROOM/runs; exit 3'" Restart=always RestartSec=10ms
+told --label crash --attempts 1000 --delay 100ms --settle 300ms
+grep -o 'failed (failed), no process' $ROOM/said
+wc -l < $ROOM/runs
+unit crash 'ExecStart=/bin/sleep 1000'; told --label crash; show crash ActiveState"#,
+        "69\n0\n69\nfailed (failed), no process\n10\n0\nactive\n",
+    );
+}
+
+/// systemd refuses the sixth start within 10 seconds, and the unit is down then.
+#[apply(test)]
+fn reloads_one_after_the_other_do_not_hit_the_start_limit() {
+    check(
+        r#"
+unit gw 'ExecStart=/bin/sleep 1000' StartLimitBurst=5
+for i in 1 2 3 4 5 6 7 8; do told --label gw; done; show gw ActiveState"#,
+        "0\n0\n0\n0\n0\n0\n0\n0\nactive\n",
+    );
+}
+
+/// The run of a oneshot is its start: it is waited for, and never cut off by a kick.
+#[apply(test)]
+fn a_oneshot_is_waited_for_and_not_cut_off() {
+    check(
+        r#"
+unit once Type=oneshot "ExecStart=/bin/sh -c 'sleep 1; echo x >> $ROOM/runs'"
+told --label once; wc -l < $ROOM/runs
+told --label once --attempts 2 --delay 10ms; grep -o 'its run must not be cut off' $ROOM/said
+while test "$(show once ActiveState)" = activating; do sleep 0.02; done; wc -l < $ROOM/runs
+unit stays Type=oneshot RemainAfterExit=yes "ExecStart=/bin/sh -c 'echo x >> $ROOM/stays'"
+told --label stays; told --label stays; wc -l < $ROOM/stays; show stays SubState
+unit bad Type=oneshot ExecStart=/bin/false
+told --label bad --attempts 2 --delay 20ms"#,
+        "0\n1\n69\nits run must not be cut off\n2\n0\n0\n2\nexited\n69\n",
+    );
+}
+
+#[apply(test)]
+fn a_forking_unit_is_proven_by_the_process_that_stays() {
+    let port = port();
+    check(
+        &format!(
+            r#"
+cat > $ROOM/fork <<EOF
+#!/bin/bash
+$SERVICE --listen 127.0.0.1:{port} < /dev/null > /dev/null 2>&1 &
+[ -z "\$1" ] || echo \$! > \$1
+EOF
+chmod +x $ROOM/fork
+unit named Type=forking PIDFile=$ROOM/pid "ExecStart=$ROOM/fork $ROOM/pid"
+told --label named --health-url http://127.0.0.1:{port}/; first=$(show named MainPID)
+told --label named --json --health-url http://127.0.0.1:{port}/; second=$(show named MainPID)
+test $first != $second; test $second = $(cat $ROOM/pid); grep -o "\"new_pid\":$second" $ROOM/out | wc -l
+systemctl --user stop named
+unit guess Type=forking GuessMainPID=no "ExecStart=$ROOM/fork"
+told --label guess --health-url http://127.0.0.1:{port}/; show guess MainPID
+told --label guess --health-url http://127.0.0.1:{port}/; grep -c 'answers at .* in place of' $ROOM/said"#
+        ),
+        "0\n0\n1\n0\n0\n0\n1\n",
+    );
+}
+
+/// Instances of templates, aliases and transient units are reloaded as any other.
+#[apply(test)]
+fn names_that_are_not_files_of_their_own_can_be_reloaded() {
+    check(
+        r#"
+anew() { before=$(show $1 MainPID); told --label $1; test $before != $(show $1 MainPID) && echo anew; }
+unit web@ 'ExecStart=/bin/sleep 100%i'; systemctl --user start web@1; anew web@1
+unit real 'ExecStart=/bin/sleep 1000'; printf '[Install]\nAlias=other.service\n' >> $D/real.service
+systemctl --user enable -q real; systemctl --user start real; anew other
+test $(show real MainPID) = $(show other MainPID)
+systemd-run --user --quiet --unit=passing /bin/sleep 1000; anew passing"#,
+        "0\nanew\n0\nanew\n0\nanew\n",
+    );
+}
+
+/// What cannot be reloaded is said before anything is touched; by --dry-run too where the name tells.
+#[apply(test)]
+fn what_is_no_service_or_forbids_it_is_refused_before_anything_is_touched() {
+    check(
+        r#"
+for name in a.socket a.timer a.path a.target a.slice a@; do
+  told --label $name --dry-run; told --label $name; wc -l < $ROOM/said
+done
+cat $ROOM/said; told --label a.socket; cat $ROOM/said
+unit gw 'ExecStart=/bin/sleep 1000'; systemctl --user start gw; pid=$(show gw MainPID)
+printf '[Unit]\nRefuseManualStop=yes\n' >> $D/gw.service; systemctl --user daemon-reload
+told --label gw; grep -o 'the unit forbids it.*' $ROOM/said; test $pid = $(show gw MainPID)
+mv $D/gw.service $ROOM/; ln -s /dev/null $D/gw.service; systemctl --user daemon-reload
+told --label gw; grep -o 'the unit is masked.*' $ROOM/said; test $pid = $(show gw MainPID)"#,
+        &format!(
+            "{}baa-reload: a@: cannot reload user/a@.service: it is a template; name one instance, as \
+             a@NAME.service; nothing was touched\n2\nbaa-reload: a.socket: cannot reload user/a.socket: a \
+             socket is not a service: it has no process; reload the service that it starts; nothing was \
+             touched\n78\n\
+             the unit forbids it (RefuseManualStop=yes); nothing was touched\n78\nthe unit is masked; \
+             nothing was touched\n",
+            "2\n2\n1\n".repeat(6)
+        ),
+    );
+}
+
+/// A service that a socket starts is reloaded beside it, and the socket stays.
+#[apply(test)]
+fn a_service_that_a_socket_starts_is_reloaded_beside_it() {
+    check(
+        r#"
+printf '[Socket]\nListenStream=%s/in\nAccept=no\n' $ROOM > $D/by.socket
+unit by "ExecStart=/bin/sleep 1000" StandardInput=socket
+systemctl --user start by.socket by; first=$(show by MainPID)
+told --label by; test $first != $(show by MainPID); show by.socket ActiveState"#,
+        "0\nactive\n",
+    );
+}
+
+/// The report has what the new life has said, and systemd of it; nothing of lives before.
+#[apply(test)]
+fn the_report_has_the_journal_of_the_new_life() {
+    let room = Room::new();
+    let script = format!(
+        r#"{PRELUDE}
+unit gw "ExecStart=/bin/sh -c 'echo of the old life; exec sleep 1000'"; told --label gw
+unit gw "ExecStart=/bin/sh -c 'printf \"cannot read the \\033[31mkey\\n\"; sleep 0.2; exit 3'"
+told --label gw --attempts 2 --delay 500ms --settle 1s --json; sed -n '/journal/,/manual/p' $ROOM/said
+grep -c 'old life' $ROOM/said $ROOM/out | cut -d: -f2
+grep -o '"stream":"journal"' $ROOM/out; grep -o '"cannot read the key"' $ROOM/out"#
+    );
+    let done = beside_journal(&room, &script);
+    let expected = "0\n78\nbaa-reload: journal of this life (last 20 lines; all: journalctl \
+                    --user-unit=gw.service):\nbaa-reload:   ";
+    let rest = "0\n0\n\"stream\":\"journal\"\n\"cannot read the key\"\n";
+    assert!(done.status == 0 && done.stdout.starts_with(expected) && done.stdout.ends_with(rest), "{done:?}");
+    assert!(done.stdout.contains("\nbaa-reload:   cannot read the key\n"), "{done:?}");
+    assert!(done.stdout.contains("gw.service: Main process exited, code=exited, status=3"), "{done:?}");
+}
+
+/// Where there is no journal, the report says so, and how to look for one.
+#[apply(test)]
+fn without_a_journal_the_report_says_so() {
+    check(
+        r#"
+unit bad ExecStart=/bin/sleep\ 1000 ExecStartPost=/bin/false
+told --label bad --attempts 1 --delay 10ms; grep -o 'journal: .*' $ROOM/said"#,
+        "69\njournal: nothing of this life; see journalctl --user-unit=bad.service\n",
+    );
+}
+
+/// A unit file or a drop-in that was accepted and does not serve gives way to what worked, and stays away.
+#[apply(test)]
+fn a_unit_or_a_drop_in_that_does_not_serve_gives_way_to_the_last_one_that_did() {
+    check(
+        r#"
+unit gw 'ExecStart=/bin/sleep 1000'; told --label gw
+unit gw 'ExecStart=/bin/false'; told --label gw --attempts 2 --delay 50ms --settle 200ms
+show gw ActiveState; grep -c 'sleep 1000' $D/gw.service; grep -c /bin/false $D/gw.service.rejected
+mkdir -p $D/gw.service.d; printf '[Service]\nExecStartPost=/bin/false\n' > $D/gw.service.d/more.conf
+told --label gw --attempts 2 --delay 50ms; show gw ActiveState; ls $D/gw.service.d; show gw DropInPaths"#,
+        "0\n78\nactive\n1\n1\n78\nactive\nmore.conf.rejected\n\n",
+    );
+}
