@@ -9,9 +9,9 @@ use serde_json::Value;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How many kills there are on each manager: more show more, and take a quarter of a second each.
+/// How many kills there are on each manager: more show more, and take up to two seconds each.
 fn kills() -> u64 {
-    std::env::var("BAA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
+    std::env::var("BAA_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
 }
 
 /// The guardians of the reloads of this room.
@@ -53,6 +53,38 @@ impl Dice {
     }
 }
 
+/// What came of killing.
+#[derive(Debug, Default)]
+struct Tally {
+    killed: u64,
+    /// Of these, while the job was not registered.
+    stranded: u64,
+    /// From a death until nobody was at work any more.
+    longest: Duration,
+}
+
+/// Kills reloads at every moment of theirs, until so many were hit; each time the job is registered when
+/// nobody is at work on it any more.
+fn kill_at_random(room: &Room, reload: &dyn Fn() -> Command, registered: &dyn Fn() -> bool) -> Tally {
+    let mut dice = Dice(7);
+    let mut tally = Tally::default();
+    // How long one takes changes with the machine: half of them should be hit.
+    let mut span = whole(&mut reload());
+    while tally.killed < kills() {
+        let with = [Signal::SIGKILL, Signal::SIGQUIT][usize::try_from(dice.roll(2)).unwrap()];
+        let delay = Duration::from_micros(dice.roll(span.max(1000)));
+        let hit = killed(&mut reload(), delay, with);
+        let died = Instant::now();
+        span = if hit { span + span / 16 } else { span - span / 16 };
+        tally.killed += u64::from(hit);
+        tally.stranded += u64::from(hit && !registered());
+        until("nobody is at work on it", || guardians(room).is_empty());
+        assert!(registered(), "stranded: {tally:?}");
+        tally.longest = tally.longest.max(died.elapsed());
+    }
+    tally
+}
+
 /// A room with a job on a model of launchd that takes its time.
 fn on_launchd(room: &Room) -> Launchd<'_> {
     let launchd = Launchd::start(room, &["linger=30", "drain=5,37"]);
@@ -72,32 +104,13 @@ fn whole(command: &mut Command) -> u64 {
 fn a_killed_reload_is_finished_by_its_guardian() {
     let room = Room::new();
     let launchd = on_launchd(&room);
-    let takes = whole(&mut launchd.reload(&["-q"]));
-    let mut dice = Dice(7);
-    let (mut longest, mut hit, mut stranded) = (Duration::ZERO, 0, 0);
-    for turn in 0..kills() {
-        let with = [Signal::SIGKILL, Signal::SIGQUIT][usize::try_from(dice.roll(2)).unwrap()];
-        let delay = Duration::from_micros(dice.roll(takes));
-        if !killed(&mut launchd.reload(&["-q"]), delay, with) {
-            continue;
-        }
-        hit += 1;
-        let died = Instant::now();
-        if !launchd.registered(LABEL) {
-            stranded += 1;
-        }
-        until("nobody is at work on it", || guardians(&room).is_empty());
-        assert!(launchd.registered(LABEL), "turn {turn}: stranded: {:?}", launchd.calls());
-        longest = longest.max(died.elapsed());
-    }
-    // Somebody was killed in the middle, and somebody else has finished it.
-    assert!(hit > kills() / 4, "{hit} of {}", kills());
-    assert!(kills() < 60 || stranded > 0, "no reload was killed while the job was unregistered");
+    let tally = kill_at_random(&room, &|| launchd.reload(&["-q"]), &|| launchd.registered(LABEL));
+    assert!(tally.stranded > 0, "no reload was killed while the job was unregistered: {tally:?}");
     let ends: Vec<Value> = history(&room);
     assert!(ends.iter().all(|one| !one["end"].is_null()), "{:?}", ends.last());
     let guarded = ends.iter().filter(|one| one["end"]["ended_by"] == "guardian").count();
     assert!(guarded > 0);
-    println!("{hit} killed, {stranded} while unregistered, the longest until all was done: {longest:?}");
+    println!("{tally:?}");
 }
 
 #[apply(test)]
@@ -199,17 +212,31 @@ fn on_the_embedded_manager_a_killed_reload_is_finished_too() {
         let done = room.run("baa-run", ["ctl", "status", LABEL, "--json"]);
         (done.status < 2).then(|| done.json())
     };
-    let takes = whole(&mut reload());
-    let mut dice = Dice(11);
-    let mut hit = 0;
-    for turn in 0..kills() / 2 {
-        let delay = Duration::from_micros(dice.roll(takes));
-        hit += u64::from(killed(&mut reload(), delay, Signal::SIGKILL));
-        until("nobody is at work on it", || guardians(&room).is_empty());
-        let now = status();
-        assert!(now.is_some(), "turn {turn}: stranded");
-    }
-    assert!(hit > kills() / 8, "{hit}");
+    kill_at_random(&room, &reload, &|| status().is_some());
     until("it runs", || status().is_some_and(|now| now["pid"].as_u64().is_some_and(alive)));
     assert!(history(&room).iter().all(|one| !one["end"].is_null()));
+}
+
+/// systemd keeps a unit whatever becomes of whoever asked: what is to be shown is that it runs, that the
+/// journal says so, and that nobody waits for ever.
+#[apply(test)]
+fn on_systemd_a_killed_reload_is_finished_too() {
+    let room = Room::new();
+    let script = format!(
+        r#"
+D=~/.config/systemd/user; mkdir -p $D
+printf '[Service]\nExecStart=/bin/sleep 1000\nTimeoutStopSec=1s\n' > $D/killed.service
+export XDG_STATE_HOME=$ROOM/state
+reload="baa-reload --manager systemd --scope agent --label killed -q"
+$reload; $reload
+for i in $(seq {}); do
+  $reload & pid=$!
+  sleep 0.0$((i % 10))$((i % 7)); kill -9 $pid 2> /dev/null || true; wait $pid 2> /dev/null || true
+done
+$reload --wait-lock 60s && systemctl --user show -p ActiveState --value killed
+baa-reload history --json | grep -vc '"end":' || true"#,
+        kills()
+    );
+    let done = crate::support::systemd::beside_systemd(&room, &script);
+    assert_eq!((done.status, done.stdout.as_str()), (0, "active\n0\n"), "{done:?}");
 }
