@@ -3,24 +3,28 @@
 //!
 //! Time is the kernel's, which all processes of a machine share; a file on a network is no store.
 
+mod names;
+mod tables;
+
+use crate::store::controller::{Beat, HeardController};
 use crate::store::guard::Guard;
 use crate::store::{
-    self, BootMoment, Claim, ClaimAnswer, ControlStore, Controller, Decision, LeaseChange, Record, Store,
-    StoreReply, StoreRequest,
+    self, BootMoment, Claim, ClaimAnswer, ControlStore, Decision, LeaseChange, Record, Store, StoreReply,
+    StoreRequest,
 };
 use crate::sys::{file, random, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
+use names::Refusals;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tables::{STEPS, VERSION};
 
-/// The version of the tables; a file of a newer one is not touched.
-const VERSION: i64 = 3;
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -30,50 +34,6 @@ const RAISED: i64 = 1_000_000;
 const CHANGES: i64 = 1000;
 /// How many requests reach the disk at once, at most.
 const BATCH: usize = 1024;
-
-/// From each version to the next.
-const STEPS: [&str; 3] = [
-    "
-CREATE TABLE leases (
-    name TEXT PRIMARY KEY,
-    holder TEXT,
-    host TEXT NOT NULL,
-    instance TEXT NOT NULL,
-    term INTEGER NOT NULL,
-    ttl_ms INTEGER NOT NULL,
-    boot TEXT NOT NULL,
-    expires_ns INTEGER NOT NULL
-) STRICT;
-",
-    "
-ALTER TABLE leases ADD COLUMN preferred TEXT;
-ALTER TABLE leases ADD COLUMN metadata TEXT;
-ALTER TABLE leases ADD COLUMN far INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE controllers (
-    id TEXT PRIMARY KEY,
-    host TEXT NOT NULL,
-    role TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    version TEXT,
-    heartbeat_at INTEGER NOT NULL,
-    started_at INTEGER NOT NULL,
-    heard_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE changes (
-    number INTEGER PRIMARY KEY,
-    lease TEXT NOT NULL,
-    term INTEGER NOT NULL,
-    holder TEXT,
-    host TEXT NOT NULL,
-    at INTEGER NOT NULL
-) STRICT;
-",
-    "
-ALTER TABLE leases ADD COLUMN peer TEXT;
-ALTER TABLE leases ADD COLUMN secret TEXT;
-",
-];
 
 /// A file is never made by SQLite, nor is a link followed to one.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -89,6 +49,8 @@ pub struct Sqlite {
     real: PathBuf,
     /// Device and inode of the file, as it was opened.
     identity: (u64, u64),
+    /// For whom there was no room lately.
+    refused: Refusals,
 }
 
 impl Sqlite {
@@ -117,7 +79,8 @@ impl Sqlite {
             .map_err(|cause| trust::told(format!("cannot use the store {}", path.display()), &cause));
         judged?;
         let connection = Connection::open_with_flags(&real, FLAGS).map_err(|error| told(path, &error))?;
-        let store = Sqlite { connection, path: path.to_owned(), real, identity: found };
+        let (path, refused) = (path.to_owned(), Refusals::default());
+        let store = Sqlite { connection, path, real, identity: found, refused };
         // Of several who open a new file at once SQLite refuses some without waiting, when it is changed to a
         // write-ahead log (sqlite3_busy_handler: not where two could wait for each other).
         let end = Instant::now() + BUSY;
@@ -276,6 +239,12 @@ impl Sqlite {
     ) -> rusqlite::Result<Result<StoreReply>> {
         Ok(match ask {
             StoreRequest::Acquire(claim) => {
+                if let Some(quota) = &claim.quota
+                    && !has(transaction, "SELECT 1 FROM leases WHERE name = ?1", &claim.lease)?
+                    && let Err(why) = self.make(transaction, quota, &claim.lease)?
+                {
+                    return Ok(Ok(StoreReply::NoRoom(why)));
+                }
                 let said = self.change(transaction, now, &claim.lease, |found| {
                     store::decide_acquire(found, claim, now)
                 })?;
@@ -300,25 +269,10 @@ impl Sqlite {
                     _ => Ok(StoreReply::Released(decision != Decision::Refuse)),
                 }
             }
-            StoreRequest::Heartbeat(controller) => {
-                let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
-                    controller;
-                let row = params![
-                    id,
-                    host,
-                    role,
-                    whole(*priority),
-                    status,
-                    version,
-                    whole(*heartbeat_at),
-                    whole(*started_at),
-                    whole(store::unix_now())
-                ];
-                transaction
-                    .prepare_cached(
-                        "INSERT OR REPLACE INTO controllers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                    )?
-                    .execute(row)?;
+            StoreRequest::Heartbeat(beat) => self.note(transaction, beat)?,
+            StoreRequest::Probe => {
+                let count = "INSERT INTO probe VALUES (1, 1) ON CONFLICT DO UPDATE SET count = count + 1";
+                transaction.prepare_cached(count)?.execute([])?;
                 Ok(StoreReply::Noted)
             }
         })
@@ -403,8 +357,8 @@ impl Store for Sqlite {
         find(&self.connection, lease).map_err(|error| told(&self.path, &error))
     }
 
-    fn heartbeat(&self, controller: &Controller) -> Result<()> {
-        self.single(StoreRequest::Heartbeat(controller.clone())).map(drop)
+    fn beat(&self, beat: &Beat) -> Result<()> {
+        self.single(StoreRequest::Heartbeat(beat.clone())).map(drop)
     }
 }
 
@@ -415,24 +369,12 @@ impl ControlStore for Sqlite {
         })
     }
 
-    fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
-        let now = store::unix_now();
-        const QUERY: &str = "SELECT id, host, role, priority, status, version, heartbeat_at, started_at, \
-                             heard_at FROM controllers ORDER BY id";
-        self.rows(QUERY, |row| {
-            let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-            let controller = Controller {
-                id: row.get(0)?,
-                host: row.get(1)?,
-                role: row.get(2)?,
-                priority: number(3)?,
-                status: row.get(4)?,
-                version: row.get(5)?,
-                heartbeat_at: number(6)?,
-                started_at: number(7)?,
-            };
-            Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
-        })
+    fn probe(&self) -> Result<()> {
+        self.single(StoreRequest::Probe).map(drop)
+    }
+
+    fn controllers(&self) -> Result<Vec<HeardController>> {
+        self.heard()
     }
 
     fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {
@@ -481,6 +423,10 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         far: row.get(9)?,
         guard: Guard { peer: row.get(10)?, secret: row.get(11)? },
     })
+}
+
+fn has(connection: &Connection, query: &str, name: &str) -> rusqlite::Result<bool> {
+    connection.prepare_cached(query)?.exists([name])
 }
 
 fn find(connection: &Connection, lease: &str) -> rusqlite::Result<Option<Record>> {
