@@ -185,15 +185,15 @@ impl Sqlite {
             .map_err(|error| told(&self.path, &error))
     }
 
-    /// Reads, decides and writes, within `transaction`, at `now`.
+    /// Decides on what is `stored` and writes, within `transaction`, at `now`.
     fn change(
         &self,
         transaction: &Transaction<'_>,
         now: &BootMoment,
         lease: &str,
+        stored: Option<Record>,
         decide: impl FnOnce(Option<&Record>) -> Decision,
     ) -> rusqlite::Result<(Decision, Option<Record>)> {
-        let stored = find(transaction, lease)?;
         let found = stored.clone().map(|record| record.carried_over(now));
         let decision = decide(found.as_ref());
         match &decision {
@@ -239,13 +239,13 @@ impl Sqlite {
     ) -> rusqlite::Result<Result<StoreReply>> {
         Ok(match ask {
             StoreRequest::Acquire(claim) => {
-                if let Some(quota) = &claim.quota
-                    && !has(transaction, "SELECT 1 FROM leases WHERE name = ?1", &claim.lease)?
+                let stored = find(transaction, &claim.lease)?;
+                if let (None, Some(quota)) = (&stored, &claim.quota)
                     && let Err(why) = self.make(transaction, quota, &claim.lease)?
                 {
                     return Ok(Ok(StoreReply::NoRoom(why)));
                 }
-                let said = self.change(transaction, now, &claim.lease, |found| {
+                let said = self.change(transaction, now, &claim.lease, stored, |found| {
                     store::decide_acquire(found, claim, now)
                 })?;
                 match said {
@@ -256,12 +256,14 @@ impl Sqlite {
                 }
             }
             StoreRequest::Renew(claim, term) => {
-                answer(self.change(transaction, now, &claim.lease, |found| {
+                let stored = find(transaction, &claim.lease)?;
+                answer(self.change(transaction, now, &claim.lease, stored, |found| {
                     store::decide_renew(found, claim, *term, now)
                 })?)
             }
             StoreRequest::Release(claim, term) => {
-                let (decision, found) = self.change(transaction, now, &claim.lease, |found| {
+                let stored = find(transaction, &claim.lease)?;
+                let (decision, found) = self.change(transaction, now, &claim.lease, stored, |found| {
                     store::decide_release(found, claim, *term)
                 })?;
                 match found {
@@ -423,10 +425,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         far: row.get(9)?,
         guard: Guard { peer: row.get(10)?, secret: row.get(11)? },
     })
-}
-
-fn has(connection: &Connection, query: &str, name: &str) -> rusqlite::Result<bool> {
-    connection.prepare_cached(query)?.exists([name])
 }
 
 fn find(connection: &Connection, lease: &str) -> rusqlite::Result<Option<Record>> {
