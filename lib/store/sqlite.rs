@@ -16,10 +16,11 @@ use crate::sys::{file, random, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
-use names::Refusals;
+use names::Counted;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
+use std::cell::RefCell;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ const BUSY: Duration = Duration::from_secs(5);
 const RAISED: i64 = 1_000_000;
 /// How many changes of hands are kept.
 const CHANGES: i64 = 1000;
+/// How many statements are kept prepared: all of ours.
+const STATEMENTS: usize = 32;
 /// How many requests reach the disk at once, at most.
 const BATCH: usize = 1024;
 
@@ -49,8 +52,8 @@ pub struct Sqlite {
     real: PathBuf,
     /// Device and inode of the file, as it was opened.
     identity: (u64, u64),
-    /// For whom there was no room lately.
-    refused: Refusals,
+    /// How many names there are.
+    counted: RefCell<Counted>,
 }
 
 impl Sqlite {
@@ -79,8 +82,8 @@ impl Sqlite {
             .map_err(|cause| trust::told(format!("cannot use the store {}", path.display()), &cause));
         judged?;
         let connection = Connection::open_with_flags(&real, FLAGS).map_err(|error| told(path, &error))?;
-        let (path, refused) = (path.to_owned(), Refusals::default());
-        let store = Sqlite { connection, path, real, identity: found, refused };
+        let (path, counted) = (path.to_owned(), RefCell::default());
+        let store = Sqlite { connection, path, real, identity: found, counted };
         // Of several who open a new file at once SQLite refuses some without waiting, when it is changed to a
         // write-ahead log (sqlite3_busy_handler: not where two could wait for each other).
         let end = Instant::now() + BUSY;
@@ -96,6 +99,7 @@ impl Sqlite {
 
     fn prepare(&self) -> Result<()> {
         let told = |error: rusqlite::Error| told(&self.path, &error);
+        self.connection.set_prepared_statement_cache_capacity(STATEMENTS);
         self.connection.busy_timeout(BUSY).map_err(told)?;
         let version: i64 =
             self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
@@ -281,6 +285,15 @@ impl Sqlite {
     }
 
     fn all(&self, asks: &[StoreRequest]) -> Result<Vec<Result<StoreReply>>> {
+        let said = self.written(asks);
+        if said.is_err() {
+            // Nothing of it was written, nor are its names there.
+            self.counted.take();
+        }
+        said
+    }
+
+    fn written(&self, asks: &[StoreRequest]) -> Result<Vec<Result<StoreReply>>> {
         let told = |error: rusqlite::Error| told(&self.path, &error);
         let transaction = self.begin()?;
         // The time is read once the file is ours: what waiting for it took is part of it.

@@ -8,18 +8,50 @@ use crate::store::sqlite::{Sqlite, whole};
 use crate::store::{StoreReply, unix_now};
 use crate::words::error::Result;
 use rusqlite::{OptionalExtension, Transaction, params};
-use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 /// How long a refusal is believed: names are not forgotten, and to count them again each time would be work
 /// for who asks for nothing else.
 const REFUSED: Duration = Duration::from_secs(1);
-/// How many refusals are remembered.
-const REFUSALS: usize = 1024;
+/// How many counts and how many refusals are remembered.
+const REMEMBERED: usize = 1024;
 
-/// Why there was no room lately, for one kind of names and for one maker.
-pub(super) type Refusals = RefCell<HashMap<(&'static str, Option<String>), (Instant, String)>>;
+/// Of names of one kind, those of one maker; of all makers where none is named.
+type Counting = (&'static str, Option<String>);
+
+/// How many names there are, as long as no other connection writes; and why there was no room lately.
+#[derive(Default)]
+pub(super) struct Counted {
+    /// What SQLite says of the others' writing.
+    version: i64,
+    counts: HashMap<Counting, usize>,
+    refused: HashMap<Counting, (Instant, String)>,
+}
+
+impl Counted {
+    fn count(&mut self, transaction: &Transaction<'_>, counting: Counting) -> rusqlite::Result<&mut usize> {
+        if self.counts.len() >= REMEMBERED {
+            self.counts.clear();
+        }
+        let (what, maker) = &counting;
+        Ok(match self.counts.entry(counting.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let count: i64 = match maker {
+                    Some(maker) => transaction
+                        .prepare_cached("SELECT count(*) FROM makers WHERE what = ?1 AND maker = ?2")?
+                        .query_row([*what, maker], |row| row.get(0))?,
+                    None => transaction
+                        .prepare_cached(&format!("SELECT count(*) FROM {what}"))?
+                        .query_row([], |row| row.get(0))?,
+                };
+                unknown.insert(usize::try_from(count).unwrap_or(0))
+            }
+        })
+    }
+}
 
 impl Sqlite {
     /// Makes room for a new name, and counts it to its maker; why there is none.
@@ -29,24 +61,26 @@ impl Sqlite {
         quota: &NameQuota,
         name: &str,
     ) -> rusqlite::Result<std::result::Result<(), String>> {
-        let mut refused = self.refused.borrow_mut();
+        let mut counted = self.counted.borrow_mut();
+        let version = transaction.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if counted.version != version {
+            (counted.version, counted.counts) = (version, HashMap::new());
+        }
         let key = (quota.what, quota.maker.clone());
-        if let Some((_, why)) = refused.get(&key).filter(|(at, _)| at.elapsed() < REFUSED) {
+        if let Some((_, why)) = counted.refused.get(&key).filter(|(at, _)| at.elapsed() < REFUSED) {
             return Ok(Err(why.clone()));
         }
-        let count = |query: &str, parameters: &[&dyn rusqlite::ToSql]| {
-            let count = transaction.prepare_cached(query)?.query_row(parameters, |row| row.get::<_, i64>(0));
-            count.map(|count| usize::try_from(count).unwrap_or(0))
-        };
-        let all = count(&format!("SELECT count(*) FROM {}", quota.what), &[])?;
-        let own = "SELECT count(*) FROM makers WHERE what = ?1 AND maker = ?2";
-        let own = quota.maker.as_ref().map_or(Ok(0), |maker| count(own, &[&quota.what, maker]))?;
-        if let Err(why) = quota.admit(all, own) {
-            if refused.len() >= REFUSALS {
-                refused.clear();
+        let own = if key.1.is_some() { *counted.count(transaction, key.clone())? } else { 0 };
+        if let Err(why) = quota.admit(*counted.count(transaction, (quota.what, None))?, own) {
+            if counted.refused.len() >= REMEMBERED {
+                counted.refused.clear();
             }
-            refused.insert(key, (Instant::now(), why.clone()));
+            counted.refused.insert(key, (Instant::now(), why.clone()));
             return Ok(Err(why));
+        }
+        *counted.count(transaction, (quota.what, None))? += 1;
+        if key.1.is_some() {
+            *counted.count(transaction, key)? += 1;
         }
         if let Some(maker) = &quota.maker {
             let made = "INSERT OR REPLACE INTO makers VALUES (?1, ?2, ?3)";
