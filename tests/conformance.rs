@@ -3,7 +3,8 @@
 use crate::support::control::Control;
 use crate::support::etcd::Etcd;
 use crate::support::{PATIENCE, Room, until};
-use baa::store::{self, Access, BootMoment, Claim, ClaimAnswer, Controller, Store};
+use baa::store::guard::Claimant;
+use baa::store::{self, Access, Beat, BootMoment, Claim, ClaimAnswer, Controller, Store};
 use baa::words::exit::Status;
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,13 @@ fn suite(open: &(dyn Fn() -> Box<dyn Store> + Sync)) {
         ..Controller::default()
     };
     store.heartbeat(&beat).unwrap();
+    // Behind a control API it is the server that knows who sends it.
+    if !store.is_shared() {
+        let from = |claimant| store.beat(&Beat { controller: beat.clone(), claimant, quota: None });
+        let refused = from(Claimant::Peer("uid:7".to_owned())).unwrap_err();
+        assert_eq!(refused.status, Status::Lost, "{refused}");
+        from(Claimant::Operator("uid:0".to_owned())).unwrap();
+    }
     contended(open);
 }
 

@@ -74,7 +74,7 @@ fn each_outside_crate_has_one_door() {
         ("ring::digest", &["lib/sys/digest.rs"]),
         ("anstream", &["lib/sys/say.rs"]),
         ("plist", &["lib/service/job.rs"]),
-        ("rusqlite", &["lib/store/sqlite.rs"]),
+        ("rusqlite", &["lib/store/sqlite"]),
         ("which", &["lib/sys/child.rs"]),
         ("humantime", &["lib/words/stamp.rs"]),
     ];

@@ -308,7 +308,7 @@ fn a_file_of_a_newer_version_is_refused() {
     let room = Room::new();
     lease(&room, ["acquire"]).expect(0, "1\n", "");
     store(&room).execute_batch("PRAGMA user_version = 9").unwrap();
-    lease(&room, ["acquire"]).failed_with(65, "it has version 9, newer than 3");
+    lease(&room, ["acquire"]).failed_with(65, "it has version 9, newer than 4");
     lease(&room, ["hold", "--", "touch", "ran"]).failed_with(65, "newer");
     assert!(!room.path("ran").exists());
 }

@@ -62,6 +62,7 @@ mod run_signals;
 mod run_survival;
 mod run_watch;
 mod security;
+mod security_control;
 mod security_grants;
 mod security_jobs;
 mod security_led;

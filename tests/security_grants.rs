@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Debian's nobody, and one beside it; numbers are enough.
-const THIEF: u32 = 65534;
-const HONEST: u32 = 65533;
+pub(crate) const THIEF: u32 = 65534;
+pub(crate) const HONEST: u32 = 65533;
 
 /// A connection to `unix:PATH` or `HOST:PORT`, and a request over it.
 const ASK: &str = r#"
@@ -39,14 +39,14 @@ fn by(uid: u32, program: &Path) -> Command {
     command
 }
 
-fn perl(uid: u32, script: &str, arguments: &[&str]) -> Command {
+pub(crate) fn perl(uid: u32, script: &str, arguments: &[&str]) -> Command {
     let mut command = by(uid, &needs("perl"));
     command.arg("-e").arg(format!("{ASK}{script}")).args(arguments);
     command
 }
 
 /// A room that others may pass through, with programs that they may run and a directory for each of them.
-fn room() -> Room {
+pub(crate) fn room() -> Room {
     needs_root();
     let room = Room::new();
     std::fs::set_permissions(room.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -60,7 +60,7 @@ fn room() -> Room {
 }
 
 /// baa-lease as another user.
-fn lease(room: &Room, uid: u32, arguments: &[&str]) -> Command {
+pub(crate) fn lease(room: &Room, uid: u32, arguments: &[&str]) -> Command {
     let own = room.path(&uid.to_string());
     let mut command = by(uid, &room.path("baa-lease"));
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", &own);
@@ -69,14 +69,14 @@ fn lease(room: &Room, uid: u32, arguments: &[&str]) -> Command {
     command
 }
 
-struct Socket {
+pub(crate) struct Socket {
     server: Child,
-    store: String,
+    pub(crate) store: String,
     log: std::path::PathBuf,
 }
 
 impl Socket {
-    fn open(room: &Room, options: &[&str]) -> Socket {
+    pub(crate) fn open(room: &Room, options: &[&str]) -> Socket {
         let (store, log) = (format!("unix:{}", room.text("control/sock")), room.path("control.log"));
         let mut command = room.command("baa-control");
         command.args(["--listen", &store]).args(options);
@@ -108,7 +108,7 @@ impl Drop for Background {
     }
 }
 
-fn done(mut command: Command) -> Done {
+pub(crate) fn done(mut command: Command) -> Done {
     finish(&mut command)
 }
 
@@ -201,10 +201,16 @@ fn another_user_gives_up_nothing_of_mine() {
     step(THIEF, "acquire", &[]).expect(0, "2\n", "");
     // With a secret he must say that he breaks it.
     step(HONEST, "acquire", &["--lease", "l", "--secret-file", "s"]).expect(0, "1\n", "");
-    step(HONEST, "renew", &["--lease", "l", "--term", "1"]).failed_with(76, "mini has l under term 1");
+    // Who has lost it is told why, not that somebody of his own name is in the way.
+    let lost = "mini has l under term 1, guarded by a secret that was not shown";
+    step(HONEST, "renew", &["--lease", "l", "--term", "1"]).failed_with(76, lost);
+    step(HONEST, "acquire", &["--lease", "l"]).failed_with(75, lost);
+    step(HONEST, "acquire", &["--lease", "l", "--secret-file", "another"]).failed_with(75, lost);
     step(HONEST, "renew", &["--lease", "l", "--term", "1", "--secret-file", "s"]).expect(0, "1\n", "");
     root(&["release", "--lease", "l"]).failed_with(76, "l is guarded");
     root(&["release", "--lease", "l", "--break"]).expect(0, "", "");
+    step(HONEST, "renew", &["--lease", "l", "--term", "1", "--secret-file", "s"])
+        .failed_with(76, "nobody has l any more");
     step(HONEST, "release", &["--lease", "l", "--term", "1", "--secret-file", "s"])
         .failed_with(76, "is not held");
     step(HONEST, "acquire", &["--lease", "l", "--secret-file", "s"]).expect(0, "2\n", "");

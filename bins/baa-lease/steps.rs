@@ -17,8 +17,9 @@ pub fn only_said(args: &ClaimArgs, what: &str) -> bool {
         .note_if(args.store_args.common.dry_run, format!("would {what} {}", args.store_args.lease))
 }
 
-/// Prints what became of a claim; the lease is another's with `otherwise`.
-fn told(args: &ClaimArgs, answer: &ClaimAnswer, otherwise: Status) -> Result<Status> {
+/// Prints what became of a claim, or of a renewal, which asks for no lock; `locked` is whether another has
+/// the lock.
+fn told(args: &ClaimArgs, claim: &Claim, answer: &ClaimAnswer, locked: Option<bool>) -> Result<Status> {
     match answer {
         ClaimAnswer::Ours { record, renewed } => {
             let operation = if *renewed { "renew" } else { "acquire" };
@@ -33,7 +34,10 @@ fn told(args: &ClaimArgs, answer: &ClaimAnswer, otherwise: Status) -> Result<Sta
             })?;
             Ok(Status::Done)
         }
-        ClaimAnswer::Held(record) => Err(Error::new(otherwise, name::held(&args.store_args.lease, record))),
+        ClaimAnswer::Held(record) => {
+            let otherwise = locked.map_or(Status::Lost, |_| Status::Busy);
+            Err(Error::new(otherwise, name::held(claim, record, locked.unwrap_or(false))))
+        }
     }
 }
 
@@ -51,11 +55,12 @@ pub fn acquire(args: &AcquireArgs) -> Result<Status> {
         .map(|file| Ok::<_, Error>((file, grant::prepared(file)?)))
         .transpose()?;
     claim.proof.secret = made.as_ref().map(|(_, (secret, _))| secret.clone());
-    let answer = attempt::attempt(store.as_ref(), &claim, claim.ttl)?.answer;
+    let attempt = attempt::attempt(store.as_ref(), &claim, claim.ttl)?;
+    let (answer, locked) = (attempt.answer, attempt.locked);
     if let (ClaimAnswer::Held(_), Some((file, (_, true)))) = (&answer, made) {
         grant::forget(file);
     }
-    told(&args.claim, &answer, Status::Busy)
+    told(&args.claim, &claim, &answer, Some(locked))
 }
 
 /// The claim of a step that shows the secret of the grant.
@@ -71,7 +76,8 @@ pub fn renew(args: &Termed) -> Result<Status> {
     if only_said(&args.claim, "renew") {
         Ok(Status::Done)
     } else {
-        told(&args.claim, &open_warned(&args.claim.store_args)?.renew(&claim, args.term)?, Status::Lost)
+        let answer = open_warned(&args.claim.store_args)?.renew(&claim, args.term)?;
+        told(&args.claim, &claim, &answer, None)
     }
 }
 

@@ -6,8 +6,9 @@
 //! it, there is one lease, and what takes and what renews is one request: a grant under another term than
 //! ours means that ours has run out in between.
 
+use crate::store::controller::{Beat, Controller};
 use crate::store::guard::{GrantSecret, Guard};
-use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, Store, answer_limit, unix_now};
+use crate::store::{BootMoment, Claim, ClaimAnswer, Record, Store, answer_limit, unix_now};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::sys::secret::SecretText;
 use crate::sys::user;
@@ -300,7 +301,8 @@ impl ControlApi {
             preferred: preferred.map(|preferred| self.clean(preferred)),
             metadata: metadata.map(|metadata| self.clean(metadata)),
             far: true,
-            guard: Guard::default(),
+            // Whose it is the server does not say.
+            guard: Guard { peer: None, secret: (lease["guarded"] == true).then(String::new) },
         }))
     }
 }
@@ -353,8 +355,9 @@ impl Store for ControlApi {
         Ok((term > 0).then(|| Record { term, far: true, ..Record::default() }))
     }
 
-    fn heartbeat(&self, controller: &Controller) -> Result<()> {
-        let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
+    fn beat(&self, beat: &Beat) -> Result<()> {
+        let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
+            &beat.controller;
         let mut body = json!({
             "controller_id": id, "host": host, "role": role, "priority": priority, "status": status,
             "heartbeat_at": heartbeat_at, "started_at": started_at,

@@ -8,16 +8,18 @@
 
 mod pairs;
 
+use crate::store::controller::{Beat, HeardController, another_sends};
+use crate::store::quota::MadeName;
 use crate::store::{
-    BootMoment, Claim, ClaimAnswer, ControlStore, Controller, LeaseChange, Record, Store, answer_limit,
-    granted, guarded, next_term, unix_now, used_up,
+    BootMoment, Claim, ClaimAnswer, ControlStore, LeaseChange, Record, Store, answer_limit, granted, guarded,
+    next_term, unix_now, used_up,
 };
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::sys::secret::SecretText;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
-use pairs::{HeldKey, decode, decoded, encode, held, text, value_of};
+use pairs::{HeldKey, controller_of, decode, decoded, encode, held, text, value_of, value_of_beat};
 use serde_json::{Value, json};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +52,8 @@ struct Seen {
     holder: Option<HeldKey>,
     term: u64,
     host: String,
+    /// As whom who has made it is counted.
+    maker: Option<String>,
     term_revision: String,
 }
 
@@ -228,6 +232,7 @@ impl Etcd {
             holder: held,
             term: kept["term"].as_u64().unwrap_or(0),
             host: kept["host"].as_str().unwrap_or_default().to_owned(),
+            maker: kept["maker"].as_str().map(str::to_owned),
             term_revision: text(&term["mod_revision"]),
         })
     }
@@ -324,6 +329,25 @@ impl Etcd {
         Ok(swapped.then_some(record))
     }
 
+    /// The pair of a controller, or null.
+    fn controller(&self, id: &str, deadline: Instant) -> Result<Value> {
+        let key = encode(&self.key(&format!("controllers/{id}")));
+        Ok(self.post("kv/range", &json!({ "key": key }), deadline)?["kvs"][0].clone())
+    }
+
+    fn lease_names(&self) -> Result<Vec<MadeName>> {
+        let mut names = Vec::new();
+        let prefix = self.key("leases/");
+        self.list("leases", &mut |pair| {
+            let key = String::from_utf8_lossy(&decoded(&pair["key"])).into_owned();
+            let name = key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/term"));
+            let maker = decode(&pair["value"])["maker"].as_str().map(str::to_owned);
+            names.extend(name.map(|name| (name.to_owned(), maker)));
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
     fn list(&self, directory: &str, each: &mut dyn FnMut(&Value) -> Result<()>) -> Result<()> {
         let (mut from, to) = (self.key(&format!("{directory}/")), self.key(&format!("{directory}0")));
         let deadline = Instant::now() + PATIENCE;
@@ -358,6 +382,10 @@ fn refused(host: &str, path: &str, status: u16, value: Option<&Value>, word: Sta
     Error::new(word, format!("etcd {host} /v3/{path}: {status}, code {code}: {}", brief(said)))
 }
 
+fn changes_too_fast() -> Error {
+    Error::new(Status::Unavailable, "etcd changes faster than it can be read")
+}
+
 fn nobody(seen: &Seen) -> Record {
     Record { term: seen.term, host: seen.host.clone(), far: true, ..Record::default() }
 }
@@ -383,13 +411,15 @@ impl Store for Etcd {
                 }
                 None => {
                     let term = next_term(seen.term).ok_or_else(|| used_up(&claim.lease))?;
+                    let new = claim.quota.as_ref().filter(|_| seen.term == 0);
+                    let maker = new.map_or(&seen.maker, |quota| &quota.maker);
                     let record = granted(None, claim, term, &BootMoment::here()?);
                     let lease = self.grant(claim.ttl, deadline)?;
                     let mut puts = vec![
                         self.put(&format!("leases/{}/holder", claim.lease), &value_of(&record), &lease),
                         self.put(
                             &format!("leases/{}/term", claim.lease),
-                            &json!({ "term": term, "host": claim.host }),
+                            &json!({ "term": term, "host": claim.host, "maker": maker }),
                             "0",
                         ),
                     ];
@@ -401,7 +431,7 @@ impl Store for Etcd {
                 }
             }
         }
-        Err(Error::new(Status::Unavailable, "etcd changes faster than it can be read"))
+        Err(changes_too_fast())
     }
 
     fn renew(&self, claim: &Claim, term: u64) -> Result<ClaimAnswer> {
@@ -447,30 +477,53 @@ impl Store for Etcd {
         }
     }
 
-    fn heartbeat(&self, controller: &Controller) -> Result<()> {
-        let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
-        let value = json!({
-            "id": id, "host": host, "role": role, "priority": priority, "status": status, "version": version,
-            "heartbeat_at": heartbeat_at, "started_at": started_at, "heard_at": unix_now(),
-        });
-        let body = json!({
-            "key": encode(&self.key(&format!("controllers/{id}"))), "value": encode(&value.to_string())
-        });
-        self.post("kv/put", &body, Instant::now() + PATIENCE).map(drop)
+    fn beat(&self, beat: &Beat) -> Result<()> {
+        let id = &beat.controller.id;
+        let key = self.key(&format!("controllers/{id}"));
+        let deadline = Instant::now() + PATIENCE;
+        for _ in 0..TRIES {
+            let found = self.controller(id, deadline)?;
+            let (last, maker) = controller_of(&found, unix_now());
+            if !found.is_null() && !beat.follows(last.guard.peer.as_deref(), last.ago) {
+                return Err(another_sends(id));
+            }
+            let new = beat.quota.as_ref().filter(|_| found.is_null());
+            let maker = new.map_or(maker, |quota| quota.maker.clone());
+            let value = value_of_beat(beat, maker.as_deref());
+            let compare = json!({
+                "key": encode(&key), "target": "MOD", "result": "EQUAL",
+                "mod_revision": text(&found["mod_revision"])
+            });
+            let put = json!({
+                "requestPut": { "key": encode(&key), "value": encode(&value.to_string()) }
+            });
+            let swap = json!({ "compare": [compare], "success": [put] });
+            if self.post("kv/txn", &swap, deadline)?["succeeded"] == true {
+                return Ok(());
+            }
+        }
+        Err(changes_too_fast())
     }
 }
 
 impl ControlStore for Etcd {
-    fn lease_names(&self) -> Result<Vec<(String, Option<String>)>> {
-        let mut names = Vec::new();
-        let prefix = self.key("leases/");
-        self.list("leases", &mut |pair| {
-            let key = String::from_utf8_lossy(&decoded(&pair["key"])).into_owned();
-            let name = key.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("/term"));
-            names.extend(name.map(|name| (name.to_owned(), None)));
+    fn names(&self) -> Result<Option<[Vec<MadeName>; 2]>> {
+        let mut controllers = Vec::new();
+        self.list("controllers", &mut |pair| {
+            let (heard, maker) = controller_of(pair, 0);
+            controllers.push((heard.controller.id, maker));
             Ok(())
         })?;
-        Ok(names)
+        Ok(Some([self.lease_names()?, controllers]))
+    }
+
+    fn has_controller(&self, id: &str) -> Result<bool> {
+        Ok(!self.controller(id, Instant::now() + PATIENCE)?.is_null())
+    }
+
+    fn probe(&self) -> Result<()> {
+        let body = json!({ "key": encode(&self.key("probe")), "value": encode("") });
+        self.post("kv/put", &body, Instant::now() + PATIENCE).map(drop)
     }
 
     fn leases(&self) -> Result<Vec<(String, Record)>> {
@@ -481,23 +534,10 @@ impl ControlStore for Etcd {
             .collect()
     }
 
-    fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
+    fn controllers(&self) -> Result<Vec<HeardController>> {
         let (mut found, now) = (Vec::new(), unix_now());
         self.list("controllers", &mut |pair| {
-            let value = decode(&pair["value"]);
-            let word = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-            let number = |name: &str| value[name].as_u64().unwrap_or(0);
-            let controller = Controller {
-                id: word("id"),
-                host: word("host"),
-                role: word("role"),
-                priority: number("priority"),
-                status: word("status"),
-                version: value["version"].as_str().map(str::to_owned),
-                heartbeat_at: number("heartbeat_at"),
-                started_at: number("started_at"),
-            };
-            found.push((controller, Duration::from_secs(now.saturating_sub(number("heard_at")))));
+            found.push(controller_of(pair, now).0);
             Ok(())
         })?;
         Ok(found)

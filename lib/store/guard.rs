@@ -79,7 +79,7 @@ pub struct ClaimProof {
 pub struct Guard {
     /// Where its claim came from; `None` of one that an older version has granted.
     pub peer: Option<String>,
-    /// The digest of its secret.
+    /// The digest of its secret; empty where only a server knows it.
     pub secret: Option<String>,
 }
 
@@ -98,6 +98,13 @@ impl Guard {
             }
         };
         secret && peer
+    }
+
+    /// Whether a claimant with this proof may give the lease up: one that an older version has granted only
+    /// who can open the store, and operators, for from whom it came nobody knows; the next renewal tells.
+    pub fn is_lifted_by(&self, proof: &ClaimProof) -> bool {
+        let known = self.peer.is_some() || self.secret.is_some();
+        self.admits(proof) && (known || !matches!(proof.claimant, Claimant::Peer(_)))
     }
 
     /// The guard of a lease that is granted to this proof; `before` is that of the same grant.
@@ -151,8 +158,13 @@ mod tests {
         assert!(guard.admits(&proof("ip:10.0.0.1", None)) && guard.admits(&ClaimProof::default()));
         assert!(!guard.admits(&proof("ip:10.0.0.2", None)) && !guard.admits(&proof("uid:0", None)));
         assert_eq!(guard.told(), ("unguarded: address 10.0.0.1".to_owned(), false));
+        // What an older version has granted is gone on with by anybody, and then given up by nobody else.
         let of_old = Guard::default();
-        assert!(of_old.admits(&proof("ip:10.0.0.2", None)) && !of_old.told().1);
+        let stranger = proof("ip:10.0.0.2", None);
+        assert!(of_old.admits(&stranger) && !of_old.told().1 && !of_old.is_lifted_by(&stranger));
+        assert!(of_old.is_lifted_by(&ClaimProof::default()));
+        let adopted = Guard::of(&proof("uid:7", None), Some(&of_old));
+        assert!(adopted.is_lifted_by(&proof("uid:7", None)) && !adopted.admits(&stranger));
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! Where a lease lives: a record with a term and a time to live, that only one holder has at a time.
 
 pub mod control_api;
+pub mod controller;
 pub mod etcd;
 pub mod guard;
+pub mod quota;
 pub mod sqlite;
 
 use crate::store::guard::{ClaimProof, Guard, guarded};
+use crate::store::quota::{MadeName, NameQuota};
 use crate::sys::http::Trust;
 use crate::sys::secret::{self, SecretText};
 use crate::sys::{file, kernel};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
+pub use controller::{Beat, Controller, HeardController};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -81,6 +85,8 @@ pub struct Claim {
     pub far: bool,
     /// What it shows to be who it says.
     pub proof: ClaimProof,
+    /// How many leases there may be, where it would make another.
+    pub quota: Option<NameQuota>,
 }
 
 /// What a store knows of a lease.
@@ -120,27 +126,6 @@ pub enum ClaimAnswer {
     },
     /// Another has it, or has had it since.
     Held(Record),
-}
-
-/// One that may lead, as it tells of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Controller {
-    /// Its name.
-    pub id: String,
-    /// Its host.
-    pub host: String,
-    /// `primary` or `standby`.
-    pub role: String,
-    /// The higher, the sooner it should lead.
-    pub priority: u64,
-    /// `leader`, `standby` or `degraded`.
-    pub status: String,
-    /// Of its program.
-    pub version: Option<String>,
-    /// When it has sent this, in seconds since 1970 by its own clock.
-    pub heartbeat_at: u64,
-    /// When it was started, likewise.
-    pub started_at: u64,
 }
 
 /// A lease has changed hands.
@@ -207,8 +192,16 @@ pub trait Store: Send {
     /// Notes that a controller lives.
     ///
     /// # Errors
-    /// As `acquire`.
-    fn heartbeat(&self, controller: &Controller) -> Result<()>;
+    /// As `acquire`; 76 where another sends its heartbeats.
+    fn beat(&self, beat: &Beat) -> Result<()>;
+
+    /// Notes that a controller of ours lives.
+    ///
+    /// # Errors
+    /// As `beat`.
+    fn heartbeat(&self, controller: &Controller) -> Result<()> {
+        self.beat(&Beat { controller: controller.clone(), ..Beat::default() })
+    }
 }
 
 /// A request that changes a store.
@@ -220,8 +213,10 @@ pub enum StoreRequest {
     Renew(Claim, u64),
     /// As `Store::release`.
     Release(Claim, u64),
-    /// As `Store::heartbeat`.
-    Heartbeat(Controller),
+    /// As `Store::beat`.
+    Heartbeat(Beat),
+    /// As `ControlStore::probe`.
+    Probe,
 }
 
 /// What came of it.
@@ -233,8 +228,10 @@ pub enum StoreReply {
     Answer(ClaimAnswer),
     /// Of a release: whether it was held so.
     Released(bool),
-    /// Of a heartbeat.
+    /// Of a heartbeat, or of a probe.
     Noted,
+    /// Of what would make a name for which there is no room: why.
+    NoRoom(String),
 }
 
 /// A store that a control API can be made of: it knows all that it holds.
@@ -245,19 +242,34 @@ pub trait ControlStore: Store {
     /// As `Store::acquire`.
     fn leases(&self) -> Result<Vec<(String, Record)>>;
 
-    /// The names of all leases, and where the claim of each came from, as far as that is quickly told.
+    /// The names of all leases and controllers, each with its maker; `None` of a store that counts them
+    /// itself, and refuses what is too many.
     ///
     /// # Errors
     /// As `Store::acquire`.
-    fn lease_names(&self) -> Result<Vec<(String, Option<String>)>> {
-        Ok(self.leases()?.into_iter().map(|(name, record)| (name, record.guard.peer)).collect())
+    fn names(&self) -> Result<Option<[Vec<MadeName>; 2]>> {
+        Ok(None)
     }
 
-    /// All controllers, by name, and how long ago each was heard.
+    /// Whether a controller was ever heard: asked of a store that does not count.
     ///
     /// # Errors
     /// As `Store::acquire`.
-    fn controllers(&self) -> Result<Vec<(Controller, Duration)>>;
+    fn has_controller(&self, id: &str) -> Result<bool> {
+        Ok(self.controllers()?.iter().any(|heard| heard.controller.id == id))
+    }
+
+    /// Writes something that says nothing: whether it can be written to.
+    ///
+    /// # Errors
+    /// As `Store::acquire`.
+    fn probe(&self) -> Result<()>;
+
+    /// All controllers, by name.
+    ///
+    /// # Errors
+    /// As `Store::acquire`.
+    fn controllers(&self) -> Result<Vec<HeardController>>;
 
     /// The last changes of hands, the latest first.
     ///
@@ -276,12 +288,13 @@ pub trait ControlStore: Store {
     }
 }
 
-fn tell<S: Store + ?Sized>(store: &S, ask: &StoreRequest) -> Result<StoreReply> {
+fn tell<S: ControlStore + ?Sized>(store: &S, ask: &StoreRequest) -> Result<StoreReply> {
     match ask {
         StoreRequest::Acquire(claim) => store.acquire(claim).map(StoreReply::Answer),
         StoreRequest::Renew(claim, term) => store.renew(claim, *term).map(StoreReply::Answer),
         StoreRequest::Release(claim, term) => store.release(claim, *term).map(StoreReply::Released),
-        StoreRequest::Heartbeat(controller) => store.heartbeat(controller).map(|()| StoreReply::Noted),
+        StoreRequest::Heartbeat(beat) => store.beat(beat).map(|()| StoreReply::Noted),
+        StoreRequest::Probe => store.probe().map(|()| StoreReply::Noted),
     }
 }
 
@@ -467,7 +480,7 @@ impl Record {
 
     /// Whether it is the claimant's to give up; only a release breaks what another holds.
     fn is_given_up_by(&self, claim: &Claim) -> bool {
-        self.is_of(claim) || (claim.proof.breaks && self.is_named(claim))
+        self.is_named(claim) && (claim.proof.breaks || self.guard.is_lifted_by(&claim.proof))
     }
 }
 

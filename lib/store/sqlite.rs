@@ -3,24 +3,29 @@
 //!
 //! Time is the kernel's, which all processes of a machine share; a file on a network is no store.
 
+mod names;
+mod tables;
+
+use crate::store::controller::{Beat, HeardController};
 use crate::store::guard::Guard;
 use crate::store::{
-    self, BootMoment, Claim, ClaimAnswer, ControlStore, Controller, Decision, LeaseChange, Record, Store,
-    StoreReply, StoreRequest,
+    self, BootMoment, Claim, ClaimAnswer, ControlStore, Decision, LeaseChange, Record, Store, StoreReply,
+    StoreRequest,
 };
 use crate::sys::{file, random, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
+use names::Counted;
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params,
 };
+use std::cell::RefCell;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tables::{STEPS, VERSION};
 
-/// The version of the tables; a file of a newer one is not touched.
-const VERSION: i64 = 3;
 /// How long another process may hold the file.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -28,52 +33,10 @@ const BUSY: Duration = Duration::from_secs(5);
 const RAISED: i64 = 1_000_000;
 /// How many changes of hands are kept.
 const CHANGES: i64 = 1000;
+/// How many statements are kept prepared: all of ours.
+const STATEMENTS: usize = 32;
 /// How many requests reach the disk at once, at most.
 const BATCH: usize = 1024;
-
-/// From each version to the next.
-const STEPS: [&str; 3] = [
-    "
-CREATE TABLE leases (
-    name TEXT PRIMARY KEY,
-    holder TEXT,
-    host TEXT NOT NULL,
-    instance TEXT NOT NULL,
-    term INTEGER NOT NULL,
-    ttl_ms INTEGER NOT NULL,
-    boot TEXT NOT NULL,
-    expires_ns INTEGER NOT NULL
-) STRICT;
-",
-    "
-ALTER TABLE leases ADD COLUMN preferred TEXT;
-ALTER TABLE leases ADD COLUMN metadata TEXT;
-ALTER TABLE leases ADD COLUMN far INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE controllers (
-    id TEXT PRIMARY KEY,
-    host TEXT NOT NULL,
-    role TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    version TEXT,
-    heartbeat_at INTEGER NOT NULL,
-    started_at INTEGER NOT NULL,
-    heard_at INTEGER NOT NULL
-) STRICT;
-CREATE TABLE changes (
-    number INTEGER PRIMARY KEY,
-    lease TEXT NOT NULL,
-    term INTEGER NOT NULL,
-    holder TEXT,
-    host TEXT NOT NULL,
-    at INTEGER NOT NULL
-) STRICT;
-",
-    "
-ALTER TABLE leases ADD COLUMN peer TEXT;
-ALTER TABLE leases ADD COLUMN secret TEXT;
-",
-];
 
 /// A file is never made by SQLite, nor is a link followed to one.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -89,6 +52,8 @@ pub struct Sqlite {
     real: PathBuf,
     /// Device and inode of the file, as it was opened.
     identity: (u64, u64),
+    /// How many names there are.
+    counted: RefCell<Counted>,
 }
 
 impl Sqlite {
@@ -117,7 +82,8 @@ impl Sqlite {
             .map_err(|cause| trust::told(format!("cannot use the store {}", path.display()), &cause));
         judged?;
         let connection = Connection::open_with_flags(&real, FLAGS).map_err(|error| told(path, &error))?;
-        let store = Sqlite { connection, path: path.to_owned(), real, identity: found };
+        let (path, counted) = (path.to_owned(), RefCell::default());
+        let store = Sqlite { connection, path, real, identity: found, counted };
         // Of several who open a new file at once SQLite refuses some without waiting, when it is changed to a
         // write-ahead log (sqlite3_busy_handler: not where two could wait for each other).
         let end = Instant::now() + BUSY;
@@ -133,6 +99,7 @@ impl Sqlite {
 
     fn prepare(&self) -> Result<()> {
         let told = |error: rusqlite::Error| told(&self.path, &error);
+        self.connection.set_prepared_statement_cache_capacity(STATEMENTS);
         self.connection.busy_timeout(BUSY).map_err(told)?;
         let version: i64 =
             self.connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(told)?;
@@ -222,15 +189,15 @@ impl Sqlite {
             .map_err(|error| told(&self.path, &error))
     }
 
-    /// Reads, decides and writes, within `transaction`, at `now`.
+    /// Decides on what is `stored` and writes, within `transaction`, at `now`.
     fn change(
         &self,
         transaction: &Transaction<'_>,
         now: &BootMoment,
         lease: &str,
+        stored: Option<Record>,
         decide: impl FnOnce(Option<&Record>) -> Decision,
     ) -> rusqlite::Result<(Decision, Option<Record>)> {
-        let stored = find(transaction, lease)?;
         let found = stored.clone().map(|record| record.carried_over(now));
         let decision = decide(found.as_ref());
         match &decision {
@@ -276,7 +243,13 @@ impl Sqlite {
     ) -> rusqlite::Result<Result<StoreReply>> {
         Ok(match ask {
             StoreRequest::Acquire(claim) => {
-                let said = self.change(transaction, now, &claim.lease, |found| {
+                let stored = find(transaction, &claim.lease)?;
+                if let (None, Some(quota)) = (&stored, &claim.quota)
+                    && let Err(why) = self.make(transaction, quota, &claim.lease)?
+                {
+                    return Ok(Ok(StoreReply::NoRoom(why)));
+                }
+                let said = self.change(transaction, now, &claim.lease, stored, |found| {
                     store::decide_acquire(found, claim, now)
                 })?;
                 match said {
@@ -287,12 +260,14 @@ impl Sqlite {
                 }
             }
             StoreRequest::Renew(claim, term) => {
-                answer(self.change(transaction, now, &claim.lease, |found| {
+                let stored = find(transaction, &claim.lease)?;
+                answer(self.change(transaction, now, &claim.lease, stored, |found| {
                     store::decide_renew(found, claim, *term, now)
                 })?)
             }
             StoreRequest::Release(claim, term) => {
-                let (decision, found) = self.change(transaction, now, &claim.lease, |found| {
+                let stored = find(transaction, &claim.lease)?;
+                let (decision, found) = self.change(transaction, now, &claim.lease, stored, |found| {
                     store::decide_release(found, claim, *term)
                 })?;
                 match found {
@@ -300,31 +275,25 @@ impl Sqlite {
                     _ => Ok(StoreReply::Released(decision != Decision::Refuse)),
                 }
             }
-            StoreRequest::Heartbeat(controller) => {
-                let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
-                    controller;
-                let row = params![
-                    id,
-                    host,
-                    role,
-                    whole(*priority),
-                    status,
-                    version,
-                    whole(*heartbeat_at),
-                    whole(*started_at),
-                    whole(store::unix_now())
-                ];
-                transaction
-                    .prepare_cached(
-                        "INSERT OR REPLACE INTO controllers VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                    )?
-                    .execute(row)?;
+            StoreRequest::Heartbeat(beat) => self.note(transaction, beat)?,
+            StoreRequest::Probe => {
+                let count = "INSERT INTO probe VALUES (1, 1) ON CONFLICT DO UPDATE SET count = count + 1";
+                transaction.prepare_cached(count)?.execute([])?;
                 Ok(StoreReply::Noted)
             }
         })
     }
 
     fn all(&self, asks: &[StoreRequest]) -> Result<Vec<Result<StoreReply>>> {
+        let said = self.written(asks);
+        if said.is_err() {
+            // Nothing of it was written, nor are its names there.
+            self.counted.take();
+        }
+        said
+    }
+
+    fn written(&self, asks: &[StoreRequest]) -> Result<Vec<Result<StoreReply>>> {
         let told = |error: rusqlite::Error| told(&self.path, &error);
         let transaction = self.begin()?;
         // The time is read once the file is ours: what waiting for it took is part of it.
@@ -403,8 +372,8 @@ impl Store for Sqlite {
         find(&self.connection, lease).map_err(|error| told(&self.path, &error))
     }
 
-    fn heartbeat(&self, controller: &Controller) -> Result<()> {
-        self.single(StoreRequest::Heartbeat(controller.clone())).map(drop)
+    fn beat(&self, beat: &Beat) -> Result<()> {
+        self.single(StoreRequest::Heartbeat(beat.clone())).map(drop)
     }
 }
 
@@ -415,24 +384,12 @@ impl ControlStore for Sqlite {
         })
     }
 
-    fn controllers(&self) -> Result<Vec<(Controller, Duration)>> {
-        let now = store::unix_now();
-        const QUERY: &str = "SELECT id, host, role, priority, status, version, heartbeat_at, started_at, \
-                             heard_at FROM controllers ORDER BY id";
-        self.rows(QUERY, |row| {
-            let number = |index| row.get::<_, i64>(index).map(i64::unsigned_abs);
-            let controller = Controller {
-                id: row.get(0)?,
-                host: row.get(1)?,
-                role: row.get(2)?,
-                priority: number(3)?,
-                status: row.get(4)?,
-                version: row.get(5)?,
-                heartbeat_at: number(6)?,
-                started_at: number(7)?,
-            };
-            Ok((controller, Duration::from_secs(now.saturating_sub(number(8)?))))
-        })
+    fn probe(&self) -> Result<()> {
+        self.single(StoreRequest::Probe).map(drop)
+    }
+
+    fn controllers(&self) -> Result<Vec<HeardController>> {
+        self.heard()
     }
 
     fn changes(&self, count: usize) -> Result<Vec<LeaseChange>> {

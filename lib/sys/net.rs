@@ -9,7 +9,7 @@ use crate::sys::poll::{self, For};
 use crate::words::failure::{Class, Failure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -283,6 +283,16 @@ fn peer_pid(fd: &OwnedFd) -> Option<crate::sys::process::Pid> {
     #[cfg(target_os = "macos")]
     let number = nix::sys::socket::getsockopt(fd, nix::sys::socket::sockopt::LocalPeerPid).ok()?;
     crate::sys::process::Pid::new(number)
+}
+
+/// The addresses that the interfaces of this machine have; none where the kernel does not tell.
+pub fn own_addresses() -> Vec<IpAddr> {
+    let address = |found: nix::ifaddrs::InterfaceAddress| {
+        let address = found.address?;
+        let old = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        old.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+    };
+    nix::ifaddrs::getifaddrs().map(|all| all.filter_map(address).collect()).unwrap_or_default()
 }
 
 /// The user at the other end of an accepted unix connection.

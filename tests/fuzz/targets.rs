@@ -26,7 +26,7 @@ use crate::service::{JobState, embedded, group, intent, launchd, systemd};
 use crate::store::control_api::ControlApi;
 use crate::store::etcd::Etcd;
 use crate::store::sqlite::Sqlite;
-use crate::store::{BootMoment, Claim, ControlStore, Controller, Record, Store};
+use crate::store::{BootMoment, Claim, ControlStore, Controller, HeardController, Record, Store};
 use crate::sys::http::{self, Request, Trust, Url};
 use crate::sys::process::Pid;
 use crate::words::{error, logfmt, span, stamp};
@@ -137,11 +137,7 @@ fn ask_all(server: &Server, store: &dyn ControlStore) {
         work();
     };
     turn(&|| drop(store.leases().map(|all| all.iter().for_each(|(_, record)| looked_at(record)))));
-    turn(&|| {
-        drop(
-            store.controllers().map(|all| all.iter().for_each(|(one, ago)| drop(api::controller(one, *ago)))),
-        )
-    });
+    turn(&|| drop(store.controllers().map(|all| all.iter().for_each(|heard| drop(api::controller(heard))))));
     turn(&|| drop(store.changes(10)));
     turn(&|| shown(store));
 }
@@ -268,7 +264,8 @@ mod feed {
             }
             Err(why) => told(&why),
         }
-        let _ = api::beat(case).map(|beat| api::controller(&beat, Duration::ZERO));
+        let _ = api::beat(case)
+            .map(|controller| api::controller(&HeardController { controller, ..HeardController::default() }));
     }
 
     /// Rows of whatever SQLite can hold, whatever the columns are called: a file is foreign too.

@@ -2,7 +2,9 @@
 //! them (seed 002).
 
 use crate::store::guard::{ClaimProof, GrantSecret};
-use crate::store::{BootMoment, Claim, ClaimAnswer, Controller, Record, check_name, unix_now};
+use crate::store::{
+    BootMoment, Claim, ClaimAnswer, Controller, HeardController, Record, check_name, unix_now,
+};
 use crate::words::span;
 use serde_json::{Map, Value, json};
 use std::time::Duration;
@@ -131,6 +133,7 @@ pub fn asked(bytes: &[u8]) -> Result<ClaimRequest, String> {
         // Whoever comes over the network outlives a boot of ours.
         far: true,
         proof: ClaimProof { secret, breaks: body.flag("break")?, ..ClaimProof::default() },
+        quota: None,
     };
     Ok(ClaimRequest { claim, term: body.number("term", 0, u64::MAX)?, wants_secret })
 }
@@ -195,12 +198,13 @@ pub fn claimed(name: &str, answer: &ClaimAnswer, now: &BootMoment) -> Value {
 }
 
 /// What is known of a controller.
-pub fn controller(controller: &Controller, ago: Duration) -> Value {
-    let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = controller;
+pub fn controller(heard: &HeardController) -> Value {
+    let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } =
+        &heard.controller;
     json!({
         "controller_id": id, "host": host, "role": role, "priority": priority, "status": status,
         "version": version, "heartbeat_at": heartbeat_at, "started_at": started_at,
-        "heard_ms_ago": span::millis(ago),
+        "heard_ms_ago": span::millis(heard.ago), "guarded": heard.guard.told().1,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Who may come in: a token, compared in constant time; without one only this machine, and no web page that
 //! pretends to be of it.
 
-use crate::act::control::listener::Caller;
+use crate::act::control::listener::{Caller, Origin};
 use crate::store::guard::Claimant;
 use crate::sys::http::serve::names_an_address;
 use crate::sys::secret::SecretText;
@@ -9,7 +9,7 @@ use crate::sys::{digest, user};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use base64::Engine;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, ORIGIN};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 use subtle::ConstantTimeEq;
@@ -22,7 +22,7 @@ pub struct Authorization {
     file: Option<PathBuf>,
     /// Whose tokens let in as well, and may break what others hold.
     operators: Option<PathBuf>,
-    tokens: RwLock<[Vec<String>; 2]>,
+    tokens: RwLock<[Vec<SecretText>; 2]>,
 }
 
 /// Who was let in.
@@ -34,6 +34,8 @@ pub struct Admission {
     pub operator: bool,
     /// Whether it has shown a token, or needs none.
     pub known: bool,
+    /// As whom it is counted that is not known.
+    pub origin: Origin,
 }
 
 /// Why somebody is kept out.
@@ -43,6 +45,8 @@ pub enum Refusal {
     Token,
     /// The request was meant for another host: 403.
     Host,
+    /// A page of another site sends it: 403.
+    Origin,
     /// The body is not called JSON, so that a web page elsewhere could have sent it unasked: 415.
     Type,
 }
@@ -74,11 +78,11 @@ impl Authorization {
         Ok(())
     }
 
-    fn read(path: &Path) -> Result<Vec<String>> {
+    fn read(path: &Path) -> Result<Vec<SecretText>> {
         let doing = format!("cannot read the tokens from {}", path.display());
         let text = SecretText::read(&doing, path, LIMIT)?;
-        let lines = text.reveal().lines().map(str::trim).filter(|line| !line.is_empty());
-        let tokens: Vec<String> = lines.map(str::to_owned).collect();
+        let lines = text.reveal().lines().map(|line| SecretText::new(line.to_owned()));
+        let tokens: Vec<SecretText> = lines.filter_map(|line| line.trimmed()).collect();
         if tokens.is_empty() {
             return Err(Error::new(Status::BadConfig, format!("there is no token in {}", path.display())));
         }
@@ -112,7 +116,7 @@ impl Authorization {
         if self.guarded() || self.operators.is_some() {
             let login = text(AUTHORIZATION);
             let (scheme, rest) = login.split_once(' ').unwrap_or((login, ""));
-            let given = match scheme.to_ascii_lowercase().as_str() {
+            let given = SecretText::new(match scheme.to_ascii_lowercase().as_str() {
                 "bearer" => rest.trim().to_owned(),
                 "basic" => {
                     let decoded =
@@ -123,11 +127,13 @@ impl Authorization {
                         .unwrap_or_default()
                 }
                 _ => String::new(),
-            };
+            });
+            let given = given.reveal();
             let tokens = self.tokens.read().unwrap_or_else(PoisonError::into_inner);
             // All of them, always: the time tells nothing but lengths.
             let [good, operates] = [0, 1].map(|kind: usize| {
-                let same = |good, token: &String| good | token.as_bytes().ct_eq(given.as_bytes());
+                let same =
+                    |good, token: &SecretText| good | token.reveal().as_bytes().ct_eq(given.as_bytes());
                 bool::from(tokens[kind].iter().fold(subtle::Choice::from(0), same))
             });
             if good || operates {
@@ -136,8 +142,16 @@ impl Authorization {
                 return Err(Refusal::Token);
             }
         }
-        if shown.is_none() && matches!(caller, Caller::At(_)) && !names_an_address(text(HOST)) {
+        let over_tcp = !matches!(caller, Caller::User(_));
+        if shown.is_none() && over_tcp && !names_an_address(text(HOST)) {
             return Err(Refusal::Host);
+        }
+        // A browser says which page has sent it; where it says nothing it is our own, or no browser.
+        let ours = |origin: &str| {
+            origin.split_once("://").is_some_and(|(_, host)| host.eq_ignore_ascii_case(text(HOST)))
+        };
+        if headers.contains_key(ORIGIN) && !ours(text(ORIGIN)) {
+            return Err(Refusal::Origin);
         }
         let kind = text(CONTENT_TYPE).split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if changes && kind != "application/json" {
@@ -146,10 +160,10 @@ impl Authorization {
         let (known, operator) = (trusted || shown.is_some(), shown.as_ref().is_some_and(|shown| shown.1));
         let claimant = match (caller, shown) {
             (Caller::User(_), _) if trusted => Claimant::Operator(caller.peer()),
-            (Caller::At(_), Some((token, _))) => Claimant::Peer(token),
+            (Caller::At(_) | Caller::Near(_), Some((token, _))) => Claimant::Peer(token),
             _ => Claimant::Peer(caller.peer()),
         };
-        Ok(Admission { claimant, operator: operator || trusted, known })
+        Ok(Admission { claimant, operator: operator || trusted, known, origin: caller.origin() })
     }
 }
 
@@ -212,6 +226,17 @@ mod tests {
         assert_eq!(admit(&authorization, &[("host", "127.0.0.1:4320")], false), Ok(()));
         assert_eq!(admit(&authorization, &[("host", "evil.example")], false), Err(Refusal::Host));
         assert_eq!(admit(&authorization, &[], false), Err(Refusal::Host));
+        for (origin, outcome) in [
+            ("http://127.0.0.1:4320", Ok(())),
+            ("https://127.0.0.1:4320", Ok(())),
+            ("http://127.0.0.1:80", Err(Refusal::Origin)),
+            ("http://evil.example", Err(Refusal::Origin)),
+            ("null", Err(Refusal::Origin)),
+            ("", Err(Refusal::Origin)),
+        ] {
+            let fields = [("host", "127.0.0.1:4320"), ("origin", origin)];
+            assert_eq!(admit(&authorization, &fields, false), outcome, "{origin}");
+        }
     }
 
     #[test]

@@ -11,9 +11,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+
+/// How long the addresses of this machine are believed.
+const ADDRESSES: Duration = Duration::from_secs(1);
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +41,10 @@ impl fmt::Display for ListenAddress {
 /// Who is at the other end, as far as the kernel knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Somebody at this address.
+    /// Somebody elsewhere, at this address.
     At(SocketAddr),
+    /// Somebody on this machine, whichever of its addresses this is.
+    Near(SocketAddr),
     /// This user of this machine.
     User(u32),
 }
@@ -57,6 +64,7 @@ impl Caller {
     pub fn origin(self) -> Origin {
         match self {
             Caller::At(address) => Origin::of(address.ip()),
+            Caller::Near(_) => Origin::Address(Ipv4Addr::LOCALHOST.into()),
             Caller::User(uid) => Origin::User(uid),
         }
     }
@@ -64,7 +72,7 @@ impl Caller {
     /// As whom it claims a lease: from this address and no other.
     pub fn peer(self) -> String {
         match self {
-            Caller::At(address) => format!("ip:{}", address.ip().to_canonical()),
+            Caller::At(address) | Caller::Near(address) => format!("ip:{}", address.ip().to_canonical()),
             Caller::User(uid) => format!("uid:{uid}"),
         }
     }
@@ -73,23 +81,16 @@ impl Caller {
 impl Origin {
     fn of(address: IpAddr) -> Origin {
         Origin::Address(match address.to_canonical() {
-            here if here.is_loopback() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(host) => Ipv6Addr::from_bits(host.to_bits() & (u128::MAX << 64)).into(),
             one @ IpAddr::V4(_) => one,
         })
-    }
-
-    /// As whom a peer is counted, who is written as `Caller::peer` has it.
-    pub fn counted(peer: &str) -> String {
-        let address = peer.strip_prefix("ip:").and_then(|address| address.parse().ok());
-        address.map_or_else(|| peer.to_owned(), |address| Origin::of(address).to_string())
     }
 }
 
 impl fmt::Display for Caller {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Caller::At(address) => write!(out, "{address}"),
+            Caller::At(address) | Caller::Near(address) => write!(out, "{address}"),
             Caller::User(uid) => write!(out, "uid:{uid}"),
         }
     }
@@ -110,10 +111,30 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// One place where we listen.
 pub enum Listener {
-    /// A port.
-    Tcp(TcpListener),
+    /// A port, and what addresses this machine has.
+    Tcp(TcpListener, OwnAddresses),
     /// A socket.
     Unix(UnixListener, SocketFile),
+}
+
+/// The addresses of this machine, looked up again when they may have changed.
+#[derive(Default)]
+pub struct OwnAddresses(Mutex<Option<(Instant, Vec<IpAddr>)>>);
+
+impl OwnAddresses {
+    /// Whether a connection from `peer` to `ours` comes from this machine.
+    fn is_near(&self, peer: IpAddr, ours: IpAddr) -> bool {
+        let (peer, ours) = (peer.to_canonical(), ours.to_canonical());
+        if ours.is_loopback() || peer.is_loopback() || peer == ours {
+            return true;
+        }
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, addresses) = known.get_or_insert_with(|| (Instant::now(), net::own_addresses()));
+        if at.elapsed() >= ADDRESSES {
+            (*at, *addresses) = (Instant::now(), net::own_addresses());
+        }
+        addresses.contains(&peer)
+    }
 }
 
 /// The file of a socket, removed with it; the lock beside it lets nobody else listen there meanwhile.
@@ -145,7 +166,7 @@ impl Listener {
                 listener.set_nonblocking(true).map_err(cannot)?;
                 let at = listener.local_addr().map_err(cannot)?;
                 let listener = TcpListener::from_std(listener).map_err(cannot)?;
-                Ok((Listener::Tcp(listener), format!("http://{at}")))
+                Ok((Listener::Tcp(listener, OwnAddresses::default()), format!("http://{at}")))
             }
             ListenAddress::Unix(path) => {
                 let parent = path.parent().unwrap_or(Path::new("/"));
@@ -180,11 +201,13 @@ pub async fn accept(listeners: &[Listener], turn: usize) -> io::Result<(Box<dyn 
     poll_fn(|context| {
         for number in 0..listeners.len() {
             match &listeners[(turn + number) % listeners.len()] {
-                Listener::Tcp(listener) => {
+                Listener::Tcp(listener, own) => {
                     if let Poll::Ready(accepted) = listener.poll_accept(context) {
                         let (stream, peer) = accepted?;
                         let _ = stream.set_nodelay(true);
-                        return Poll::Ready(Ok((Box::new(stream) as Box<dyn Duplex>, Caller::At(peer))));
+                        let near = own.is_near(peer.ip(), stream.local_addr()?.ip());
+                        let caller = if near { Caller::Near(peer) } else { Caller::At(peer) };
+                        return Poll::Ready(Ok((Box::new(stream) as Box<dyn Duplex>, caller)));
                     }
                 }
                 Listener::Unix(listener, _) => {
@@ -207,19 +230,26 @@ mod tests {
 
     #[test]
     fn this_machine_is_counted_as_one_and_so_is_a_network_of_64_bits() {
-        let counted = |address: &str| Origin::counted(&Caller::At(address.parse().unwrap()).peer());
-        for here in ["127.0.0.1:1", "127.9.9.9:2", "[::1]:3", "[::ffff:127.0.0.2]:4"] {
-            assert_eq!(counted(here), "ip:127.0.0.1");
+        let (own, ours) = (OwnAddresses::default(), net::own_addresses());
+        let near = |peer: &str, ours: &str| own.is_near(peer.parse().unwrap(), ours.parse().unwrap());
+        // Who comes to a loopback address is here, wherever it says to be.
+        for peer in ["127.9.9.9", "::1", "::ffff:127.0.0.2", "192.0.2.2", "2001:db8::1"] {
+            assert!(near(peer, "127.0.0.1") && near(peer, "::1"), "{peer}");
         }
+        assert!(near("192.0.2.2", "192.0.2.2") && !near("192.0.2.2", "192.0.2.3"));
+        assert!(ours.iter().any(IpAddr::is_loopback));
+        assert!(ours.iter().all(|one| near(&one.to_string(), "192.0.2.3")), "{ours:?}");
+        let counted = |caller: Caller| caller.origin().to_string();
+        let at = |address: &str| counted(Caller::At(address.parse().unwrap()));
+        assert_eq!(counted(Caller::Near("192.0.2.2:1".parse().unwrap())), "ip:127.0.0.1");
         for near in ["[2001:db8::1]:1", "[2001:db8::ffff:0:0:2]:1"] {
-            assert_eq!(counted(near), "ip:2001:db8::");
+            assert_eq!(at(near), "ip:2001:db8::");
         }
-        assert_eq!(counted("[2001:db8:0:1::1]:1"), "ip:2001:db8:0:1::");
+        assert_eq!(at("[2001:db8:0:1::1]:1"), "ip:2001:db8:0:1::");
         assert_eq!(
-            (counted("10.0.0.1:1"), counted("10.0.0.2:1")),
+            (at("10.0.0.1:1"), at("[::ffff:10.0.0.2]:1")),
             ("ip:10.0.0.1".into(), "ip:10.0.0.2".into())
         );
-        assert_eq!(Origin::counted("uid:7"), Caller::User(7).origin().to_string());
-        assert_eq!(Origin::counted("token:00"), "token:00");
+        assert_eq!(counted(Caller::User(7)), "uid:7");
     }
 }

@@ -1,7 +1,8 @@
 //! The status page for people: all of it in one answer, whole without a script; with one it follows by
 //! itself.
 
-use crate::store::{BootMoment, Controller, LeaseChange, Record};
+use crate::store::guard::Guard;
+use crate::store::{BootMoment, HeardController, LeaseChange, Record};
 use crate::words::clean;
 use crate::words::{span, stamp};
 use std::fmt::Write;
@@ -18,7 +19,7 @@ pub struct Shown {
     /// The leases.
     pub leases: Vec<(String, Record)>,
     /// The controllers.
-    pub controllers: Vec<(Controller, Duration)>,
+    pub controllers: Vec<HeardController>,
     /// The last changes of hands.
     pub changes: Vec<LeaseChange>,
 }
@@ -89,6 +90,14 @@ fn table(page: &mut String, title: &str, heads: &[&str], rows: &[String], none: 
     let _ = write!(page, "<div class=wide><table><thead><tr>{heads}<tbody>{}</table></div>", rows.concat());
 }
 
+/// What keeps others out, marked where nothing does.
+fn guard(guard: &Guard) -> String {
+    match guard.told() {
+        (words, true) => escape(&words),
+        (words, false) => format!("<span class=bad>{}</span>", escape(&words)),
+    }
+}
+
 /// The page; `nonce` allows its script and its style, and nothing else.
 pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
     let mut live = String::new();
@@ -103,12 +112,7 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
                 }
                 None => ("<span class=bad>nobody</span>".to_owned(), "–".to_owned(), "–".to_owned()),
             };
-            let (guard, guarded) = record.guard.told();
-            let guard = match record.leader(now) {
-                None => "–".to_owned(),
-                Some(_) if guarded => escape(&guard),
-                Some(_) => format!("<span class=bad>{}</span>", escape(&guard)),
-            };
+            let guard = record.leader(now).map_or_else(|| "–".to_owned(), |_| guard(&record.guard));
             let preferred = record.preferred.as_deref().map_or_else(|| "–".to_owned(), escape);
             format!(
                 "<tr><td>{}<td>{holder}<td>{host}<td class=n>{}<td class=n>{left}<td>{guard}<td>{preferred}",
@@ -128,13 +132,14 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
         .controllers
         .iter()
         .take(LISTED)
-        .map(|(one, ago)| {
+        .map(|HeardController { controller: one, ago, guard: whose }| {
             let mark = if *ago >= SILENT { "bad" } else { "n" };
+            let guard = guard(whose);
             let version = one.version.as_deref().map_or_else(|| "–".to_owned(), escape);
             let (id, host, role, status) =
                 (escape(&one.id), escape(&one.host), escape(&one.role), escape(&one.status));
             format!(
-                "<tr><td>{id}<td>{host}<td>{role}<td class=n>{}<td>{status}<td>{version}<td \
+                "<tr><td>{id}<td>{host}<td>{role}<td class=n>{}<td>{status}<td>{version}<td>{guard}<td \
                  class={mark}>{} ago",
                 one.priority,
                 words(*ago)
@@ -144,7 +149,7 @@ pub fn render(shown: &Shown, now: &BootMoment, nonce: &str) -> String {
     table(
         &mut live,
         "Controllers",
-        &["controller", "host", "role", "priority", "status", "version", "last heartbeat"],
+        &["controller", "host", "role", "priority", "status", "version", "guard", "last heartbeat"],
         &controllers,
         "No controller was heard.",
     );
@@ -202,14 +207,15 @@ mod tests {
             far: true,
             ..Record::default()
         };
-        let controller = Controller {
+        let controller = crate::store::Controller {
             id: bad.to_owned(),
             host: bad.to_owned(),
             role: bad.to_owned(),
             status: bad.to_owned(),
             version: Some(bad.to_owned()),
-            ..Controller::default()
+            ..crate::store::Controller::default()
         };
+        let controller = HeardController { controller, ..HeardController::default() };
         let change = LeaseChange {
             lease: bad.to_owned(),
             term: 1,
@@ -219,7 +225,7 @@ mod tests {
         };
         let shown = Shown {
             leases: vec![(bad.to_owned(), record)],
-            controllers: vec![(controller, Duration::ZERO)],
+            controllers: vec![controller],
             changes: vec![change],
         };
         let page = render(&shown, &BootMoment { boot: "b".to_owned(), since: Duration::ZERO }, "n");

@@ -2,13 +2,17 @@
 
 use crate::act::control::api::{self, GLOBAL};
 use crate::act::control::authorization::{Admission, Refusal};
-use crate::act::control::listener::{Caller, Origin};
+use crate::act::control::listener::Caller;
 use crate::act::control::page::{self, Shown};
 use crate::act::control::places::Place;
-use crate::act::control::quota::Quota;
+use crate::act::control::quota::NameTally;
 use crate::act::control::server::{ApiReply, Shared, known};
 use crate::store::guard::{Claimant, GrantSecret};
-use crate::store::{BootMoment, ClaimAnswer, ControlStore, Record, StoreReply, StoreRequest, check_name};
+use crate::store::quota::NameQuota;
+use crate::store::{
+    Beat, BootMoment, ClaimAnswer, ControlStore, HeardController, Record, StoreReply, StoreRequest,
+    check_name,
+};
 use crate::words::error::Error;
 use crate::words::exit::Status;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -19,6 +23,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// The largest head of a request: its first line and its fields, as they are written.
+const HEAD: usize = 32 * 1024;
 /// The largest body of a request.
 const BODY: usize = 64 * 1024;
 /// How long a client may take for a body.
@@ -62,10 +68,13 @@ pub(super) async fn reply(
     let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     let changes = parts.method == Method::POST;
+    if head_of(&parts) > HEAD {
+        return failed(id, 431, "too_large", &format!("a head may have {HEAD} bytes"));
+    }
     match path {
         "/healthz" => return plain(200, "ok\n"),
         "/readyz" => {
-            return match shared.store.look(|store| store.read(GLOBAL).map(drop)).await {
+            return match shared.store.probe().await {
                 Ok(()) => plain(200, "ready\n"),
                 Err(error) => plain(503, format!("not ready: {error}\n")),
             };
@@ -84,6 +93,9 @@ pub(super) async fn reply(
         Err(Refusal::Host) => {
             return failed(id, 403, "wrong_host", "without a token only an address or localhost is served");
         }
+        Err(Refusal::Origin) => {
+            return failed(id, 403, "wrong_origin", "a page of another site asks nothing here");
+        }
         Err(Refusal::Type) => {
             return failed(id, 415, "unsupported_media_type", "the body must be application/json");
         }
@@ -98,7 +110,7 @@ pub(super) async fn reply(
         "/v1/leader" if get => leader(shared, id, parts.uri.query().unwrap_or_default()).await,
         "/v1/controllers" if get => match shared.store.look(|store| store.controllers()).await {
             Ok(all) => {
-                let all: Vec<_> = all.iter().map(|(one, ago)| api::controller(one, *ago)).collect();
+                let all: Vec<_> = all.iter().map(api::controller).collect();
                 data(id, &json!({ "controllers": all }))
             }
             Err(error) => trouble(id, &error),
@@ -112,10 +124,11 @@ pub(super) async fn reply(
                 Ok(Err(_)) => return failed(id, 400, "invalid_request", "the body broke off"),
                 Err(_) => return failed(id, 408, "too_slow", "the body did not come in time"),
             };
+            let change = ChangeRequest { shared, from: &from, place, id, bytes: &bytes };
             let reply = match path {
-                "/v1/leader/acquire" => acquire(shared, (&from, place), id, &bytes, who).await,
-                "/v1/leader/release" => release(shared, (&from, place), id, &bytes, who).await,
-                _ => heartbeat(shared, (&from, place), id, &bytes, who).await,
+                "/v1/leader/acquire" => change.acquire(who).await,
+                "/v1/leader/release" => change.release(who).await,
+                _ => change.heartbeat(who).await,
             };
             reply.unwrap_or_else(|why| failed(id, 400, "invalid_request", &why))
         }
@@ -128,176 +141,175 @@ fn now() -> BootMoment {
     BootMoment::now().unwrap_or_default()
 }
 
-async fn acquire(
-    shared: &Shared,
-    (from, place): (&Admission, &Place),
-    id: &str,
-    bytes: &[u8],
-    who: &mut String,
-) -> std::result::Result<ApiReply, String> {
-    let mut asked = api::asked(bytes)?;
-    who.clone_from(&asked.claim.holder);
-    if asked.claim.ttl > shared.longest {
-        return Err(format!("ttl_sec may be {} at most", shared.longest.as_secs()));
-    }
-    let name = asked.claim.lease.clone();
-    if asked.term.is_none()
-        && let Err(refused) = room_for_lease(shared, from, id, &name).await
-    {
-        return Ok(refused);
-    }
-    asked.claim.proof.claimant = from.claimant.clone();
-    asked.claim.proof.breaks = false;
-    let mut made = None;
-    if asked.wants_secret {
-        match GrantSecret::new() {
-            Ok(secret) => made = Some(secret),
-            Err(error) => return Ok(trouble(id, &error)),
+/// How long the head of a request is, as HTTP/1.1 writes it.
+fn head_of(parts: &hyper::http::request::Parts) -> usize {
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let target = parts.uri.path_and_query().map_or(1, |target| target.as_str().len());
+    parts.method.as_str().len() + target + " HTTP/1.1\r\n\r\n".len() + 1 + fields.sum::<usize>()
+}
+
+/// The names of leases and of controllers, in a store that does not count them.
+pub(super) type Tallies = Option<[NameTally; 2]>;
+
+/// A request that changes something.
+struct ChangeRequest<'a> {
+    shared: &'a Shared,
+    from: &'a Admission,
+    place: &'a Place,
+    id: &'a str,
+    bytes: &'a [u8],
+}
+
+/// What it is answered; or why it is none.
+type Answered = std::result::Result<ApiReply, String>;
+
+impl ChangeRequest<'_> {
+    async fn acquire(&self, who: &mut String) -> Answered {
+        let (shared, id) = (self.shared, self.id);
+        let mut asked = api::asked(self.bytes)?;
+        who.clone_from(&asked.claim.holder);
+        if asked.claim.ttl > shared.longest {
+            return Err(format!("ttl_sec may be {} at most", shared.longest.as_secs()));
         }
-        asked.claim.proof.secret.clone_from(&made);
-    }
-    let until = Instant::now() + asked.claim.wait;
-    loop {
-        let freed = shared.freed.notified();
-        tokio::pin!(freed);
-        // Before the store is asked, so that no release between its answer and our wait is missed.
-        freed.as_mut().enable();
-        let ask = match asked.term {
-            Some(term) => StoreRequest::Renew(asked.claim.clone(), term),
-            None => StoreRequest::Acquire(asked.claim.clone()),
-        };
-        let busy = place.busy();
-        let answer = match shared.store.change(ask).await {
-            Ok(StoreReply::Answer(answer)) => answer,
-            // A lease that was never held is nobody's, also to who believed in it.
-            Err(error) if error.status == Status::Lost => ClaimAnswer::Held(Record::default()),
-            Ok(_) => return Ok(trouble(id, &Error::bug("the store answered another question"))),
-            Err(error) => return Ok(trouble(id, &error)),
-        };
-        // Who waits holds a place that another may need.
-        drop(busy);
-        let left = until.saturating_duration_since(Instant::now());
-        match &answer {
-            ClaimAnswer::Held(record) if asked.term.is_none() && !left.is_zero() => {
-                let ends = record.left(&now()).saturating_add(Duration::from_millis(1));
-                let _ = tokio::time::timeout(left.min(ends).min(LOOK), freed).await;
+        let name = asked.claim.lease.clone();
+        if asked.term.is_none() {
+            let quota = self.quota("leases", shared.most.leases);
+            if let Err(refused) = self.has_room(&name, &quota).await {
+                return Ok(refused);
             }
-            answer => {
-                if let (ClaimAnswer::Ours { renewed: false, .. }, Some(quotas)) =
-                    (answer, shared.quotas.get())
+            asked.claim.quota = Some(quota);
+        }
+        asked.claim.proof.claimant = self.from.claimant.clone();
+        asked.claim.proof.breaks = false;
+        let mut made = None;
+        if asked.wants_secret {
+            match GrantSecret::new() {
+                Ok(secret) => made = Some(secret),
+                Err(error) => return Ok(trouble(id, &error)),
+            }
+            asked.claim.proof.secret.clone_from(&made);
+        }
+        let until = Instant::now() + asked.claim.wait;
+        let mut again = true;
+        loop {
+            let freed = shared.freed.notified();
+            tokio::pin!(freed);
+            // Before the store is asked, so that no release between its answer and our wait is missed.
+            freed.as_mut().enable();
+            let ask = match asked.term {
+                Some(term) => StoreRequest::Renew(asked.claim.clone(), term),
+                None => StoreRequest::Acquire(asked.claim.clone()),
+            };
+            let busy = self.place.busy();
+            let answer = match shared.store.change(ask).await {
+                Ok(StoreReply::Answer(answer)) => answer,
+                Ok(StoreReply::NoRoom(why)) => return Ok(failed(id, 429, "too_many", &why)),
+                // A lease that was never held is nobody's, also to who believed in it.
+                Err(error) if error.status == Status::Lost => ClaimAnswer::Held(Record::default()),
+                Ok(_) => return Ok(trouble(id, &Error::bug("the store answered another question"))),
+                Err(error) => return Ok(trouble(id, &error)),
+            };
+            // Who waits holds a place that another may need.
+            drop(busy);
+            let left = until.saturating_duration_since(Instant::now());
+            match &answer {
+                // It has run out since the store has answered: who claims it is not told that nobody has it.
+                ClaimAnswer::Held(record)
+                    if asked.term.is_none() && record.leader(&now()).is_none() && again =>
                 {
-                    quotas.leases.note(&name, payer(from).as_deref());
+                    again = false;
                 }
-                let mut said = api::claimed(&name, answer, &now());
-                // Told here and nowhere else.
-                if let (ClaimAnswer::Ours { .. }, Some(secret)) = (answer, &made) {
-                    said["secret"] = json!(secret.reveal());
+                ClaimAnswer::Held(record) if asked.term.is_none() && !left.is_zero() => {
+                    let ends = record.left(&now()).saturating_add(Duration::from_millis(1));
+                    let _ = tokio::time::timeout(left.min(ends).min(LOOK), freed).await;
                 }
-                return Ok(data(id, &said));
+                answer => {
+                    let mut said = api::claimed(&name, answer, &now());
+                    // Told here and nowhere else.
+                    if let (ClaimAnswer::Ours { .. }, Some(secret)) = (answer, &made) {
+                        said["secret"] = json!(secret.reveal());
+                    }
+                    return Ok(data(id, &said));
+                }
             }
         }
     }
-}
 
-async fn release(
-    shared: &Shared,
-    (from, place): (&Admission, &Place),
-    id: &str,
-    bytes: &[u8],
-    who: &mut String,
-) -> std::result::Result<ApiReply, String> {
-    let mut asked = api::asked(bytes)?;
-    who.clone_from(&asked.claim.holder);
-    let term = asked.term.ok_or("term is missing")?;
-    if asked.claim.proof.breaks && !from.operator {
-        let who = "root, the user whom baa-control runs as, or an operator's token";
-        return Ok(failed(id, 403, "forbidden", &format!("only {who} breaks what another holds")));
-    }
-    asked.claim.proof.claimant = from.claimant.clone();
-    let _busy = place.busy();
-    let released = match shared.store.change(StoreRequest::Release(asked.claim, term)).await {
-        Ok(told) => matches!(told, StoreReply::Released(true)),
-        Err(error) if error.status == Status::Lost => {
-            return Ok(failed(id, 409, "guarded", &error.to_string()));
+    async fn release(&self, who: &mut String) -> Answered {
+        let (shared, id) = (self.shared, self.id);
+        let mut asked = api::asked(self.bytes)?;
+        who.clone_from(&asked.claim.holder);
+        let term = asked.term.ok_or("term is missing")?;
+        if asked.claim.proof.breaks && !self.from.operator {
+            let who = "root, the user whom baa-control runs as, or an operator's token";
+            return Ok(failed(id, 403, "forbidden", &format!("only {who} breaks what another holds")));
         }
-        Err(error) => return Ok(trouble(id, &error)),
-    };
-    shared.freed.notify_waiters();
-    Ok(data(id, &json!({ "released": released, "term": term })))
-}
-
-async fn heartbeat(
-    shared: &Shared,
-    (from, place): (&Admission, &Place),
-    id: &str,
-    bytes: &[u8],
-    who: &mut String,
-) -> std::result::Result<ApiReply, String> {
-    let beat = api::beat(bytes)?;
-    who.clone_from(&beat.id);
-    let quotas = match quotas(shared).await {
-        Ok(quotas) => quotas,
-        Err(error) => return Ok(trouble(id, &error)),
-    };
-    if let Err(why) = quotas.controllers.admit(&beat.id, payer(from).as_deref()) {
-        return Ok(failed(id, 429, "too_many", &why));
+        asked.claim.proof.claimant = self.from.claimant.clone();
+        let _busy = self.place.busy();
+        let released = match shared.store.change(StoreRequest::Release(asked.claim, term)).await {
+            Ok(told) => matches!(told, StoreReply::Released(true)),
+            Err(error) if error.status == Status::Lost => {
+                return Ok(failed(id, 409, "guarded", &error.to_string()));
+            }
+            Err(error) => return Ok(trouble(id, &error)),
+        };
+        shared.freed.notify_waiters();
+        Ok(data(id, &json!({ "released": released, "term": term })))
     }
-    let said = api::controller(&beat, Duration::ZERO);
-    let _busy = place.busy();
-    Ok(match shared.store.change(StoreRequest::Heartbeat(beat)).await {
-        Ok(_) => data(id, &said),
-        Err(error) => trouble(id, &error),
-    })
-}
 
-/// As whom names are counted; nobody's are counted whom we trust.
-fn payer(from: &Admission) -> Option<String> {
-    match &from.claimant {
-        Claimant::Peer(peer) if !from.known => Some(Origin::counted(peer)),
-        _ => None,
-    }
-}
-
-/// How many names each may make.
-pub(super) struct Quotas {
-    leases: Quota,
-    controllers: Quota,
-}
-
-/// The quotas, once it is known what is in the store.
-async fn quotas(shared: &Shared) -> crate::words::error::Result<&Quotas> {
-    let count = async || {
-        let (leases, controllers) =
-            shared.store.look(|store| Ok((store.lease_names()?, store.controllers()?))).await?;
-        let leases = leases.into_iter().map(|(name, peer)| (name, peer.as_deref().map(Origin::counted)));
-        let [most, many] = [shared.most.leases, shared.most.controllers];
-        let controllers = controllers.into_iter().map(|(one, _)| (one.id, None));
-        Ok(Quotas {
-            leases: Quota::new("leases", most, shared.most.share(most), leases),
-            controllers: Quota::new("controllers", many, shared.most.share(many), controllers),
+    async fn heartbeat(&self, who: &mut String) -> Answered {
+        let (shared, id) = (self.shared, self.id);
+        let controller = api::beat(self.bytes)?;
+        who.clone_from(&controller.id);
+        let quota = self.quota("controllers", shared.most.controllers);
+        if let Err(refused) = self.has_room(&controller.id, &quota).await {
+            return Ok(refused);
+        }
+        let beat = Beat { controller, claimant: self.from.claimant.clone(), quota: Some(quota) };
+        let (controller, guard) = (beat.controller.clone(), beat.guard());
+        let said = HeardController { controller, ago: Duration::ZERO, guard };
+        let _busy = self.place.busy();
+        Ok(match shared.store.change(StoreRequest::Heartbeat(beat)).await {
+            Ok(StoreReply::NoRoom(why)) => failed(id, 429, "too_many", &why),
+            Ok(_) => data(id, &api::controller(&said)),
+            Err(error) if error.status == Status::Lost => failed(id, 409, "guarded", &error.to_string()),
+            Err(error) => trouble(id, &error),
         })
-    };
-    shared.quotas.get_or_try_init(count).await
-}
+    }
 
-/// Whether the lease is there, or may be made; the refusal where it may not.
-async fn room_for_lease(
-    shared: &Shared,
-    from: &Admission,
-    id: &str,
-    name: &str,
-) -> std::result::Result<(), ApiReply> {
-    let quotas = quotas(shared).await.map_err(|error| trouble(id, &error))?;
-    let Err(why) = quotas.leases.admit(name, payer(from).as_deref()) else { return Ok(()) };
-    // Others may write to the store as well: what is there is no new name.
-    let wanted = name.to_owned();
-    match shared.store.look(move |store| store.read(&wanted)).await {
-        Ok(Some(_)) => {
-            quotas.leases.note(name, None);
-            Ok(())
+    /// How many names there may be; nobody's are counted whom we know.
+    fn quota(&self, what: &'static str, most: usize) -> NameQuota {
+        let known = self.from.known || !matches!(self.from.claimant, Claimant::Peer(_));
+        let maker = (!known).then(|| self.from.origin.to_string());
+        NameQuota { what, most, most_each: self.shared.most.share(most), maker }
+    }
+
+    /// Whether the name is there, or may be made, as far as that is ours to know; the refusal where it may
+    /// not.
+    async fn has_room(&self, name: &str, quota: &NameQuota) -> std::result::Result<(), ApiReply> {
+        let trouble = |error| trouble(self.id, &error);
+        let Some([leases, controllers]) = self.tallies().await.map_err(trouble)? else { return Ok(()) };
+        let of_leases = quota.what == "leases";
+        let tally = if of_leases { leases } else { controllers };
+        let Err(why) = tally.admit(name, quota) else { return Ok(()) };
+        // Others may write to the store as well: what is there is no new name.
+        let wanted = name.to_owned();
+        let look = self.shared.store.look(move |store| {
+            Ok(if of_leases { store.read(&wanted)?.is_some() } else { store.has_controller(&wanted)? })
+        });
+        if look.await.map_err(trouble)? {
+            tally.note(name);
+            return Ok(());
         }
-        Ok(None) => Err(failed(id, 429, "too_many", &why)),
-        Err(error) => Err(trouble(id, &error)),
+        Err(failed(self.id, 429, "too_many", &why))
+    }
+
+    /// The names, once it is known what is in the store.
+    async fn tallies(&self) -> crate::words::error::Result<&Tallies> {
+        let store = &self.shared.store;
+        let count =
+            async || store.look(|store| Ok(store.names()?.map(|names| names.map(NameTally::new)))).await;
+        self.shared.tallies.get_or_try_init(count).await
     }
 }
 

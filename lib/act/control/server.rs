@@ -5,7 +5,7 @@ use crate::act::control::authorization::Authorization;
 use crate::act::control::listener::{self, Caller, Duplex, ListenAddress, Listener};
 use crate::act::control::metrics::Metrics;
 use crate::act::control::places::{NoPlace, Place, Places};
-use crate::act::control::requests::{self, Quotas};
+use crate::act::control::requests::{self, Tallies};
 use crate::act::control::store_queue::{StoreOpener, StoreQueue};
 use crate::sys::poll;
 use crate::sys::say::Voice;
@@ -80,7 +80,7 @@ pub(super) struct Shared {
     pub(super) authorization: Authorization,
     pub(super) metrics: Metrics,
     pub(super) places: Arc<Places>,
-    pub(super) quotas: OnceCell<Quotas>,
+    pub(super) tallies: OnceCell<Tallies>,
     pub(super) most: ServeLimits,
     pub(super) longest: Duration,
     /// Rings when a lease is given up.
@@ -118,7 +118,7 @@ pub fn serve(options: ServeOptions, voice: &Voice) -> Result<Status> {
         authorization: options.authorization,
         metrics: Metrics::default(),
         places: Arc::new(Places::new(most.connections, most.share(most.connections))),
-        quotas: OnceCell::new(),
+        tallies: OnceCell::new(),
         most,
         longest: options.longest,
         freed: Notify::new(),

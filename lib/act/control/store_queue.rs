@@ -7,12 +7,15 @@ use crate::words::exit::Status;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// How many requests may wait; who comes then is told that we are busy.
 const QUEUE: usize = 16_384;
 /// How many threads ask a store that is best asked one by one, for it is elsewhere.
 const STORE_THREADS: usize = 16;
+/// How long it is believed that a store can be written to.
+const WRITTEN: Duration = Duration::from_secs(1);
 
 /// Opens the store, once for each thread.
 pub type StoreOpener = dyn Fn() -> Result<Box<dyn ControlStore>> + Send + Sync;
@@ -31,6 +34,8 @@ pub struct StoreQueue {
     looks: SyncSender<QueuedRead>,
     /// How many times changes were written, and how many changes.
     counts: Arc<(AtomicU64, AtomicU64)>,
+    /// When it was last seen that the store can be written to.
+    written: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 impl StoreQueue {
@@ -73,7 +78,21 @@ impl StoreQueue {
                 }
             })?;
         }
-        Ok(StoreQueue { changes, looks, counts })
+        Ok(StoreQueue { changes, looks, counts, written: Arc::default() })
+    }
+
+    /// Whether the store can be written to: tried, but no more than once in a moment, whoever asks.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe(&self) -> Result<()> {
+        let mut written = self.written.lock().await;
+        if written.is_none_or(|at| at.elapsed() >= WRITTEN) {
+            *written = None;
+            self.change(StoreRequest::Probe).await?;
+            *written = Some(Instant::now());
+        }
+        Ok(())
     }
 
     /// Has a change written, and waits until it is on the disk.

@@ -21,6 +21,8 @@ pub struct Attempt {
     pub holder: Option<Holder>,
     /// The lock of one that is ours, where there is such a lock.
     pub lock: Option<Lock>,
+    /// Whether the lock is another's.
+    pub locked: bool,
 }
 
 /// Asks `store` once for the lease of `claim`, to be renewed every `interval` at most.
@@ -31,7 +33,9 @@ pub fn attempt(store: &dyn Store, claim: &Claim, interval: Duration) -> Result<A
     let path = lock_file(store, &claim.lease);
     let lock = match &path {
         Some(path) => match take(path).map_err(|cause| cannot_lock(path, &cause))? {
-            None => return Ok(Attempt { answer: held(store, claim)?, holder: None, lock: None }),
+            None => {
+                return Ok(Attempt { answer: held(store, claim)?, holder: None, lock: None, locked: true });
+            }
             lock => lock,
         },
         None => None,
@@ -40,12 +44,12 @@ pub fn attempt(store: &dyn Store, claim: &Claim, interval: Duration) -> Result<A
     let answer = store.acquire(claim)?;
     let ClaimAnswer::Ours { record, .. } = &answer else {
         // Whoever waits must not have the lock: it may be stopped, and would keep it from all others.
-        return Ok(Attempt { answer, holder: None, lock: None });
+        return Ok(Attempt { answer, holder: None, lock: None, locked: false });
     };
     let holder = Holder::granted(sent, record.term, claim.ttl, interval);
     // An answer that took too long grants nothing any more.
     let holder = Some(holder).filter(|holder| now().is_ok_and(|now| holder.may_begin(now)));
-    Ok(Attempt { answer, holder, lock })
+    Ok(Attempt { answer, holder, lock, locked: false })
 }
 
 fn take(path: &Path) -> io::Result<Option<Lock>> {
@@ -93,7 +97,7 @@ mod tests {
     use crate::act::lease::deadline::Deadline;
     use crate::act::lease::hold::renew;
     use crate::act::lease::holder::Renewal;
-    use crate::store::Controller;
+    use crate::store::Beat;
 
     /// A store that takes its time, or has it taken by the wire, and grants whatever it is asked for.
     struct Slow(Option<PathBuf>);
@@ -131,7 +135,7 @@ mod tests {
             Ok(None)
         }
 
-        fn heartbeat(&self, _: &Controller) -> Result<()> {
+        fn beat(&self, _: &Beat) -> Result<()> {
             Ok(())
         }
     }

@@ -130,8 +130,8 @@ fn acquire(
             }
             Err(error) => return Err(error),
             Ok(Attempt { holder: Some(holder), lock, .. }) => return Ok(Taken::Lease(holder, lock)),
-            Ok(Attempt { answer: ClaimAnswer::Held(record), .. }) => {
-                (None, name::held(&claim.lease, &record))
+            Ok(Attempt { answer: ClaimAnswer::Held(record), locked, .. }) => {
+                (None, name::held(claim, &record, locked))
             }
             Ok(_) => (None, format!("the store took too long to grant {}", claim.lease)),
         };

@@ -1,7 +1,8 @@
-//! Keys and values as etcd's JSON gateway has them, and the record of a lease in them.
+//! Keys and values as etcd's JSON gateway has them, and the records of leases and controllers in them.
 
+use crate::store::controller::{Beat, Controller, HeardController};
 use crate::store::guard::Guard;
-use crate::store::{BootMoment, Record};
+use crate::store::{BootMoment, Record, unix_now};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -66,4 +67,32 @@ pub(super) fn held(pair: &Value) -> Result<HeldKey> {
         guard: Guard { peer: word("peer"), secret: word("secret") },
     };
     Ok(HeldKey { record, lease: text(&pair["lease"]), revision: text(&pair["mod_revision"]) })
+}
+
+pub(super) fn value_of_beat(beat: &Beat, maker: Option<&str>) -> Value {
+    let Controller { id, host, role, priority, status, version, heartbeat_at, started_at } = &beat.controller;
+    json!({
+        "id": id, "host": host, "role": role, "priority": priority, "status": status, "version": version,
+        "heartbeat_at": heartbeat_at, "started_at": started_at, "heard_at": unix_now(),
+        "peer": beat.guard().peer, "maker": maker,
+    })
+}
+
+/// A controller, and as whom who has made it is counted.
+pub(super) fn controller_of(pair: &Value, now: u64) -> (HeardController, Option<String>) {
+    let value = decode(&pair["value"]);
+    let word = |name: &str| value[name].as_str().map(str::to_owned);
+    let number = |name: &str| value[name].as_u64().unwrap_or(0);
+    let controller = Controller {
+        id: word("id").unwrap_or_default(),
+        host: word("host").unwrap_or_default(),
+        role: word("role").unwrap_or_default(),
+        priority: number("priority"),
+        status: word("status").unwrap_or_default(),
+        version: word("version"),
+        heartbeat_at: number("heartbeat_at"),
+        started_at: number("started_at"),
+    };
+    let ago = Duration::from_secs(now.saturating_sub(number("heard_at")));
+    (HeardController { controller, ago, guard: Guard { peer: word("peer"), secret: None } }, word("maker"))
 }
