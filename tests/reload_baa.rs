@@ -284,7 +284,7 @@ fn a_dry_run_says_the_commands_and_touches_nothing() {
     let plist = room.text(&format!("agents/{LABEL}.plist"));
     let plan = format!(
         "# conductor\nbaa-run ctl drain {LABEL}\nbaa-run --detach --job {plist}\n\
-             baa-healthwait --status 200 http://127.0.0.1:{port}/healthz\n"
+             baa-healthwait --status 200 --no-redirect http://127.0.0.1:{port}/healthz\n"
     );
     reload(&room, &["-n"]).expect(0, &plan, "");
     assert!(!room.path("run").exists() && !room.path("state").exists());

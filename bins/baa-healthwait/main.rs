@@ -8,12 +8,11 @@ use baa::act::wait::{Rhythm, Wait, WaitRules, report};
 use baa::probe::Probe;
 use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
-use baa::service::target::{self, HttpOptions, ProbeTarget};
+use baa::service::expectation::HttpExpectation;
+use baa::service::target::{self, ProbeTarget};
 use baa::sys::child::Spec;
 use baa::sys::clock;
-use baa::sys::http::{self, Trust};
 use baa::sys::say::{self, Live};
-use baa::sys::secret::SecretText;
 use baa::sys::signal::{Signal, Signals};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
 
 fn wait(args: HealthwaitArgs) -> Result<Status> {
     let began = Instant::now();
-    let options = http_options(&args)?;
+    let options = expectation(&args).options(Statuses::SUCCESS)?;
     let demand = Demand {
         among: args.served_by.map(|pid| vec![pid]),
         newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?,
@@ -114,46 +113,17 @@ fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {
     }
 }
 
-fn http_options(args: &HealthwaitArgs) -> Result<HttpOptions> {
-    let usage = |why: String| Error::new(Status::Usage, why);
-    if !http::is_token(&args.method) {
-        return Err(usage("a method is a token, like GET (RFC 9110, 9.1)".to_owned()));
-    }
-    let mut headers = args
-        .header
-        .iter()
-        .map(|text| http::header(text))
-        .collect::<std::result::Result<Vec<_>, String>>()
-        .map_err(usage)?;
-    if let Some(token) = token(args)? {
-        headers.push(http::header(&format!("Authorization: Bearer {}", token.reveal())).map_err(usage)?);
-    }
-    let trust = match (&args.cacert, args.insecure) {
-        (Some(path), _) => Trust::only(path)?,
-        (None, true) => Trust::anybody(),
-        (None, false) => Trust::default(),
-    };
-    Ok(HttpOptions {
-        method: args.method.clone(),
-        headers,
-        statuses: if args.status.is_empty() { vec![Statuses::SUCCESS] } else { args.status.clone() },
+fn expectation(args: &HealthwaitArgs) -> HttpExpectation {
+    HttpExpectation {
+        method: Some(args.method.clone()),
+        headers: args.header.clone(),
+        statuses: args.status.clone(),
         contains: args.body_contains.clone(),
         json: args.json_path.clone(),
+        cacert: args.cacert.clone(),
+        insecure: args.insecure,
         redirects: !args.no_redirect,
-        trust,
-    })
-}
-
-/// The token, from the environment or a file; it is never printed.
-fn token(args: &HealthwaitArgs) -> Result<Option<SecretText>> {
-    let text = match (&args.token_env, &args.token_file) {
-        (Some(name), _) => SecretText::new(std::env::var(name).map_err(|_| {
-            Error::new(Status::NoInput, format!("cannot read a token: variable '{name}' is not set"))
-        })?),
-        (None, Some(path)) => {
-            SecretText::read(&format!("cannot read a token from '{}'", path.display()), path, 64 * 1024)?
-        }
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(text.trimmed().unwrap_or_default()))
+        token_env: args.token_env.clone(),
+        token_file: args.token_file.clone(),
+    }
 }

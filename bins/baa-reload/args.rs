@@ -1,5 +1,6 @@
 //! The command line of baa-reload.
 
+use baa::probe::http::{JsonValue, Statuses};
 use baa::program::{Common, one_of};
 use baa::service::manager;
 use baa::words::span;
@@ -131,7 +132,8 @@ pub struct Which {
 /// How their health is asked for.
 #[derive(Debug, clap::Args)]
 pub struct Health {
-    /// Ask this URL for its health [default for conductor: from --health-env and --health-path]
+    /// Ask this URL for its health, or tcp://HOST:PORT, unix:PATH, exec:COMMAND, file:PATH [default for
+    /// conductor: from --health-env and --health-path]
     #[arg(long, value_name = "URL", help_heading = "Health")]
     pub health_url: Option<OsString>,
 
@@ -143,9 +145,23 @@ pub struct Health {
     #[arg(long, value_name = "PATH", help_heading = "Health")]
     pub health_path: Option<String>,
 
+    /// Ask over this unix socket, for --health-path
+    #[arg(
+        long, value_name = "SOCKET", conflicts_with_all = ["health_url", "health_env"],
+        help_heading = "Health"
+    )]
+    pub health_unix: Option<PathBuf>,
+
     /// Be content with a new process; ask no URL
-    #[arg(long, conflicts_with_all = ["health_url", "health_env", "health_path"], help_heading = "Health")]
+    #[arg(
+        long, conflicts_with_all = ["health_url", "health_env", "health_path", "health_unix", "any_process"],
+        help_heading = "Health"
+    )]
     pub no_health: bool,
+
+    /// A good answer counts whoever gives it, once the old process is dead: a proxy before the job
+    #[arg(long, help_heading = "Health")]
+    pub any_process: bool,
 
     /// Attempts before the kick, and again after it
     #[arg(
@@ -176,6 +192,62 @@ pub struct Health {
     /// Stop waiting for health after this long [default: when the attempts are used up]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Health")]
     pub timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub expected: Option<Expected>,
+}
+
+/// What a health URL is asked, and what it must answer: as baa-healthwait has it.
+#[derive(Debug, clap::Args)]
+#[group(id = "expected", multiple = true)]
+pub struct Expected {
+    /// Method of the request [default: GET]
+    #[arg(long, value_name = "METHOD", help_heading = "Health over HTTP")]
+    pub health_method: Option<String>,
+
+    /// Header of the request, 'Name: value' (repeatable)
+    #[arg(long, value_name = "HEADER", help_heading = "Health over HTTP")]
+    pub health_header: Vec<String>,
+
+    /// Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200]
+    #[arg(
+        long, value_name = "LIST", value_delimiter = ',', value_parser = Statuses::parse,
+        help_heading = "Health over HTTP"
+    )]
+    pub health_status: Vec<Statuses>,
+
+    /// The body must contain TEXT (repeatable; the first MiB is looked at)
+    #[arg(long, value_name = "TEXT", help_heading = "Health over HTTP")]
+    pub health_body_contains: Vec<String>,
+
+    /// The JSON body must hold VALUE at the pointer PTR of RFC 6901, like /ready=true (repeatable)
+    #[arg(long, value_name = "PTR=VALUE", value_parser = JsonValue::parse, help_heading = "Health over HTTP")]
+    pub health_json_path: Vec<JsonValue>,
+
+    /// Trust the certificates in this PEM file and no others
+    #[arg(long, value_name = "FILE", conflicts_with = "health_insecure", help_heading = "Health over HTTP")]
+    pub health_cacert: Option<PathBuf>,
+
+    /// Trust any certificate
+    #[arg(long, help_heading = "Health over HTTP")]
+    pub health_insecure: bool,
+
+    /// Follow redirects
+    #[arg(long, help_heading = "Health over HTTP")]
+    pub health_redirect: bool,
+
+    /// Send the bearer token in this environment variable
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "health_token_file",
+        help_heading = "Health over HTTP"
+    )]
+    pub health_token_env: Option<String>,
+
+    /// Send the bearer token in this file
+    #[arg(long, value_name = "FILE", help_heading = "Health over HTTP")]
+    pub health_token_file: Option<PathBuf>,
 }
 
 /// How they are reloaded.

@@ -7,6 +7,7 @@ use baa::act::reload::RollbackRule;
 use baa::act::reload::request::{HealthOptions, ReloadHooks, ReloadRequest, ReloadSettings, ReloadTarget};
 use baa::act::reload::{carry_out, check, diagnose, guardian, history};
 use baa::program::run;
+use baa::service::expectation::HttpExpectation;
 use baa::service::manager::{ManagerKind, ServiceLocation};
 use baa::sys::say;
 use baa::words::error::{Error, Result};
@@ -117,13 +118,32 @@ fn request(which: &Which, health: &Health, how: Option<&How>, quiet: bool) -> Re
         on_failure: how.and_then(|how| how.on_failure.clone()),
         limit: how.map_or(Duration::ZERO, |how| how.hook_timeout),
     };
-    let health = HealthOptions {
+    Ok(ReloadRequest { aim, plist: which.plist.clone(), location, health: options(health), settings, hooks })
+}
+
+fn options(health: &Health) -> HealthOptions {
+    let expectation = health.expected.as_ref().map(|expected| HttpExpectation {
+        method: expected.health_method.clone(),
+        headers: expected.health_header.clone(),
+        statuses: expected.health_status.clone(),
+        contains: expected.health_body_contains.clone(),
+        json: expected.health_json_path.clone(),
+        cacert: expected.health_cacert.clone(),
+        insecure: expected.health_insecure,
+        redirects: expected.health_redirect,
+        token_env: expected.health_token_env.clone(),
+        token_file: expected.health_token_file.clone(),
+    });
+    HealthOptions {
         url: health.health_url.clone(),
         variable: health.health_env.clone(),
         path: health.health_path.clone(),
+        unix: health.health_unix.clone(),
+        any_process: health.any_process,
+        expects: health.any_process || expectation.is_some(),
+        expectation: expectation.unwrap_or_default(),
         none: health.no_health,
-    };
-    Ok(ReloadRequest { aim, plist: which.plist.clone(), location, health, settings, hooks })
+    }
 }
 
 fn install_dir(which: &Which) -> Result<PathBuf> {

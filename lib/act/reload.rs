@@ -14,15 +14,19 @@ pub mod diagnosis;
 pub mod files;
 pub mod guardian;
 pub mod handover;
+pub mod health;
 pub mod history;
 mod hooks;
 pub mod journal;
+pub mod log_tail;
 mod one;
 mod polls;
 mod prove;
 pub mod request;
 mod roll_back;
+mod secrets;
 mod services;
+mod stranger;
 pub mod unfinished;
 
 use crate::probe::Probe;
@@ -37,6 +41,7 @@ use crate::words::exit::Status;
 use crate::words::failure::Failure;
 use polls::{Backoff, Polls};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is added to the time that the manager lets a job take to exit.
@@ -46,7 +51,7 @@ const UNBOUNDED_EXIT: Duration = Duration::from_secs(300);
 const UNKNOWN_EXIT: Duration = Duration::from_secs(20);
 
 /// Makes the question whether a job is healthy, given whose answer counts.
-pub type HealthQuestion<'a> = &'a dyn Fn(Demand) -> Box<dyn Probe>;
+pub type HealthQuestion<'a> = &'a dyn Fn(Demand) -> Arc<dyn Probe>;
 
 /// One definition of a job, and what is to be expected of it.
 #[derive(Clone)]
@@ -197,6 +202,27 @@ pub enum Proof {
     Process,
 }
 
+/// A process that has no part in the job and answers, or listens, where the job should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortHolder {
+    /// The process.
+    pub pid: Pid,
+    /// Its program.
+    pub program: Option<String>,
+}
+
+impl PortHolder {
+    fn of(pid: Pid) -> PortHolder {
+        PortHolder { pid, program: crate::sys::process::name(pid) }
+    }
+}
+
+impl std::fmt::Display for PortHolder {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} (pid {})", self.program.as_deref().unwrap_or("another process"), self.pid)
+    }
+}
+
 /// What happened, for the report.
 #[derive(Clone, Debug)]
 pub struct ReloadReport {
@@ -220,6 +246,8 @@ pub struct ReloadReport {
     pub known: Registration,
     /// The life of the new version, where the manager tells lives apart.
     pub life: Option<String>,
+    /// Who is in its place where its health is asked for, if it did not recover.
+    pub holder: Option<PortHolder>,
     /// Where the file that was refused or rolled back is kept.
     pub rejected: Option<PathBuf>,
     /// When the old process was gone, counted from the start.
@@ -246,6 +274,7 @@ impl ReloadReport {
             last_failure: None,
             known,
             life: None,
+            holder: None,
             rejected: None,
             gone_after: None,
             up_after: None,
@@ -287,6 +316,8 @@ struct Reload<'a> {
     accepted: bool,
     /// Whether the version has given a good answer.
     served: bool,
+    /// Whether another process has given the good answers in its place.
+    outdone: bool,
     /// Whether the version is the last one that worked.
     went_back: bool,
     old: Option<Identity>,
@@ -352,6 +383,7 @@ impl<'a> Reload<'a> {
             seen_free: false,
             accepted: false,
             served: false,
+            outdone: false,
             went_back: false,
             old: None,
             old_life: None,
@@ -381,6 +413,9 @@ impl<'a> Reload<'a> {
                 (report.outcome, report.status, report.reason) =
                     (halt.outcome, halt.status, Some(halt.reason))
             }
+        }
+        if matches!(self.report.outcome, ReloadOutcome::Unhealthy | ReloadOutcome::Interrupted) {
+            self.report.holder = self.stranger();
         }
         // What is told last is what was seen last.
         self.report.known = Registration::of(look(self.service, self.clock));

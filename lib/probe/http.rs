@@ -3,6 +3,8 @@
 use crate::probe::demand::Demand;
 use crate::probe::{Cost, Probe, ProbeAnswer, pace};
 use crate::sys::http::{self, Request};
+use crate::sys::owner;
+use crate::sys::process::Pid;
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
 use std::time::{Duration, Instant};
@@ -48,6 +50,16 @@ impl Statuses {
     }
 }
 
+impl std::fmt::Display for Statuses {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.first == self.last {
+            write!(out, "{}", self.first)
+        } else {
+            write!(out, "{}-{}", self.first, self.last)
+        }
+    }
+}
+
 /// A value that the JSON body must hold: `/ready=true`.
 #[derive(Clone, Debug)]
 pub struct JsonValue {
@@ -78,6 +90,12 @@ impl JsonValue {
         }
         // What was found is foreign and may be secret; its kind is enough.
         Err(format!("{} is not {}", self.pointer, brief(&self.value)))
+    }
+}
+
+impl std::fmt::Display for JsonValue {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}={}", self.pointer, self.value)
     }
 }
 
@@ -125,6 +143,10 @@ impl Probe for Http {
 
     fn doze(&self, pause: Duration) {
         pace::doze(&self.request.url.endpoint(), pause);
+    }
+
+    fn holder(&self, deadline: Instant) -> Option<Pid> {
+        owner::holder(&self.request.url.endpoint(), deadline)
     }
 
     fn cost(&self) -> Cost {

@@ -45,6 +45,12 @@ pub trait Probe: Send + Sync {
     /// What asking costs.
     fn cost(&self) -> Cost;
 
+    /// The process that is asked, whoever it is and whatever it answers; `None` where nobody is, or it cannot
+    /// be told.
+    fn holder(&self, _deadline: Instant) -> Option<Pid> {
+        None
+    }
+
     /// Waits after an `ask` that found it down, until asking again may be of use: for `pause`, or longer
     /// where a cheaper sign of life is watched.
     fn doze(&self, pause: Duration) {

@@ -3,6 +3,8 @@
 use crate::probe::demand::Demand;
 use crate::probe::{Cost, Probe, ProbeAnswer, pace};
 use crate::sys::net::{self, Endpoint};
+use crate::sys::owner;
+use crate::sys::process::Pid;
 use crate::words::failure::Failure;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,10 @@ impl Probe for Tcp {
 
     fn doze(&self, pause: Duration) {
         pace::doze(&Endpoint::Tcp(self.host.clone(), self.port), pause);
+    }
+
+    fn holder(&self, deadline: Instant) -> Option<Pid> {
+        owner::holder(&Endpoint::Tcp(self.host.clone(), self.port), deadline)
     }
 
     fn cost(&self) -> Cost {

@@ -2,7 +2,9 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Cost, Probe, ProbeAnswer};
-use crate::sys::net;
+use crate::sys::net::{self, Endpoint};
+use crate::sys::owner;
+use crate::sys::process::Pid;
 use crate::words::failure::Failure;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -19,6 +21,10 @@ impl Probe for Unix {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let conn = net::connect_unix(&self.path, deadline)?;
         self.demand.judge(conn.link())
+    }
+
+    fn holder(&self, deadline: Instant) -> Option<Pid> {
+        owner::holder(&Endpoint::Unix(self.path.clone()), deadline)
     }
 
     fn cost(&self) -> Cost {

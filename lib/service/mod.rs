@@ -2,6 +2,7 @@
 //! is neither.
 
 pub mod embedded;
+pub mod expectation;
 pub mod group;
 pub mod iapeer;
 pub mod intent;
@@ -234,10 +235,10 @@ pub trait Service: std::fmt::Debug {
         Ok(())
     }
 
-    /// The value of a variable in the environment that the manager gives the job, which is defined by
-    /// `definition` where it has one.
-    fn variable(&self, definition: Option<&Job>, name: &str) -> Option<String> {
-        definition?.variable(name).map(str::to_owned)
+    /// The environment that the manager gives the job, which is defined by `definition` where it has one.
+    /// Where a variable is set twice, the last one counts. Never printed.
+    fn environment(&self, definition: Option<&Job>) -> Vec<(String, String)> {
+        definition.map_or_else(Vec::new, |job| job.environment.clone())
     }
 
     /// Checks all that can be checked without touching what runs.

@@ -270,12 +270,8 @@ impl Service for Systemd {
         self.call(&["daemon-reload"], Instant::now() + CALL_LIMIT).map(drop)
     }
 
-    fn variable(&self, _definition: Option<&Job>, name: &str) -> Option<String> {
-        let shown = self.shown(Instant::now() + CALL_LIMIT).ok()?;
-        show::words(value(&shown, "Environment"))
-            .into_iter()
-            .rev()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
+    fn environment(&self, _definition: Option<&Job>) -> Vec<(String, String)> {
+        self.shown(Instant::now() + CALL_LIMIT).map_or_else(|_| Vec::new(), |shown| show::environment(&shown))
     }
 
     fn manager(&self) -> &'static str {

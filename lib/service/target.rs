@@ -65,64 +65,121 @@ pub struct ProbeTarget {
     pub probe: Arc<dyn Probe>,
 }
 
+/// What a target asks.
+#[derive(Clone)]
+pub enum TargetQuestion {
+    /// Does it answer as it should?
+    Http(Url),
+    /// Does somebody accept at this host and port?
+    Tcp(String, u16),
+    /// Does somebody listen on this socket?
+    Unix(PathBuf),
+    /// Does this command, a line for sh(1), succeed?
+    Exec(OsString),
+    /// Is this file there?
+    File(PathBuf),
+    /// Does this name resolve?
+    Dns(String),
+    /// Does this process live?
+    Process(Pid),
+    /// Does the manager say that this job runs?
+    Unit(Arc<Unit>),
+}
+
+impl TargetQuestion {
+    /// Reads a target.
+    ///
+    /// # Errors
+    /// Says what is wrong with it, without repeating a login.
+    pub fn parse(text: &OsStr) -> std::result::Result<TargetQuestion, String> {
+        let utf8 = || text.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        let rest = |scheme: &str| text.as_bytes().strip_prefix(scheme.as_bytes());
+        let path = |bytes: &[u8]| {
+            let path = PathBuf::from(OsString::from_vec(bytes.to_vec()));
+            if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) {
+                Err("it names no path".to_owned())
+            } else {
+                Ok(path)
+            }
+        };
+        let unit = |kind: ManagerKind, name: &str| {
+            let service = kind.service(name).map_err(|cause| cause.to_string())?;
+            Ok(TargetQuestion::Unit(Arc::new(Unit::new(service))))
+        };
+        if let Some(command) = rest("exec:") {
+            if command.is_empty() {
+                return Err("it names no command".to_owned());
+            }
+            Ok(TargetQuestion::Exec(OsString::from_vec(command.to_vec())))
+        } else if let Some(file) = rest("file:") {
+            path(file.strip_prefix(b"//").unwrap_or(file)).map(TargetQuestion::File)
+        } else if let Some(socket) = rest("unix:") {
+            path(socket.strip_prefix(b"//").unwrap_or(socket)).map(TargetQuestion::Unix)
+        } else if let Some(name) = utf8()?.strip_prefix("dns:") {
+            match host_and_port(name)? {
+                (name, None) => Ok(TargetQuestion::Dns(name)),
+                _ => Err("a name has no port".to_owned()),
+            }
+        } else if let Some(pid) = utf8()?.strip_prefix("pid:") {
+            pid.parse().map(TargetQuestion::Process)
+        } else if let Some(label) = utf8()?.strip_prefix("launchd:") {
+            unit(ManagerKind::Launchd, label)
+        } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
+            unit(ManagerKind::Systemd, name)
+        } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
+            Url::parse(utf8()?).map(TargetQuestion::Http)
+        } else {
+            let address = utf8()?.strip_prefix("tcp://").unwrap_or(utf8()?);
+            let (host, port) = host_and_port(address.trim_end_matches('/'))?;
+            let port = port.ok_or_else(|| "it has no port; write host:port".to_owned())?;
+            Ok(TargetQuestion::Tcp(host, port))
+        }
+    }
+
+    /// Whether the answer tells whether `demand` is met.
+    pub fn tells_process(&self, demand: &Demand) -> bool {
+        match self {
+            TargetQuestion::Http(_) | TargetQuestion::Tcp(..) | TargetQuestion::Unix(_) => true,
+            TargetQuestion::Process(_) => demand.among.is_none(),
+            TargetQuestion::Exec(_)
+            | TargetQuestion::File(_)
+            | TargetQuestion::Dns(_)
+            | TargetQuestion::Unit(_) => false,
+        }
+    }
+
+    /// The question, asked with these options where it is one of HTTP; `demand` is for those that can tell.
+    pub fn probe(&self, options: &HttpOptions, demand: &Demand) -> Arc<dyn Probe> {
+        match self {
+            TargetQuestion::Http(url) => Arc::new(http(url.clone(), options, demand)),
+            TargetQuestion::Tcp(host, port) => {
+                Arc::new(Tcp { host: host.clone(), port: *port, demand: demand.clone() })
+            }
+            TargetQuestion::Unix(path) => Arc::new(Unix { path: path.clone(), demand: demand.clone() }),
+            TargetQuestion::Exec(command) => Arc::new(Exec::new(command.clone())),
+            TargetQuestion::File(path) => Arc::new(FileProbe { path: path.clone() }),
+            TargetQuestion::Dns(name) => Arc::new(Dns { name: name.clone() }),
+            TargetQuestion::Process(pid) => Arc::new(Process::new(*pid, demand.clone())),
+            TargetQuestion::Unit(unit) => unit.clone(),
+        }
+    }
+}
+
 /// Reads a target.
 ///
 /// # Errors
 /// A usage error (2) that says what is wrong with it.
 pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<ProbeTarget> {
-    let shown = text.to_string_lossy();
     // A login in a URL must not be repeated, not even in the message that refuses the URL.
-    let safe = hide_login(&shown);
+    let safe = hide_login(&text.to_string_lossy());
     let wrong = |why: String| Error::new(Status::Usage, format!("cannot use target '{safe}': {why}"));
-    let utf8 = || text.to_str().ok_or_else(|| wrong("it is not UTF-8".to_owned()));
-    let rest = |scheme: &str| text.as_bytes().strip_prefix(scheme.as_bytes());
-    let path = |bytes: &[u8]| {
-        let path = PathBuf::from(OsString::from_vec(bytes.to_vec()));
-        if path.as_os_str().is_empty() || path.as_os_str().as_bytes().contains(&0) {
-            Err(wrong("it names no path".to_owned()))
-        } else {
-            Ok(path)
-        }
-    };
-    let unit = |kind: ManagerKind, name: &str| -> Result<Arc<dyn Probe>> {
-        Ok(Arc::new(Unit::new(kind.service(name).map_err(|cause| wrong(cause.to_string()))?)))
-    };
-    let (probe, tells_process): (Arc<dyn Probe>, bool) = if let Some(command) = rest("exec:") {
-        if command.is_empty() {
-            return Err(wrong("it names no command".to_owned()));
-        }
-        (Arc::new(Exec::new(OsString::from_vec(command.to_vec()))), false)
-    } else if let Some(file) = rest("file:") {
-        (Arc::new(FileProbe { path: path(file.strip_prefix(b"//").unwrap_or(file))? }), false)
-    } else if let Some(socket) = rest("unix:") {
-        let path = path(socket.strip_prefix(b"//").unwrap_or(socket))?;
-        (Arc::new(Unix { path, demand: demand.clone() }), true)
-    } else if let Some(name) = utf8()?.strip_prefix("dns:") {
-        let (name, port) = host_and_port(name).map_err(wrong)?;
-        if port.is_some() {
-            return Err(wrong("a name has no port".to_owned()));
-        }
-        (Arc::new(Dns { name }), false)
-    } else if let Some(pid) = utf8()?.strip_prefix("pid:") {
-        (Arc::new(Process::new(pid.parse().map_err(wrong)?, demand.clone())), demand.among.is_none())
-    } else if let Some(label) = utf8()?.strip_prefix("launchd:") {
-        (unit(ManagerKind::Launchd, label)?, false)
-    } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
-        (unit(ManagerKind::Systemd, name)?, false)
-    } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
-        let url = Url::parse(utf8()?).map_err(wrong)?;
-        (Arc::new(http(url, options, demand)), true)
-    } else {
-        let address = utf8()?.strip_prefix("tcp://").unwrap_or(utf8()?);
-        let (host, port) = host_and_port(address.trim_end_matches('/')).map_err(wrong)?;
-        let port = port.ok_or_else(|| wrong("it has no port; write host:port".to_owned()))?;
-        (Arc::new(Tcp { host, port, demand: demand.clone() }), true)
-    };
-    if !demand.is_any() && !tells_process {
+    let question = TargetQuestion::parse(text).map_err(wrong)?;
+    if !demand.is_any() && !question.tells_process(demand) {
         return Err(wrong(
             "it cannot tell which process answers, which --served-by and --newer-than ask for".to_owned(),
         ));
     }
+    let probe = question.probe(options, demand);
     Ok(ProbeTarget { name: safe, probe })
 }
 

@@ -2,10 +2,12 @@
 
 mod id;
 mod lock;
+mod log;
 mod own;
 
 pub use id::{FileId, lock_holders};
 pub use lock::Lock;
+pub use log::{LOG_WINDOW, LogMark, last_lines};
 pub use own::{own_dir, private_dir, shared_dir};
 
 use crate::sys::directory::Directory;

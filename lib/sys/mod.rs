@@ -22,6 +22,7 @@ pub mod poll;
 pub mod poller;
 pub mod process;
 pub mod random;
+pub mod redact;
 pub mod revival;
 pub mod rights;
 mod runtime;

@@ -1,9 +1,10 @@
 //! Which process answered: the holder of the other end of a connection, or of the socket that listens there.
 
-use crate::sys::net::Link;
+use crate::sys::net::{self, Endpoint, Link};
 use crate::sys::process::Pid;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 #[cfg(target_os = "linux")]
 pub(crate) mod linux;
@@ -61,6 +62,16 @@ pub fn any(link: &Link) -> Option<Pid> {
         Link::Unix(pid) => *pid,
         Link::Tcp(local, peer) => system::any(*local, *peer),
     }
+}
+
+/// Who listens at `endpoint` of this machine, whoever it is: a connection is made to find out, and nothing is
+/// said.
+pub fn holder(endpoint: &Endpoint, deadline: Instant) -> Option<Pid> {
+    if matches!(endpoint, Endpoint::Tcp(host, _) if !net::is_local(host)) {
+        return None;
+    }
+    let addresses = endpoint.addresses(deadline).ok()?;
+    any(endpoint.connect(&addresses, deadline).ok()?.link())
 }
 
 /// Whether a socket that listens on `at` takes connections to `peer`: the same port, the same address or a

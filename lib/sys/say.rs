@@ -6,6 +6,7 @@
 //! terminal is paused, the pipe full or the disk slow (see `outlet`).
 
 use crate::sys::outlet::{self, Outlet, Put, Sink, Target};
+use crate::sys::redact::Redactor;
 use crate::words::clean;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -13,8 +14,8 @@ use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How much may wait for a reader, of words and of answers.
@@ -40,18 +41,30 @@ pub enum Level {
 pub struct Voice {
     program: String,
     level: Level,
+    redactor: Option<Arc<Redactor>>,
 }
 
 impl Voice {
     /// The voice of the program that runs.
     pub fn new(level: Level) -> Voice {
-        Voice { program: program(), level }
+        Voice { program: program(), level, redactor: None }
+    }
+
+    /// The same voice, which keeps the secrets of `redactor` from now on.
+    #[must_use]
+    pub fn discreet(&self, redactor: Arc<Redactor>) -> Voice {
+        Voice { redactor: Some(redactor), ..self.clone() }
+    }
+
+    fn say(&self, style: &str, text: &str) {
+        let text = self.redactor.as_ref().map_or(text.into(), |redactor| redactor.text(text));
+        line(&self.program, style, &text);
     }
 
     /// A fact that people want to know; silent with `--quiet`.
     pub fn note(&self, text: impl std::fmt::Display) {
         if self.level >= Level::Normal {
-            line(&self.program, "", &text.to_string());
+            self.say("", &text.to_string());
         }
     }
 
@@ -66,7 +79,7 @@ impl Voice {
     /// A step; said with `--verbose` only.
     pub fn step(&self, text: impl std::fmt::Display) {
         if self.level >= Level::Verbose {
-            line(&self.program, "\x1b[2m", &text.to_string());
+            self.say("\x1b[2m", &text.to_string());
         }
     }
 
@@ -80,7 +93,7 @@ impl Voice {
         if self.level == Level::Silent {
             return;
         }
-        line(&self.program, "\x1b[33m", &text.to_string());
+        self.say("\x1b[33m", &text.to_string());
     }
 }
 

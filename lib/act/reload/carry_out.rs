@@ -4,8 +4,10 @@ use super::ReloadOutcome;
 use super::check::examine;
 use super::diagnosis::SCHEMA;
 use super::files::ReloadFiles;
+use super::health;
 use super::one::{reload_one, resume_one};
 use super::request::ReloadRequest;
+use super::secrets;
 use super::services::{NamedService, services};
 use crate::sys::say::{self, Voice};
 use crate::sys::signal::{Signal, Signals};
@@ -30,6 +32,7 @@ pub struct Done {
 /// What is wrong with the order itself. What goes wrong with a service is told on stderr and in the status.
 pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
     let ones = services(request)?;
+    health::check(request, &ones)?;
     // Before anything is checked: a job that is stranded does not wait for a file that is good.
     for one in &ones {
         // What stands in the way stands in the way of its reload too, and is told there.
@@ -43,7 +46,8 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
             .collect();
         if !unfit.is_empty() {
             let status = unfit.iter().fold(Status::Done, |status, (_, error)| status.worse(error.status));
-            let told: Vec<Value> = unfit.iter().map(|(one, error)| tell_refusal(one, error)).collect();
+            let told: Vec<Value> =
+                unfit.iter().map(|(one, error)| tell_refusal(request, one, error)).collect();
             return Ok(done(status, told, &[]));
         }
     }
@@ -61,7 +65,7 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
     for one in &ones {
         let (ended, value) = match reload_one(request, one, voice, &interrupted) {
             Ok(end) => end,
-            Err(error) => (error.status, tell_refusal(one, &error)),
+            Err(error) => (error.status, tell_refusal(request, one, &error)),
         };
         told.push(value);
         status = status.worse(ended);
@@ -87,11 +91,16 @@ fn done(status: Status, told: Vec<Value>, skipped: &[&str]) -> Done {
 }
 
 /// Tells why a service was not touched.
-fn tell_refusal(one: &NamedService, error: &Error) -> Value {
-    say::error(&format!("{}: {error}; nothing was touched", one.name));
+fn tell_refusal(request: &ReloadRequest, one: &NamedService, error: &Error) -> Value {
+    let job = one.service.definition(&one.source).ok().flatten();
+    let health = health::health_of(request, one, job.as_ref()).ok().flatten();
+    let redactor = secrets::redactor(one, job.as_ref(), health.as_ref(), None);
+    let reason = error.to_string();
+    let reason = redactor.text(&reason);
+    say::error(&format!("{}: {reason}; nothing was touched", one.name));
     json!({
         "service": one.name, "manager": one.service.manager(), "target": one.service.target(),
-        "outcome": ReloadOutcome::Refused.name(), "exit": error.status.code(), "reason": error.to_string()
+        "outcome": ReloadOutcome::Refused.name(), "exit": error.status.code(), "reason": reason
     })
 }
 

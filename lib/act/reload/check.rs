@@ -1,41 +1,41 @@
 //! What can be known to be wrong before a service is touched; and what would be done.
 
 use super::diagnosis::SCHEMA;
-use super::request::{HealthOptions, ReloadRequest};
+use super::health::{self, HealthCheck, health_of};
+use super::request::ReloadRequest;
+use super::secrets;
 use super::services::{NamedService, services};
 use crate::service::job::Job;
-use crate::sys::http::Url;
-use crate::words::error::{Error, Result};
-use crate::words::exit::Status;
+use crate::words::error::Result;
 use serde_json::{Value, json};
-
-/// What conductor falls back to, as the script did (BAA_RUNTIME_DEFAULT_LOCAL_API).
-const DEFAULT_API: &str = "http://127.0.0.1:4317";
-const DEFAULT_VARIABLE: &str = "BAA_CONDUCTOR_LOCAL_API";
-const DEFAULT_PATH: &str = "/healthz";
 
 /// One service that was found fit to be reloaded.
 pub(super) struct Ready {
     pub(super) job: Option<Job>,
-    pub(super) health: Option<Url>,
+    pub(super) health: Option<HealthCheck>,
+}
+
+/// What would be done with one service.
+#[derive(Debug)]
+struct ServicePlan {
+    name: String,
+    commands: Vec<String>,
+    /// What is asked, and a command that asks it.
+    health: Option<(String, String)>,
 }
 
 /// What would be done.
 #[derive(Debug)]
-pub struct ReloadPlan(Vec<(String, Vec<String>, Option<String>)>);
+pub struct ReloadPlan(Vec<ServicePlan>);
 
 impl ReloadPlan {
     /// As commands that a person could type.
     pub fn text(&self) -> String {
         let mut lines = Vec::new();
-        for (name, commands, health) in &self.0 {
-            lines.push(format!("# {name}"));
-            lines.extend(commands.iter().cloned());
-            lines.extend(
-                health
-                    .iter()
-                    .map(|url| format!("baa-healthwait --status 200 {}", crate::service::quote(url))),
-            );
+        for one in &self.0 {
+            lines.push(format!("# {}", one.name));
+            lines.extend(one.commands.iter().cloned());
+            lines.extend(one.health.iter().map(|(_, command)| command.clone()));
         }
         lines.join("\n")
     }
@@ -45,9 +45,14 @@ impl ReloadPlan {
         let plan: Vec<Value> = self
             .0
             .iter()
-            .map(
-                |(name, commands, health)| json!({ "service": name, "commands": commands, "health": health }),
-            )
+            .map(|one| {
+                let health = one.health.as_ref();
+                json!({
+                    "service": one.name, "commands": one.commands,
+                    "health": health.map(|(asked, _)| asked),
+                    "health_command": health.map(|(_, command)| command)
+                })
+            })
             .collect();
         json!({ "schema": SCHEMA, "dry_run": true, "services": plan })
     }
@@ -58,10 +63,20 @@ impl ReloadPlan {
 /// # Errors
 /// As `carry_out` before anything is touched.
 pub fn plan(request: &ReloadRequest) -> Result<ReloadPlan> {
+    let ones = services(request)?;
+    health::check(request, &ones)?;
     let mut plan = Vec::new();
-    for one in services(request)? {
+    for one in ones {
         let ready = examine(request, &one)?;
-        plan.push((one.name.clone(), one.service.plan(&one.source), ready.health.map(|url| url.to_string())));
+        let redactor = secrets::redactor(&one, ready.job.as_ref(), ready.health.as_ref(), None);
+        let clean = |text: String| redactor.text(&text).into_owned();
+        plan.push(ServicePlan {
+            name: one.name.clone(),
+            commands: one.service.plan(&one.source).into_iter().map(clean).collect(),
+            health: ready
+                .health
+                .map(|health| (clean(health.to_string()), clean(health.command(&request.health)))),
+        });
     }
     Ok(ReloadPlan(plan))
 }
@@ -71,44 +86,4 @@ pub(super) fn examine(request: &ReloadRequest, one: &NamedService) -> Result<Rea
     let job = one.service.definition(&one.source)?;
     let health = health_of(request, one, job.as_ref())?;
     Ok(Ready { job, health })
-}
-
-/// Where the health of the service is asked for, when it runs as `job` says.
-pub(super) fn health_of(
-    request: &ReloadRequest,
-    one: &NamedService,
-    job: Option<&Job>,
-) -> Result<Option<Url>> {
-    let variable = |name: &str| one.service.variable(job, name);
-    health_url(&request.health, one, &variable)
-}
-
-fn health_url(
-    health: &HealthOptions,
-    one: &NamedService,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<Option<Url>> {
-    let wrong = |status: Status, why: String| {
-        Error::new(status, format!("cannot check the health of {}: {why}", one.name))
-    };
-    let asked_for = health.url.is_some() || health.variable.is_some() || health.path.is_some();
-    if health.none || !(asked_for || one.is_conductor) {
-        return Ok(None);
-    }
-    if let Some(url) = &health.url {
-        let url = url.to_str().ok_or_else(|| wrong(Status::Usage, "the URL is not UTF-8".to_owned()))?;
-        return Url::parse(url).map(Some).map_err(|why| wrong(Status::Usage, why));
-    }
-    let name = health.variable.as_deref().unwrap_or(DEFAULT_VARIABLE);
-    let base = match variable(name) {
-        Some(base) => base,
-        None if health.variable.is_none() => DEFAULT_API.to_owned(),
-        None => return Err(wrong(Status::BadConfig, format!("the job does not set {name}"))),
-    };
-    let path = health.path.as_deref().unwrap_or(DEFAULT_PATH);
-    let url = format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'));
-    // The value of a variable is not repeated: a URL may hold a login.
-    Url::parse(&url)
-        .map(Some)
-        .map_err(|_| wrong(Status::BadConfig, format!("{name} of the job is not a URL")))
 }

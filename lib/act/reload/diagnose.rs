@@ -4,18 +4,19 @@
 
 use super::carry_out::Done;
 use super::check::{Ready, examine};
-use super::diagnosis::{Case, LOG_LINES};
+use super::diagnosis::Case;
 use super::files::ReloadFiles;
+use super::health::{self, HealthCheck};
 use super::history;
 use super::journal::ReloadJournal;
-use super::one::probe;
 use super::request::ReloadRequest;
+use super::secrets;
 use super::services::{NamedService, services};
+use super::stranger::stranger;
 use super::{Proof, ReloadReport, look};
 use crate::probe::demand::Demand;
 use crate::service::{JobState, Phase, Registration};
 use crate::sys::clock::{self, Real};
-use crate::sys::http::Url;
 use crate::words::error::Result;
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
@@ -42,7 +43,9 @@ pub struct Diagnosis {
 /// What is wrong with the request itself.
 pub fn diagnose(request: &ReloadRequest) -> Result<Diagnosis> {
     let (mut lines, mut told, mut status) = (Vec::new(), Vec::new(), Status::Done);
-    for one in services(request)? {
+    let ones = services(request)?;
+    health::check(request, &ones)?;
+    for one in ones {
         let (found, case) = diagnose_one(request, &one)?;
         status = status.worse(found.0);
         lines.extend(found.1);
@@ -60,6 +63,8 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
         Ok(ready) => (ready, None),
         Err(error) => (Ready { job: None, health: None }, Some(error)),
     };
+    let redactor = secrets::redactor(one, ready.job.as_ref(), ready.health.as_ref(), None);
+    let clean = |text: String| redactor.text(&text).into_owned();
     let known = Registration::of(look(&*one.service, &Real));
     let verdict = judge(request, one, &ready, &known);
     let status = match verdict.healthy {
@@ -71,22 +76,31 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
     (report.status, report.reason) = (status, Some(verdict.words.clone()));
     (report.proof, report.probes) = (verdict.proof, u32::from(ready.health.is_some()));
     report.last_failure = verdict.failure;
+    if let Some(health) = ready.health.as_ref().filter(|_| status != Status::Done) {
+        report.holder = stranger(&*one.service, &*health.ask(Demand::default()));
+    }
+    report.redact(&redactor);
     report.new = report.known.state().and_then(|state| state.pid);
     let life = report.known.state().and_then(|state| state.life.clone()).filter(|_| status != Status::Done);
     let case = Case {
         name: &one.name,
         manager: one.service.manager(),
         target: one.service.target(),
-        health: ready.health.as_ref().map(Url::to_string),
+        health: ready.health.as_ref().map(|health| clean(health.to_string())),
         job: ready.job.as_ref(),
-        life_log: life.and_then(|life| one.service.life_log(Some(&life), LOG_LINES)),
-        cause: if status == Status::Done { None } else { one.service.cause(&report.known, false) },
+        since: None,
+        redactor: &redactor,
+        life_log: life.and_then(|life| secrets::life_log(&*one.service, Some(&life), &redactor)),
+        cause: (status != Status::Done)
+            .then(|| one.service.cause(&report.known, false))
+            .flatten()
+            .map(|cause| secrets::cause(cause, &redactor)),
         repair: one.service.repair(&one.source, &report.known),
         report: &report,
     };
     let mut lines = case.lines();
     let repair = lines.pop();
-    lines.extend(unfit.iter().map(|error| format!("its file cannot be used: {error}")));
+    lines.extend(unfit.iter().map(|error| clean(format!("its file cannot be used: {error}"))));
     let records = ReloadJournal::of(&ReloadFiles::at(&one.label)).records().unwrap_or_default();
     let first = records.len().saturating_sub(RELOADS);
     for record in &records[first..] {
@@ -100,7 +114,7 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
             told.remove(key);
         }
         told.insert("healthy".to_owned(), json!(verdict.healthy));
-        told.insert("file_error".to_owned(), json!(unfit.map(|error| error.to_string())));
+        told.insert("file_error".to_owned(), json!(unfit.map(|error| clean(error.to_string()))));
         told.insert("reloads".to_owned(), json!(records[first..]));
         if status == Status::Done {
             told.remove("repair");
@@ -126,21 +140,21 @@ fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Reg
         Registration::NotRegistered => return verdict(Some(false), "it is not registered"),
         Registration::Unknown(_) => return verdict(None, "its manager cannot be asked"),
     };
-    let Some(url) = &ready.health else {
+    let Some(health) = &ready.health else {
         return match state.phase {
             Phase::Running if state.pid.is_some() => verdict(Some(true), "it runs"),
             _ if state.completed => verdict(Some(true), "its last run came to a good end"),
             _ => verdict(Some(false), "it does not run"),
         };
     };
-    ask(request, one, url, state)
+    ask(request, one, health, state)
 }
 
 /// Asks for its health, of its own processes first.
-fn ask(request: &ReloadRequest, one: &NamedService, url: &Url, state: &JobState) -> Verdict {
+fn ask(request: &ReloadRequest, one: &NamedService, health: &HealthCheck, state: &JobState) -> Verdict {
     let roots: Vec<_> = state.pid.into_iter().chain(state.others.iter().copied()).collect();
     let limit = request.settings.probe_timeout;
-    let demanded = |demand: Demand| probe(url, demand).ask(clock::after(Instant::now(), limit));
+    let demanded = |demand: Demand| health.ask(demand).ask(clock::after(Instant::now(), limit));
     if roots.is_empty() {
         let failure = demanded(Demand::default()).err();
         let words = match failure {
@@ -155,6 +169,7 @@ fn ask(request: &ReloadRequest, one: &NamedService, url: &Url, state: &JobState)
         Err(failure) if failure.class == Class::UnknownProcess => {
             (demanded(Demand::default()), Proof::Process)
         }
+        Ok(answer) if answer.pid.is_none() => (Ok(answer), Proof::Process),
         answer => (answer, Proof::Listener),
     };
     match answer {

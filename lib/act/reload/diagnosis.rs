@@ -1,20 +1,17 @@
-//! What is told of a reload: in JSON always, to people when it failed. Values of environment variables are
-//! never among it.
+//! What is told of a reload: in JSON always, to people when it failed. Secrets are never among it; see
+//! `sys::redact`.
 
+use super::log_tail::{LOG_LINES, LogMarks, LogTail, fold};
 use super::{Proof, ReloadReport};
 use crate::service::job::Job;
 use crate::service::{JobCause, JobState, LifeLog, Registration};
-use crate::sys::{file, user};
+use crate::sys::redact::Redactor;
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// The name and version of the JSON object.
 pub const SCHEMA: &str = "baa.reload/1";
-/// How many lines of each log are shown.
-pub(super) const LOG_LINES: usize = 20;
 
 /// One reload, with all that its report needs.
 pub struct Case<'a> {
@@ -28,7 +25,11 @@ pub struct Case<'a> {
     pub health: Option<String>,
     /// The job, where there is a file.
     pub job: Option<&'a Job>,
-    /// What happened.
+    /// How long its logs were when the reload began; `None` where nothing was begun.
+    pub since: Option<&'a LogMarks>,
+    /// What must not be shown.
+    pub redactor: &'a Redactor,
+    /// What happened, redacted.
     pub report: &'a ReloadReport,
     /// Why it does not run, where the manager knows.
     pub cause: Option<JobCause>,
@@ -86,6 +87,9 @@ impl Case<'_> {
                 Registration::Unknown(why) => Some(why),
                 _ => None,
             },
+            "held_by": report.holder.as_ref().map(|holder| json!({
+                "pid": holder.pid.number(), "program": holder.program
+            })),
             "rejected": report.rejected.as_ref().map(|path| path.to_string_lossy()),
             "cause": self.cause.as_ref().map(|cause| json!({
                 "name": cause.name, "words": cause.words, "remedy": cause.remedy
@@ -107,6 +111,11 @@ impl Case<'_> {
             let status = failure.http_status.map_or(String::new(), |status| format!(", http {status}"));
             lines.push(format!("last probe: {}{status}: {failure}", failure.class.name()));
         }
+        if let Some(holder) = &report.holder {
+            let old = report.old == Some(holder.pid);
+            let who = if old { "the old process" } else { "no process of the job" };
+            lines.push(format!("the place of the job is held by {holder}, {who}"));
+        }
         lines.push(match &report.known {
             Registration::Registered(state) => {
                 format!("{} says of {}: {}", self.manager, self.target, state_words(state))
@@ -125,60 +134,8 @@ impl Case<'_> {
         lines
     }
 
-    fn logs(&self) -> Vec<Log<'_>> {
-        let Some(job) = self.job else { return Vec::new() };
-        // Whoever runs a job says what its logs are: no one is shown what that user could not have written.
-        let uid = job.user.as_deref().and_then(|name| user::named(name).ok().flatten()).map(|who| who.uid);
-        let of_file = || std::fs::metadata(&job.path).map(|found| found.uid()).ok();
-        let uid = uid.or_else(of_file).unwrap_or_else(user::own_uid);
-        [("stdout", job.stdout.as_deref()), ("stderr", job.stderr.as_deref())]
-            .into_iter()
-            .map(|(stream, path)| Log::read(stream, path, uid))
-            .collect()
-    }
-}
-
-/// The end of one log, or why it cannot be had.
-struct Log<'a> {
-    stream: &'static str,
-    path: Option<&'a Path>,
-    tail: Result<Vec<String>, String>,
-}
-
-impl Log<'_> {
-    fn read<'a>(stream: &'static str, path: Option<&'a Path>, uid: u32) -> Log<'a> {
-        let tail = match path {
-            None => Err("not set".to_owned()),
-            Some(path) => {
-                file::tail(path, LOG_LINES, uid).map_err(|cause| crate::words::error::reason(&cause))
-            }
-        };
-        Log { stream, path, tail }
-    }
-
-    fn name(&self) -> String {
-        self.path.map_or(String::new(), |path| format!(" {}", path.display()))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        match &self.tail {
-            Err(why) => vec![format!("{} log{}: {why}", self.stream, self.name())],
-            Ok(tail) if tail.is_empty() => vec![format!("{} log{}: empty", self.stream, self.name())],
-            Ok(tail) => {
-                let mut lines = vec![format!("{} log{} (last {LOG_LINES} lines):", self.stream, self.name())];
-                lines.extend(tail.iter().map(|line| format!("  {line}")));
-                lines
-            }
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "stream": self.stream,
-            "path": self.path.map(|path| path.to_string_lossy()),
-            "lines": self.tail.as_ref().ok(),
-            "error": self.tail.as_ref().err(),
-        })
+    fn logs(&self) -> Vec<LogTail> {
+        self.job.map_or_else(Vec::new, |job| LogTail::all_of(job, self.since, self.redactor))
     }
 }
 
@@ -190,7 +147,7 @@ fn life_lines(log: &LifeLog) -> Vec<String> {
         Ok(tail) => {
             let mut lines =
                 vec![format!("journal of this life (last {LOG_LINES} lines; all: {}):", log.command)];
-            lines.extend(tail.iter().map(|line| format!("  {line}")));
+            lines.extend(tail.iter().flat_map(|line| fold(line)));
             lines
         }
     }

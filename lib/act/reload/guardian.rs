@@ -5,6 +5,7 @@
 
 use super::files::ReloadFiles;
 use super::journal::{ReloadEnd, ReloadJournal};
+use super::secrets;
 use super::unfinished::UnfinishedReload;
 use super::{ReloadOutcome, ReloadPhase};
 use crate::life;
@@ -178,7 +179,8 @@ pub fn finish(
         journal.end(id, end)?;
         return Ok(Status::Done);
     };
-    let report = plan.finish(phase, ended_by == GUARDIAN, &*service, &Real);
+    let mut report = plan.finish(phase, ended_by == GUARDIAN, &*service, &Real);
+    report.redact(&secrets::redactor_of(plan, &*service));
     journal.end(id, ReloadEnd::of(&report, ended_by))?;
     Ok(report.status)
 }

@@ -2,27 +2,28 @@
 
 use super::check::{Ready, examine};
 use super::definition::{Definition, UnitFiles, put_back};
-use super::diagnosis::{Case, LOG_LINES};
+use super::diagnosis::Case;
 use super::files::ReloadFiles;
 use super::guardian::{self, Guardian};
+use super::health::health_of;
 use super::hooks::RunningReload;
 use super::journal::{ReloadEnd, ReloadJournal, ReloadRecord, ReloadRequester};
+use super::log_tail::LogMarks;
 use super::request::ReloadRequest;
+use super::secrets;
 use super::services::NamedService;
 use super::unfinished::UnfinishedReload;
 use super::{
     HealthQuestion, JobVersion, LastGood, ReloadContext, ReloadOutcome, ReloadPhase, ReloadReport,
     ServiceReload, handover, look, reload,
 };
-use crate::probe::Probe;
 use crate::probe::demand::Demand;
-use crate::probe::http::{Http, Statuses};
 use crate::service::JobState;
 use crate::service::job::{Job, KeepAlive};
 use crate::sys::clock::{self, Real};
 use crate::sys::file::Lock;
-use crate::sys::http::{self, Trust, Url};
 use crate::sys::process::Pid;
+use crate::sys::redact::Redactor;
 use crate::sys::say::{self, Voice};
 use crate::sys::signal::Signal;
 use crate::words::error::Result;
@@ -32,6 +33,7 @@ use crate::words::stamp;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a helper waits for its caller to let go of the lock.
@@ -53,6 +55,11 @@ pub(super) fn reload_one(
     let lock = take_turn(&files, request.settings.wait_lock, helper)?;
     finish_what_was_cut_off(&journal, &one.name, voice)?;
     let ready = examine(request, one)?;
+    let definition = define(one, ready.job.as_ref());
+    let kept = ready.job.as_ref().and_then(|job| files.other_job(job)).map(|(_, kept)| kept);
+    let redactor = secrets::redactor(one, ready.job.as_ref(), ready.health.as_ref(), kept.as_ref());
+    let redactor = Arc::new(redactor);
+    let voice = &voice.discreet(redactor.clone());
     // Otherwise all were prepared before the first was touched.
     if request.settings.keep_going {
         one.service.prepare()?;
@@ -60,8 +67,9 @@ pub(super) fn reload_one(
     let before = match look(&*one.service, &Real) {
         Ok(before) => before,
         Err(trouble) => {
-            let report = ReloadReport::cannot_tell(&trouble);
-            return Ok((report.status, tell(request, one, &ready, &report, voice)));
+            let mut report = ReloadReport::cannot_tell(&trouble);
+            report.redact(&redactor);
+            return Ok((report.status, tell(request, one, &ready, None, &report, &redactor, voice)));
         }
     };
     if let Some(state) = before.as_ref().filter(|state| !helper && one.service.holds_us(state)) {
@@ -70,17 +78,18 @@ pub(super) fn reload_one(
     }
     let hooks = RunningReload { hooks: &request.hooks, one, files: &files };
     hooks.before(before.as_ref())?;
-    let definition = define(one, ready.job.as_ref());
     if let Some(state) = &before {
         files.remember_running(&definition, state);
     }
-    let report = guarded(request, one, &ready, &definition, before, &lock, &journal, voice, interrupted)?;
+    let since = ready.job.as_ref().map(LogMarks::of);
+    let under_way = UnderWay { request, one, ready: &ready, definition: &definition, redactor: &redactor };
+    let report = guarded(&under_way, before, &lock, &journal, voice, interrupted)?;
     if report.recovered()
         && let Err(error) = files.remember(&definition)
     {
         voice.warn(error);
     }
-    let told = tell(request, one, &ready, &report, voice);
+    let told = tell(request, one, &ready, since.as_ref(), &report, &redactor, voice);
     hooks.after(report.recovered(), &told, voice);
     Ok((report.status, told))
 }
@@ -101,19 +110,25 @@ enum Kept {
     Units(UnitFiles),
 }
 
+/// What a reload is about.
+struct UnderWay<'a> {
+    request: &'a ReloadRequest,
+    one: &'a NamedService,
+    ready: &'a Ready,
+    definition: &'a Definition,
+    redactor: &'a Redactor,
+}
+
 /// The reload itself, with a guardian who stands by and a journal that is kept.
-#[expect(clippy::too_many_arguments, reason = "one call; each is what a reload needs")]
 fn guarded(
-    request: &ReloadRequest,
-    one: &NamedService,
-    ready: &Ready,
-    definition: &Definition,
+    under_way: &UnderWay<'_>,
     before: Option<JobState>,
     lock: &Lock,
     journal: &ReloadJournal,
     voice: &Voice,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Result<ReloadReport> {
+    let UnderWay { request, one, ready, definition, redactor } = *under_way;
     let files = ReloadFiles::of(&one.label)?;
     let settings = &request.settings;
     let kept = match definition {
@@ -164,12 +179,12 @@ fn guarded(
             voice.warn(format!("{}: nobody stands by for this reload any more", one.name));
         }
     };
-    let ask = ready.health.as_ref().map(|url| |demand: Demand| probe(url, demand));
+    let ask = ready.health.as_ref().map(|health| |demand: Demand| health.ask(demand));
     let old_health = kept.as_ref().and_then(|kept| match kept {
-        Kept::Job(_, job) => super::check::health_of(request, one, Some(&**job)).ok().flatten(),
+        Kept::Job(_, job) => health_of(request, one, Some(&**job)).ok().flatten(),
         Kept::Units(_) => ready.health.clone(),
     });
-    let ask_old = old_health.as_ref().map(|url| |demand: Demand| probe(url, demand));
+    let ask_old = old_health.as_ref().map(|health| |demand: Demand| health.ask(demand));
     let restore = || match (&kept, definition) {
         (Some(Kept::Job(_, job)), _) => put_back(&one.source, &job.bytes),
         (Some(Kept::Units(units)), Definition::Units(now)) => {
@@ -211,7 +226,8 @@ fn guarded(
     };
     let context =
         ReloadContext { service: &*one.service, clock: &Real, voice, interrupted, progress: &progress };
-    let report = reload(&service_reload, before, context);
+    let mut report = reload(&service_reload, before, context);
+    report.redact(redactor);
     if let Err(error) = journal.end(&id, ReloadEnd::of(&report, "itself")) {
         voice.warn(error);
     }
@@ -271,25 +287,6 @@ fn hand_over(
     Ok((Status::Done, told))
 }
 
-pub(super) fn probe(url: &Url, demand: Demand) -> Box<dyn Probe> {
-    Box::new(Http {
-        request: http::Request {
-            url: url.clone(),
-            method: "GET".to_owned(),
-            headers: Vec::new(),
-            body: Vec::new(),
-            redirects: false,
-            known_peer: None,
-            want_body: false,
-            trust: Trust::default(),
-        },
-        statuses: vec![Statuses::OK],
-        contains: Vec::new(),
-        json: Vec::new(),
-        demand,
-    })
-}
-
 /// The turn of this reload.
 fn take_turn(files: &ReloadFiles, wait_lock: Duration, helper: bool) -> Result<Lock> {
     let patience = if helper { wait_lock.max(FAREWELL) } else { wait_lock };
@@ -310,24 +307,30 @@ fn tell(
     request: &ReloadRequest,
     one: &NamedService,
     ready: &Ready,
+    since: Option<&LogMarks>,
     report: &ReloadReport,
+    redactor: &Redactor,
     voice: &Voice,
 ) -> Value {
     let cause = if report.recovered() || report.outcome == ReloadOutcome::Refused {
         None
     } else {
-        one.service.cause(&report.known, report.up_after.is_some())
+        one.service
+            .cause(&report.known, report.up_after.is_some())
+            .map(|cause| secrets::cause(cause, redactor))
     };
     let case = Case {
         name: &one.name,
         manager: one.service.manager(),
         target: one.service.target(),
-        health: ready.health.as_ref().map(Url::to_string),
+        health: ready.health.as_ref().map(|health| redactor.text(&health.to_string()).into_owned()),
         job: ready.job.as_ref(),
+        since,
+        redactor,
         report,
         cause,
         life_log: (!report.recovered())
-            .then(|| one.service.life_log(report.life.as_deref(), LOG_LINES))
+            .then(|| secrets::life_log(&*one.service, report.life.as_deref(), redactor))
             .flatten(),
         repair: one.service.repair(&one.source, &report.known),
     };

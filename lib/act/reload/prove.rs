@@ -2,6 +2,7 @@
 //! then stays.
 
 use super::polls::Backoff;
+use super::stranger::Strangers;
 use super::{Halt, Proof, Reload, ReloadOutcome, ReloadPhase};
 use crate::probe::Cost;
 use crate::probe::demand::Demand;
@@ -30,6 +31,8 @@ struct Round {
     backoff: Backoff,
     /// A process whose answer does not count.
     stale: Option<Pid>,
+    /// Who else answers.
+    strangers: Strangers,
 }
 
 /// What one look found.
@@ -93,6 +96,7 @@ impl Reload<'_> {
             look: self.clock.now(),
             backoff: Backoff::new(),
             stale,
+            strangers: Strangers::None,
         };
         loop {
             self.obey_signal()?;
@@ -124,8 +128,13 @@ impl Reload<'_> {
                 self.step(format!("attempt {} of {}: {failure}", round.attempts, self.request.attempts));
             }
             round.tries += 1;
+            let process = self.process(&round);
             let moment = PollProgress {
-                cost: Cost::Local,
+                cost: self
+                    .version
+                    .health
+                    .filter(|_| process.is_some())
+                    .map_or(Cost::Local, |health| health(Demand::default()).cost()),
                 age: now - round.began,
                 spent: Duration::from_micros(50),
                 tries: round.tries,
@@ -145,7 +154,12 @@ impl Reload<'_> {
                 || (given_up && slot_over && round.attempts > 1)
                 || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end))
             {
-                return Ok(false);
+                return match round.strangers {
+                    Strangers::One(pid, _) => {
+                        Err(self.answered_elsewhere(pid, process.map(|process| process.pid)))
+                    }
+                    Strangers::None | Strangers::Not => Ok(false),
+                };
             }
             if self.deadline.is_some_and(|deadline| now >= deadline) {
                 return Err(Halt {
@@ -155,7 +169,7 @@ impl Reload<'_> {
                 });
             }
             // Nothing is worth asking before the manager has told of a process.
-            let idle = if self.process(&round).is_none() { round.look - now } else { Duration::ZERO };
+            let idle = if process.is_none() { round.look - now } else { Duration::ZERO };
             let left = round.slot_ends.map_or(Duration::ZERO, |end| end.saturating_duration_since(now));
             let until = self.clock.now() + pause.max(idle.min(left));
             if self.service.await_news(until) {
@@ -199,12 +213,26 @@ impl Reload<'_> {
         let deadline = self.deadline.map_or(until, |deadline| deadline.min(until));
         self.report.probes += 1;
         let failure = match health(demand).ask(deadline) {
-            Ok(_) => {
+            Ok(answer) if answer.pid.is_some() => {
                 self.served = true;
                 return Ok(Look::Proven(process.pid, Proof::Listener));
             }
+            // It was not asked who answers, or cannot be: then the death of the old process must do.
+            Ok(_) => match self.old.filter(Identity::alive) {
+                None => {
+                    self.served = true;
+                    return Ok(Look::Proven(process.pid, Proof::Process));
+                }
+                Some(old) => {
+                    let text = format!("answered, and process {} of before still lives", old.pid);
+                    Failure::new(Class::UnknownProcess, text)
+                }
+            },
             Err(failure) => failure,
         };
+        if failure.class != Class::WrongProcess {
+            round.strangers = Strangers::Not;
+        }
         match failure.class {
             // Another machine's address, or sockets that we may not see: then the death of the old process
             // must do.
@@ -218,6 +246,7 @@ impl Reload<'_> {
                 }
             }
             Class::WrongProcess => {
+                round.strangers = self.regard(round.strangers, round.attempts, health, deadline);
                 // The job may just have been started anew.
                 round.look = round.look.min(self.polls.next(now + round.backoff.next()));
                 Ok(Look::NotYet(failure))

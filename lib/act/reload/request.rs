@@ -1,6 +1,7 @@
 //! A request to reload services: which, where, how.
 
 use super::RollbackRule;
+use crate::service::expectation::HttpExpectation;
 use crate::service::manager::ServiceLocation;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,12 +29,20 @@ pub enum ReloadTarget {
 /// How their health is asked for.
 #[derive(Clone, Debug)]
 pub struct HealthOptions {
-    /// The URL, if it was given.
+    /// The URL, or another target that can be asked, if it was given.
     pub url: Option<OsString>,
     /// The variable that holds its base, if it was given.
     pub variable: Option<String>,
     /// What is appended to the base, if it was given.
     pub path: Option<String>,
+    /// The unix socket that is asked, if it was given.
+    pub unix: Option<PathBuf>,
+    /// What is asked there, and what must be answered.
+    pub expectation: HttpExpectation,
+    /// Whether a good answer counts whoever gives it: a proxy before the job.
+    pub any_process: bool,
+    /// Whether any of these two was said.
+    pub expects: bool,
     /// Whether not to ask.
     pub none: bool,
 }

@@ -9,8 +9,11 @@ impl<'a> Reload<'a> {
     pub(super) fn rolls_back(&self, halt: &Halt) -> bool {
         let wanted = match self.request.rollback {
             RollbackRule::Never => false,
-            // A deadline says that nobody waits any longer; it does not say that the version is bad.
-            RollbackRule::IfNeverServed => !self.served && halt.status == Status::Unavailable,
+            // A deadline says that nobody waits any longer; it does not say that the version is bad. Nor does
+            // another process that answers in its place.
+            RollbackRule::IfNeverServed => {
+                !self.served && !self.outdone && halt.status == Status::Unavailable
+            }
             RollbackRule::Always => true,
         };
         wanted
@@ -32,7 +35,7 @@ impl<'a> Reload<'a> {
             }
             Err(error) => self.voice.warn(format!("{}: {error}", self.request.name)),
         }
-        (self.went_back, self.served, self.accepted) = (true, false, false);
+        (self.went_back, self.served, self.outdone, self.accepted) = (true, false, false, false);
     }
 
     /// Takes the new version down and brings the last good one back. Says how that ended.

@@ -15,6 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 const NEW: &str = "/installed.plist";
 const COPY: &str = "/kept.plist";
@@ -415,7 +416,7 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
     let phase = Cell::new(None);
     let interrupted = || signal_after.filter(|after| world.calls.get() >= *after).map(|_| Signal::SIGTERM);
     let progress = |now: ReloadPhase| phase.set(Some(now));
-    let ask = |demand: Demand| -> Box<dyn Probe> { Box::new(Health(world.healthy(), demand.among)) };
+    let ask = |demand: Demand| -> Arc<dyn Probe> { Arc::new(Health(world.healthy(), demand.among)) };
     let put_back = || {
         world.put_back.set(true);
         Ok(PathBuf::from("/rejected"))

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 /// How long journalctl may take: a report must not wait for a journal of gigabytes.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many letters of a line are shown.
-const LONGEST: usize = 2000;
 
 /// The last `count` lines of the life `life` of a unit, and of what systemd has said of it.
 pub(super) fn of_life(life: &str, unit: &str, system: bool, count: usize) -> LifeLog {
@@ -51,8 +49,7 @@ pub(super) fn of_none(unit: &str, system: bool) -> LifeLog {
     LifeLog { command: command(unit, system), tail: Err("no new life of it has begun".to_owned()) }
 }
 
-/// One line of a stranger, made fit to be shown, and bounded.
+/// One line of a stranger, whole, made fit to be shown.
 fn fit(line: &str) -> String {
-    let line = clean::line(clean::uncoloured(line.trim_end()).as_str()).into_owned();
-    line.chars().take(LONGEST).collect()
+    clean::lines(clean::uncoloured(line.trim_end()).as_str()).into_owned()
 }

@@ -12,14 +12,42 @@ use std::time::Duration;
 pub(super) const PROPERTIES: &str = "Type,LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,\
      NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,\
      ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,DropInPaths,NeedDaemonReload,\
-     ExecStart,Job,Environment,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,BindPaths,\
+     ExecStart,Job,Environment,EnvironmentFiles,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,BindPaths,\
      BindReadOnlyPaths,StartLimitIntervalUSec,StartLimitBurst,StateChangeTimestampMonotonic,\
      ConditionResult,ConditionTimestampMonotonic";
 
+/// How much of a file of variables is read.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
 /// The lines of `systemctl show`.
 pub(crate) fn properties(shown: &str) -> HashMap<String, String> {
-    let pairs = shown.lines().filter_map(|line| line.split_once('='));
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    let mut all: HashMap<String, String> = HashMap::new();
+    for (key, value) in shown.lines().filter_map(|line| line.split_once('=')) {
+        match all.get_mut(key) {
+            // There is a line for each of them; of the others the last one counts.
+            Some(before) if key == "EnvironmentFiles" => *before = format!("{before}\n{value}"),
+            _ => drop(all.insert(key.to_owned(), value.to_owned())),
+        }
+    }
+    all
+}
+
+/// The environment that the unit's file gives its processes, with the files that it names. A file that we may
+/// not read is passed over.
+pub(super) fn environment(seen: &HashMap<String, String>) -> Vec<(String, String)> {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    let pair = |line: &str| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut all: Vec<_> = words(text("Environment")).iter().filter_map(|word| pair(word)).collect();
+    // What a file sets counts more (systemd.exec(5)).
+    for file in text("EnvironmentFiles").lines() {
+        let path = file.split(" (").next().unwrap_or(file);
+        let read = crate::sys::file::read(std::path::Path::new(path), FILE_LIMIT).unwrap_or_default();
+        let read = String::from_utf8_lossy(&read);
+        let lines = read.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+        let unquoted = |(name, value): (String, String)| (name, words(value.trim()).join(" "));
+        all.extend(lines.filter_map(pair).map(unquoted));
+    }
+    all
 }
 
 /// The state of a unit, out of its properties (org.freedesktop.systemd1(5)); `None` where there is none.

@@ -1,6 +1,8 @@
-//! URLs of http, https and http+unix, read strictly; shown without the login that they may hold.
+//! URLs of http, https and http+unix, read strictly; shown without the login and the values of the query
+//! that they may hold.
 
 use crate::sys::net::Endpoint;
+use crate::sys::redact::{self, unescape};
 use base64::Engine;
 use std::fmt;
 use std::path::PathBuf;
@@ -120,6 +122,16 @@ impl Url {
         Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(login)))
     }
 
+    /// What of it must not be shown, wherever it occurs: the login, as it is and as it is sent, and the
+    /// values of the query.
+    pub fn secrets(&self) -> Vec<String> {
+        let login = self.login.as_ref().map_or(String::new(), |login| format!("{login}@"));
+        let mut secrets = redact::of_urls(&format!("http://{login}h{}", self.path));
+        let sent = self.authorization();
+        secrets.extend(sent.iter().filter_map(|sent| sent.strip_prefix("Basic ")).map(str::to_owned));
+        secrets
+    }
+
     /// The protocol.
     pub fn scheme(&self) -> Scheme {
         self.scheme
@@ -156,12 +168,13 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let login = if self.login.is_some() { "***@" } else { "" };
-        match self.scheme {
-            Scheme::Http => write!(out, "http://{login}{}{}", self.host_header(), self.path),
-            Scheme::Https => write!(out, "https://{login}{}{}", self.host_header(), self.path),
-            Scheme::HttpUnix => write!(out, "http+unix://{}:{}", self.endpoint, self.path),
-        }
+        let login = self.login.as_ref().map_or(String::new(), |login| format!("{login}@"));
+        let plain = match self.scheme {
+            Scheme::Http => format!("http://{login}{}{}", self.host_header(), self.path),
+            Scheme::Https => format!("https://{login}{}{}", self.host_header(), self.path),
+            Scheme::HttpUnix => format!("http+unix://{}:{}", self.endpoint, self.path),
+        };
+        out.write_str(&redact::urls(&plain))
     }
 }
 
@@ -212,37 +225,16 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
     Ok((host.to_owned(), port))
 }
 
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let pair = text.get(at + 1..at + 3).filter(|pair| pair.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let hex = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match (bytes[at], hex) {
-            (b'%', Some(byte)) => {
-                plain.push(byte);
-                at += 3;
-            }
-            (byte, _) => {
-                plain.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&plain).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_is_a_url_and_hides_the_login() {
+    fn reads_what_is_a_url_and_hides_its_secrets() {
         for (text, shown) in [
             ("http://127.0.0.1:4317/healthz", "http://127.0.0.1:4317/healthz"),
             ("HTTP://host", "http://host/"),
-            ("https://host?q=1#frag", "https://host/?q=1"),
+            ("https://host?q=1#frag", "https://host/?q=***"),
             ("http://me:secret@host:81/x", "http://***@host:81/x"),
             ("http://[::1]:80/", "http://[::1]/"),
             ("http+unix:///run/a.sock:/healthz", "http+unix:///run/a.sock:/healthz"),

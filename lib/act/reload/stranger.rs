@@ -1,0 +1,90 @@
+//! Answers of processes that have no part in the job: a proxy before it, or whoever has taken its port.
+
+use super::{Halt, HealthQuestion, PortHolder, Reload, ReloadOutcome};
+use crate::probe::demand::Demand;
+use crate::probe::{Probe, ProbeAnswer};
+use crate::service::{JobState, Service};
+use crate::sys::process::{Pid, Start, Table};
+use crate::words::exit::Status;
+use crate::words::failure::Failure;
+use std::time::{Duration, Instant};
+
+/// How long it may take to find out who listens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Whether all good answers of a round came from one process that has no part in the job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Strangers {
+    /// Nothing was answered.
+    #[default]
+    None,
+    /// This one answered well, each time that it was looked at; last in this attempt.
+    One(Pid, u32),
+    /// Something else was seen too.
+    Not,
+}
+
+/// Anybody, who has to be named.
+fn whoever() -> Demand {
+    Demand { newer_than: Some(Start(0)), ..Demand::default() }
+}
+
+impl Reload<'_> {
+    /// Looks, once in each attempt, whether the process that answered in the job's place answers well.
+    pub(super) fn regard(
+        &mut self,
+        seen: Strangers,
+        attempt: u32,
+        health: HealthQuestion<'_>,
+        until: Instant,
+    ) -> Strangers {
+        match seen {
+            Strangers::Not => return seen,
+            Strangers::One(_, last) if last == attempt => return seen,
+            _ => {}
+        }
+        self.report.probes += 1;
+        let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask(until);
+        match (answer.ok().and_then(|answer| answer.pid), seen) {
+            (Some(pid), _) if self.is_old(pid) => Strangers::Not,
+            (Some(pid), Strangers::One(before, _)) if pid != before => Strangers::Not,
+            (Some(pid), _) => Strangers::One(pid, attempt),
+            (None, _) => Strangers::Not,
+        }
+    }
+
+    fn is_old(&self, pid: Pid) -> bool {
+        self.old.is_some_and(|old| old.pid == pid)
+    }
+
+    /// How a round ends in which a stranger gave all the answers: a kick would change nothing.
+    pub(super) fn answered_elsewhere(&mut self, pid: Pid, job: Option<Pid>) -> Halt {
+        self.outdone = true;
+        let job = job.map_or(String::new(), |pid| format!(" (process {pid})"));
+        Halt {
+            outcome: ReloadOutcome::Unhealthy,
+            status: Status::Unavailable,
+            reason: format!(
+                "it did not recover: answered by {}, not by the job{job}; if that is a proxy before it, give \
+                 --any-process",
+                PortHolder::of(pid)
+            ),
+        }
+    }
+
+    /// Who listens where the health of the job is asked for, if that has no part in the job.
+    pub(super) fn stranger(&self) -> Option<PortHolder> {
+        stranger(self.service, &*self.version.health?(Demand::default()))
+    }
+}
+
+/// Who listens where `health` asks, if that has no part in the job of `service`.
+pub(super) fn stranger(service: &dyn Service, health: &dyn Probe) -> Option<PortHolder> {
+    let pid = health.holder(Instant::now() + LOOK)?;
+    let holder = PortHolder::of(pid);
+    // The job is looked at after: it may have been started meanwhile.
+    let state: Option<JobState> = service.inspect().ok()?;
+    let own = state.map_or_else(Vec::new, |state| state.pid.into_iter().chain(state.others).collect());
+    let is_own = Table::read().trees(&own).iter().any(|one| one.pid == pid);
+    (!is_own && crate::sys::process::exists(pid)).then_some(holder)
+}
