@@ -32,7 +32,7 @@ _baa__reload() {
 
     case "${cmd}" in
         baa__reload)
-            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --no-health --attempts --delay --probe-timeout --settle --timeout --drain --skip-kickstart --rollback --no-rollback --wait-lock --keep-going --before --after --on-failure --hook-timeout --resume --quiet --verbose --dry-run --json --help --version diagnose history guard"
+            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-status --health-body-contains --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --drain --skip-kickstart --rollback --no-rollback --wait-lock --keep-going --before --after --on-failure --hook-timeout --resume --quiet --verbose --dry-run --json --help --version diagnose history guard"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -94,6 +94,10 @@ _baa__reload() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-unix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --attempts)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -111,6 +115,38 @@ _baa__reload() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-method)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-status)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-body-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-json-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-cacert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-token-env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -146,7 +182,7 @@ _baa__reload() {
             return 0
             ;;
         baa__subcmd__reload__subcmd__diagnose)
-            opts="-h --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --no-health --attempts --delay --probe-timeout --settle --timeout --json --help"
+            opts="-h --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-status --health-body-contains --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -208,6 +244,10 @@ _baa__reload() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-unix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --attempts)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -225,6 +265,38 @@ _baa__reload() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-method)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-header)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-status)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-body-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-json-path)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-cacert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-token-env)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-token-file)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

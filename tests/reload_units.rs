@@ -207,3 +207,20 @@ told --label gw --attempts 2 --delay 50ms; show gw ActiveState; ls $D/gw.service
         "0\n78\nactive\n1\n1\n78\nactive\nmore.conf.rejected\n\n",
     );
 }
+
+/// What Environment= and the files of EnvironmentFile= hold is not told.
+#[apply(test)]
+fn what_the_environment_of_a_unit_holds_is_not_told() {
+    check(
+        r#"
+printf '# a file\nFILE_TOKEN="in a file"\n' > $ROOM/env1; echo MORE=in-another > $ROOM/env2
+unit web 'Environment="API_TOKEN=in the unit"' EnvironmentFile=$ROOM/env1 EnvironmentFile=-$ROOM/env2 \
+  'ExecStart=/bin/sleep 1000'
+told --label web --attempts 1 --delay 50ms -v --json \
+  --health-url 'exec:echo no: in the unit, in a file, in-another >&2; exit 1'
+grep -o 'no: [*]*, [*]*, [*]*$' $ROOM/said | head -n 1
+cat $ROOM/said $ROOM/out $XDG_STATE_HOME/baa/reload/web*.journal |
+  grep -c 'in the unit\|in a file\|in-another' || true"#,
+        "69\nno: ***, ***, ***\n0\n",
+    );
+}

@@ -247,7 +247,11 @@ fn a_reload_shows_no_file_of_roots() {
         let done = reload(out, err);
         assert!(done.status != 0 && !done.stderr.contains(SECRET.trim()), "{out}: {done:?}");
         assert!(done.stderr.contains("log "), "{done:?}");
-        assert!(err != "theirs/honest" || done.stderr.contains("an honest word"), "{done:?}");
+        // What was there before is told by a diagnosis alone.
+        let words = ["diagnose", "--manager", "baa", "--service", "evil", "--install-dir"];
+        let seen = finish(room.command("baa-reload").args(words).arg(room.text("agents")));
+        assert!(!seen.stdout.contains(SECRET.trim()), "{out}: {seen:?}");
+        assert!(err != "theirs/honest" || seen.stdout.contains("an honest word"), "{seen:?}");
         room.run("baa-run", ["ctl", "stop", "so.makefile.baa-evil"]);
     }
     assert_eq!(std::fs::read_to_string(room.path("secret")).unwrap(), SECRET);

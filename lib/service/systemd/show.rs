@@ -12,8 +12,8 @@ use std::time::Duration;
 pub(super) const PROPERTIES: &str = "Type,LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,\
      NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,\
      ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,DropInPaths,NeedDaemonReload,\
-     ExecStart,Job,Environment,EnvironmentFiles,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,BindPaths,\
-     BindReadOnlyPaths,StartLimitIntervalUSec,StartLimitBurst,StateChangeTimestampMonotonic,\
+     ExecStart,Job,Environment,EnvironmentFiles,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,\
+     BindPaths,BindReadOnlyPaths,StartLimitIntervalUSec,StartLimitBurst,StateChangeTimestampMonotonic,\
      ConditionResult,ConditionTimestampMonotonic";
 
 /// How much of a file of variables is read.
