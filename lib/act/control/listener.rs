@@ -233,15 +233,15 @@ mod tests {
         let (own, ours) = (OwnAddresses::default(), net::own_addresses());
         let near = |peer: &str, ours: &str| own.is_near(peer.parse().unwrap(), ours.parse().unwrap());
         // Who comes to a loopback address is here, wherever it says to be.
-        for peer in ["127.9.9.9", "::1", "::ffff:127.0.0.2", "192.0.2.2", "2001:db8::1"] {
+        for peer in ["127.9.9.9", "::1", "::ffff:127.0.0.2", "198.51.100.2", "2001:db8::1"] {
             assert!(near(peer, "127.0.0.1") && near(peer, "::1"), "{peer}");
         }
-        assert!(near("192.0.2.2", "192.0.2.2") && !near("192.0.2.2", "192.0.2.3"));
+        assert!(near("198.51.100.2", "198.51.100.2") && !near("198.51.100.2", "198.51.100.3"));
         assert!(ours.iter().any(IpAddr::is_loopback));
-        assert!(ours.iter().all(|one| near(&one.to_string(), "192.0.2.3")), "{ours:?}");
+        assert!(ours.iter().all(|one| near(&one.to_string(), "198.51.100.3")), "{ours:?}");
         let counted = |caller: Caller| caller.origin().to_string();
         let at = |address: &str| counted(Caller::At(address.parse().unwrap()));
-        assert_eq!(counted(Caller::Near("192.0.2.2:1".parse().unwrap())), "ip:127.0.0.1");
+        assert_eq!(counted(Caller::Near("198.51.100.2:1".parse().unwrap())), "ip:127.0.0.1");
         for near in ["[2001:db8::1]:1", "[2001:db8::ffff:0:0:2]:1"] {
             assert_eq!(at(near), "ip:2001:db8::");
         }
