@@ -2,8 +2,8 @@
 //! model of launchd and on the embedded manager.
 
 use crate::support::launchd::Launchd;
-use crate::support::{CONDUCTOR as LABEL, Done, Room, finish, port};
-use std::process::Command;
+use crate::support::{CONDUCTOR as LABEL, Done, Room, collect, finish, port, until};
+use std::process::{Command, Stdio};
 
 const QUICK: [&str; 5] = ["--attempts", "2", "--delay", "20ms", "--json"];
 
@@ -39,7 +39,7 @@ fn goes_back(room: &Room, reload: &dyn Fn(&[&str]) -> Command) {
     // What runs is what the next login loads; what does not serve is kept, and named.
     assert_eq!((file(room), rejected(room)), (good.clone(), Some(bad.clone())));
     let one = done.json()["services"][0].clone();
-    assert!(one["rejected"].as_str().unwrap().ends_with(".plist.rejected"), "{done:?}");
+    assert!(one["rejected"][0].as_str().unwrap().ends_with(".plist.rejected"), "{done:?}");
     assert!(done.stderr.contains("rolled back to the last version that worked"), "{done:?}");
     let asked = room.run("baa-healthwait", ["--timeout", "5s", &format!("http://127.0.0.1:{port}/")]);
     assert_eq!(asked.status, 0, "{asked:?}");
@@ -131,4 +131,49 @@ fn a_linked_file_is_left_alone_and_the_kept_one_is_brought_up() {
     assert_eq!(outcome(&done), (78, "rolled-back".to_owned()), "{done:?}");
     assert!(done.stderr.contains("the new file is still installed"), "{done:?}");
     assert!(installed.is_symlink() && rejected(&room).is_none());
+}
+
+/// Somebody writes his next version while another one is being tried: it is left as it is, and what was
+/// tried is what is set aside.
+#[apply(test)]
+fn what_was_written_meanwhile_is_not_what_was_tried() {
+    let (room, port) = (Room::new(), port());
+    room.conductor(port, &[], "");
+    assert_eq!(finish(&mut embedded(&room, &[])).status, 0);
+    room.conductor(port, &["--status", "500"], "");
+    let bad = file(&room);
+    room.conductor(port, &["--body", "next"], "");
+    let next = file(&room);
+    std::fs::write(room.path(&format!("agents/{LABEL}.plist")), &bad).unwrap();
+    let write = format!(
+        "cat {0} > {1}",
+        room.write("next", &next).display(),
+        room.text(&format!("agents/{LABEL}.plist"))
+    );
+    // The probe of a version that is tried writes the next one.
+    let url = format!("exec:{write}; exit 1");
+    let done = finish(&mut embedded(&room, &["--health-url", &url]));
+    assert_eq!(file(&room), next, "{done:?}");
+    assert_ne!(rejected(&room).as_deref(), Some(&*next), "{done:?}");
+    assert!(done.stderr.contains("has been changed since, and is left as it is"), "{done:?}");
+}
+
+/// The file is edited while the old process drains: what is loaded is what is kept.
+#[apply(test)]
+fn what_was_loaded_is_what_is_kept() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["linger=500"]);
+    room.conductor(port, &["--body", "one"], "");
+    launchd.bootstrap(LABEL);
+    room.conductor(port, &["--status", "500"], "");
+    let child = launchd.reload(&QUICK).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
+    room.conductor(port, &["--body", "two"], "");
+    let good = file(&room);
+    let done = collect(child);
+    assert_eq!(outcome(&done), (0, "recovered".to_owned()), "{done:?}");
+    room.conductor(port, &["--status", "503"], "");
+    let back = finish(&mut launchd.reload(&QUICK));
+    assert_eq!(outcome(&back), (78, "rolled-back".to_owned()), "{back:?}");
+    assert_eq!(file(&room), good);
 }

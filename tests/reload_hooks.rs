@@ -82,3 +82,53 @@ fn one_reload_waits_for_another_where_it_is_asked_to() {
     let taken = launchd.calls().iter().filter(|call| call.starts_with("bootout")).count();
     assert_eq!(taken, 2);
 }
+
+#[apply(test)]
+fn a_refusal_is_a_failure_and_a_signal_ends_a_wait() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["linger=2000"]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    let failure = format!("cat > {}", room.text("failure"));
+    let good = std::fs::read_to_string(room.path(&format!("agents/{LABEL}.plist"))).unwrap();
+    room.write(&format!("agents/{LABEL}.plist"), "<plist");
+    let refused = finish(&mut launchd.reload(&["--on-failure", &failure]));
+    assert_eq!(refused.status, 65, "{refused:?}");
+    let told = || {
+        serde_json::from_str::<serde_json::Value>(&std::fs::read_to_string(room.path("failure")).ok()?).ok()
+    };
+    assert_eq!(told().unwrap()["outcome"], "refused");
+    room.write(&format!("agents/{LABEL}.plist"), &good);
+    // A hook that takes its time, and a turn that does not come.
+    let began = room.text("began");
+    let before = format!("touch {began}; sleep 600");
+    let hooked = launchd.reload(&["--before", &before, "--hook-timeout", "10m"]);
+    let wait = |mut command: std::process::Command, begun: &dyn Fn() -> bool| {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("it waits", begun);
+        crate::support::signal(child.id(), nix::sys::signal::Signal::SIGTERM);
+        let done = collect(child);
+        assert!(done.status == 143 && done.stderr.contains("ended by SIGTERM"), "{done:?}");
+    };
+    wait(hooked, &|| room.path("began").exists());
+    let first = launchd.reload(&["-q"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
+    let mut second = launchd.reload(&["--wait-lock", "10m", "-v"]);
+    let said = std::fs::File::create(room.path("said")).unwrap();
+    let child = second.stdout(Stdio::null()).stderr(said).spawn().unwrap();
+    let catches = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"));
+        mask.is_some_and(|mask| u64::from_str_radix(mask, 16).unwrap() & (1 << 14) != 0)
+    };
+    until("it hears signals", catches);
+    crate::support::signal(child.id(), nix::sys::signal::Signal::SIGTERM);
+    let mut child = child;
+    let status = child.wait().unwrap();
+    let words = std::fs::read_to_string(room.path("said")).unwrap();
+    assert!(
+        status.code() == Some(143) && words.contains("ended by SIGTERM while another reload of it ran"),
+        "{words}"
+    );
+    assert_eq!(collect(first).status, 0);
+}

@@ -69,8 +69,8 @@ pub struct LastGood<'a> {
     /// The version; its source is the kept copy.
     pub version: JobVersion<'a>,
     /// Puts the copy in the place of the new file, which is kept beside it: then it is what the manager finds
-    /// at the next login too. Returns where the new file is kept.
-    pub put_back: &'a dyn Fn() -> Result<PathBuf, Error>,
+    /// at the next login too. Returns where the new files are kept.
+    pub put_back: &'a dyn Fn() -> Result<Vec<PathBuf>, Error>,
 }
 
 /// When a version that was accepted and does not come to serve gives way to the last one that worked.
@@ -248,8 +248,8 @@ pub struct ReloadReport {
     pub life: Option<String>,
     /// Who is in its place where its health is asked for, if it did not recover.
     pub holder: Option<PortHolder>,
-    /// Where the file that was refused or rolled back is kept.
-    pub rejected: Option<PathBuf>,
+    /// Where the files that were refused or rolled back are kept.
+    pub rejected: Vec<PathBuf>,
     /// When the old process was gone, counted from the start.
     pub gone_after: Option<Duration>,
     /// When the job was registered again.
@@ -275,7 +275,7 @@ impl ReloadReport {
             known,
             life: None,
             holder: None,
-            rejected: None,
+            rejected: Vec::new(),
             gone_after: None,
             up_after: None,
             healthy_after: None,

@@ -262,7 +262,14 @@ impl Service for Systemd {
             let text = path.to_string_lossy();
             text.contains("@.") || text.contains("/systemd/generator") || text.contains("/systemd/transient/")
         };
-        if files.iter().any(|path| foreign(path)) { Vec::new() } else { files }
+        let Some(fragment) = files.first().filter(|_| !files.iter().any(|path| foreign(path))) else {
+            return Vec::new();
+        };
+        // A drop-in of service.d, or of a prefix, is another service's too.
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let own = [Some(format!("{}.d", self.unit)), name(fragment).map(|name| format!("{name}.d"))];
+        let is_own = |path: &PathBuf| path == fragment || own.contains(&path.parent().and_then(name));
+        files.iter().filter(|path| is_own(path)).cloned().collect()
     }
 
     fn reread(&self) -> std::result::Result<(), Trouble> {

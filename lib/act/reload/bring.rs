@@ -131,7 +131,9 @@ impl<'a> Reload<'a> {
             return Err(self.lost(&trouble, ""));
         };
         self.voice.warn(format!("{}: {trouble}; restoring the last version that worked", self.request.name));
-        self.go_back(last_good);
+        if let Err(error) = self.go_back(last_good) {
+            return Err(self.lost(&trouble, &format!("; not restored: {error}")));
+        }
         let mut outcome = self.register(limit)?;
         // It may be the place that is refused, and not what is in it.
         let copy = &last_good.version.source;
@@ -147,11 +149,10 @@ impl<'a> Reload<'a> {
                 Ok(Some(Halt {
                     outcome: ReloadOutcome::Restored,
                     status,
-                    reason: match &self.report.rejected {
-                        Some(kept) => {
-                            format!("{trouble}; restored; the new file is kept as {}", kept.display())
-                        }
-                        None => format!("{trouble}; restored from {from}"),
+                    reason: if self.report.rejected.is_empty() {
+                        format!("{trouble}; restored from {from}")
+                    } else {
+                        format!("{trouble}; restored; {}", self.told_of_the_new())
                     },
                 }))
             }

@@ -5,6 +5,7 @@ use super::check::examine;
 use super::diagnosis::SCHEMA;
 use super::files::ReloadFiles;
 use super::health;
+use super::hooks::RunningReload;
 use super::one::{reload_one, resume_one};
 use super::request::ReloadRequest;
 use super::secrets;
@@ -31,6 +32,15 @@ pub struct Done {
 /// # Errors
 /// What is wrong with the order itself. What goes wrong with a service is told on stderr and in the status.
 pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
+    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+        .map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    let caught = Cell::new(None);
+    let interrupted = || {
+        if caught.get().is_none() {
+            caught.set(signals.take().first().copied());
+        }
+        caught.get()
+    };
     let ones = services(request)?;
     health::check(request, &ones)?;
     // Before anything is checked: a job that is stranded does not wait for a file that is good.
@@ -47,25 +57,16 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
         if !unfit.is_empty() {
             let status = unfit.iter().fold(Status::Done, |status, (_, error)| status.worse(error.status));
             let told: Vec<Value> =
-                unfit.iter().map(|(one, error)| tell_refusal(request, one, error)).collect();
+                unfit.iter().map(|(one, error)| refuse(request, one, error, voice, &interrupted)).collect();
             return Ok(done(status, told, &[]));
         }
     }
-    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
-        .map_err(|cause| Error::io("cannot catch signals", &cause))?;
-    let caught = Cell::new(None);
-    let interrupted = || {
-        if caught.get().is_none() {
-            caught.set(signals.take().first().copied());
-        }
-        caught.get()
-    };
     let mut status = Status::Done;
     let mut told = Vec::new();
     for one in &ones {
         let (ended, value) = match reload_one(request, one, voice, &interrupted) {
             Ok(end) => end,
-            Err(error) => (error.status, tell_refusal(request, one, &error)),
+            Err(error) => (error.status, refuse(request, one, &error, voice, &interrupted)),
         };
         told.push(value);
         status = status.worse(ended);
@@ -90,7 +91,20 @@ fn done(status: Status, told: Vec<Value>, skipped: &[&str]) -> Done {
     }
 }
 
-/// Tells why a service was not touched.
+/// Tells why a service was not touched, its hook too.
+fn refuse(
+    request: &ReloadRequest,
+    one: &NamedService,
+    error: &Error,
+    voice: &Voice,
+    interrupted: &dyn Fn() -> Option<Signal>,
+) -> Value {
+    let told = tell_refusal(request, one, error);
+    let files = ReloadFiles::at(&one.label);
+    RunningReload { hooks: &request.hooks, one, files: &files, interrupted }.after(false, &told, voice);
+    told
+}
+
 fn tell_refusal(request: &ReloadRequest, one: &NamedService, error: &Error) -> Value {
     let job = one.service.definition(&one.source).ok().flatten();
     let health = health::health_of(request, one, job.as_ref()).ok().flatten();

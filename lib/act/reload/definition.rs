@@ -6,7 +6,7 @@ use crate::sys::{digest, file, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -75,26 +75,107 @@ impl UnitFiles {
         digest::sha256(&all)
     }
 
-    /// Puts these in the place of `now`. Each file that differs is kept beside its place; returns where the
-    /// first of them is.
+    /// Puts these in the place of `now`, all of them or none. Each file that differs is kept beside its
+    /// place; returns where.
     ///
     /// # Errors
     /// As `put_back`.
-    pub fn put_back(&self, now: &UnitFiles) -> Result<PathBuf> {
-        let mut rejected = None;
-        for (path, text) in &self.0 {
-            if now.0.get(path) != Some(text) {
-                rejected = rejected.or(Some(put_back(path, text.as_bytes())?));
+    pub fn put_back(&self, now: &UnitFiles) -> Result<Vec<PathBuf>> {
+        let changed = |path: &&PathBuf| self.0.get(*path) != now.0.get(*path);
+        let paths: BTreeSet<&PathBuf> = self.0.keys().chain(now.0.keys()).filter(changed).collect();
+        let changes: Vec<Change<'_>> = paths
+            .into_iter()
+            .map(|path| Change {
+                path,
+                tested: now.0.get(path).map(String::as_bytes),
+                kept: self.0.get(path).map(String::as_bytes),
+            })
+            .collect();
+        for change in &changes {
+            change.check()?;
+        }
+        let mut rejected = Vec::new();
+        for (done, change) in changes.iter().enumerate() {
+            match change.make() {
+                Ok(beside) => rejected.extend(beside),
+                Err(error) => {
+                    changes[..done].iter().rev().for_each(Change::undo);
+                    return Err(error);
+                }
             }
         }
-        for path in now.0.keys().filter(|path| !self.0.contains_key(*path)) {
-            let beside = beside(path);
-            trust::way(path)
-                .and_then(|_| std::fs::rename(path, &beside))
-                .map_err(|cause| Error::io(format!("cannot set '{}' aside", path.display()), &cause))?;
-            rejected = rejected.or(Some(beside));
+        Ok(rejected)
+    }
+}
+
+/// What becomes of one file that did not work.
+struct Change<'a> {
+    path: &'a Path,
+    /// What was in it when it was tried; `None` where it was not there.
+    tested: Option<&'a [u8]>,
+    /// What comes in its place; `None` where it goes.
+    kept: Option<&'a [u8]>,
+}
+
+impl Change<'_> {
+    fn cannot(&self, cause: &std::io::Error) -> Error {
+        Error::io(format!("cannot put the last version that worked back as '{}'", self.path.display()), cause)
+    }
+
+    /// Whether it can be made.
+    fn check(&self) -> Result<()> {
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        // The directory of a drop-in may have gone with the last of them.
+        let way = if parent.is_dir() { self.path } else { parent };
+        trust::way(way).map_err(|cause| self.cannot(&cause))?;
+        let found = std::fs::symlink_metadata(self.path);
+        if found.as_ref().is_ok_and(|found| !found.is_file()) {
+            let why = format!("'{}' is no regular file, and is left as it is", self.path.display());
+            return Err(Error::new(Status::BadConfig, why));
         }
-        rejected.ok_or_else(|| Error::bug("unit files that differ in nothing"))
+        let now = found.is_ok().then(|| file::read(self.path, u64::MAX - 1)).transpose();
+        if now.map_err(|cause| self.cannot(&cause))?.as_deref() != self.tested {
+            // Somebody's next version, which nobody has tried.
+            let why = format!("'{}' has been changed since, and is left as it is", self.path.display());
+            return Err(Error::new(Status::Busy, why));
+        }
+        Ok(())
+    }
+
+    /// Makes it; returns where the file is kept that did not work.
+    fn make(&self) -> Result<Option<PathBuf>> {
+        let found = std::fs::symlink_metadata(self.path);
+        let mode = found.as_ref().map_or(0o644, |found| found.permissions().mode() & 0o7777);
+        let beside = beside(self.path);
+        let rejected = match self.tested {
+            Some(tested) => {
+                file::replace(&beside, tested, mode).map_err(|cause| self.cannot(&cause))?;
+                Some(beside)
+            }
+            None => None,
+        };
+        self.put(self.kept, mode).map_err(|cause| self.cannot(&cause))?;
+        Ok(rejected)
+    }
+
+    fn undo(&self) {
+        let _ = self.put(self.tested, 0o644);
+    }
+
+    fn put(&self, bytes: Option<&[u8]>, mode: u32) -> std::io::Result<()> {
+        match bytes {
+            Some(bytes) => {
+                if let Some(parent) = self.path.parent()
+                    && !parent.exists()
+                {
+                    std::fs::create_dir(parent)?;
+                    std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755))?;
+                }
+                file::replace(self.path, bytes, mode)
+            }
+            None if self.path.exists() => std::fs::remove_file(self.path),
+            None => Ok(()),
+        }
     }
 }
 
@@ -105,29 +186,15 @@ fn beside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts `bytes` in the place of the file at `path`, which is kept beside it; returns where.
+/// Puts `kept` in the place of the file at `path`, which was `tested` and is kept beside it; returns where.
 ///
 /// # Errors
-/// 74, 77. Nothing is lost: the file that did not work is kept before its place is taken. A file that another
-/// user could have put there, or a link, is left alone.
-pub fn put_back(path: &Path, bytes: &[u8]) -> Result<PathBuf> {
-    let cannot = |cause: std::io::Error| {
-        Error::io(format!("cannot put the last version that worked back as '{}'", path.display()), &cause)
-    };
-    trust::way(path).map_err(cannot)?;
-    let found = std::fs::symlink_metadata(path);
-    if found.as_ref().is_ok_and(|found| !found.is_file()) {
-        let why = format!("'{}' is no regular file, and is left as it is", path.display());
-        return Err(Error::new(Status::BadConfig, why));
-    }
-    let beside = beside(path);
-    let mode = found.as_ref().map_or(0o644, |found| found.permissions().mode() & 0o7777);
-    if found.is_ok() {
-        let bad = file::read(path, u64::MAX - 1).map_err(cannot)?;
-        file::replace(&beside, &bad, mode).map_err(cannot)?;
-    }
-    file::replace(path, bytes, mode).map_err(cannot)?;
-    Ok(beside)
+/// 74, 77; 78 for a link, 75 where it is another file by now. Nothing is lost: the file that did not work is
+/// kept before its place is taken. A file that another user could have put there is left alone.
+pub fn put_back(path: &Path, tested: &[u8], kept: &[u8]) -> Result<Vec<PathBuf>> {
+    let change = Change { path, tested: Some(tested), kept: Some(kept) };
+    change.check()?;
+    Ok(change.make()?.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -145,12 +212,34 @@ mod tests {
         let new = UnitFiles::read(&[unit.clone(), drop_in.clone()]).unwrap();
         assert_ne!(old.hash(), new.hash());
         let rejected = old.put_back(&new).unwrap();
-        assert_eq!(rejected, room.path().join("a.service.rejected"));
+        let beside = room.path().join("a.service.rejected");
+        assert_eq!(rejected, [beside.clone(), room.path().join("b.conf.rejected")]);
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-        assert_eq!((read(&unit), read(&rejected)), ("old".to_owned(), "new".to_owned()));
+        assert_eq!((read(&unit), read(&beside)), ("old".to_owned(), "new".to_owned()));
         assert!(!drop_in.exists());
         assert_eq!(read(&room.path().join("b.conf.rejected")), "more");
-        assert_eq!(UnitFiles::read(&[unit]), Some(old));
+        assert_eq!(UnitFiles::read(std::slice::from_ref(&unit)), Some(old.clone()));
+        // A directory that went is made again; a file that somebody has changed since is nobody's to replace,
+        // and then none is.
+        let more = room.path().join("a.service.d/c.conf");
+        std::fs::create_dir(more.parent().unwrap()).unwrap();
+        std::fs::write(&more, "kept").unwrap();
+        let with_more = UnitFiles::read(&[unit.clone(), more.clone()]).unwrap();
+        std::fs::remove_dir_all(more.parent().unwrap()).unwrap();
+        std::fs::write(&unit, "tested").unwrap();
+        let tested = UnitFiles::read(std::slice::from_ref(&unit)).unwrap();
+        std::fs::write(&unit, "next").unwrap();
+        assert_eq!(with_more.put_back(&tested).unwrap_err().status, Status::Busy);
+        assert!(read(&unit) == "next" && !more.exists());
+        std::fs::write(&unit, "tested").unwrap();
+        assert_eq!(with_more.put_back(&tested).unwrap(), [beside]);
+        assert_eq!((read(&unit), read(&more)), ("old".to_owned(), "kept".to_owned()));
+        // One that cannot be made undoes those before it.
+        std::fs::write(&unit, "tested").unwrap();
+        std::fs::remove_dir_all(more.parent().unwrap()).unwrap();
+        std::fs::write(more.parent().unwrap(), "no directory").unwrap();
+        assert!(with_more.put_back(&tested).is_err());
+        assert_eq!(read(&unit), "tested");
     }
 
     #[test]
@@ -159,7 +248,7 @@ mod tests {
         let (file, link) = (room.path().join("file"), room.path().join("link"));
         std::fs::write(&file, "x").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert_eq!(put_back(&link, b"y").unwrap_err().status, Status::BadConfig);
+        assert_eq!(put_back(&link, b"x", b"y").unwrap_err().status, Status::BadConfig);
         assert_eq!(std::fs::read(&file).unwrap(), b"x");
         assert!(!room.path().join("link.rejected").exists());
     }

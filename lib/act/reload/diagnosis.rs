@@ -90,7 +90,7 @@ impl Case<'_> {
             "held_by": report.holder.as_ref().map(|holder| json!({
                 "pid": holder.pid.number(), "program": holder.program
             })),
-            "rejected": report.rejected.as_ref().map(|path| path.to_string_lossy()),
+            "rejected": report.rejected.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "cause": self.cause.as_ref().map(|cause| json!({
                 "name": cause.name, "words": cause.words, "remedy": cause.remedy
             })),

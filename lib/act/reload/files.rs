@@ -154,6 +154,13 @@ impl ReloadFiles {
             .map_err(|cause| Error::io(format!("cannot keep '{}'", path.display()), &cause))
     }
 
+    /// Keeps nothing any more: what is kept is not what worked last.
+    pub fn forget(&self) {
+        for path in [self.plist(), self.units()] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
     /// Keeps the definition of a job that runs, if nothing is kept yet and its files are older than the
     /// process: then it is what that was started from.
     pub fn remember_running(&self, definition: &Definition, state: &JobState) {

@@ -144,7 +144,7 @@ pub fn stand_by() -> Result<Status> {
     }
     let journal = ReloadJournal::of(&ReloadFiles::of(&orders.plan.label)?);
     // It may have written its end and died before it let us go.
-    if journal.open_record().is_none_or(|open| open.id != orders.id) {
+    if journal.open_record().is_ok_and(|open| open.is_none_or(|open| open.id != orders.id)) {
         return Ok(Status::Done);
     }
     finish(&journal, &orders.id, &orders.plan, phase, GUARDIAN)

@@ -1,6 +1,7 @@
 //! Commands of the user's beside a reload: before it, after it, when it has failed. Each has the report on
 //! its standard input and the most of it in its environment.
 
+use super::ended_by;
 use super::files::ReloadFiles;
 use super::request::ReloadHooks;
 use super::services::NamedService;
@@ -9,12 +10,16 @@ use crate::service::JobState;
 use crate::sys::child::Stdio;
 use crate::sys::file;
 use crate::sys::say::Voice;
+use crate::sys::signal::Signal;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+/// How often it is asked whether a signal came.
+const TICK: Duration = Duration::from_millis(5);
 /// What each variable is called, beside the key of the report that it holds.
 const VARIABLES: [(&str, &str); 8] = [
     ("BAA_RELOAD_SERVICE", "service"),
@@ -32,6 +37,7 @@ pub(super) struct RunningReload<'a> {
     pub(super) hooks: &'a ReloadHooks,
     pub(super) one: &'a NamedService,
     pub(super) files: &'a ReloadFiles,
+    pub(super) interrupted: &'a dyn Fn() -> Option<Signal>,
 }
 
 impl RunningReload<'_> {
@@ -46,7 +52,11 @@ impl RunningReload<'_> {
             "target": self.one.service.target(),
             "old_pid": before.and_then(|state| state.pid).map(|pid| pid.number())
         });
-        self.run(command, &report).map_err(|how| Error::new(Status::Unavailable, format!("--before {how}")))
+        let outcome = self.run(command, &report);
+        if let Some(signal) = (self.interrupted)() {
+            return Err(Error::new(ended_by(signal), format!("ended by {}", signal.as_str())));
+        }
+        outcome.map_err(|how| Error::new(Status::Unavailable, format!("--before {how}")))
     }
 
     /// When it is over; what goes wrong with the hook is told, and changes nothing.
@@ -75,6 +85,22 @@ impl RunningReload<'_> {
         // A disk that is full does not keep a hook from being run: the most is in its environment.
         let text = format!("{report}\n");
         let input = file::nameless(self.files.directory(), text.as_bytes()).ok().map(Stdio::from);
-        life::run_hook(command, env, input, self.hooks.limit, &AtomicBool::new(false))
+        let (cancelled, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let begun_under = (self.interrupted)();
+        std::thread::scope(|scope| {
+            let hook = scope.spawn(|| {
+                let outcome = life::run_hook(command, env, input, self.hooks.limit, &cancelled);
+                over.store(true, Ordering::SeqCst);
+                outcome
+            });
+            while !over.load(Ordering::SeqCst) {
+                // One that is run since a signal came is not ended by that signal.
+                if begun_under.is_none() && (self.interrupted)().is_some() {
+                    cancelled.store(true, Ordering::SeqCst);
+                }
+                std::thread::sleep(TICK);
+            }
+            hook.join().unwrap_or_else(|_| Err("came to no end".to_owned()))
+        })
     }
 }

@@ -191,8 +191,11 @@ impl ReloadJournal {
     }
 
     /// The last reload, if it was begun and has no end. It may run: its lock tells.
-    pub fn open_record(&self) -> Option<ReloadRecord> {
-        self.records().ok()?.pop().filter(|record| record.end.is_none())
+    ///
+    /// # Errors
+    /// As `records`: then it cannot be told.
+    pub fn open_record(&self) -> Result<Option<ReloadRecord>> {
+        Ok(self.records()?.pop().filter(|record| record.end.is_none()))
     }
 
     fn text(&self) -> Result<String> {

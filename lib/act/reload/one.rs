@@ -15,7 +15,7 @@ use super::services::NamedService;
 use super::unfinished::UnfinishedReload;
 use super::{
     HealthQuestion, JobVersion, LastGood, ReloadContext, ReloadOutcome, ReloadPhase, ReloadReport,
-    ServiceReload, handover, look, reload,
+    ServiceReload, ended_by, handover, look, reload,
 };
 use crate::probe::demand::Demand;
 use crate::service::JobState;
@@ -26,7 +26,7 @@ use crate::sys::process::Pid;
 use crate::sys::redact::Redactor;
 use crate::sys::say::{self, Voice};
 use crate::sys::signal::Signal;
-use crate::words::error::Result;
+use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span::{self, millis};
 use crate::words::stamp;
@@ -52,8 +52,10 @@ pub(super) fn reload_one(
     let helper = handover::is_helper();
     let files = ReloadFiles::of(&one.label)?;
     let journal = ReloadJournal::of(&files);
-    let lock = take_turn(&files, request.settings.wait_lock, helper)?;
-    finish_what_was_cut_off(&journal, &one.name, voice)?;
+    let lock = take_turn(&files, request.settings.wait_lock, helper, interrupted)?;
+    if let Err(error) = finish_what_was_cut_off(&journal, &one.name, voice) {
+        voice.warn(format!("{}: whether a reload was cut off cannot be told: {error}", one.name));
+    }
     let ready = examine(request, one)?;
     let definition = define(one, ready.job.as_ref());
     let kept = ready.job.as_ref().and_then(|job| files.other_job(job)).map(|(_, kept)| kept);
@@ -64,30 +66,31 @@ pub(super) fn reload_one(
     if request.settings.keep_going {
         one.service.prepare()?;
     }
+    let hooks = RunningReload { hooks: &request.hooks, one, files: &files, interrupted };
     let before = match look(&*one.service, &Real) {
         Ok(before) => before,
         Err(trouble) => {
             let mut report = ReloadReport::cannot_tell(&trouble);
             report.redact(&redactor);
-            return Ok((report.status, tell(request, one, &ready, None, &report, &redactor, voice)));
+            let told = tell(request, one, &ready, None, &report, &redactor, voice);
+            hooks.after(false, &told, voice);
+            return Ok((report.status, told));
         }
     };
     if let Some(state) = before.as_ref().filter(|state| !helper && one.service.holds_us(state)) {
         drop(lock);
         return hand_over(one, &files, state, voice);
     }
-    let hooks = RunningReload { hooks: &request.hooks, one, files: &files };
     hooks.before(before.as_ref())?;
     if let Some(state) = &before {
         files.remember_running(&definition, state);
     }
     let since = ready.job.as_ref().map(LogMarks::of);
     let under_way = UnderWay { request, one, ready: &ready, definition: &definition, redactor: &redactor };
-    let report = guarded(&under_way, before, &lock, &journal, voice, interrupted)?;
-    if report.recovered()
-        && let Err(error) = files.remember(&definition)
-    {
-        voice.warn(error);
+    let loading = Loading { one, first: RefCell::new(None), last: RefCell::new(None) };
+    let report = guarded(&under_way, before, &lock, &journal, &loading, voice, interrupted)?;
+    if report.recovered() {
+        keep(&files, &loading, &definition, voice);
     }
     let told = tell(request, one, &ready, since.as_ref(), &report, &redactor, voice);
     hooks.after(report.recovered(), &told, voice);
@@ -101,6 +104,47 @@ fn define(one: &NamedService, job: Option<&Job>) -> Definition {
         None => {
             UnitFiles::read(&one.service.definition_files()).map_or(Definition::Elsewhere, Definition::Units)
         }
+    }
+}
+
+/// The definition as it was read when the manager began to read it, and when it had.
+struct Loading<'a> {
+    one: &'a NamedService,
+    first: RefCell<Option<Definition>>,
+    last: RefCell<Option<Definition>>,
+}
+
+impl Loading<'_> {
+    fn reaches(&self, phase: ReloadPhase) {
+        let now =
+            self.one.service.definition(&self.one.source).ok().map(|job| define(self.one, job.as_ref()));
+        match phase {
+            ReloadPhase::TakingDown | ReloadPhase::BringingBack => *self.first.borrow_mut() = now,
+            ReloadPhase::Proving => *self.last.borrow_mut() = now,
+        }
+    }
+
+    /// What the manager has read, where the files were the same all the while.
+    fn loaded(&self) -> Option<Definition> {
+        let (first, last) = (self.first.borrow(), self.last.borrow());
+        let hash = |one: &Option<Definition>| one.as_ref().and_then(Definition::hash);
+        last.clone().filter(|_| hash(&first).is_some() && hash(&first) == hash(&last))
+    }
+}
+
+/// Keeps what has recovered. What cannot be kept, or is not known to be what was loaded, leaves nothing to go
+/// back to: an older version would not be the last that worked.
+fn keep(files: &ReloadFiles, loading: &Loading<'_>, definition: &Definition, voice: &Voice) {
+    if matches!(definition, Definition::Elsewhere) {
+        return;
+    }
+    let outcome = match loading.loaded() {
+        Some(loaded) => files.remember(&loaded).map_err(|error| error.to_string()),
+        None => Err("its file was changed while it was loaded".to_owned()),
+    };
+    if let Err(why) = outcome {
+        files.forget();
+        voice.warn(format!("{}: {why}; no version is kept to go back to", loading.one.name));
     }
 }
 
@@ -125,6 +169,7 @@ fn guarded(
     before: Option<JobState>,
     lock: &Lock,
     journal: &ReloadJournal,
+    loading: &Loading<'_>,
     voice: &Voice,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Result<ReloadReport> {
@@ -169,6 +214,7 @@ fn guarded(
         end: None,
     })?;
     let progress = |phase: ReloadPhase| {
+        loading.reaches(phase);
         let mut guardian = guardian.borrow_mut();
         if guardian.as_ref().is_some_and(|guardian| guardian.tell(phase)) {
             return;
@@ -186,13 +232,18 @@ fn guarded(
     });
     let ask_old = old_health.as_ref().map(|health| |demand: Demand| health.ask(demand));
     let restore = || match (&kept, definition) {
-        (Some(Kept::Job(_, job)), _) => put_back(&one.source, &job.bytes),
+        (Some(Kept::Job(_, kept)), Definition::Plist(job)) => {
+            // What was tried may have been written after the first look at it.
+            let loaded = loading.loaded();
+            let tested = loaded.as_ref().and_then(Definition::job).unwrap_or(job);
+            put_back(&one.source, &tested.bytes, &kept.bytes)
+        }
         (Some(Kept::Units(units)), Definition::Units(now)) => {
             let rejected = units.put_back(now)?;
             one.service.reread().map_err(|trouble| trouble.error())?;
             Ok(rejected)
         }
-        _ => Err(crate::words::error::Error::bug("nothing is kept")),
+        _ => Err(Error::bug("nothing is kept")),
     };
     let service_reload = ServiceReload {
         name: one.name.clone(),
@@ -245,7 +296,7 @@ fn starts_itself(job: &Job) -> bool {
 /// # Errors
 /// 74, 77 for the journal.
 fn finish_what_was_cut_off(journal: &ReloadJournal, name: &str, voice: &Voice) -> Result<Option<Status>> {
-    let Some(open) = journal.open_record() else { return Ok(None) };
+    let Some(open) = journal.open_record()? else { return Ok(None) };
     voice.warn(format!(
         "{name}: the reload of {} by process {} was cut off; finishing it first",
         open.at, open.by.pid
@@ -260,10 +311,10 @@ fn finish_what_was_cut_off(journal: &ReloadJournal, name: &str, voice: &Voice) -
 pub(super) fn resume_one(label: &str, wait_lock: Duration, voice: &Voice) -> Result<Option<Status>> {
     let files = ReloadFiles::of(label)?;
     let journal = ReloadJournal::of(&files);
-    if journal.open_record().is_none() {
+    if journal.open_record()?.is_none() {
         return Ok(None);
     }
-    let _lock = take_turn(&files, wait_lock, false)?;
+    let _lock = take_turn(&files, wait_lock, false, &|| None)?;
     finish_what_was_cut_off(&journal, label, voice)
 }
 
@@ -288,13 +339,22 @@ fn hand_over(
 }
 
 /// The turn of this reload.
-fn take_turn(files: &ReloadFiles, wait_lock: Duration, helper: bool) -> Result<Lock> {
+fn take_turn(
+    files: &ReloadFiles,
+    wait_lock: Duration,
+    helper: bool,
+    interrupted: &dyn Fn() -> Option<Signal>,
+) -> Result<Lock> {
     let patience = if helper { wait_lock.max(FAREWELL) } else { wait_lock };
     let until = clock::after(Instant::now(), patience);
     let mut pause = Duration::from_millis(10);
     loop {
         match files.lock() {
             Err(error) if error.status == Status::Busy && Instant::now() < until => {
+                if let Some(signal) = interrupted() {
+                    let why = format!("ended by {} while another reload of it ran", signal.as_str());
+                    return Err(Error::new(ended_by(signal), why));
+                }
                 std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
                 pause = (pause * 2).min(Duration::from_millis(200));
             }

@@ -2,6 +2,7 @@
 //! worked, which has to prove itself too.
 
 use super::{Halt, LastGood, Reload, ReloadOutcome, RollbackRule, look};
+use crate::words::error::Error;
 use crate::words::exit::Status;
 
 impl<'a> Reload<'a> {
@@ -25,17 +26,34 @@ impl<'a> Reload<'a> {
 
     /// Makes the last version that worked the one that is brought up and proven from now on. Where it cannot
     /// be put in its place, it is brought up from the copy.
-    pub(super) fn go_back(&mut self, last_good: &LastGood<'a>) {
+    ///
+    /// # Errors
+    /// Where the manager takes no copy: then nothing has changed.
+    pub(super) fn go_back(&mut self, last_good: &LastGood<'a>) -> Result<(), Error> {
         let installed = self.version.source.clone();
-        self.version = last_good.version.clone();
         match (last_good.put_back)() {
             Ok(rejected) => {
-                self.report.rejected = Some(rejected);
+                self.version = last_good.version.clone();
+                self.report.rejected = rejected;
                 self.version.source = installed;
             }
-            Err(error) => self.voice.warn(format!("{}: {error}", self.request.name)),
+            Err(error) if last_good.version.source == installed => return Err(error),
+            Err(error) => {
+                self.version = last_good.version.clone();
+                self.voice.warn(format!("{}: {error}", self.request.name));
+            }
         }
         (self.went_back, self.served, self.outdone, self.accepted) = (true, false, false, false);
+        Ok(())
+    }
+
+    /// What has become of the new files.
+    pub(super) fn told_of_the_new(&self) -> String {
+        if self.report.rejected.is_empty() {
+            return "the new file is still installed".to_owned();
+        }
+        let all: Vec<String> = self.report.rejected.iter().map(|path| path.display().to_string()).collect();
+        format!("what did not work is kept as {}", all.join(", "))
     }
 
     /// Takes the new version down and brings the last good one back. Says how that ended.
@@ -55,14 +73,14 @@ impl<'a> Reload<'a> {
         // The report is about what did not serve.
         self.report.life = self.new_life(running.as_ref());
         // The old one serves as it did: there is no reason for it to be given less time than the new one.
+        if let Err(error) = self.go_back(last_good) {
+            let reason = format!("{}; not rolled back: {error}", halt.reason);
+            return Halt { reason, ..halt };
+        }
         self.deadline = None;
-        self.go_back(last_good);
         self.remember(running.as_ref());
         self.seen_free = false;
-        let how = match &self.report.rejected {
-            Some(rejected) => format!("the new file is kept as {}", rejected.display()),
-            None => "the new file is still installed".to_owned(),
-        };
+        let how = self.told_of_the_new();
         let end = self.renew(running.as_ref());
         match end {
             Ok(_) => Halt {

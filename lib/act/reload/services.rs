@@ -2,6 +2,7 @@
 
 use super::request::{ReloadRequest, ReloadTarget};
 use crate::service::Service;
+use crate::service::manager::ManagerKind;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,11 @@ pub(super) fn services(request: &ReloadRequest) -> Result<Vec<NamedService>> {
     };
     let mut ones = Vec::new();
     for (name, label) in named {
+        // systemd takes both for one unit, and what is kept of it is one.
+        let label = match label.strip_suffix(".service") {
+            Some(short) if request.location.kind == ManagerKind::Systemd => short.to_owned(),
+            _ => label,
+        };
         let source = request
             .location
             .group

@@ -419,7 +419,7 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
     let ask = |demand: Demand| -> Arc<dyn Probe> { Arc::new(Health(world.healthy(), demand.among)) };
     let put_back = || {
         world.put_back.set(true);
-        Ok(PathBuf::from("/rejected"))
+        Ok(vec![PathBuf::from("/rejected")])
     };
     let version = |source: &str| JobVersion {
         source: PathBuf::from(source),

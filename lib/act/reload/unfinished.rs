@@ -13,7 +13,7 @@ use crate::sys::clock::Clock;
 use crate::sys::file;
 use crate::sys::process::{Identity, Pid, Start};
 use crate::sys::say::{Level, Voice};
-use crate::words::error::{Error, Result};
+use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -68,7 +68,8 @@ impl UnfinishedReload {
     /// # Errors
     /// As `ServiceLocation::open`.
     pub fn service(&self) -> Result<Box<dyn Service>> {
-        let kind = ManagerKind::named(&self.manager).unwrap_or_else(ManagerKind::of_this_machine);
+        let unknown = || Error::new(Status::Malformed, format!("'{}' is no manager", brief(&self.manager)));
+        let kind = ManagerKind::named(&self.manager).ok_or_else(unknown)?;
         let location = ServiceLocation {
             kind,
             daemon: self.daemon,
@@ -126,7 +127,9 @@ impl UnfinishedReload {
             let copy = copy.unwrap_or(Path::new(""));
             let bytes = file::read(copy, u64::MAX - 1)
                 .map_err(|cause| Error::io(format!("cannot read '{}'", copy.display()), &cause))?;
-            put_back(&self.source, &bytes)
+            let tested = file::read(&self.source, u64::MAX - 1)
+                .map_err(|cause| Error::io(format!("cannot read '{}'", self.source.display()), &cause))?;
+            put_back(&self.source, &tested, &bytes)
         };
         let version = |source: &Path| JobVersion {
             source: source.to_owned(),
@@ -207,7 +210,7 @@ impl Reload<'_> {
         if let Some(last_good) = &self.request.last_good
             && self.service.definition(&self.version.source).is_err()
         {
-            self.go_back(last_good);
+            let _ = self.go_back(last_good);
         }
         match self.bring_back(patience)? {
             Some(restored) => Err(restored),
