@@ -208,6 +208,27 @@ told --label gw --attempts 2 --delay 50ms; show gw ActiveState; ls $D/gw.service
     );
 }
 
+/// A directory of drop-ins that went comes back; a drop-in of all services stays; a unit that is a link is
+/// not rolled back, and is not restarted for it; and a unit is one, with and without its suffix.
+#[apply(test)]
+fn the_way_back_takes_nothing_from_other_services() {
+    check(
+        r#"
+unit gw 'ExecStart=/bin/sleep 1000'; mkdir -p $D/gw.service.d
+printf '[Service]\nEnvironment=A=b\n' > $D/gw.service.d/a.conf; told --label gw.service
+mkdir -p $D/service.d; printf '[Service]\nEnvironment=C=d\n' > $D/service.d/site.conf
+rm -r $D/gw.service.d; unit gw 'ExecStart=/bin/false'
+told --label gw --attempts 2 --delay 50ms --settle 200ms
+show gw ActiveState; show gw Environment; ls $D/service.d $D/gw.service.d | grep '[.]conf$'
+mkdir $ROOM/elsewhere; printf '[Service]\nExecStart=/bin/sleep 1000\n' > $ROOM/elsewhere/ln.service
+systemctl --user link -q $ROOM/elsewhere/ln.service; told --label ln
+printf '[Service]\nExecStart=/bin/sh -c "echo run >> %s/runs; exit 3"\n' $ROOM > $ROOM/elsewhere/ln.service
+told --label ln --attempts 2 --delay 50ms --settle 200ms
+grep -o 'not rolled back: .* is no regular file' $ROOM/said | cut -c 1-17 | head -n 1"#,
+        "0\n78\nactive\nA=b C=d\na.conf\nsite.conf\n0\n69\nnot rolled back: \n",
+    );
+}
+
 /// What Environment= and the files of EnvironmentFile= hold is not told.
 #[apply(test)]
 fn what_the_environment_of_a_unit_holds_is_not_told() {
