@@ -42,7 +42,7 @@ use crate::words::failure::Failure;
 use polls::{Backoff, Polls};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What is added to the time that the manager lets a job take to exit.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -68,6 +68,8 @@ pub struct JobVersion<'a> {
 pub struct LastGood<'a> {
     /// The version; its source is the kept copy.
     pub version: JobVersion<'a>,
+    /// When it was kept.
+    pub since: Option<SystemTime>,
     /// Puts the copy in the place of the new file, which is kept beside it: then it is what the manager finds
     /// at the next login too. Returns where the new files are kept.
     pub put_back: &'a dyn Fn() -> Result<Vec<PathBuf>, Error>,
@@ -132,6 +134,9 @@ pub enum ReloadPhase {
     TakingDown,
     /// It is about to be registered.
     BringingBack,
+    /// It is about to be registered from the copy of the last version that worked, which could not be put in
+    /// its place.
+    BringingCopyBack,
     /// It is registered, and has to prove itself.
     Proving,
 }
@@ -142,13 +147,19 @@ impl ReloadPhase {
         match self {
             ReloadPhase::TakingDown => "taking-down",
             ReloadPhase::BringingBack => "bringing-back",
+            ReloadPhase::BringingCopyBack => "bringing-copy-back",
             ReloadPhase::Proving => "proving",
         }
     }
 
     /// The phase of that name.
     pub fn named(name: &str) -> Option<ReloadPhase> {
-        let all = [ReloadPhase::TakingDown, ReloadPhase::BringingBack, ReloadPhase::Proving];
+        let all = [
+            ReloadPhase::TakingDown,
+            ReloadPhase::BringingBack,
+            ReloadPhase::BringingCopyBack,
+            ReloadPhase::Proving,
+        ];
         all.into_iter().find(|phase| phase.name() == name)
     }
 }

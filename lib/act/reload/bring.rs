@@ -123,7 +123,7 @@ impl<'a> Reload<'a> {
     /// Registers the job, from the new file or else from the last one that worked, and sees to it that it is
     /// started. Says how it ends where it was the last one that worked.
     pub(super) fn bring_back(&mut self, patience: Duration) -> Result<Option<Halt>, Halt> {
-        (self.context.progress)(ReloadPhase::BringingBack);
+        (self.context.progress)(self.bringing());
         let limit = patience.max(BRING_UP_LIMIT);
         let Err(trouble) = self.register(limit)? else { return self.start().map(|()| None) };
         let status = trouble.status();
@@ -139,6 +139,7 @@ impl<'a> Reload<'a> {
         let copy = &last_good.version.source;
         if outcome.is_err() && self.version.source != *copy {
             self.version.source.clone_from(copy);
+            (self.context.progress)(self.bringing());
             outcome = self.register(limit)?;
         }
         match outcome {
@@ -159,6 +160,15 @@ impl<'a> Reload<'a> {
             Err(second) => {
                 Err(self.lost(&trouble, &format!("; the last version that worked was refused too: {second}")))
             }
+        }
+    }
+
+    /// What comes next, for whoever has to finish it.
+    fn bringing(&self) -> ReloadPhase {
+        if self.version.source == self.request.version.source {
+            ReloadPhase::BringingBack
+        } else {
+            ReloadPhase::BringingCopyBack
         }
     }
 
@@ -188,7 +198,7 @@ impl<'a> Reload<'a> {
                 self.take_down(&state)?;
                 // From here on what is registered is ours, or nobody can tell.
                 self.seen_free = true;
-                (self.context.progress)(ReloadPhase::BringingBack);
+                (self.context.progress)(self.bringing());
                 Ok(match self.try_to_register(limit) {
                     Ok(()) => Ok(()),
                     Err(Refusal::Refused(trouble)) => Err(trouble),
@@ -314,7 +324,7 @@ impl<'a> Reload<'a> {
                 Err(trouble) if trouble.class == TroubleClass::Benign => return Ok(()),
                 Err(trouble) if trouble.class == TroubleClass::Unregistered => {
                     self.step(&trouble);
-                    (self.context.progress)(ReloadPhase::BringingBack);
+                    (self.context.progress)(self.bringing());
                     self.register(BRING_UP_LIMIT)?.map_err(|trouble| self.lost(&trouble, ""))?;
                     (self.context.progress)(ReloadPhase::Proving);
                     if self.version.starts_itself {

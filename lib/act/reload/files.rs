@@ -136,6 +136,16 @@ impl ReloadFiles {
         }
     }
 
+    /// When that was kept.
+    pub fn kept_at(&self, definition: &Definition) -> Option<SystemTime> {
+        let path = match definition {
+            Definition::Plist(_) => self.plist(),
+            Definition::Units(_) => self.units(),
+            Definition::Elsewhere => return None,
+        };
+        std::fs::metadata(path).and_then(|found| found.modified()).ok()
+    }
+
     /// Keeps `definition` as the last one that worked.
     ///
     /// # Errors

@@ -119,6 +119,7 @@ impl Loading<'_> {
         let now =
             self.one.service.definition(&self.one.source).ok().map(|job| define(self.one, job.as_ref()));
         match phase {
+            ReloadPhase::BringingCopyBack => {}
             ReloadPhase::TakingDown | ReloadPhase::BringingBack => *self.first.borrow_mut() = now,
             ReloadPhase::Proving => *self.last.borrow_mut() = now,
         }
@@ -264,6 +265,7 @@ fn guarded(
                 },
                 health: ask_old.as_ref().map(|ask| ask as HealthQuestion<'_>),
             },
+            since: files.kept_at(definition),
             put_back: &restore,
         }),
         rollback: settings.rollback,

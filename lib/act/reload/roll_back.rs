@@ -86,7 +86,14 @@ impl<'a> Reload<'a> {
             Ok(_) => Halt {
                 outcome: ReloadOutcome::RolledBack,
                 status: Status::BadConfig,
-                reason: format!("{}; rolled back to the last version that worked; {how}", halt.reason),
+                reason: format!(
+                    "{}; rolled back to the last version that worked{}; {how}",
+                    halt.reason,
+                    last_good.since.map_or(String::new(), |since| format!(
+                        " (kept {})",
+                        crate::words::stamp::seconds(since)
+                    ))
+                ),
             },
             Err(second) if second.outcome == ReloadOutcome::Unhealthy => Halt {
                 outcome: ReloadOutcome::Unhealthy,

@@ -429,7 +429,7 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
     let request = ServiceReload {
         name: "job".to_owned(),
         version: version(NEW),
-        last_good: kept.then(|| LastGood { version: version(COPY), put_back: &put_back }),
+        last_good: kept.then(|| LastGood { version: version(COPY), since: None, put_back: &put_back }),
         rollback,
         attempts: 3,
         delay: Duration::from_secs(1),

@@ -139,7 +139,11 @@ impl UnfinishedReload {
         let request = ServiceReload {
             name: self.name.clone(),
             version: version(&self.source),
-            last_good: copy.map(|copy| LastGood { version: version(copy), put_back: &put_copy_back }),
+            last_good: copy.map(|copy| LastGood {
+                version: version(copy),
+                since: None,
+                put_back: &put_copy_back,
+            }),
             rollback: RollbackRule::Never,
             attempts: 1,
             delay: Duration::ZERO,
@@ -181,6 +185,12 @@ impl Reload<'_> {
         before: Option<&JobState>,
         phase: ReloadPhase,
     ) -> std::result::Result<ReloadOutcome, Halt> {
+        if let Some(last_good) = &self.request.last_good
+            && phase == ReloadPhase::BringingCopyBack
+        {
+            self.version = last_good.version.clone();
+            self.went_back = true;
+        }
         let now = match before {
             Some(state) if phase == ReloadPhase::TakingDown => self.await_word(state),
             other => other.cloned(),
