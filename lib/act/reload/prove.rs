@@ -83,8 +83,7 @@ impl Reload<'_> {
 
     fn last(&self) -> String {
         let Some(failure) = &self.report.last_failure else { return "no answer".to_owned() };
-        let other =
-            failure.class == Class::WrongProcess && self.old.as_ref().is_none_or(|old| !old.alive());
+        let other = failure.class == Class::WrongProcess && self.old.as_ref().is_none_or(|old| !old.alive());
         format!("{}{}", failure.text, if other { PROXY_HINT } else { "" })
     }
 
@@ -161,9 +160,7 @@ impl Reload<'_> {
                 || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end))
             {
                 return match round.strangers.last {
-                    Some((pid, _)) => {
-                        Err(self.answered_elsewhere(pid, process.map(|process| process.pid)))
-                    }
+                    Some((pid, _)) => Err(self.answered_elsewhere(pid, process.map(|process| process.pid))),
                     None => Ok(false),
                 };
             }
