@@ -288,3 +288,40 @@ fn whoever_holds_the_port_is_named() {
     let own = finish(embedded(&room, &[]).args(QUICK));
     assert!(own.status == 69 && one(&own)["held_by"].is_null(), "{own:?}");
 }
+
+/// A proxy that answers 502 until the job is up, and then for it, from a process of its own for each request.
+#[apply(test)]
+fn a_good_version_behind_a_proxy_is_neither_kicked_nor_taken_back() {
+    let python = needs("python3");
+    let (room, own, front) = (Room::new(), port(), port());
+    room.conductor(own, &["--body", "first"], "");
+    assert_eq!(finish(&mut embedded(&room, &[])).status, 0);
+    room.conductor(own, &["--body", "second", "--start-delay", "700"], "");
+    let script = format!(
+        "import http.server, socketserver, urllib.request\n\
+         class Answer(http.server.BaseHTTPRequestHandler):\n\
+         \x20def do_GET(self):\n\
+         \x20\x20try: urllib.request.urlopen('http://127.0.0.1:{own}/').read(); status = 200\n\
+         \x20\x20except OSError: status = 502\n\
+         \x20\x20self.send_response(status); self.send_header('Content-Length', '0'); self.end_headers()\n\
+         class Proxy(socketserver.ForkingMixIn, http.server.HTTPServer): pass\n\
+         Proxy(('127.0.0.1', {front}), Answer).serve_forever()\n"
+    );
+    let mut proxy = Command::new(python);
+    let mut proxy = proxy.args(["-c", &script]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let url = format!("http://127.0.0.1:{front}/");
+    crate::support::until("the proxy answers", || std::net::TcpStream::connect(("127.0.0.1", front)).is_ok());
+    let file = || std::fs::read(room.path(&format!("agents/{LABEL}.plist"))).unwrap();
+    let second = file();
+    let done =
+        finish(&mut embedded(&room, &["--health-url", &url, "--attempts", "3", "--delay", "600ms", "-v"]));
+    proxy.kill().unwrap();
+    proxy.wait().unwrap();
+    let told = one(&done);
+    assert_eq!((done.status, told["outcome"].as_str()), (69, Some("unhealthy")), "{done:?}");
+    assert!(
+        file() == second && told["rejected"].is_null() && !done.stderr.contains("kicking it"),
+        "{done:?}"
+    );
+    assert!(told["reason"].as_str().unwrap().ends_with("give --any-process"), "{done:?}");
+}

@@ -67,6 +67,7 @@ fn every_code_that_passes_is_waited_out() {
         vec!["refusals=2", "refusal=112"],
         vec!["refusals=2", "refusal=124"],
         vec!["refusals=2", "refusal=141"],
+        vec!["refusals=2", "refusal=1"],
         vec!["pended=1"],
         vec!["hiccups=40", "seed=7"],
     ] {

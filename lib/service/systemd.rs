@@ -147,6 +147,13 @@ impl Systemd {
         let asked = Instant::now();
         let property = format!("--property={}", show::PROPERTIES);
         let shown = properties(&self.call(&["show", &property, "--", &self.unit], deadline)?);
+        if !show::legible(&shown) {
+            return Err(Trouble {
+                class: TroubleClass::Retry,
+                code: None,
+                text: "systemctl show gave what cannot be read".to_owned(),
+            });
+        }
         let mut memory = self.memory();
         memory.shown = Some((asked, shown.clone()));
         memory.reusable = false;

@@ -2,7 +2,7 @@
 //! then stays.
 
 use super::polls::Backoff;
-use super::stranger::Strangers;
+use super::stranger::{PROXY_HINT, Strangers};
 use super::{Halt, Proof, Reload, ReloadOutcome, ReloadPhase};
 use crate::probe::Cost;
 use crate::probe::demand::Demand;
@@ -82,7 +82,9 @@ impl Reload<'_> {
     }
 
     fn last(&self) -> String {
-        self.report.last_failure.as_ref().map_or("no answer".to_owned(), |failure| failure.text.clone())
+        let Some(failure) = &self.report.last_failure else { return "no answer".to_owned() };
+        let other = failure.class == Class::WrongProcess && self.old.as_ref().is_none_or(|old| !old.alive());
+        format!("{}{}", failure.text, if other { PROXY_HINT } else { "" })
     }
 
     /// An attempt is a probe and the pause after it; within the pause it is asked again as often as is free.
@@ -96,7 +98,7 @@ impl Reload<'_> {
             look: self.clock.now(),
             backoff: Backoff::new(),
             stale,
-            strangers: Strangers::None,
+            strangers: Strangers::default(),
         };
         loop {
             self.obey_signal()?;
@@ -116,6 +118,9 @@ impl Reload<'_> {
                 }
                 Look::NotYet(failure) => failure,
             };
+            if failure.class != Class::WrongProcess {
+                round.strangers = Strangers::default();
+            }
             let now = self.clock.now();
             // A check that takes longer than its slot, or a process that never settles, uses its attempt up:
             // it must not win another one, or a service that accepts and says nothing is waited for without
@@ -154,11 +159,9 @@ impl Reload<'_> {
                 || (given_up && slot_over && round.attempts > 1)
                 || (last_slot && round.slot_ends.is_some_and(|end| now + pause >= end))
             {
-                return match round.strangers {
-                    Strangers::One(pid, _) => {
-                        Err(self.answered_elsewhere(pid, process.map(|process| process.pid)))
-                    }
-                    Strangers::None | Strangers::Not => Ok(false),
+                return match round.strangers.last {
+                    Some((pid, _)) => Err(self.answered_elsewhere(pid, process.map(|process| process.pid))),
+                    None => Ok(false),
                 };
             }
             if self.deadline.is_some_and(|deadline| now >= deadline) {
@@ -230,9 +233,6 @@ impl Reload<'_> {
             },
             Err(failure) => failure,
         };
-        if failure.class != Class::WrongProcess {
-            round.strangers = Strangers::Not;
-        }
         match failure.class {
             // Another machine's address, or sockets that we may not see: then the death of the old process
             // must do.

@@ -12,16 +12,15 @@ use std::time::{Duration, Instant};
 /// How long it may take to find out who listens.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Whether all good answers of a round came from one process that has no part in the job.
+/// What is to be done where the answers are those of a proxy.
+pub(super) const PROXY_HINT: &str = "; if that is a proxy before it, give --any-process";
+
+/// What was seen of the answers that a process gave in a round that has no part in the job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Strangers {
-    /// Nothing was answered.
-    #[default]
-    None,
-    /// This one answered well, each time that it was looked at; last in this attempt.
-    One(Pid, u32),
-    /// Something else was seen too.
-    Not,
+pub(super) struct Strangers {
+    /// Who answered well when it was last looked, and in which attempt. A proxy may answer from another of
+    /// its processes each time, and badly for as long as the job starts: the last answers count.
+    pub(super) last: Option<(Pid, u32)>,
 }
 
 /// Anybody, who has to be named.
@@ -38,19 +37,15 @@ impl Reload<'_> {
         health: HealthQuestion<'_>,
         until: Instant,
     ) -> Strangers {
-        match seen {
-            Strangers::Not => return seen,
-            Strangers::One(_, last) if last == attempt => return seen,
-            _ => {}
+        if seen.last.is_some_and(|(_, last)| last == attempt) {
+            return seen;
         }
         self.report.probes += 1;
         let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask(until);
-        match (answer.ok().and_then(|answer| answer.pid), seen) {
-            (Some(pid), _) if self.is_old(pid) => Strangers::Not,
-            (Some(pid), Strangers::One(before, _)) if pid != before => Strangers::Not,
-            (Some(pid), _) => Strangers::One(pid, attempt),
-            (None, _) => Strangers::Not,
-        }
+        let other = answer.ok().and_then(|answer| answer.pid).filter(|pid| !self.is_old(*pid));
+        // Whoever answers well in the place of the job, nothing shows that its version is bad.
+        self.outdone |= other.is_some();
+        Strangers { last: other.map(|pid| (pid, attempt)) }
     }
 
     fn is_old(&self, pid: Pid) -> bool {
@@ -59,14 +54,12 @@ impl Reload<'_> {
 
     /// How a round ends in which a stranger gave all the answers: a kick would change nothing.
     pub(super) fn answered_elsewhere(&mut self, pid: Pid, job: Option<Pid>) -> Halt {
-        self.outdone = true;
         let job = job.map_or(String::new(), |pid| format!(" (process {pid})"));
         Halt {
             outcome: ReloadOutcome::Unhealthy,
             status: Status::Unavailable,
             reason: format!(
-                "it did not recover: answered by {}, not by the job{job}; if that is a proxy before it, give \
-                 --any-process",
+                "it did not recover: answered by {}, not by the job{job}{PROXY_HINT}",
                 PortHolder::of(pid)
             ),
         }

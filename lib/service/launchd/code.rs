@@ -49,6 +49,8 @@ type Row = (i32, Option<LaunchctlVerb>, TroubleClass, &'static str);
 pub const EPERM: i32 = 1;
 
 const TABLE: &[Row] = &[
+    // It is about the caller or about nothing, never about the file; kickstart is tried again after it too.
+    (EPERM, Some(LaunchctlVerb::Bootstrap), Retry, "not permitted"),
     (EPERM, None, Final(NotPermitted), "not permitted"),
     (3, Some(LaunchctlVerb::Bootstrap), Retry, "no such process"),
     (3, None, Unregistered, "not loaded"),
@@ -218,6 +220,8 @@ mod tests {
             ),
             (LaunchctlVerb::Bootstrap, 119, "Bootstrap failed: 119: Service is disabled", Retry),
             (LaunchctlVerb::Bootstrap, 1, "service already exists in domain", Benign),
+            (LaunchctlVerb::Bootstrap, 1, "Bootstrap failed: 1: Operation not permitted", Retry),
+            (LaunchctlVerb::Bootout, 1, "Boot-out failed: 1: Operation not permitted", Final(NotPermitted)),
             // "Behavior was undefined", in the public tables.
             (LaunchctlVerb::Bootstrap, 130, "Bootstrap failed: 130: Unknown error: 130", Retry),
             (LaunchctlVerb::Bootstrap, 133, "Bootstrap failed: 133: Operation already in progress", Retry),

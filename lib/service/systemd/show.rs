@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// All that is asked for, at once: each call is a process.
-pub(super) const PROPERTIES: &str = "Type,LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,\
+pub(super) const PROPERTIES: &str = "Id,Type,LoadState,LoadError,ActiveState,SubState,MainPID,ControlGroup,\
      NRestarts,Result,ExecMainCode,ExecMainStatus,InvocationID,ExecMainPID,ExecMainExitTimestampMonotonic,\
      ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,DropInPaths,NeedDaemonReload,\
      ExecStart,Job,Environment,EnvironmentFiles,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,\
@@ -112,16 +112,52 @@ pub(super) fn files(seen: &HashMap<String, String>) -> Vec<PathBuf> {
 pub(super) fn has_new_drop_ins(seen: &HashMap<String, String>, system: bool) -> bool {
     let loaded = files(seen);
     let Some(unit) = loaded.first() else { return false };
-    let Some(name) = unit.file_name().map(|name| format!("{}.d", name.to_string_lossy())) else {
-        return false;
-    };
+    let id = seen.get("Id").filter(|id| !id.is_empty()).map(String::as_str);
+    let names: Vec<String> = id
+        .into_iter()
+        .chain(unit.file_name().and_then(|name| name.to_str()))
+        .flat_map(drop_in_directories)
+        .collect();
     let kind = if system { "system" } else { "user" };
     let common = ["/etc/systemd", "/run/systemd"].map(|root| PathBuf::from(root).join(kind));
-    let places = unit.parent().map(PathBuf::from).into_iter().chain(common);
-    let found = places.filter_map(|place| std::fs::read_dir(place.join(&name)).ok()).flatten().flatten();
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+    let own = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
+    let own = own.filter(|path| !system && path.is_absolute()).map(|path| path.join("systemd/user"));
+    let places = unit.parent().map(PathBuf::from).into_iter().chain(common).chain(own);
+    let directories = places.flat_map(|place| names.iter().map(move |name| place.join(name)));
+    let found = directories.filter_map(|directory| std::fs::read_dir(directory).ok()).flatten().flatten();
     found
         .map(|one| one.path())
         .any(|path| path.extension().is_some_and(|end| end == "conf") && !loaded.contains(&path))
+}
+
+/// Where drop-ins of a unit are looked for (systemd.unit(5)): of itself, of all whose names begin as its own
+/// does up to a dash, and of its type.
+fn drop_in_directories(unit: &str) -> Vec<String> {
+    let (stem, kind) = unit.rsplit_once('.').unwrap_or((unit, "service"));
+    let (prefix, instance) = stem.find('@').map_or((stem, ""), |at| stem.split_at(at));
+    let dashes = prefix.match_indices('-').map(|(at, _)| format!("{}{instance}.{kind}.d", &prefix[..=at]));
+    [format!("{unit}.d"), format!("{kind}.d")].into_iter().chain(dashes).collect()
+}
+
+/// Whether this is an answer at all, which has the two properties that say what is there, with words that are
+/// known. Anything else says nothing of the unit.
+pub(super) fn legible(seen: &HashMap<String, String>) -> bool {
+    let text = |key: &str| seen.get(key).map_or("", String::as_str);
+    matches!(
+        text("LoadState"),
+        "stub" | "loaded" | "not-found" | "bad-setting" | "error" | "merged" | "masked"
+    ) && matches!(
+        text("ActiveState"),
+        "active"
+            | "reloading"
+            | "refreshing"
+            | "inactive"
+            | "failed"
+            | "activating"
+            | "deactivating"
+            | "maintenance"
+    )
 }
 
 /// Whether a start now could be refused by the start limit (systemd.unit(5), StartLimitIntervalSec=) unless
@@ -312,6 +348,33 @@ mod tests {
         let expected = ["/a/x.service", "/a/x.d/1.conf", "/a/b c.conf"].map(PathBuf::from);
         assert_eq!(files(&shown), expected);
         assert!(files(&seen(&[("FragmentPath", ""), ("DropInPaths", "")])).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_say_what_is_there_is_no_answer() {
+        let loaded = [("LoadState", "loaded"), ("ActiveState", "inactive")];
+        assert!(legible(&seen(&loaded)));
+        assert!(legible(&seen(&[("LoadState", "not-found"), ("ActiveState", "inactive")])));
+        for bad in [&loaded[..1], &loaded[1..], &[], &[("LoadState", "\u{fffd}"), loaded[1]]] {
+            assert!(!legible(&seen(bad)), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn drop_ins_are_looked_for_where_systemd_does() {
+        let of = drop_in_directories;
+        assert_eq!(of("a-b.service"), ["a-b.service.d", "service.d", "a-.service.d"]);
+        assert_eq!(of("t-u@1.service"), ["t-u@1.service.d", "service.d", "t-@1.service.d"]);
+        let place = tempfile::tempdir().unwrap();
+        let unit = place.path().join("t@.service");
+        let shown = seen(&[("Id", "t@1.service"), ("FragmentPath", unit.to_str().unwrap())]);
+        for name in ["t@.service.d", "t@1.service.d", "service.d"] {
+            assert!(!has_new_drop_ins(&shown, true), "{name}");
+            std::fs::create_dir(place.path().join(name)).unwrap();
+            std::fs::write(place.path().join(name).join("x.conf"), "").unwrap();
+            assert!(has_new_drop_ins(&shown, true), "{name}");
+            std::fs::remove_dir_all(place.path().join(name)).unwrap();
+        }
     }
 
     #[test]
