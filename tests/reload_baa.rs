@@ -210,7 +210,7 @@ fn a_bad_file_is_refused_and_the_running_service_untouched() {
     let label = format!("<key>Label</key><string>{LABEL}</string>");
     for (body, code, why) in [
         (String::new(), 65, "the file is empty"),
-        ("<plist><dict>".to_owned(), 65, "not a property list"),
+        ("<plist><dict>".to_owned(), 65, "not a property list: it ends too early"),
         ("\0\u{1}binary".to_owned(), 65, "property list"),
         (format!("<plist><dict>{program}</dict></plist>"), 78, "it has no Label"),
         (

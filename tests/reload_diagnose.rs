@@ -31,6 +31,7 @@ fn it_tells_healthy_from_not_and_from_cannot_tell() {
     assert_eq!(finish(&mut launchd.reload(&["-q"])).status, 0);
     until("it serves", || diagnose(&launchd, &[]).status == 0);
     let healthy = diagnose(&launchd, &[]);
+    assert_eq!(diagnose(&launchd, &["-q"]).stdout, "");
     assert!(healthy.stdout.starts_with("conductor: healthy: conductor answers\n"), "{healthy:?}");
     assert!(healthy.stdout.contains("\nreload: ") && healthy.stdout.contains("  recovered  "), "{healthy:?}");
     assert!(
@@ -53,6 +54,13 @@ fn it_tells_healthy_from_not_and_from_cannot_tell() {
     let unknown = diagnose(&launchd, &["--json"]);
     let one = unknown.json()["services"][0].clone();
     assert_eq!((unknown.status, one["healthy"].is_null()), (69, true), "{unknown:?}");
+    assert_eq!((one["last_probe"]["status"].as_u64(), one["probes"].as_u64()), (Some(503), Some(1)));
+    assert!(one["reason"].as_str().unwrap().ends_with("; its health check fails"), "{unknown:?}");
+    // What every tool knows; of a label that was never reloaded there is nothing to be told.
+    assert_eq!(diagnose(&launchd, &["-q", "-v"]).status, 2);
+    assert_eq!(diagnose(&launchd, &["-v"]).status, 69);
+    let typo = room.run("baa-reload", ["history", "-q", "--label", "typo"]);
+    assert_eq!((typo.status, typo.stderr.as_str()), (66, "baa-reload: no reload of typo is known\n"));
 }
 
 #[apply(test)]

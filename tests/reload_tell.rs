@@ -160,3 +160,36 @@ fn repairs_on_the_embedded_manager_repair() {
     repair(&room, &registered);
     until("it was started anew", || status().json()["pid"] != old);
 }
+
+/// `print` says that there is no such job until it is told to go: then it is told, once, and replaced.
+#[apply(test)]
+fn a_job_that_is_said_to_be_unknown_and_to_be_loaded_is_told_to_go() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["loaded=5,37"]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    let old = launchd.pid(LABEL).unwrap();
+    let count = room.text("launchd/count.bootout");
+    between(&room, &launchd, &format!("print.*) test -e {count} || exit 113;;"));
+    let done = finish(&mut launchd.reload(&["--json", "-v"]));
+    assert_eq!((done.status, one(&done)["outcome"].as_str()), (0, Some("recovered")), "{done:?}");
+    assert!(launchd.pid(LABEL).is_some_and(|pid| pid != old), "{done:?}");
+    assert_eq!(launchd.calls().iter().filter(|call| call.starts_with("bootout")).count(), 1);
+}
+
+/// Where there was no job before, nothing is stranded when nobody waits any longer.
+#[apply(test)]
+fn a_job_that_was_not_there_is_registered_before_the_deadline_or_not_at_all() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["refusals=100000"]);
+    room.conductor(port, &[], "");
+    let done = finish(&mut launchd.reload(&["--json", "--timeout", "500ms"]));
+    assert_eq!((done.status, one(&done)["outcome"].as_str()), (124, Some("unhealthy")), "{done:?}");
+    assert!(
+        one(&done)["reason"].as_str().unwrap().contains("before the deadline: launchctl bootstrap gave 5")
+    );
+    // Both streams go to one file, which is told once.
+    let path = room.text("log");
+    assert_eq!(done.stderr.matches(&format!("log {path}")).count(), 1, "{done:?}");
+    assert!(done.stderr.contains(&format!("stdout and stderr log {path}")), "{done:?}");
+}

@@ -57,9 +57,8 @@ pub struct Diagnose {
     #[command(flatten)]
     pub health: Health,
 
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// What was reloaded.
@@ -73,19 +72,18 @@ pub struct History {
     #[arg(short = 'N', long, value_name = "N")]
     pub last: Option<usize>,
 
-    /// Print one JSON object for each reload, a line each
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Which services, and where they are.
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// Reload the service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]
+    /// The service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]
     #[arg(long, value_name = "NAME", help_heading = "What")]
     pub service: Vec<String>,
 
-    /// Reload every service of the prefix whose plist is in the install directory
+    /// Every service of the prefix whose plist is in the install directory
     #[arg(long, conflicts_with_all = ["service", "label"], help_heading = "What")]
     pub all_services: bool,
 
@@ -93,7 +91,7 @@ pub struct Which {
     #[arg(long, value_name = "PREFIX", default_value = "so.makefile.baa", help_heading = "What")]
     pub label_prefix: String,
 
-    /// Reload the job (or systemd unit) LABEL instead of a named service
+    /// The job (or systemd unit) LABEL instead of a named service
     #[arg(long, visible_alias = "unit", conflicts_with = "service", help_heading = "What")]
     pub label: Option<String>,
 

@@ -49,15 +49,18 @@ fn reload(args: ReloadArgs) -> Result<Status> {
 }
 
 fn tell_history(args: &History) -> Result<Status> {
-    for line in history::lines(&args.label, args.last, args.json)? {
+    for line in history::lines(&args.label, args.last, args.common.json)? {
         say::answer(&line)?;
     }
     Ok(Status::Done)
 }
 
 fn tell_diagnosis(args: &Diagnose) -> Result<Status> {
-    let found = diagnose::diagnose(&request(&args.which, &args.health, None, false)?)?;
-    let text = if args.json { found.done.json.to_string() } else { found.lines.join("\n") };
+    let found = diagnose::diagnose(&request(&args.which, &args.health, None, args.common.quiet)?)?;
+    if args.common.quiet && !args.common.json && found.done.status == Status::Done {
+        return Ok(Status::Done);
+    }
+    let text = if args.common.json { found.done.json.to_string() } else { found.lines.join("\n") };
     say::answer(&text)?;
     Ok(found.done.status)
 }

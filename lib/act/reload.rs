@@ -323,6 +323,8 @@ struct Reload<'a> {
     was_registered: bool,
     /// Whether the label was seen to be free, so that what is registered since is ours.
     seen_free: bool,
+    /// Whether the manager was told to let go of a job that it said not to know.
+    told_blindly: bool,
     /// Whether the manager has accepted the version.
     accepted: bool,
     /// Whether the version has given a good answer.
@@ -392,6 +394,7 @@ impl<'a> Reload<'a> {
             polls: Polls::new(),
             was_registered: before.is_some(),
             seen_free: false,
+            told_blindly: false,
             accepted: false,
             served: false,
             outdone: false,

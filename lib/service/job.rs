@@ -223,9 +223,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Value, String> {
     let mut events: Vec<Event<'static>> = Vec::new();
     let mut depth = 0usize;
     for event in Reader::new(Cursor::new(bytes)) {
-        let event = event.map_err(|cause| {
-            format!("not a property list: {}", crate::words::error::brief(&cause.to_string()))
-        })?;
+        let event = event.map_err(|cause| no_list(&cause))?;
         match event {
             Event::StartArray(_) | Event::StartDictionary(_) => depth += 1,
             Event::EndCollection => depth = depth.saturating_sub(1),
@@ -242,8 +240,30 @@ fn parse(bytes: &[u8]) -> std::result::Result<Value, String> {
         Event::StartDictionary(_) => Event::StartDictionary(None),
         other => other,
     });
-    Value::from_events(sized.map(Ok))
-        .map_err(|cause| format!("not a property list: {}", crate::words::error::brief(&cause.to_string())))
+    Value::from_events(sized.map(Ok)).map_err(|cause| no_list(&cause))
+}
+
+/// What is wrong with a file that is no property list. The parser has but the names of its own kinds of error.
+fn no_list(cause: &plist::Error) -> String {
+    let said = cause.to_string();
+    let why = match cause.as_io() {
+        Some(io) if io.kind() != std::io::ErrorKind::UnexpectedEof => crate::words::error::reason(io),
+        Some(_) => "it ends too early".to_owned(),
+        None if cause.is_eof() || said.starts_with("UnexpectedEndOfEventStream") => "it ends too early".to_owned(),
+        None => {
+            let name = said.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
+            let mut words = String::new();
+            for letter in name.chars() {
+                if letter.is_ascii_uppercase() && !words.is_empty() {
+                    words.push(' ');
+                }
+                words.push(letter.to_ascii_lowercase());
+            }
+            let place = said.rfind(" (offset ").map_or("", |at| &said[at..]);
+            format!("{words}{place}")
+        }
+    };
+    format!("not a property list: {why}")
 }
 
 /// The keys of a dictionary, taken with their types.

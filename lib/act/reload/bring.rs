@@ -14,6 +14,9 @@ const BRING_UP_LIMIT: Duration = Duration::from_secs(45);
 const KICK_LIMIT: Duration = Duration::from_secs(15);
 /// How long a job that should start by itself is given before it is kicked.
 const SPAWN_LIMIT: Duration = Duration::from_millis(500);
+/// How often the manager may say of a job that it is loaded, or drains, and that it does not know it, before
+/// it is told once to let it go, whatever it knows.
+const CONTRADICTIONS: u32 = 3;
 
 /// What a manager that does not take a job says of it.
 enum Standing {
@@ -21,6 +24,8 @@ enum Standing {
     Ours,
     /// It was registered all along, as a look shows that came later.
     AllAlong(Box<JobState>),
+    /// It is seen not to be registered.
+    Absent,
     /// It is not seen to be registered.
     NotSeen,
 }
@@ -31,6 +36,8 @@ enum Refusal {
     AllAlong(Box<JobState>),
     /// The manager did not take it.
     Refused(Trouble),
+    /// Nobody waits any longer, and there was no job before.
+    Late(Trouble),
 }
 
 impl<'a> Reload<'a> {
@@ -173,7 +180,10 @@ impl<'a> Reload<'a> {
     }
 
     fn lost(&self, trouble: &Trouble, more: &str) -> Halt {
-        let reason = format!("{trouble}{more}");
+        // What refused to go is to blame, and not what was refused in its place.
+        let old = self.old.filter(|old| !self.service.await_exit(*old, self.clock.now()));
+        let still = old.map_or(String::new(), |old| format!("; the old process {} still runs", old.pid));
+        let reason = format!("{trouble}{more}{still}");
         let (outcome, status) = match look(self.service, self.clock) {
             // Not lost at all: the old job never went.
             Ok(Some(_)) => (ReloadOutcome::Unhealthy, trouble.status()),
@@ -190,6 +200,7 @@ impl<'a> Reload<'a> {
         match self.try_to_register(limit) {
             Ok(()) => Ok(Ok(())),
             Err(Refusal::Refused(trouble)) => Ok(Err(trouble)),
+            Err(Refusal::Late(trouble)) => Err(late(&trouble)),
             Err(Refusal::AllAlong(state)) => {
                 self.step("it has been registered all along; taking it down first");
                 self.was_registered = true;
@@ -202,6 +213,7 @@ impl<'a> Reload<'a> {
                 Ok(match self.try_to_register(limit) {
                     Ok(()) => Ok(()),
                     Err(Refusal::Refused(trouble)) => Err(trouble),
+                    Err(Refusal::Late(trouble)) => return Err(late(&trouble)),
                     Err(Refusal::AllAlong(_)) => Err(Trouble {
                         class: TroubleClass::Retry,
                         code: None,
@@ -218,6 +230,7 @@ impl<'a> Reload<'a> {
         let until = self.clock.now() + limit;
         let mut backoff = Backoff::new();
         let mut told = String::new();
+        let mut contradictions = 0;
         loop {
             let trouble = match self.service.bring_up(&self.version.source) {
                 Ok(()) => return self.old_definition().map_or(Ok(()), |state| Err(Refusal::AllAlong(state))),
@@ -231,11 +244,26 @@ impl<'a> Reload<'a> {
                 match self.standing() {
                     Standing::Ours => return Ok(()),
                     Standing::AllAlong(state) => return Err(Refusal::AllAlong(state)),
-                    Standing::NotSeen => {}
+                    Standing::Absent if matches!(trouble.code, Some(5 | 37)) => contradictions += 1,
+                    Standing::Absent | Standing::NotSeen => contradictions = 0,
+                }
+            }
+            if contradictions == CONTRADICTIONS && !self.told_blindly {
+                self.told_blindly = true;
+                self.step("it is said to be unknown and to be loaded; telling it to go all the same");
+                match self.service.take_down() {
+                    // Then there was one.
+                    Ok(()) => self.was_registered = true,
+                    Err(trouble) => self.step(&trouble),
                 }
             }
             if matches!(trouble.class, TroubleClass::Final(_)) || self.clock.now() >= until {
                 return Err(Refusal::Refused(trouble));
+            }
+            // Without a job before, none is stranded by this.
+            let strands_none = !self.was_registered && !self.accepted;
+            if strands_none && self.deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
+                return Err(Refusal::Late(trouble));
             }
             self.pause_of_polls(&mut backoff);
         }
@@ -245,7 +273,11 @@ impl<'a> Reload<'a> {
     /// mean the old one on its last legs, one that a look had not shown, or our own of which the client did
     /// not hear.
     fn standing(&self) -> Standing {
-        let Ok(Some(state)) = self.poll() else { return Standing::NotSeen };
+        let state = match self.poll() {
+            Ok(Some(state)) => state,
+            Ok(None) => return Standing::Absent,
+            Err(_) => return Standing::NotSeen,
+        };
         let process = state.pid.and_then(|pid| self.service.identify(pid));
         if state.phase == Phase::Stopping || (process.is_some() && process == self.old) {
             return Standing::NotSeen;
@@ -353,5 +385,13 @@ impl<'a> Reload<'a> {
                 }
             }
         }
+    }
+}
+
+fn late(trouble: &Trouble) -> Halt {
+    Halt {
+        outcome: ReloadOutcome::Unhealthy,
+        status: Status::TooLate,
+        reason: format!("it could not be registered before the deadline: {trouble}"),
     }
 }

@@ -138,7 +138,7 @@ fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Reg
     let state = match known {
         Registration::Registered(state) => state,
         Registration::NotRegistered => return verdict(Some(false), "it is not registered"),
-        Registration::Unknown(_) => return verdict(None, "its manager cannot be asked"),
+        Registration::Unknown(_) => return unknown(request, ready),
     };
     let Some(health) = &ready.health else {
         return match state.phase {
@@ -148,6 +148,19 @@ fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Reg
         };
     };
     ask(request, one, health, state)
+}
+
+/// Where its manager cannot be asked, what is answered is told, whoever answers.
+fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
+    let limit = clock::after(Instant::now(), request.settings.probe_timeout);
+    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask(limit));
+    let more = match &asked {
+        None => "",
+        Some(Ok(_)) => "; its health check is answered well, by whomever",
+        Some(Err(_)) => "; its health check fails",
+    };
+    let words = format!("its manager cannot be asked{more}");
+    Verdict { healthy: None, words, proof: None, failure: asked.and_then(|asked| asked.err()) }
 }
 
 /// Asks for its health, of its own processes first.

@@ -126,9 +126,7 @@ impl Case<'_> {
             }
         });
         lines.extend(self.cause.iter().map(|cause| format!("cause: {cause}")));
-        for log in self.logs() {
-            lines.extend(log.lines());
-        }
+        lines.extend(LogTail::all_lines(&self.logs()));
         lines.extend(self.life_log.iter().flat_map(life_lines));
         lines.push(format!("manual recovery: {}", self.repair));
         lines

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// only the `last`. A line for each: for people, or one JSON object.
 ///
 /// # Errors
-/// 2 for what is no label; 74, 77 where a journal cannot be read.
+/// 2 for what is no label; 66 for one of which no reload is known; 74, 77 where a journal cannot be read.
 pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<String>> {
     let all = if labels.is_empty() { ReloadFiles::labels() } else { labels.to_vec() };
     let mut found: Vec<(String, ReloadRecord, bool)> = Vec::new();
@@ -20,6 +20,9 @@ pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<S
         check_label(&label).map_err(|why| Error::new(Status::Usage, why))?;
         let files = ReloadFiles::at(&label);
         let records = ReloadJournal::of(&files).records()?;
+        if records.is_empty() && !labels.is_empty() {
+            return Err(Error::new(Status::NoInput, format!("no reload of {label} is known")));
+        }
         let first = last.map_or(0, |last| records.len().saturating_sub(last));
         let newest = records.len();
         for (index, record) in records.into_iter().enumerate().skip(first) {

@@ -66,6 +66,16 @@ impl LogTail {
         logs.map(read).to_vec()
     }
 
+    /// All of `logs` for people; one that both streams go to is told once.
+    pub fn all_lines(logs: &[LogTail]) -> Vec<String> {
+        match logs {
+            [stdout, stderr] if stdout.path.is_some() && stdout.path == stderr.path => {
+                LogTail { stream: "stdout and stderr", ..stdout.clone() }.lines()
+            }
+            logs => logs.iter().flat_map(LogTail::lines).collect(),
+        }
+    }
+
     /// For people.
     pub fn lines(&self) -> Vec<String> {
         let path = self.path.as_ref().map_or(String::new(), |path| format!(" {}", path.display()));
