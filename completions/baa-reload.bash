@@ -182,7 +182,7 @@ _baa__reload() {
             return 0
             ;;
         baa__subcmd__reload__subcmd__diagnose)
-            opts="-h --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-status --health-body-contains --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --json --help"
+            opts="-q -v -n -h --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-status --health-body-contains --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -322,7 +322,7 @@ _baa__reload() {
             return 0
             ;;
         baa__subcmd__reload__subcmd__history)
-            opts="-N -h --unit --label --last --json --help"
+            opts="-N -q -v -n -h --unit --label --last --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -24,9 +24,9 @@ function __fish_baa_reload_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c baa-reload -n "__fish_baa_reload_needs_command" -l service -d 'Reload the service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l service -d 'The service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l label-prefix -d 'What precedes -NAME in a label' -r
-complete -c baa-reload -n "__fish_baa_reload_needs_command" -l label -l unit -d 'Reload the job (or systemd unit) LABEL instead of a named service' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l label -l unit -d 'The job (or systemd unit) LABEL instead of a named service' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l plist -d 'Its launchd property list [default: LABEL.plist in the install directory]' -r -F
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l group -d 'It is the entry LABEL of this group, which baa-daemons runs; its file is read again' -r -F
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l manager -d 'Who manages it' -r -f -a "auto\t'launchd on macOS; elsewhere systemd where it runs, or else baa'
@@ -61,7 +61,7 @@ complete -c baa-reload -n "__fish_baa_reload_needs_command" -l before -d 'Run th
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l after -d 'Run this when the service has recovered, with the report on its standard input' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l on-failure -d 'Run this when it has not' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l hook-timeout -d 'How long each of these may take' -r
-complete -c baa-reload -n "__fish_baa_reload_needs_command" -l all-services -d 'Reload every service of the prefix whose plist is in the install directory'
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l all-services -d 'Every service of the prefix whose plist is in the install directory'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l no-health -d 'Be content with a new process; ask no URL'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l any-process -d 'A good answer counts whoever gives it, once the old process is dead: a proxy before the job'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-insecure -d 'Trust any certificate'
@@ -80,9 +80,9 @@ complete -c baa-reload -n "__fish_baa_reload_needs_command" -s V -l version -d '
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -f -a "diagnose" -d 'Tell what is wrong with a service, and touch nothing: 0 healthy, 1 not, 69 it cannot be told'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -f -a "history" -d 'Tell what was reloaded, when, by whom, and how it ended'
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -f -a "guard" -d 'Stand by for a reload, and finish it if it dies'
-complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l service -d 'Reload the service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l service -d 'The service NAME, with the label PREFIX-NAME (repeatable) [default: conductor]' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l label-prefix -d 'What precedes -NAME in a label' -r
-complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l label -l unit -d 'Reload the job (or systemd unit) LABEL instead of a named service' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l label -l unit -d 'The job (or systemd unit) LABEL instead of a named service' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l plist -d 'Its launchd property list [default: LABEL.plist in the install directory]' -r -F
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l group -d 'It is the entry LABEL of this group, which baa-daemons runs; its file is read again' -r -F
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l manager -d 'Who manages it' -r -f -a "auto\t'launchd on macOS; elsewhere systemd where it runs, or else baa'
@@ -111,15 +111,21 @@ complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l healt
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-cacert -d 'Trust the certificates in this PEM file and no others' -r -F
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-token-env -d 'Send the bearer token in this environment variable' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-token-file -d 'Send the bearer token in this file' -r -F
-complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l all-services -d 'Reload every service of the prefix whose plist is in the install directory'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l all-services -d 'Every service of the prefix whose plist is in the install directory'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l no-health -d 'Be content with a new process; ask no URL'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l any-process -d 'A good answer counts whoever gives it, once the old process is dead: a proxy before the job'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-insecure -d 'Trust any certificate'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-redirect -d 'Follow redirects'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -s q -l quiet -d 'Say nothing but errors'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -s v -l verbose -d 'Say every step'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -s n -l dry-run -d 'Say what would be done, and do nothing'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l json -d 'Print one JSON object on stdout'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -l label -l unit -d 'Only the reloads of the job (or systemd unit) LABEL (repeatable) [default: of all]' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -s N -l last -d 'Only the last N of each label' -r
-complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -l json -d 'Print one JSON object for each reload, a line each'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -s q -l quiet -d 'Say nothing but errors'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -s v -l verbose -d 'Say every step'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -s n -l dry-run -d 'Say what would be done, and do nothing'
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -l json -d 'Print one JSON object on stdout'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand history" -s h -l help -d 'Print help'
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand guard" -s h -l help -d 'Print help'

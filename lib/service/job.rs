@@ -249,7 +249,7 @@ fn no_list(cause: &plist::Error) -> String {
     let why = match cause.as_io() {
         Some(io) if io.kind() != std::io::ErrorKind::UnexpectedEof => crate::words::error::reason(io),
         Some(_) => "it ends too early".to_owned(),
-        None if cause.is_eof() || said.starts_with("UnexpectedEndOfEventStream") => "it ends too early".to_owned(),
+        None if cause.is_eof() || said.starts_with("UnexpectedEndOf") => "it ends too early".to_owned(),
         None => {
             let name = said.split(|letter: char| !letter.is_ascii_alphanumeric()).next().unwrap_or_default();
             let mut words = String::new();
