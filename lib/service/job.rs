@@ -243,7 +243,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Value, String> {
     Value::from_events(sized.map(Ok)).map_err(|cause| no_list(&cause))
 }
 
-/// What is wrong with a file that is no property list. The parser has but the names of its own kinds of error.
+/// What is wrong with a file that is no property list. The parser has but names of its kinds of error.
 fn no_list(cause: &plist::Error) -> String {
     let said = cause.to_string();
     let why = match cause.as_io() {
