@@ -414,6 +414,7 @@ fn a_killed_group_leaves_nothing_for_the_next_one() {
     let group = Group::run(&room, &text);
     group.ready();
     assert!(!alive(far));
+    until("the second child runs", || room.path("far").exists());
     let done = group.stop();
     assert!(
         done.status == 0 && done.stderr.contains("the last run was killed and left 1 processes"),
