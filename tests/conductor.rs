@@ -384,7 +384,7 @@ fn a_scheduler_that_ends_runs_again_and_a_hook_that_fails_is_told() {
         done.stderr.contains("the scheduler has ended by itself: exited with 3; it runs again in 1s"),
         "{done:?}"
     );
-    assert!(done.stderr.contains("the hook for leader failed: exited with 7 no luck"), "{done:?}");
+    assert!(done.stderr.contains("the hook for leader failed: exited with 7: no luck"), "{done:?}");
 }
 
 #[apply(test)]

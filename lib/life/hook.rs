@@ -1,7 +1,7 @@
 //! A command of the user's at a moment of ours: run by the shell, bounded in time, and told of when it fails.
 
 use super::run;
-use crate::sys::child::{Exit, Spec, Stdio};
+use crate::sys::child::{Exit, Spec};
 use crate::words::error::brief;
 use crate::words::span;
 use std::ffi::OsString;
@@ -11,21 +11,19 @@ use std::time::{Duration, Instant};
 /// How much of what it says is kept.
 const OUTPUT_LIMIT: usize = 4096;
 
-/// Runs `command` by /bin/sh with more variables and, if given, an input, for at most `limit`, or until soon
-/// after `cancelled` is set. It and all that came of it are ended then.
+/// A line for /bin/sh with more variables.
+pub fn hook(command: &str, env: Vec<(OsString, OsString)>) -> Spec {
+    let mut spec = Spec::new("/bin/sh", ["-c", command]);
+    spec.env = env;
+    spec
+}
+
+/// Runs a `hook` for at most `limit`, or until soon after `cancelled` is set. It and all that came of it are
+/// ended then.
 ///
 /// # Errors
 /// How it failed, in words that follow its name.
-pub fn run_hook(
-    command: &str,
-    env: Vec<(OsString, OsString)>,
-    stdin: Option<Stdio>,
-    limit: Duration,
-    cancelled: &AtomicBool,
-) -> Result<(), String> {
-    let mut spec = Spec::new("/bin/sh", ["-c", command]);
-    spec.env = env;
-    spec.stdio[0] = stdin;
+pub fn run_hook(spec: Spec, limit: Duration, cancelled: &AtomicBool) -> Result<(), String> {
     match run(spec, Instant::now() + limit, OUTPUT_LIMIT, cancelled) {
         Ok(done) if done.exit.is_some_and(Exit::success) => Ok(()),
         Ok(done) => {

@@ -9,7 +9,7 @@ mod tree;
 mod wall;
 
 pub use bounded::{Finished, end_helpers, helpers_belong_to, run, run_whole};
-pub use hook::run_hook;
+pub use hook::{hook, run_hook};
 pub use record::{Leftover, Lives};
 pub use tree::end_descendants;
 pub use wall::{MARK, Wall, key};

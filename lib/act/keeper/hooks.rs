@@ -86,7 +86,7 @@ impl RunningHooks {
 }
 
 fn run(hook: Hook, cancelled: &AtomicBool, voice: &Voice) {
-    if let Err(how) = life::run_hook(&hook.command, hook.env, None, hook.limit, cancelled) {
+    if let Err(how) = life::run_hook(life::hook(&hook.command, hook.env), hook.limit, cancelled) {
         voice.warn(format!("{} {how}", hook.name));
     }
 }

@@ -4,10 +4,8 @@
 use crate::act::lease::attempt;
 use crate::act::lease::conductor::ConductorState;
 use crate::life;
-use crate::sys::child::{self, Spec};
 use crate::sys::file::Lock;
 use crate::sys::say::Voice;
-use crate::words::error::brief;
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -15,12 +13,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a hook may take.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How much of its output is looked at.
-const OUTPUT: usize = 4096;
 
 /// A shell command for each state.
 #[derive(Clone, Debug, Default)]
@@ -69,14 +65,13 @@ impl Hooks {
         let stop = Arc::clone(&cancelled);
         let work = move || {
             for Call { state, command, env } in jobs {
-                let mut spec = Spec::new("/bin/sh", ["-c", &command]);
-                spec.env = env;
+                let mut hook = life::hook(&command, env);
                 if state == ConductorState::Leader {
                     match attempt::share(lock.as_ref())
                         .map(|share| share.map(|lock| lock.map(Lock::into_shared)))
                     {
                         Ok(None) => {}
-                        Ok(Some(Some(Ok(fd)))) => spec.pass.push((fd.as_raw_fd(), Arc::new(fd))),
+                        Ok(Some(Some(Ok(fd)))) => hook.pass.push((fd.as_raw_fd(), Arc::new(fd))),
                         Ok(Some(None)) => {
                             voice.warn("the hook for leader is not run: another leads already");
                             continue;
@@ -85,15 +80,9 @@ impl Hooks {
                         Err(error) => voice.warn(format!("the hook for leader: {error}")),
                     }
                 }
-                let failed = match life::run(spec, Instant::now() + LIMIT, OUTPUT, &stop) {
-                    Ok(done) if done.exit.is_some_and(child::Exit::success) => continue,
-                    Ok(done) => {
-                        let how = done.exit.map_or_else(|| "was ended".to_owned(), |exit| exit.to_string());
-                        format!("{how} {}", brief(done.stderr.lines().last().unwrap_or_default()))
-                    }
-                    Err(cause) => cause.to_string(),
-                };
-                voice.warn(format!("the hook for {} failed: {}", state.name(), failed.trim_end()));
+                if let Err(how) = life::run_hook(hook, LIMIT, &stop) {
+                    voice.warn(format!("the hook for {} failed: {how}", state.name()));
+                }
             }
         };
         let wanted = [ConductorState::Leader, ConductorState::Standby, ConductorState::Degraded]

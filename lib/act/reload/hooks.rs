@@ -84,12 +84,13 @@ impl RunningReload<'_> {
         }
         // A disk that is full does not keep a hook from being run: the most is in its environment.
         let text = format!("{report}\n");
-        let input = file::nameless(self.files.directory(), text.as_bytes()).ok().map(Stdio::from);
+        let mut hook = life::hook(command, env);
+        hook.stdio[0] = file::nameless(self.files.directory(), text.as_bytes()).ok().map(Stdio::from);
         let (cancelled, over) = (AtomicBool::new(false), AtomicBool::new(false));
         let begun_under = (self.interrupted)();
         std::thread::scope(|scope| {
             let hook = scope.spawn(|| {
-                let outcome = life::run_hook(command, env, input, self.hooks.limit, &cancelled);
+                let outcome = life::run_hook(hook, self.hooks.limit, &cancelled);
                 over.store(true, Ordering::SeqCst);
                 outcome
             });
