@@ -44,3 +44,29 @@ pub fn processor_time() -> Duration {
         Err(_) => Duration::ZERO,
     }
 }
+
+/// A clock that jumps to the end of each sleep.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct FakeClock {
+    pub(crate) began: Instant,
+    pub(crate) passed: std::cell::Cell<Duration>,
+}
+
+#[cfg(test)]
+impl FakeClock {
+    pub(crate) fn new() -> FakeClock {
+        FakeClock { began: Instant::now(), passed: std::cell::Cell::new(Duration::ZERO) }
+    }
+}
+
+#[cfg(test)]
+impl Clock for FakeClock {
+    fn now(&self) -> Instant {
+        self.began + self.passed.get()
+    }
+
+    fn sleep_until(&self, until: Instant) {
+        self.passed.set(self.passed.get().max(until.saturating_duration_since(self.began)));
+    }
+}

@@ -7,6 +7,7 @@ use super::unfinished::UnfinishedReload;
 use super::*;
 use crate::probe::{Cost, ProbeAnswer};
 use crate::service::{Kick, Phase};
+use crate::sys::clock::FakeClock;
 use crate::sys::process::Start;
 use crate::sys::say::Level;
 use crate::words::dice::Dice;
@@ -72,29 +73,13 @@ impl std::fmt::Debug for World {
     }
 }
 
-#[derive(Debug)]
-struct FakeClock {
-    began: Instant,
-    passed: Cell<Duration>,
-}
-
-impl Clock for FakeClock {
-    fn now(&self) -> Instant {
-        self.began + self.passed.get()
-    }
-
-    fn sleep_until(&self, until: Instant) {
-        self.passed.set(self.passed.get().max(until.saturating_duration_since(self.began)));
-    }
-}
-
 /// What ends a run that is killed.
 struct Killed;
 
 impl World {
     fn new(seed: u64) -> World {
         let mut dice = Dice::of(seed);
-        let clock = Rc::new(FakeClock { began: Instant::now(), passed: Cell::new(Duration::ZERO) });
+        let clock = Rc::new(FakeClock::new());
         let pid = dice.chance(80).then_some(7);
         let loaded = dice.chance(85).then(|| Loaded { path: NEW.to_owned(), good: true, pid, going: None });
         let conduct = match dice.roll(10) {

@@ -1,28 +1,13 @@
 //! What a reload decides, on a clock that jumps and a manager that says what it is told to.
 
 use super::*;
-use crate::service::{Kick, Phase};
+use crate::service::{Kick, Phase, TroubleClass};
+use crate::sys::clock::FakeClock;
 use crate::sys::process::Start;
 use crate::sys::say::Level;
 use crate::words::error::Error;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::Path;
-
-#[derive(Debug)]
-struct FakeClock {
-    began: Instant,
-    passed: Cell<Duration>,
-}
-
-impl Clock for FakeClock {
-    fn now(&self) -> Instant {
-        self.began + self.passed.get()
-    }
-
-    fn sleep_until(&self, until: Instant) {
-        self.passed.set(self.passed.get().max(until.saturating_duration_since(self.began)));
-    }
-}
 
 /// A manager whose answers are scripted: the last one is repeated.
 #[derive(Debug)]
@@ -30,6 +15,8 @@ struct FakeService<'a> {
     clock: &'a FakeClock,
     answers: RefCell<Vec<JobState>>,
     calls: RefCell<Vec<&'static str>>,
+    /// Whether it forgets the job when it is told to take it down, and takes no other.
+    refuses: bool,
 }
 
 /// A running job: its process, which started then, and how often it was started.
@@ -61,7 +48,7 @@ impl Service for FakeService<'_> {
     }
 
     fn restarts_in_place(&self) -> bool {
-        true
+        !self.refuses
     }
 
     fn prepare(&self) -> Result<(), Error> {
@@ -69,6 +56,9 @@ impl Service for FakeService<'_> {
     }
 
     fn inspect_until(&self, _: Instant) -> Result<Option<JobState>, Trouble> {
+        if self.refuses && self.calls.borrow().contains(&"take_down") {
+            return Ok(None);
+        }
         let mut answers = self.answers.borrow_mut();
         Ok(Some(if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }))
     }
@@ -80,6 +70,10 @@ impl Service for FakeService<'_> {
 
     fn bring_up(&self, _: &Path) -> Result<(), Trouble> {
         self.calls.borrow_mut().push("bring_up");
+        if self.refuses {
+            let class = TroubleClass::Final(Status::BadConfig);
+            return Err(Trouble { class, code: None, text: "the file is no good".to_owned() });
+        }
         Ok(())
     }
 
@@ -108,9 +102,13 @@ impl Service for FakeService<'_> {
 
 /// Reloads a job of which the manager says this, one answer after the other.
 fn reloaded(answers: Vec<JobState>, settle: Duration) -> (ReloadReport, Vec<&'static str>) {
-    let clock = FakeClock { began: Instant::now(), passed: Cell::new(Duration::ZERO) };
+    reloaded_by(answers, settle, false)
+}
+
+fn reloaded_by(answers: Vec<JobState>, settle: Duration, refuses: bool) -> (ReloadReport, Vec<&'static str>) {
+    let clock = FakeClock::new();
     let (answers, calls) = (RefCell::new(answers), RefCell::new(Vec::new()));
-    let service = FakeService { clock: &clock, answers, calls };
+    let service = FakeService { clock: &clock, answers, calls, refuses };
     let request = ServiceReload {
         name: "job".to_owned(),
         version: JobVersion { source: PathBuf::from("/job.plist"), starts_itself: true, health: None },
@@ -167,4 +165,13 @@ fn a_process_that_is_started_again_while_it_settles_has_not_settled() {
     // Another process.
     let answers = (7..9999).map(|pid| running(pid, 1)).collect();
     assert_eq!(reloaded(answers, second).0.outcome, ReloadOutcome::Unhealthy);
+}
+
+#[test]
+fn what_did_not_go_is_named_where_nothing_came_in_its_place() {
+    let (report, calls) = reloaded_by(vec![running(7, 1)], Duration::ZERO, true);
+    assert_eq!((report.outcome, report.status), (ReloadOutcome::Lost, Status::Lost));
+    assert!(calls.contains(&"bring_up"));
+    let reason = report.reason.unwrap();
+    assert!(reason.ends_with("; the old process 7 still runs"), "{reason}");
 }
