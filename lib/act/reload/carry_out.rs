@@ -4,6 +4,7 @@ use super::ReloadOutcome;
 use super::check::examine;
 use super::diagnosis::SCHEMA;
 use super::files::ReloadFiles;
+use super::handover;
 use super::health;
 use super::hooks::RunningReload;
 use super::one::{reload_one, resume_one};
@@ -61,10 +62,11 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
             return Ok(done(status, told, &[]));
         }
     }
+    let helper = handover::is_helper();
     let mut status = Status::Done;
     let mut told = Vec::new();
     for one in &ones {
-        let (ended, value) = match reload_one(request, one, voice, &interrupted) {
+        let (ended, value) = match reload_one(request, one, voice, helper, &interrupted) {
             Ok(end) => end,
             Err(error) => (error.status, refuse(request, one, &error, voice, &interrupted)),
         };

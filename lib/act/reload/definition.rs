@@ -75,20 +75,22 @@ impl UnitFiles {
         digest::sha256(&all)
     }
 
-    /// Puts these in the place of `now`, all of them or none. Each file that differs is kept beside its
-    /// place; returns where.
+    /// Puts these in the place of `now` and has the manager read them (`reread`): all of it or nothing. Each
+    /// file that differs is kept beside its place; returns where.
     ///
     /// # Errors
-    /// As `put_back`.
-    pub fn put_back(&self, now: &UnitFiles) -> Result<Vec<PathBuf>> {
+    /// As `put_back`; those of `reread`.
+    pub fn put_back(&self, now: &UnitFiles, reread: &dyn Fn() -> Result<()>) -> Result<Vec<PathBuf>> {
         let changed = |path: &&PathBuf| self.0.get(*path) != now.0.get(*path);
         let paths: BTreeSet<&PathBuf> = self.0.keys().chain(now.0.keys()).filter(changed).collect();
         let changes: Vec<Change<'_>> = paths
             .into_iter()
-            .map(|path| Change {
-                path,
-                tested: now.0.get(path).map(String::as_bytes),
-                kept: self.0.get(path).map(String::as_bytes),
+            .map(|path| {
+                Change::of(
+                    path,
+                    now.0.get(path).map(String::as_bytes),
+                    self.0.get(path).map(String::as_bytes),
+                )
             })
             .collect();
         for change in &changes {
@@ -104,6 +106,7 @@ impl UnitFiles {
                 }
             }
         }
+        reread().inspect_err(|_| changes.iter().rev().for_each(Change::undo))?;
         Ok(rejected)
     }
 }
@@ -115,9 +118,17 @@ struct Change<'a> {
     tested: Option<&'a [u8]>,
     /// What comes in its place; `None` where it goes.
     kept: Option<&'a [u8]>,
+    /// Who may read it, as it was found: a file that is not for everybody stays so.
+    mode: u32,
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    fn of(path: &'a Path, tested: Option<&'a [u8]>, kept: Option<&'a [u8]>) -> Change<'a> {
+        let found = std::fs::symlink_metadata(path);
+        let mode = found.map_or(0o644, |found| found.permissions().mode() & 0o7777);
+        Change { path, tested, kept, mode }
+    }
+
     fn cannot(&self, cause: &std::io::Error) -> Error {
         Error::io(format!("cannot put the last version that worked back as '{}'", self.path.display()), cause)
     }
@@ -144,25 +155,24 @@ impl Change<'_> {
 
     /// Makes it; returns where the file is kept that did not work.
     fn make(&self) -> Result<Option<PathBuf>> {
-        let found = std::fs::symlink_metadata(self.path);
-        let mode = found.as_ref().map_or(0o644, |found| found.permissions().mode() & 0o7777);
         let beside = beside(self.path);
         let rejected = match self.tested {
             Some(tested) => {
-                file::replace(&beside, tested, mode).map_err(|cause| self.cannot(&cause))?;
+                file::replace(&beside, tested, self.mode).map_err(|cause| self.cannot(&cause))?;
                 Some(beside)
             }
             None => None,
         };
-        self.put(self.kept, mode).map_err(|cause| self.cannot(&cause))?;
+        self.put(self.kept).map_err(|cause| self.cannot(&cause))?;
         Ok(rejected)
     }
 
+    /// As far as it can be undone; what was tested is kept beside it still.
     fn undo(&self) {
-        let _ = self.put(self.tested, 0o644);
+        let _ = self.put(self.tested);
     }
 
-    fn put(&self, bytes: Option<&[u8]>, mode: u32) -> std::io::Result<()> {
+    fn put(&self, bytes: Option<&[u8]>) -> std::io::Result<()> {
         match bytes {
             Some(bytes) => {
                 if let Some(parent) = self.path.parent()
@@ -171,7 +181,7 @@ impl Change<'_> {
                     std::fs::create_dir(parent)?;
                     std::fs::set_permissions(parent, std::fs::Permissions::from_mode(0o755))?;
                 }
-                file::replace(self.path, bytes, mode)
+                file::replace(self.path, bytes, self.mode)
             }
             None if self.path.exists() => std::fs::remove_file(self.path),
             None => Ok(()),
@@ -192,7 +202,7 @@ fn beside(path: &Path) -> PathBuf {
 /// 74, 77; 78 for a link, 75 where it is another file by now. Nothing is lost: the file that did not work is
 /// kept before its place is taken. A file that another user could have put there is left alone.
 pub fn put_back(path: &Path, tested: &[u8], kept: &[u8]) -> Result<Vec<PathBuf>> {
-    let change = Change { path, tested: Some(tested), kept: Some(kept) };
+    let change = Change::of(path, Some(tested), Some(kept));
     change.check()?;
     Ok(change.make()?.into_iter().collect())
 }
@@ -200,6 +210,27 @@ pub fn put_back(path: &Path, tested: &[u8], kept: &[u8]) -> Result<Vec<PathBuf>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn taken() -> Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn files_that_the_manager_does_not_read_stay_as_they_were() {
+        let room = tempfile::tempdir().unwrap();
+        let (unit, drop_in) = (room.path().join("a.service"), room.path().join("b.conf"));
+        std::fs::write(&unit, "old").unwrap();
+        let old = UnitFiles::read(std::slice::from_ref(&unit)).unwrap();
+        std::fs::write(&unit, "new").unwrap();
+        std::fs::write(&drop_in, "a secret").unwrap();
+        std::fs::set_permissions(&drop_in, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let new = UnitFiles::read(&[unit.clone(), drop_in.clone()]).unwrap();
+        let deaf = || Err(Error::new(Status::Unavailable, "no answer"));
+        assert_eq!(old.put_back(&new, &deaf).unwrap_err().status, Status::Unavailable);
+        assert_eq!(UnitFiles::read(&[unit, drop_in.clone()]), Some(new));
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&drop_in), mode(&beside(&drop_in))), (0o600, 0o600));
+    }
 
     #[test]
     fn what_did_not_work_is_kept_beside_what_did() {
@@ -211,7 +242,7 @@ mod tests {
         std::fs::write(&drop_in, "more").unwrap();
         let new = UnitFiles::read(&[unit.clone(), drop_in.clone()]).unwrap();
         assert_ne!(old.hash(), new.hash());
-        let rejected = old.put_back(&new).unwrap();
+        let rejected = old.put_back(&new, &taken).unwrap();
         let beside = room.path().join("a.service.rejected");
         assert_eq!(rejected, [beside.clone(), room.path().join("b.conf.rejected")]);
         let read = |path: &Path| std::fs::read_to_string(path).unwrap();
@@ -229,16 +260,16 @@ mod tests {
         std::fs::write(&unit, "tested").unwrap();
         let tested = UnitFiles::read(std::slice::from_ref(&unit)).unwrap();
         std::fs::write(&unit, "next").unwrap();
-        assert_eq!(with_more.put_back(&tested).unwrap_err().status, Status::Busy);
+        assert_eq!(with_more.put_back(&tested, &taken).unwrap_err().status, Status::Busy);
         assert!(read(&unit) == "next" && !more.exists());
         std::fs::write(&unit, "tested").unwrap();
-        assert_eq!(with_more.put_back(&tested).unwrap(), [beside]);
+        assert_eq!(with_more.put_back(&tested, &taken).unwrap(), [beside]);
         assert_eq!((read(&unit), read(&more)), ("old".to_owned(), "kept".to_owned()));
         // One that cannot be made undoes those before it.
         std::fs::write(&unit, "tested").unwrap();
         std::fs::remove_dir_all(more.parent().unwrap()).unwrap();
         std::fs::write(more.parent().unwrap(), "no directory").unwrap();
-        assert!(with_more.put_back(&tested).is_err());
+        assert!(with_more.put_back(&tested, &taken).is_err());
         assert_eq!(read(&unit), "tested");
     }
 

@@ -4,7 +4,7 @@
 //! for it to be done.
 
 use super::files::ReloadFiles;
-use super::journal::{ReloadEnd, ReloadJournal};
+use super::journal::{ReloadEnd, ReloadFinisher, ReloadJournal};
 use super::secrets;
 use super::unfinished::UnfinishedReload;
 use super::{ReloadOutcome, ReloadPhase};
@@ -18,7 +18,6 @@ use crate::sys::signal::Signals;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,11 +25,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The verb that a guardian is started with.
-pub const VERB: &str = "guard";
+const VERB: &str = "guard";
 /// The variable that tells the number of its end of the socket.
 const CONTROL: &str = "BAA_RELOAD_CONTROL_FD";
-/// How the journal calls it.
-const GUARDIAN: &str = "guardian";
 /// How long it may take until it stands by.
 const BEGIN: Duration = Duration::from_secs(10);
 /// What it says then, and what it is told when nothing is left to be done.
@@ -51,7 +48,7 @@ struct Orders {
 
 /// A guardian that stands by.
 pub struct Guardian {
-    wire: RefCell<UnixStream>,
+    wire: UnixStream,
 }
 
 impl Guardian {
@@ -93,17 +90,17 @@ impl Guardian {
         if word.trim_end() != READY {
             return Err(Error::new(Status::Unavailable, "the guardian of the reload did not begin"));
         }
-        Ok(Guardian { wire: RefCell::new(ours) })
+        Ok(Guardian { wire: ours })
     }
 
     /// Tells it what comes next; says whether it is there to hear it.
     pub fn tell(&self, phase: ReloadPhase) -> bool {
-        writeln!(self.wire.borrow_mut(), "{}", phase.name()).is_ok()
+        writeln!(&self.wire, "{}", phase.name()).is_ok()
     }
 
     /// Lets it go: nothing is left to be done.
     pub fn dismiss(self) {
-        let _ = writeln!(self.wire.borrow_mut(), "{DONE}");
+        let _ = writeln!(&self.wire, "{DONE}");
     }
 }
 
@@ -147,7 +144,7 @@ pub fn stand_by() -> Result<Status> {
     if journal.open_record().is_ok_and(|open| open.is_none_or(|open| open.id != orders.id)) {
         return Ok(Status::Done);
     }
-    finish(&journal, &orders.id, &orders.plan, phase, GUARDIAN)
+    finish(&journal, &orders.id, &orders.plan, phase, ReloadFinisher::Guardian)
 }
 
 /// Finishes a reload that was cut off, and writes how it ended. Without a `phase` nothing was touched. A
@@ -161,7 +158,7 @@ pub fn finish(
     id: &str,
     plan: &UnfinishedReload,
     phase: Option<ReloadPhase>,
-    ended_by: &str,
+    ended_by: ReloadFinisher,
 ) -> Result<Status> {
     let service = plan.service()?;
     let Some(phase) = phase else {
@@ -170,7 +167,7 @@ pub fn finish(
             exit: Status::Internal.code(),
             reason: Some("it was cut off before anything was touched".to_owned()),
             new_pid: None,
-            ended_by: ended_by.to_owned(),
+            ended_by,
             gone_after_ms: None,
             up_after_ms: None,
             healthy_after_ms: None,
@@ -179,7 +176,7 @@ pub fn finish(
         journal.end(id, end)?;
         return Ok(Status::Done);
     };
-    let mut report = plan.finish(phase, ended_by == GUARDIAN, &*service, &Real);
+    let mut report = plan.finish(phase, ended_by == ReloadFinisher::Guardian, &*service, &Real);
     report.redact(&secrets::redactor_of(plan, &*service));
     journal.end(id, ReloadEnd::of(&report, ended_by))?;
     Ok(report.status)

@@ -1,7 +1,7 @@
 //! What the journals tell: what was reloaded, when, by whom, and how it ended.
 
 use super::files::ReloadFiles;
-use super::journal::{ReloadJournal, ReloadRecord};
+use super::journal::{ReloadFinisher, ReloadJournal, ReloadRecord};
 use crate::service::check_label;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -69,7 +69,8 @@ pub(super) fn text(label: &str, record: &ReloadRecord, runs: bool) -> String {
     words.push(format!("file {} -> {}", short(&record.hash_before), short(&record.hash_after)));
     words.push(format!("by {user} (process {}{parent})", by.pid));
     words.extend(
-        end.filter(|end| end.ended_by != "itself").map(|end| format!("ended by its {}", end.ended_by)),
+        end.filter(|end| end.ended_by != ReloadFinisher::Itself)
+            .map(|end| format!("ended by its {}", end.ended_by.name())),
     );
     words.extend(end.and_then(|end| end.reason.as_ref()).map(|reason| format!(": {reason}")));
     words.join("  ").replace("  : ", ": ")

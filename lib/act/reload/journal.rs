@@ -51,6 +51,29 @@ impl ReloadRequester {
     }
 }
 
+/// Who saw a reload end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReloadFinisher {
+    /// It came to its end.
+    Itself,
+    /// Its guardian has finished it.
+    Guardian,
+    /// The next one, or `--resume`, has.
+    Resume,
+}
+
+impl ReloadFinisher {
+    /// Its name in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReloadFinisher::Itself => "itself",
+            ReloadFinisher::Guardian => "guardian",
+            ReloadFinisher::Resume => "resume",
+        }
+    }
+}
+
 /// How a reload ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReloadEnd {
@@ -62,8 +85,8 @@ pub struct ReloadEnd {
     pub reason: Option<String>,
     /// The process after.
     pub new_pid: Option<i32>,
-    /// Who saw it end: `itself`, `guardian`, `resume`.
-    pub ended_by: String,
+    /// Who saw it end.
+    pub ended_by: ReloadFinisher,
     /// When the old process was gone, in milliseconds from the start.
     pub gone_after_ms: Option<u64>,
     /// When the job was registered again.
@@ -76,13 +99,13 @@ pub struct ReloadEnd {
 
 impl ReloadEnd {
     /// Of `report`, as `ended_by` saw it.
-    pub fn of(report: &ReloadReport, ended_by: &str) -> ReloadEnd {
+    pub fn of(report: &ReloadReport, ended_by: ReloadFinisher) -> ReloadEnd {
         ReloadEnd {
             outcome: report.outcome.name().to_owned(),
             exit: report.status.code(),
             reason: report.reason.clone(),
             new_pid: report.new.map(Pid::number),
-            ended_by: ended_by.to_owned(),
+            ended_by,
             gone_after_ms: report.gone_after.map(millis),
             up_after_ms: report.up_after.map(millis),
             healthy_after_ms: report.healthy_after.map(millis),
@@ -195,7 +218,13 @@ impl ReloadJournal {
     /// # Errors
     /// As `records`: then it cannot be told.
     pub fn open_record(&self) -> Result<Option<ReloadRecord>> {
-        Ok(self.records()?.pop().filter(|record| record.end.is_none()))
+        // There is one writer at a time: what was begun is open until the next line ends it.
+        let text = self.text()?;
+        let last = text.lines().rev().find_map(|line| serde_json::from_str(line).ok());
+        Ok(match last {
+            Some(Line::Begin { record, .. }) => Some(*record),
+            Some(Line::End { .. }) | None => None,
+        })
     }
 
     fn text(&self) -> Result<String> {

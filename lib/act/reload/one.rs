@@ -7,7 +7,7 @@ use super::files::ReloadFiles;
 use super::guardian::{self, Guardian};
 use super::health::health_of;
 use super::hooks::RunningReload;
-use super::journal::{ReloadEnd, ReloadJournal, ReloadRecord, ReloadRequester};
+use super::journal::{ReloadEnd, ReloadFinisher, ReloadJournal, ReloadRecord, ReloadRequester};
 use super::log_tail::LogMarks;
 use super::request::ReloadRequest;
 use super::secrets;
@@ -39,7 +39,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long a helper waits for its caller to let go of the lock.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Reloads one service of `request`. Returns its status and its object in the JSON report.
+/// Reloads one service of `request`, as the `helper` of one who ran inside it or not. Returns its status and
+/// its object in the JSON report.
 ///
 /// # Errors
 /// Why nothing was touched.
@@ -47,9 +48,9 @@ pub(super) fn reload_one(
     request: &ReloadRequest,
     one: &NamedService,
     voice: &Voice,
+    helper: bool,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Result<(Status, Value)> {
-    let helper = handover::is_helper();
     let files = ReloadFiles::of(&one.label)?;
     let journal = ReloadJournal::of(&files);
     let lock = take_turn(&files, request.settings.wait_lock, helper, interrupted)?;
@@ -58,8 +59,9 @@ pub(super) fn reload_one(
     }
     let ready = examine(request, one)?;
     let definition = define(one, ready.job.as_ref());
-    let kept = ready.job.as_ref().and_then(|job| files.other_job(job)).map(|(_, kept)| kept);
-    let redactor = secrets::redactor(one, ready.job.as_ref(), ready.health.as_ref(), kept.as_ref());
+    let kept = Kept::of(&files, &definition);
+    let old_job = kept.as_ref().and_then(Kept::job);
+    let redactor = secrets::redactor(one, ready.job.as_ref(), ready.health.as_ref(), old_job);
     let redactor = Arc::new(redactor);
     let voice = &voice.discreet(redactor.clone());
     // Otherwise all were prepared before the first was touched.
@@ -86,7 +88,15 @@ pub(super) fn reload_one(
         files.remember_running(&definition, state);
     }
     let since = ready.job.as_ref().map(LogMarks::of);
-    let under_way = UnderWay { request, one, ready: &ready, definition: &definition, redactor: &redactor };
+    let under_way = UnderWay {
+        request,
+        one,
+        files: &files,
+        ready: &ready,
+        definition: &definition,
+        kept: kept.as_ref(),
+        redactor: &redactor,
+    };
     let loading = Loading { one, first: RefCell::new(None), last: RefCell::new(None) };
     let report = guarded(&under_way, before, &lock, &journal, &loading, voice, interrupted)?;
     if report.recovered() {
@@ -155,12 +165,29 @@ enum Kept {
     Units(UnitFiles),
 }
 
+impl Kept {
+    /// What is kept of a job, where it differs from `definition`.
+    fn of(files: &ReloadFiles, definition: &Definition) -> Option<Kept> {
+        match definition {
+            Definition::Plist(job) => files.other_job(job).map(|(path, job)| Kept::Job(path, Box::new(job))),
+            Definition::Units(units) => files.other_units(units).map(Kept::Units),
+            Definition::Elsewhere => None,
+        }
+    }
+
+    fn job(&self) -> Option<&Job> {
+        if let Kept::Job(_, job) = self { Some(job) } else { None }
+    }
+}
+
 /// What a reload is about.
 struct UnderWay<'a> {
     request: &'a ReloadRequest,
     one: &'a NamedService,
+    files: &'a ReloadFiles,
     ready: &'a Ready,
     definition: &'a Definition,
+    kept: Option<&'a Kept>,
     redactor: &'a Redactor,
 }
 
@@ -174,14 +201,8 @@ fn guarded(
     voice: &Voice,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Result<ReloadReport> {
-    let UnderWay { request, one, ready, definition, redactor } = *under_way;
-    let files = ReloadFiles::of(&one.label)?;
+    let UnderWay { request, one, files, ready, definition, kept, redactor } = *under_way;
     let settings = &request.settings;
-    let kept = match definition {
-        Definition::Plist(job) => files.other_job(job).map(|(path, job)| Kept::Job(path, Box::new(job))),
-        Definition::Units(units) => files.other_units(units).map(Kept::Units),
-        Definition::Elsewhere => None,
-    };
     let plan = UnfinishedReload {
         name: one.name.clone(),
         label: one.label.clone(),
@@ -227,12 +248,12 @@ fn guarded(
         }
     };
     let ask = ready.health.as_ref().map(|health| |demand: Demand| health.ask(demand));
-    let old_health = kept.as_ref().and_then(|kept| match kept {
+    let old_health = kept.and_then(|kept| match kept {
         Kept::Job(_, job) => health_of(request, one, Some(&**job)).ok().flatten(),
         Kept::Units(_) => ready.health.clone(),
     });
     let ask_old = old_health.as_ref().map(|health| |demand: Demand| health.ask(demand));
-    let restore = || match (&kept, definition) {
+    let restore = || match (kept, definition) {
         (Some(Kept::Job(_, kept)), Definition::Plist(job)) => {
             // What was tried may have been written after the first look at it.
             let loaded = loading.loaded();
@@ -240,9 +261,7 @@ fn guarded(
             put_back(&one.source, &tested.bytes, &kept.bytes)
         }
         (Some(Kept::Units(units)), Definition::Units(now)) => {
-            let rejected = units.put_back(now)?;
-            one.service.reread().map_err(|trouble| trouble.error())?;
-            Ok(rejected)
+            units.put_back(now, &|| one.service.reread().map_err(|trouble| trouble.error()))
         }
         _ => Err(Error::bug("nothing is kept")),
     };
@@ -253,7 +272,7 @@ fn guarded(
             starts_itself: plan.starts_itself,
             health: ask.as_ref().map(|ask| ask as HealthQuestion<'_>),
         },
-        last_good: kept.as_ref().map(|kept| LastGood {
+        last_good: kept.map(|kept| LastGood {
             version: JobVersion {
                 source: match kept {
                     Kept::Job(path, _) => path.clone(),
@@ -281,7 +300,7 @@ fn guarded(
         ReloadContext { service: &*one.service, clock: &Real, voice, interrupted, progress: &progress };
     let mut report = reload(&service_reload, before, context);
     report.redact(redactor);
-    if let Err(error) = journal.end(&id, ReloadEnd::of(&report, "itself")) {
+    if let Err(error) = journal.end(&id, ReloadEnd::of(&report, ReloadFinisher::Itself)) {
         voice.warn(error);
     }
     guardian.into_inner().into_iter().for_each(Guardian::dismiss);
@@ -303,7 +322,8 @@ fn finish_what_was_cut_off(journal: &ReloadJournal, name: &str, voice: &Voice) -
         "{name}: the reload of {} by process {} was cut off; finishing it first",
         open.at, open.by.pid
     ));
-    guardian::finish(journal, &open.id, &open.plan, Some(ReloadPhase::TakingDown), "resume").map(Some)
+    guardian::finish(journal, &open.id, &open.plan, Some(ReloadPhase::TakingDown), ReloadFinisher::Resume)
+        .map(Some)
 }
 
 /// Finishes the reload of `label` that was cut off, if there is one. Returns its status.

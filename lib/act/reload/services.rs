@@ -31,13 +31,17 @@ pub(super) fn services(request: &ReloadRequest) -> Result<Vec<NamedService>> {
         }
         ReloadTarget::All { prefix } => installed(&request.location.install_dir, prefix)?,
     };
-    let mut ones = Vec::new();
+    let mut ones: Vec<NamedService> = Vec::new();
     for (name, label) in named {
         // systemd takes both for one unit, and what is kept of it is one.
         let label = match label.strip_suffix(".service") {
             Some(short) if request.location.kind == ManagerKind::Systemd => short.to_owned(),
             _ => label,
         };
+        // One that is named twice is reloaded once.
+        if ones.iter().any(|one| one.label == label) {
+            continue;
+        }
         let source = request
             .location
             .group

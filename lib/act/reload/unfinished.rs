@@ -121,10 +121,9 @@ impl UnfinishedReload {
             read(copy).is_some_and(|kept| read(&self.source).is_none_or(|installed| installed != kept))
         });
         let put_copy_back = || {
-            if !puts_back {
-                return Err(Error::new(Status::Done, "the new file is left as it is"));
-            }
-            let copy = copy.unwrap_or(Path::new(""));
+            let Some(copy) = copy.filter(|_| puts_back) else {
+                return Err(Error::new(Status::BadConfig, "the new file is left as it is"));
+            };
             let bytes = file::read(copy, u64::MAX - 1)
                 .map_err(|cause| Error::io(format!("cannot read '{}'", copy.display()), &cause))?;
             let tested = file::read(&self.source, u64::MAX - 1)
