@@ -74,7 +74,7 @@ lint: toolchain ## format, clippy, shell scripts, man pages
 
 check: lint test ## what must pass before a commit
 
-bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|canary|keep|lease|control
+bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|reload|canary|keep|lease|control
 	$(CARGO) build --locked --target $(HOST) --release --bins --examples
 	@.ci/musl
 	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/release target/$(HOST)/release $(PART)
