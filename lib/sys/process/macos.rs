@@ -1,5 +1,5 @@
-//! The process table of macOS: libproc.h (proc_pidinfo, proc_listallpids), kqueue(2). Built and linked, never
-//! run here.
+//! The process table of macOS: sysctl(3), libproc.h (proc_pidinfo), kqueue(2). Built and linked, never run
+//! here.
 
 use super::{Ending, Entry, Identity, Pid, Start, Vitals};
 use nix::sys::event::{EvFlags, EventFilter, FilterFlag, KEvent, Kqueue};
@@ -10,8 +10,74 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+/// `struct kinfo_proc` of <sys/sysctl.h>, which the libc crate does not have: its size and the offsets of what
+/// we read, the same on both architectures (64 bits). Unlike PROC_PIDTBSDINFO, which is for the processes of
+/// one's own user, sysctl(3) tells of everybody's, and of those that have ended and were not waited for.
+const KINFO_SIZE: usize = 648;
+const START_SECONDS: usize = 0;
+const START_MICROSECONDS: usize = 8;
+const STATE: usize = 36;
+const PID: usize = 40;
+const COMMAND: usize = 243;
+const COMMAND_LENGTH: usize = 17;
+const PARENT: usize = 560;
 /// `SZOMB` of <sys/proc.h>.
-const ZOMBIE: u32 = 5;
+const ZOMBIE: u8 = 5;
+/// How often the table may have outgrown the room that was made for it.
+const TRIES: u32 = 8;
+
+/// One process, as sysctl(3) tells of it.
+struct Kinfo<'a>(&'a [u8]);
+
+impl Kinfo<'_> {
+    fn number(&self, at: usize) -> Option<i32> {
+        Some(i32::from_ne_bytes(self.0.get(at..at + 4)?.try_into().ok()?))
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        let pid = Pid::new(self.number(PID)?)?;
+        let bytes = self.0.get(START_SECONDS..START_SECONDS + 8)?.try_into().ok()?;
+        let seconds = u64::try_from(i64::from_ne_bytes(bytes)).ok()?;
+        let micros = u64::try_from(self.number(START_MICROSECONDS)?).ok()?;
+        let start = Start(seconds.checked_mul(1_000_000)?.checked_add(micros)?);
+        let session = nix::unistd::getsid(Some(pid.raw())).map_or(0, nix::unistd::Pid::as_raw);
+        Some(Entry {
+            identity: Identity { pid, start },
+            parent: self.number(PARENT)?,
+            session,
+            zombie: *self.0.get(STATE)? == ZOMBIE,
+        })
+    }
+
+    fn name(&self) -> Option<String> {
+        let bytes = self.0.get(COMMAND..COMMAND + COMMAND_LENGTH)?;
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+        Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+}
+
+/// `kern.proc.WHAT.ARGUMENT`: some of the process table.
+fn kinfo(what: i32, argument: i32) -> Vec<u8> {
+    let mut name = [libc::CTL_KERN, libc::KERN_PROC, what, argument];
+    let mut ask = |buffer: *mut libc::c_void, size: &mut usize| {
+        // SAFETY: four integers name the value, and the buffer holds `size` bytes or is null.
+        unsafe { libc::sysctl(name.as_mut_ptr(), 4, buffer, size, std::ptr::null_mut(), 0) == 0 }
+    };
+    for _ in 0..TRIES {
+        let mut size = 0;
+        if !ask(std::ptr::null_mut(), &mut size) {
+            break;
+        }
+        // Room for those that start meanwhile.
+        size += 64 * KINFO_SIZE;
+        let mut buffer = vec![0u8; size];
+        if ask(buffer.as_mut_ptr().cast(), &mut size) {
+            buffer.truncate(size);
+            return buffer;
+        }
+    }
+    Vec::new()
+}
 
 fn info(pid: Pid) -> Option<libc::proc_bsdinfo> {
     let mut info = std::mem::MaybeUninit::<libc::proc_bsdinfo>::zeroed();
@@ -25,34 +91,18 @@ fn info(pid: Pid) -> Option<libc::proc_bsdinfo> {
 }
 
 pub(super) fn entry(pid: Pid) -> Option<Entry> {
-    let info = info(pid)?;
-    let start = Start(info.pbi_start_tvsec.checked_mul(1_000_000)?.checked_add(info.pbi_start_tvusec)?);
-    let session = nix::unistd::getsid(Some(pid.raw())).map_or(0, nix::unistd::Pid::as_raw);
-    Some(Entry {
-        identity: Identity { pid, start },
-        parent: i32::try_from(info.pbi_ppid).ok()?,
-        session,
-        zombie: info.pbi_status == ZOMBIE,
-    })
+    let bytes = kinfo(libc::KERN_PROC_PID, pid.number());
+    bytes.chunks_exact(KINFO_SIZE).filter_map(|one| Kinfo(one).entry()).find(|one| one.identity.pid == pid)
 }
 
 pub(super) fn all() -> Vec<Entry> {
-    // SAFETY: a null buffer of size 0 asks for the number of processes only.
-    let count = unsafe { libc::proc_listallpids(std::ptr::null_mut(), 0) };
-    // Room for those that start meanwhile.
-    let mut pids = vec![0i32; usize::try_from(count).unwrap_or(0) + 64];
-    let size = i32::try_from(pids.len() * size_of::<i32>()).unwrap_or(0);
-    // SAFETY: the buffer holds `size` bytes of integers.
-    let count = unsafe { libc::proc_listallpids(pids.as_mut_ptr().cast(), size) };
-    pids.truncate(usize::try_from(count).unwrap_or(0));
-    pids.into_iter().filter_map(Pid::new).filter_map(entry).collect()
+    let bytes = kinfo(libc::KERN_PROC_ALL, 0);
+    bytes.chunks_exact(KINFO_SIZE).filter_map(|one| Kinfo(one).entry()).collect()
 }
 
 pub(super) fn name(pid: Pid) -> Option<String> {
-    let info = info(pid)?;
-    let bytes: Vec<u8> =
-        info.pbi_comm.iter().map(|letter| letter.cast_unsigned()).take_while(|byte| *byte != 0).collect();
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = kinfo(libc::KERN_PROC_PID, pid.number());
+    bytes.chunks_exact(KINFO_SIZE).find_map(|one| Kinfo(one).name())
 }
 
 pub(super) fn wall_clock(start: Start) -> Option<SystemTime> {
