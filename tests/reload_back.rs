@@ -255,6 +255,7 @@ fn what_never_ran_is_not_what_worked() {
     room.conductor(port, &["--status", "503"], "");
     let second = finish(&mut launchd.reload(&QUICK));
     assert_eq!(outcome(&second), (69, "unhealthy".to_owned()), "{second:?}");
+    assert!(file(&room).contains("<string>503</string>") && rejected(&room).is_none(), "{second:?}");
 }
 
 /// Killed on the way back to a copy: its guardian brings up the copy, not what did not serve.
