@@ -16,6 +16,7 @@ pub mod harness;
 pub mod history;
 pub mod launchd;
 pub mod root;
+pub mod shell;
 pub mod systemd;
 pub mod tmux;
 
