@@ -1,6 +1,7 @@
 //! `http://`, `https://`, `http+unix://`: does it answer as it should?
 
 use crate::probe::demand::Demand;
+use crate::probe::inquiry::Inquiry;
 use crate::probe::{Cost, Probe, ProbeAnswer, pace};
 use crate::sys::http::{self, Hearing, Request};
 use crate::sys::net::Link;
@@ -8,6 +9,7 @@ use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 /// A range of HTTP statuses.
@@ -150,29 +152,50 @@ impl Http {
     }
 }
 
-/// Whether both ends are on this machine: a connection to one of its addresses comes from the same.
-fn is_here(link: &Link) -> bool {
-    match link {
-        Link::Unix(_) => true,
-        Link::Tcp(own, peer) => peer.ip().is_loopback() || own.ip() == peer.ip(),
+/// Who answers along the way of one question: at the place that is asked, and where it leads to.
+struct Way<'a> {
+    demand: &'a Demand,
+    deadline: Instant,
+    /// The connection that stands.
+    inquiry: Option<Inquiry<'a>>,
+    /// What was found out at the last one that was judged.
+    who: Option<Result<ProbeAnswer, Failure>>,
+}
+
+impl Way<'_> {
+    fn meet(&mut self, link: &Link) -> Result<(), Failure> {
+        self.inquiry.insert(self.demand.inquire(link)).connected(self.deadline)
+    }
+
+    fn hop(&mut self) -> Result<(), Failure> {
+        let Some(inquiry) = &mut self.inquiry else { return Ok(()) };
+        let who = inquiry.answered(self.deadline);
+        // Whoever counts has led to another machine, and nobody here can tell who answers there.
+        if matches!(self.who, Some(Ok(_))) && inquiry.is_far() {
+            return Ok(());
+        }
+        // The last one alone is judged where others may lead to it.
+        let led = if self.demand.any_process { Ok(()) } else { who.clone().map(drop) };
+        self.who = Some(who);
+        led
     }
 }
 
 impl Probe for Http {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        // Who answered comes first: what a wrong process says is of no interest.
-        let who = std::cell::RefCell::new(None);
-        let hop = |link: &Link| {
-            // Nobody here can tell who answers on another machine that was led to.
-            let mut who = who.borrow_mut();
-            if who.is_none() || is_here(link) {
-                *who = Some(self.demand.judge(link)?);
-            }
-            Ok(())
-        };
+        let way = RefCell::new(Way { demand: &self.demand, deadline, inquiry: None, who: None });
         let enough = |answer: &http::Answer, before: usize| self.is_clear(answer, before);
-        let verdict = |answer: &http::Answer| self.judge(answer, who.borrow().clone().unwrap_or_default());
-        let hearing = Hearing { hop: &hop, enough: &enough, verdict: &verdict };
+        let verdict = |answer: &http::Answer| {
+            // Who answered comes first: what a wrong process says is of no interest.
+            let who = way.borrow_mut().who.take().unwrap_or_else(|| Ok(ProbeAnswer::default()))?;
+            self.judge(answer, who)
+        };
+        let hearing = Hearing {
+            meet: &|link| way.borrow_mut().meet(link),
+            hop: &|_| way.borrow_mut().hop(),
+            enough: &enough,
+            verdict: &verdict,
+        };
         http::hear(&self.request, deadline, &hearing)
     }
 

@@ -20,7 +20,13 @@ pub struct Unix {
 impl Probe for Unix {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let conn = net::connect_unix(&self.path, deadline)?;
-        self.demand.judge(conn.link())
+        let mut inquiry = self.demand.inquire(conn.link());
+        let first = inquiry.settle(deadline);
+        if !inquiry.hung_up_alone() {
+            return first;
+        }
+        let second = net::connect_unix(&self.path, deadline)?;
+        self.demand.inquire(second.link()).after(&inquiry).settle(deadline)
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {

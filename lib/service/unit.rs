@@ -21,7 +21,7 @@ impl Probe for Unit {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         match self.service.inspect_until(deadline) {
             Ok(Some(state)) if state.phase == Phase::Running => {
-                Ok(ProbeAnswer { pid: state.pid, http_status: None })
+                Ok(ProbeAnswer { pid: state.pid, ..ProbeAnswer::default() })
             }
             Ok(Some(state)) if state.phase == Phase::Stopping => Err(Failure::new(
                 failure::Class::Other,

@@ -114,6 +114,8 @@ pub fn is_token(text: &str) -> bool {
 
 /// What is made of an answer while it arrives.
 pub struct Hearing<'a, T> {
+    /// Looks who is at the other end of each connection, before anything is said on it.
+    pub meet: &'a dyn Fn(&Link) -> Result<(), Failure>,
     /// Judges who answers: asked for each connection that an answer came over, first that to the place that
     /// was asked and then those that redirects led to, when the head is there and before more is read.
     pub hop: &'a dyn Fn(&Link) -> Result<(), Failure>,
@@ -130,7 +132,7 @@ pub struct Hearing<'a, T> {
 /// The failure of the connection or of the protocol.
 pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
     let addresses = request.url.endpoint().addresses(deadline)?;
-    follow(request, &addresses, deadline, &|_| Ok(()))
+    follow(request, &addresses, deadline, (&|_| Ok(()), &|_| Ok(())))
 }
 
 /// Asks until `deadline`. Of the addresses of `localhost` each is asked until the verdict on one is good; for
@@ -141,22 +143,23 @@ pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
 pub fn hear<T>(request: &Request, deadline: Instant, hearing: &Hearing<'_, T>) -> Result<T, Failure> {
     let addresses = request.url.endpoint().addresses(deadline)?;
     let asked = std::cell::Cell::new(None);
-    let hop = |link: &Link| {
+    let meet = |link: &Link| {
         if asked.get().is_none()
             && let Link::Tcp(_, peer) = link
         {
             asked.set(Some(*peer));
         }
-        (hearing.hop)(link)
+        (hearing.meet)(link)
     };
-    let failure = match follow(request, &addresses, deadline, &hop).and_then(|one| (hearing.verdict)(&one)) {
+    let first = follow(request, &addresses, deadline, (&meet, hearing.hop));
+    let failure = match first.and_then(|one| (hearing.verdict)(&one)) {
         Ok(value) => return Ok(value),
         Err(failure) => failure,
     };
     // ::1 and 127.0.0.1 may be two servers: an old one on one of them must not hide the new one on the other.
     let Some(asked) = asked.get() else { return Err(failure) };
     for address in addresses.iter().filter(|address| address.ip().is_loopback() && **address != asked) {
-        let answer = follow(request, &[*address], deadline, hearing.hop);
+        let answer = follow(request, &[*address], deadline, (hearing.meet, hearing.hop));
         if let Ok(value) = answer.and_then(|answer| (hearing.verdict)(&answer)) {
             return Ok(value);
         }
@@ -164,17 +167,19 @@ pub fn hear<T>(request: &Request, deadline: Instant, hearing: &Hearing<'_, T>) -
     Err(failure)
 }
 
+type Look<'a> = &'a dyn Fn(&Link) -> Result<(), Failure>;
+
 fn follow(
     request: &Request,
     addresses: &[SocketAddr],
     deadline: Instant,
-    hop: &dyn Fn(&Link) -> Result<(), Failure>,
+    (meet, hop): (Look<'_>, Look<'_>),
 ) -> Result<Answer, Failure> {
     let mut url = request.url.clone();
     let mut addresses = addresses.to_vec();
     for _ in 0..=REDIRECT_LIMIT {
         let trusted = url.same_origin(&request.url);
-        let (answer, location) = exchange(request, &url, &addresses, trusted, deadline)?;
+        let (answer, location) = exchange(request, &url, &addresses, trusted, (meet, deadline))?;
         hop(answer.link())?;
         match location {
             Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
@@ -195,7 +200,7 @@ fn exchange(
     url: &Url,
     addresses: &[SocketAddr],
     trusted: bool,
-    deadline: Instant,
+    (meet, deadline): (Look<'_>, Instant),
 ) -> Result<(Answer, Option<String>), Failure> {
     let endpoint = url.endpoint();
     let mut conn = endpoint.connect(addresses, deadline)?;
@@ -205,6 +210,7 @@ fn exchange(
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
+    meet(conn.link())?;
     let mut text = String::with_capacity(HEAD_ROOM);
     text.push_str(&format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header()));
     let own: &[(String, String)] = if trusted { &request.headers } else { &[] };

@@ -1,11 +1,13 @@
 //! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the
 //! deadline.
 
+use super::watched::{Guarded, Vigil};
 use super::{Due, Wait, WaitRules, WaitVerdict};
+use crate::probe::lineage::Lineage;
 use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::clock;
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid, Watch};
+use crate::sys::process::Pid;
 use crate::sys::signal::{Bell, Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::failure::Failure;
@@ -26,38 +28,39 @@ pub enum WaitEnding {
 
 /// A doze ends soon after this, so that it does not reach beyond a deadline.
 const LONGEST_DOZE: Duration = Duration::from_millis(105);
-/// Between two looks at watched processes of which no descriptor tells.
-const LOOK: Duration = Duration::from_millis(2);
 
-/// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called
-/// after every change and at least every `refresh`. Returns the state of the wait with how it ended.
+/// Waits by `rules` until the probes answer, a process of `watched` or the last of `server` dies, or a
+/// signal comes; `show` is called after every change, with news if there are some, and at least every
+/// `refresh`. Returns the state of the wait with how it ended.
 ///
 /// # Errors
 /// Those of making threads and pipes.
 pub fn wait(
     rules: WaitRules,
     probes: &[Arc<dyn Probe>],
-    watched: &[Pid],
+    (watched, server): (&[Pid], Option<Lineage>),
     signals: &Signals,
     refresh: Duration,
-    show: &mut dyn FnMut(&Wait, Instant),
+    show: &mut dyn FnMut(&Wait, Instant, Option<String>),
 ) -> Result<(Wait, WaitEnding)> {
     let cannot = |cause: std::io::Error| Error::io("cannot wait", &cause);
     let began = Instant::now();
     let costs: Vec<Cost> = probes.iter().map(|probe| probe.cost()).collect();
     let local = u32::try_from(costs.iter().filter(|cost| **cost == Cost::Local).count()).unwrap_or(1).max(1);
     let mut wait = Wait::new(rules, &costs, began);
-    let (watches, dead) = watches(watched)?;
-    if let Some(pid) = dead {
-        return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive"))));
-    }
+    let mut guarded = match Guarded::open(watched, server, began)? {
+        Ok(guarded) => guarded,
+        Err(pid) => return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive")))),
+    };
     let threads = ProbeThreads::open(probes).map_err(cannot)?;
     let (mut spent_before, mut probes_before) = (clock::processor_time(), 0u32);
     let mut spent = Duration::ZERO;
     let ending = loop {
-        if let Some(pid) = watches.iter().find(|watch| watch.dead()) {
-            break WaitEnding::Died(epitaph(pid));
-        }
+        let news = match guarded.look(Instant::now()) {
+            Vigil::Died(why) => break WaitEnding::Died(why),
+            Vigil::News(news) => Some(news),
+            Vigil::Quiet => None,
+        };
         if let Some(signal) = signals.take().first() {
             break WaitEnding::Signal(*signal);
         }
@@ -71,7 +74,7 @@ pub fn wait(
             spent = used.saturating_sub(spent_before) / probes_before;
             (spent_before, probes_before) = (used, 0);
         }
-        show(&wait, now);
+        show(&wait, now, news);
         if let Some(verdict) = wait.verdict(now) {
             break WaitEnding::By(verdict);
         }
@@ -79,11 +82,8 @@ pub fn wait(
             threads.ask(due);
         }
         let mut fds = vec![(signals.fd(), For::Reading), (threads.bell.fd(), For::Reading)];
-        fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
-        let mut until = wait.wake();
-        if fds.len() < 2 + watches.len() {
-            until = Some(until.unwrap_or(now + LOOK).min(now + LOOK));
-        }
+        fds.extend(guarded.fds().map(|fd| (fd, For::Reading)));
+        let until = wait.wake().into_iter().chain(guarded.next(now)).min();
         let heartbeat = now + refresh;
         poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
         threads.bell.silence();
@@ -94,37 +94,6 @@ pub fn wait(
         crate::life::end_helpers();
     }
     Ok((wait, ending))
-}
-
-fn watches(pids: &[Pid]) -> Result<(Vec<Watch>, Option<Pid>)> {
-    let mut watches = Vec::new();
-    for pid in pids {
-        match Watch::new(*pid).map_err(|cause| Error::io(format!("cannot watch process {pid}"), &cause))? {
-            Some(watch) => watches.push(watch),
-            None => return Ok((watches, Some(*pid))),
-        }
-    }
-    Ok((watches, None))
-}
-
-/// The kernel tells how a foreign process ended only once its parent has reaped it, which takes a moment.
-fn epitaph(watch: &Watch) -> String {
-    let Identity { pid, .. } = watch.identity();
-    let until = Instant::now() + Duration::from_millis(10);
-    loop {
-        match watch.ending().map(|ending| ending.exit) {
-            Some(exit) => return format!("process {pid} died: it {}", verb(exit)),
-            None if Instant::now() >= until => return format!("process {pid} died"),
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
-fn verb(exit: crate::sys::child::Exit) -> String {
-    match exit {
-        crate::sys::child::Exit::Code(_) => exit.to_string(),
-        crate::sys::child::Exit::Signal(_) => format!("was {exit}"),
-    }
 }
 
 /// What a thread saw.
