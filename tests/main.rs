@@ -33,6 +33,7 @@ mod daemons_life;
 mod foreign;
 mod hardening;
 mod healthwait;
+mod healthwait_identity;
 mod healthwait_life;
 mod house;
 mod inherited;

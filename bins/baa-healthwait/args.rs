@@ -14,7 +14,10 @@ use std::time::Duration;
 ///
 /// Asks every TARGET until each of them answers, then exits with 0, or becomes COMMAND.
 #[derive(Debug, Parser)]
-#[command(name = "baa-healthwait", version, max_term_width = 100)]
+#[command(
+    name = "baa-healthwait", version, max_term_width = 100,
+    group = clap::ArgGroup::new("who").args(["served_by", "newer_than"]).multiple(true)
+)]
 pub struct HealthwaitArgs {
     /// What to wait for: http://, https://, http+unix:///sock:/path, tcp://host:port or host:port,
     /// unix:///path, exec:COMMAND, file:/path, pid:N, dns:name, launchd:LABEL, systemd:UNIT
@@ -34,7 +37,7 @@ pub struct HealthwaitArgs {
     pub any: bool,
 
     /// Wait until targets are down: refused or missing. A timeout is not "down"
-    #[arg(long, help_heading = "What counts", conflicts_with_all = ["served_by", "newer_than"])]
+    #[arg(long, help_heading = "What counts", conflicts_with_all = ["served_by", "newer_than", "any_process"])]
     pub invert: bool,
 
     /// This many probes of a target must succeed in a row
@@ -86,6 +89,11 @@ pub struct HealthwaitArgs {
     /// 2026-01-31T12:00:00Z)
     #[arg(long, value_name = "PID|TIME", value_parser = Newer::parse, help_heading = "Who answers")]
     pub newer_than: Option<Newer>,
+
+    /// With --served-by and --newer-than: an answer counts though others may have given it, who hold the
+    /// socket too, and though others have led to whoever gave it
+    #[arg(long, requires = "who", help_heading = "Who answers")]
+    pub any_process: bool,
 
     /// Method of the request
     #[arg(long, value_name = "METHOD", default_value = "GET", help_heading = "HTTP")]

@@ -8,6 +8,7 @@ use baa::act::wait::{Rhythm, Wait, WaitRules, report};
 use baa::probe::Probe;
 use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
+use baa::probe::lineage::Lineage;
 use baa::service::expectation::HttpExpectation;
 use baa::service::target::{self, ProbeTarget};
 use baa::sys::child::Spec;
@@ -29,9 +30,9 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     let began = Instant::now();
     let options = expectation(&args).options(Statuses::SUCCESS)?;
     let demand = Demand {
-        among: args.served_by.map(|pid| vec![pid]),
+        among: args.served_by.map(|pid| Lineage::of([pid])),
         newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?,
-        ..Demand::default()
+        any_process: args.any_process,
     };
     let targets = args
         .targets
@@ -48,8 +49,6 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
         return Ok(Status::Done);
     }
     let probes: Vec<Arc<dyn Probe>> = targets.into_iter().map(|target| target.probe).collect();
-    let mut watched = args.watch_pid.clone();
-    watched.extend(args.served_by);
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut line = Live::new(!args.common.quiet && !args.common.json);
@@ -60,7 +59,11 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
-    let mut show = |wait: &Wait, now: Instant| {
+    let mut show = |wait: &Wait, now: Instant, news: Option<String>| {
+        if let Some(news) = news {
+            line.clear();
+            voice.note(news);
+        }
         // The first moment decides most waits; a line that only flashes up tells nothing.
         let due = shown.map_or(wait.elapsed(now) >= Duration::from_millis(100), |last| {
             now - last >= Duration::from_millis(100)
@@ -70,8 +73,10 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
             shown = Some(now);
         }
     };
-    let (wait, ending) = patient::wait(rules(&args, began), &probes, &watched, &signals, refresh, &mut show)?;
+    let watched = (args.watch_pid.as_slice(), demand.among.clone());
+    let (wait, ending) = patient::wait(rules(&args, began), &probes, watched, &signals, refresh, &mut show)?;
     drop(line);
+    report::doubts(&wait, &names).into_iter().for_each(|doubt| voice.warn(doubt));
     let now = Instant::now();
     if args.common.json {
         say::answer(&report::json(&wait, &ending, &names, now).to_string())?;

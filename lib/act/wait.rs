@@ -3,6 +3,7 @@
 
 pub mod patient;
 pub mod report;
+pub mod watched;
 
 use crate::probe::pace::{self, PollProgress};
 use crate::probe::{Cost, ProbeAnswer};

@@ -1,9 +1,10 @@
 //! `http://`, `https://`, `http+unix://`: does it answer as it should?
 
 use crate::probe::demand::Demand;
+use crate::probe::inquiry::Inquiry;
 use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
-use crate::sys::http::{self, Request};
-use crate::sys::net::Endpoint;
+use crate::sys::http::{self, Hearing, Request};
+use crate::sys::net::{Endpoint, Link};
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::error::brief;
@@ -115,15 +116,28 @@ pub struct Http {
 }
 
 impl Http {
-    fn judge(&self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
-        // Who answered comes first: what a wrong process says is of no interest.
-        let who = self.demand.judge(answer.link())?;
+    /// Whether what has come of an answer decides: a wrong status does, and a body that is as wanted already,
+    /// though more of it may come.
+    fn is_clear(&self, answer: &http::Answer, before: usize) -> bool {
+        !self.good_status(answer) || (self.json.is_empty() && self.lacking(answer, before).is_none())
+    }
+
+    fn good_status(&self, answer: &http::Answer) -> bool {
+        self.statuses.iter().any(|one| one.hold(answer.status))
+    }
+
+    /// The first text that the body lacks; the part before `from` has been looked at for the longest of them.
+    fn lacking(&self, answer: &http::Answer, _from: usize) -> Option<&String> {
+        let text = String::from_utf8_lossy(&answer.body);
+        self.contains.iter().find(|wanted| !text.contains(wanted.as_str()))
+    }
+
+    fn judge(&self, answer: &http::Answer, who: ProbeAnswer) -> Result<ProbeAnswer, Failure> {
         let refuse = |class: Class, text: String| Failure { class, text, http_status: Some(answer.status) };
-        if !self.statuses.iter().any(|one| one.hold(answer.status)) {
+        if !self.good_status(answer) {
             return Err(refuse(Class::Status, format!("answered {}", answer.status)));
         }
-        let text = String::from_utf8_lossy(&answer.body);
-        if let Some(missing) = self.contains.iter().find(|wanted| !text.contains(wanted.as_str())) {
+        if let Some(missing) = self.lacking(answer, 0) {
             return Err(refuse(Class::Body, format!("the body does not contain '{}'", brief(missing))));
         }
         if !self.json.is_empty() {
@@ -137,9 +151,51 @@ impl Http {
     }
 }
 
+/// Who answers along the way of one question: at the place that is asked, and where it leads to.
+struct Way<'a> {
+    probe: &'a Http,
+    deadline: Instant,
+    /// The connection that stands.
+    inquiry: Option<Inquiry<'a>>,
+    /// What was found out at the last one that was judged.
+    who: Option<Result<ProbeAnswer, Failure>>,
+}
+
+impl Hearing for Way<'_> {
+    type Verdict = ProbeAnswer;
+
+    async fn meet(&mut self, link: &Link) -> Result<(), Failure> {
+        self.inquiry.insert(self.probe.demand.inquire(link)).connected(self.deadline).await
+    }
+
+    async fn hop(&mut self) -> Result<(), Failure> {
+        let Some(inquiry) = &mut self.inquiry else { return Ok(()) };
+        let who = inquiry.answered(self.deadline).await;
+        // Whoever counts has led to another machine, and nobody here can tell who answers there.
+        if matches!(self.who, Some(Ok(_))) && inquiry.is_far() {
+            return Ok(());
+        }
+        // The last one alone is judged where others may lead to it.
+        let led = if self.probe.demand.any_process { Ok(()) } else { who.clone().map(drop) };
+        self.who = Some(who);
+        led
+    }
+
+    fn enough(&self, answer: &http::Answer, before: usize) -> bool {
+        self.probe.is_clear(answer, before)
+    }
+
+    fn verdict(&mut self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
+        // Who answered comes first: what a wrong process says is of no interest.
+        let who = self.who.take().unwrap_or_else(|| Ok(ProbeAnswer::default()))?;
+        self.probe.judge(answer, who)
+    }
+}
+
 impl Probe for Http {
     fn ask(&self, deadline: Instant) -> Asked<'_> {
-        Box::pin(async move { http::ask(&self.request, deadline, &|answer| self.judge(&answer)).await })
+        let mut way = Way { probe: self, deadline, inquiry: None, who: None };
+        Box::pin(async move { http::hear(&self.request, deadline, &mut way).await })
     }
 
     fn endpoint(&self) -> Option<Endpoint> {

@@ -5,6 +5,8 @@ pub mod dns;
 pub mod exec;
 pub mod file;
 pub mod http;
+pub mod inquiry;
+pub mod lineage;
 pub mod pace;
 pub mod process;
 pub mod tcp;
@@ -25,6 +27,8 @@ pub struct ProbeAnswer {
     pub pid: Option<Pid>,
     /// The HTTP status.
     pub http_status: Option<u16>,
+    /// Who else may have answered, in words, where that is put up with.
+    pub doubt: Option<String>,
 }
 
 /// How often a target may be asked while it is down.

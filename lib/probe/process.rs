@@ -27,7 +27,7 @@ impl Process {
         match Identity::of(self.pid) {
             Some(who) if *self.seen.get_or_init(|| who) == who => {
                 self.demand.judge_age(self.pid)?;
-                Ok(ProbeAnswer { pid: Some(self.pid), http_status: None })
+                Ok(ProbeAnswer { pid: Some(self.pid), ..ProbeAnswer::default() })
             }
             Some(_) => Err(Failure::new(
                 Class::Missing,

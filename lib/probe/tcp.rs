@@ -2,7 +2,7 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
-use crate::sys::net::{self, Endpoint};
+use crate::sys::net::{self, Conn, Endpoint, Link};
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::failure::Failure;
@@ -19,20 +19,31 @@ pub struct Tcp {
 }
 
 impl Tcp {
+    async fn judge(&self, conn: &Conn, deadline: Instant) -> Result<ProbeAnswer, Failure> {
+        let mut inquiry = self.demand.inquire(conn.link());
+        let first = inquiry.settle(deadline).await;
+        let Link::Tcp(_, peer) = conn.link() else { return first };
+        if !inquiry.hung_up_alone() {
+            return first;
+        }
+        let Ok(second) = net::connect(&[*peer], deadline).await else { return first };
+        self.demand.inquire(second.link()).after(&inquiry).settle(deadline).await
+    }
+
     async fn connect(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let addresses = self.place().addresses(deadline).await?;
         let conn = net::connect(&addresses, deadline).await?;
-        let first = self.demand.judge(conn.link());
+        let first = self.judge(&conn, deadline).await;
         if first.is_ok() || addresses.len() == 1 {
             return first;
         }
         // ::1 and 127.0.0.1 may be two servers: each of them is asked.
         for address in &addresses {
-            if matches!(conn.link(), net::Link::Tcp(_, asked) if asked == address) {
+            if matches!(conn.link(), Link::Tcp(_, asked) if asked == address) {
                 continue;
             }
             if let Ok(other) = net::connect(&[*address], deadline).await {
-                let judged = self.demand.judge(other.link());
+                let judged = self.judge(&other, deadline).await;
                 if judged.is_ok() {
                     return judged;
                 }

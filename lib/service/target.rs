@@ -12,7 +12,7 @@ use crate::probe::unix::Unix;
 use crate::service::manager::ManagerKind;
 use crate::service::unit::Unit;
 use crate::sys::http::{Request, Trust, Url, host_and_port};
-use crate::sys::process::{Identity, Pid, Start};
+use crate::sys::process::{Age, Identity, Pid, Start};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::{OsStr, OsString};
@@ -233,9 +233,7 @@ impl Newer {
             )
         };
         if let Some(seconds) = text.strip_prefix('@') {
-            let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
-            let span = std::time::Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-            return SystemTime::UNIX_EPOCH.checked_add(span).map(Newer::Time).ok_or_else(wrong);
+            return since_1970(seconds).map(Newer::Time).ok_or_else(wrong);
         }
         if let Ok(pid) = text.parse::<Pid>() {
             return Ok(Newer::Process(pid));
@@ -243,14 +241,14 @@ impl Newer {
         crate::words::stamp::parse(text).map(Newer::Time).ok_or_else(wrong)
     }
 
-    /// The start time that a process must exceed.
+    /// What a process must be younger than.
     ///
     /// # Errors
     /// 69 when the process is gone: its start time is no longer to be had.
-    pub fn limit(&self) -> Result<Start> {
+    pub fn limit(&self) -> Result<Age> {
         match self {
             Newer::Process(pid) => match Identity::of(*pid) {
-                Some(who) => Ok(who.start),
+                Some(who) => Ok(Age::Process(who)),
                 None => Err(Error::new(
                     Status::Unavailable,
                     format!(
@@ -260,10 +258,22 @@ impl Newer {
                 )),
             },
             Newer::Time(time) => {
-                Start::at(*time).ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
+                let start = Start::at(*time).map(Age::Tick);
+                start.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
             }
         }
     }
+}
+
+/// Seconds with up to nine digits after the point, exactly: a float of today's has no nanoseconds.
+fn since_1970(text: &str) -> Option<SystemTime> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) {
+        return None;
+    }
+    let nanos = format!("{part:0<9}").get(..9)?.parse().ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::new(whole.parse().ok()?, nanos))
 }
 
 #[cfg(test)]
@@ -281,7 +291,8 @@ mod tests {
     fn reads_pids_and_times() {
         assert_eq!(Newer::parse("42"), Ok(Newer::Process(Pid::new(42).unwrap())));
         assert_eq!(Newer::parse("@1"), Newer::parse("1970-01-01T00:00:01Z"));
-        for text in ["", "0", "-1", "@x", "@-1", "yesterday"] {
+        assert_eq!(Newer::parse("@1.5"), Newer::parse("@1.500000000"));
+        for text in ["", "0", "-1", "@", "@x", "@-1", "@1.x", "@.5", "@+1", "yesterday"] {
             assert!(Newer::parse(text).is_err(), "{text}");
         }
     }

@@ -37,7 +37,7 @@ impl Unit {
         };
         match state {
             Ok(Some(state)) if state.phase == Phase::Running => {
-                Ok(ProbeAnswer { pid: state.pid, http_status: None })
+                Ok(ProbeAnswer { pid: state.pid, ..ProbeAnswer::default() })
             }
             Ok(Some(state)) if state.phase == Phase::Stopping => Err(Failure::new(
                 failure::Class::Other,

@@ -9,7 +9,9 @@ mod url;
 
 use crate::sys::net::{Conn, Endpoint, Link};
 use crate::sys::secret;
+use crate::sys::task;
 use crate::words::failure::{Class, Failure};
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -63,6 +65,8 @@ impl Drop for Request {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// The header fields, in their order; a name is in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body, at most `BODY_LIMIT` bytes; empty when it was not wanted.
     pub body: Vec<u8>,
     /// The connection that it came over, kept open so that its other end can still be found.
@@ -70,6 +74,18 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The value of a header field, of several of that name the first.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let named = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The values of all header fields of that name.
+    pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
     /// Who was connected to whom.
     pub fn link(&self) -> &Link {
         self.conn.link()
@@ -98,32 +114,94 @@ pub fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Asks until `deadline`. Of the addresses of `localhost` each is asked until `accept` takes an answer; for
+/// What is made of an answer while it arrives.
+pub trait Hearing {
+    /// What comes of it.
+    type Verdict;
+
+    /// Judges each connection before anything is said over it.
+    ///
+    /// # Errors
+    /// Why nothing is said.
+    fn meet(&mut self, link: &Link) -> impl Future<Output = Result<(), Failure>>;
+
+    /// Judges who answers: asked for each connection that an answer came over, first that to the place that
+    /// was asked and then those that redirects led to, when the head is there and before more is read.
+    ///
+    /// # Errors
+    /// Why the answer does not count.
+    fn hop(&mut self) -> impl Future<Output = Result<(), Failure>>;
+
+    /// Whether the verdict is clear without the rest of the answer: asked when the head is there, and as the
+    /// body arrives with the number of bytes that were there the last time.
+    fn enough(&self, answer: &Answer, before: usize) -> bool;
+
+    /// The verdict, on what had come until it was enough.
+    ///
+    /// # Errors
+    /// Why it is bad.
+    fn verdict(&mut self, answer: &Answer) -> Result<Self::Verdict, Failure>;
+}
+
+/// Takes any answer.
+struct Anything;
+
+impl Hearing for Anything {
+    type Verdict = ();
+
+    async fn meet(&mut self, _: &Link) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn hop(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn enough(&self, _: &Answer, _: usize) -> bool {
+        false
+    }
+
+    fn verdict(&mut self, _: &Answer) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Asks until `deadline` and returns the whole answer, whoever it came from; for a thread that does nothing
+/// else meanwhile.
+///
+/// # Errors
+/// The failure of the connection or of the protocol.
+pub fn ask_now(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+    task::block_on(async {
+        let addresses = request.url.endpoint().addresses(deadline).await?;
+        follow(request, &addresses, deadline, (&mut Anything, &mut None)).await
+    })
+}
+
+/// Asks until `deadline`. Of the addresses of `localhost` each is asked until the verdict on one is good; for
 /// others the first that connects decides.
 ///
 /// # Errors
-/// The last failure, of the connection, of the protocol or of `accept`.
-pub async fn ask<T>(
+/// The last failure, of the connection, of the protocol or of the hearing.
+pub async fn hear<H: Hearing>(
     request: &Request,
     deadline: Instant,
-    accept: &dyn Fn(Answer) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    hearing: &mut H,
+) -> Result<H::Verdict, Failure> {
     let addresses = request.url.endpoint().addresses(deadline).await?;
-    let first = match follow(request, &addresses, deadline).await {
-        Ok(answer) => {
-            let from = answer.conn.link().clone();
-            match accept(answer) {
-                Ok(value) => return Ok(value),
-                Err(failure) => (failure, from),
-            }
-        }
-        Err(failure) => return Err(failure),
+    let mut first = None;
+    let failure = match follow(request, &addresses, deadline, (hearing, &mut first)).await {
+        Ok(answer) => match hearing.verdict(&answer) {
+            Ok(value) => return Ok(value),
+            Err(failure) => failure,
+        },
+        Err(failure) => failure,
     };
     // ::1 and 127.0.0.1 may be two servers: an old one on one of them must not hide the new one on the other.
-    let (failure, Link::Tcp(_, asked)) = first else { return Err(first.0) };
+    let Some(Link::Tcp(_, asked)) = first else { return Err(failure) };
     for address in addresses.iter().filter(|address| address.ip().is_loopback() && **address != asked) {
-        if let Ok(answer) = follow(request, &[*address], deadline).await
-            && let Ok(value) = accept(answer)
+        if let Ok(answer) = follow(request, &[*address], deadline, (hearing, &mut None)).await
+            && let Ok(value) = hearing.verdict(&answer)
         {
             return Ok(value);
         }
@@ -131,24 +209,20 @@ pub async fn ask<T>(
     Err(failure)
 }
 
-/// The same for a thread that does nothing else meanwhile.
-///
-/// # Errors
-/// As `ask`.
-pub fn ask_now<T>(
+/// Follows redirects; the first connection is laid down.
+async fn follow<H: Hearing>(
     request: &Request,
+    addresses: &[SocketAddr],
     deadline: Instant,
-    accept: &dyn Fn(Answer) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    crate::sys::task::block_on(ask(request, deadline, accept))
-}
-
-async fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Result<Answer, Failure> {
+    (hearing, first): (&mut H, &mut Option<Link>),
+) -> Result<Answer, Failure> {
     let mut url = request.url.clone();
     let mut addresses = addresses.to_vec();
     for _ in 0..=REDIRECT_LIMIT {
         let trusted = url.same_origin(&request.url);
-        let (answer, location) = exchange(request, &url, &addresses, trusted, deadline).await?;
+        let (answer, location) =
+            exchange(request, &url, &addresses, trusted, (&mut *hearing, &mut *first, deadline)).await?;
+        hearing.hop().await?;
         match location {
             Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
                 url = url.join(&location).map_err(|why| {
@@ -163,12 +237,12 @@ async fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) 
 }
 
 /// One request and one answer. Header fields and the login go only to the origin that they were given for.
-async fn exchange(
+async fn exchange<H: Hearing>(
     request: &Request,
     url: &Url,
     addresses: &[SocketAddr],
     trusted: bool,
-    deadline: Instant,
+    (hearing, first, deadline): (&mut H, &mut Option<Link>, Instant),
 ) -> Result<(Answer, Option<String>), Failure> {
     let endpoint = url.endpoint();
     let mut conn = endpoint.connect(addresses, deadline).await?;
@@ -178,6 +252,8 @@ async fn exchange(
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
+    first.get_or_insert_with(|| conn.link().clone());
+    hearing.meet(conn.link()).await?;
     let mut text = String::with_capacity(HEAD_ROOM);
     text.push_str(&format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header()));
     let own: &[(String, String)] = if trusted { &request.headers } else { &[] };
@@ -208,7 +284,7 @@ async fn exchange(
     };
     secret::wipe(text.into_bytes());
     let (head, body) = said?;
-    Ok((Answer { status: head.status, body, conn }, head.location))
+    Ok((Answer { status: head.status, headers: head.headers, body, conn }, head.location))
 }
 
 fn converse<S: Read + Write>(
@@ -258,6 +334,7 @@ struct Head {
     length: Option<u64>,
     chunked: bool,
     location: Option<String>,
+    headers: Vec<(String, String)>,
 }
 
 struct Input<'a, S> {
@@ -391,6 +468,11 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
         chunked: field("transfer-encoding")
             .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
         location: field("location"),
+        headers: response
+            .headers
+            .iter()
+            .map(|one| (one.name.to_ascii_lowercase(), String::from_utf8_lossy(one.value).trim().to_owned()))
+            .collect(),
     })
 }
 

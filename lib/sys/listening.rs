@@ -77,13 +77,6 @@ impl Listeners {
     }
 }
 
-/// The inode of the socket at the other end of a connection between two sockets of this machine, `local` ours
-/// and `peer` the other's, without a walk through all that the kernel has; `None` where it cannot be told so.
-#[cfg(target_os = "linux")]
-pub fn other_end(local: SocketAddr, peer: SocketAddr) -> Option<u64> {
-    system::Asker::open()?.other_end(local, peer)
-}
-
 #[cfg(target_os = "linux")]
 pub(crate) mod system {
     use nix::sys::socket::{MsgFlags, recv, send};
@@ -113,11 +106,7 @@ pub(crate) mod system {
 
         /// `None` when the kernel's answer is neither yes nor no.
         pub(super) fn listens(&self, address: SocketAddr) -> Option<bool> {
-            verdict(&self.ask(&question(address, None))?)
-        }
-
-        pub(super) fn other_end(&self, local: SocketAddr, peer: SocketAddr) -> Option<u64> {
-            connected(&self.ask(&question(peer, Some(local)))?, local.port(), peer.port())
+            verdict(&self.ask(&question(address))?)
         }
 
         /// All sockets that listen; `None` when the kernel's answer is not whole.
@@ -126,7 +115,7 @@ pub(crate) mod system {
             let asker = Asker::open()?;
             let mut found = Vec::new();
             for family in [libc::AF_INET, libc::AF_INET6] {
-                let mut question = question(SocketAddr::from(([0, 0, 0, 0], 0)), None);
+                let mut question = question(SocketAddr::from(([0, 0, 0, 0], 0)));
                 // NLM_F_REQUEST | NLM_F_DUMP; the family; the states, as bits.
                 question[6..8].copy_from_slice(&0x301u16.to_ne_bytes());
                 question[16] = u8::try_from(family).ok()?;
@@ -149,17 +138,6 @@ pub(crate) mod system {
             let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT).ok()?;
             answer.get(..length).map(<[u8]>::to_vec)
         }
-    }
-
-    /// The inode out of an answer, if it is of a socket that is connected from `from` to `to`. What has lost
-    /// its process has none; where there is no such connection the kernel names who listens.
-    fn connected(answer: &[u8], from: u16, to: u16) -> Option<u64> {
-        let number = |at: usize| answer.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
-        if verdict(answer)? || number(20)? != to || number(22)? != from {
-            return None;
-        }
-        let inode = u32::from_ne_bytes(answer.get(84..88)?.try_into().ok()?);
-        (inode != 0).then(|| u64::from(inode))
     }
 
     /// What an answer of the kernel says; `None` when that is neither yes nor no.
@@ -208,9 +186,8 @@ pub(crate) mod system {
         bytes
     }
 
-    /// `struct nlmsghdr`, then `struct inet_diag_req_v2`: 72 bytes. The socket at `address`, connected to
-    /// `remote` if there is such a one.
-    fn question(address: SocketAddr, remote: Option<SocketAddr>) -> Vec<u8> {
+    /// `struct nlmsghdr`, then `struct inet_diag_req_v2`: 72 bytes.
+    fn question(address: SocketAddr) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(72);
         bytes.extend(72u32.to_ne_bytes());
         bytes.extend(BY_FAMILY.to_ne_bytes());
@@ -220,9 +197,9 @@ pub(crate) mod system {
         bytes.extend([u8::try_from(family).unwrap_or(0), 6, 0, 0]);
         bytes.extend(u32::MAX.to_ne_bytes());
         bytes.extend(address.port().to_be_bytes());
-        bytes.extend(remote.map_or(0, |remote| remote.port()).to_be_bytes());
+        bytes.extend([0u8; 2]);
         bytes.extend(bytes_of(address.ip()));
-        bytes.extend(remote.map_or([0u8; 16], |remote| bytes_of(remote.ip())));
+        bytes.extend([0u8; 16]);
         bytes.extend([0u8; 4]);
         // INET_DIAG_NOCOOKIE, twice.
         bytes.extend([0xff; 8]);
@@ -255,8 +232,7 @@ mod system {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
+    use std::net::{Ipv4Addr, TcpListener};
 
     #[test]
     fn one_list_tells_of_many_ports() {
@@ -282,24 +258,5 @@ mod tests {
         // The same by a question for each.
         assert_eq!(way.where_somebody_may(&places[..2]), [0, 1]);
         assert!(way.where_somebody_may(&places[count..count + 2]).is_empty());
-    }
-
-    #[test]
-    fn the_other_end_of_a_connection_is_found_without_a_walk() {
-        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else { continue };
-            let port = listener.local_addr().unwrap().port();
-            let host = if address.starts_with("[::1]") { "[::1]" } else { "127.0.0.1" };
-            let ours = TcpStream::connect(format!("{host}:{port}")).unwrap();
-            let (local, peer) = (ours.local_addr().unwrap(), ours.peer_addr().unwrap());
-            // Nobody has accepted it: it has no inode, and whoever listens is not the other end.
-            assert_eq!(other_end(local, peer), None, "{address}");
-            let (theirs, _) = listener.accept().unwrap();
-            let link = std::fs::read_link(format!("/proc/self/fd/{}", theirs.as_raw_fd())).unwrap();
-            let inode = other_end(local, peer).map(|inode| format!("socket:[{inode}]"));
-            assert_eq!(inode.as_deref(), link.to_str(), "{address}");
-            drop(theirs);
-            assert_eq!(other_end(local, peer), None, "{address}");
-        }
     }
 }

@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, Sockaddr
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -71,8 +72,30 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 pub enum Link {
     /// Our address and theirs.
     Tcp(SocketAddr, SocketAddr),
-    /// The process that listens on the other end of a unix socket, where the system tells.
-    Unix(Option<crate::sys::process::Pid>),
+    /// Our end of a unix socket.
+    Unix(UnixLink),
+}
+
+/// What is known of a connection to a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixLink {
+    /// The process that called listen(2) there, where the system tells. Another may have accepted.
+    pub listener: Option<crate::sys::process::Pid>,
+    /// The inode of our socket.
+    pub(super) inode: u64,
+    /// The name that the socket was bound to which listens there.
+    pub(super) name: Vec<u8>,
+}
+
+impl UnixLink {
+    fn of(fd: &OwnedFd) -> UnixLink {
+        let name = nix::sys::socket::getpeername::<UnixAddr>(fd.as_raw_fd()).ok().map(|address| {
+            let path = address.path().map(|path| path.as_os_str().as_bytes().to_vec());
+            path.or_else(|| address.as_abstract().map(|name| [b"\0", name].concat())).unwrap_or_default()
+        });
+        let inode = nix::sys::stat::fstat(fd).map_or(0, |found| found.st_ino);
+        UnixLink { listener: peer_pid(fd), inode, name: name.unwrap_or_default() }
+    }
 }
 
 /// A connected stream whose reads and writes end at a deadline.
@@ -311,7 +334,7 @@ pub async fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failur
     loop {
         match start(AddressFamily::Unix, &address) {
             Ok((fd, _)) => {
-                let link = Link::Unix(peer_pid(&fd));
+                let link = Link::Unix(UnixLink::of(&fd));
                 return Ok(Conn { fd, link, deadline });
             }
             Err(cause) if cause.raw_os_error() == Some(libc::EAGAIN) && Instant::now() < deadline => {

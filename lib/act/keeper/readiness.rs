@@ -4,6 +4,7 @@
 use super::notify::{Notification, Notify, Part};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
+use crate::probe::lineage::Lineage;
 use crate::probe::pace::{self, PollProgress};
 use crate::service::target::{self, HttpOptions};
 use crate::sys::process::Pid;
@@ -67,7 +68,7 @@ pub fn check(target: &OsStr) -> Result<()> {
 /// the new one's.
 fn probe(target: &OsStr, pid: Pid) -> Result<Arc<dyn Probe>> {
     let options = HttpOptions::default();
-    let among = Demand { among: Some(vec![pid]), exclusive: true, ..Demand::default() };
+    let among = Demand { among: Some(Lineage::of([pid])), ..Demand::default() };
     let owned = target::parse(target, &options, &among);
     Ok(owned.or_else(|_| target::parse(target, &options, &Demand::default()))?.probe)
 }

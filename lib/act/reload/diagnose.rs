@@ -15,6 +15,7 @@ use super::services::{NamedService, services};
 use super::stranger::stranger;
 use super::{Proof, ReloadReport, look};
 use crate::probe::demand::Demand;
+use crate::probe::lineage::Lineage;
 use crate::service::{JobState, Phase, Registration};
 use crate::sys::clock::{self, Real};
 use crate::words::error::Result;
@@ -176,7 +177,7 @@ fn ask(request: &ReloadRequest, one: &NamedService, health: &HealthCheck, state:
         };
         return Verdict { healthy: Some(false), words: words.to_owned(), proof: None, failure };
     }
-    let of_its_own = Demand { among: Some(roots), ..Demand::default() };
+    let of_its_own = Demand { among: Some(Lineage::of(roots)), ..Demand::default() };
     let (answer, proof) = match demanded(of_its_own) {
         // Another machine's address, or sockets that we may not see.
         Err(failure) if failure.class == Class::UnknownProcess => {

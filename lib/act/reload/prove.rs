@@ -6,6 +6,7 @@ use super::stranger::{PROXY_HINT, Strangers};
 use super::{Halt, Proof, Reload, ReloadOutcome, ReloadPhase};
 use crate::probe::Cost;
 use crate::probe::demand::Demand;
+use crate::probe::lineage::Lineage;
 use crate::probe::pace::{self, PollProgress};
 use crate::service::{JobState, Kick, Phase};
 use crate::sys::process::{Identity, Pid};
@@ -213,7 +214,7 @@ impl Reload<'_> {
                 .flat_map(|state| state.others.iter().copied())
                 .filter(|pid| Some(*pid) != self.old.map(|old| old.pid)),
         );
-        let demand = Demand { among: Some(roots), ..Demand::default() };
+        let demand = Demand { among: Some(Lineage::of(roots)), ..Demand::default() };
         let until = self.clock.now() + self.request.probe_timeout;
         let deadline = self.deadline.map_or(until, |deadline| deadline.min(until));
         self.report.probes += 1;

@@ -1,14 +1,16 @@
 //! The loop around a wait: every question is a task of one thread, one look at the kernel's tables serves all
 //! that are down on this machine, and nothing keeps it past the deadline.
 
+use super::watched::{Guarded, Vigil};
 use super::{Wait, WaitRules, WaitVerdict};
+use crate::probe::lineage::Lineage;
 use crate::probe::pace;
 use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::clock;
 use crate::sys::listening::Listening;
 use crate::sys::net::Endpoint;
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Pid, Watch};
+use crate::sys::process::Pid;
 use crate::sys::signal::{Signal, Signals};
 use crate::sys::task::Tasks;
 use crate::words::error::{Error, Result};
@@ -28,37 +30,37 @@ pub enum WaitEnding {
     Signal(Signal),
 }
 
-/// Between two looks at watched processes of which no descriptor tells.
-const LOOK: Duration = Duration::from_millis(2);
-
-/// Waits by `rules` until the probes answer, a process of `watched` dies or a signal comes; `show` is called
-/// after every change and at least every `refresh`. Returns the state of the wait with how it ended.
+/// Waits by `rules` until the probes answer, a process of `watched` or the last of `server` dies, or a
+/// signal comes; `show` is called after every change, with news if there are some, and at least every
+/// `refresh`. Returns the state of the wait with how it ended.
 ///
 /// # Errors
 /// Those of making threads and pipes.
 pub fn wait(
     rules: WaitRules,
     probes: &[Arc<dyn Probe>],
-    watched: &[Pid],
+    (watched, server): (&[Pid], Option<Lineage>),
     signals: &Signals,
     refresh: Duration,
-    show: &mut dyn FnMut(&Wait, Instant),
+    show: &mut dyn FnMut(&Wait, Instant, Option<String>),
 ) -> Result<(Wait, WaitEnding)> {
     let cannot = |cause: std::io::Error| Error::io("cannot wait", &cause);
     let began = Instant::now();
     let costs: Vec<Cost> = probes.iter().map(|probe| probe.cost()).collect();
     let mut wait = Wait::new(rules, &costs, began);
-    let (watches, dead) = watches(watched)?;
-    if let Some(pid) = dead {
-        return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive"))));
-    }
+    let mut guarded = match Guarded::open(watched, server, began)? {
+        Ok(guarded) => guarded,
+        Err(pid) => return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive")))),
+    };
     let mut tasks: Tasks<'_, std::result::Result<ProbeAnswer, Failure>> = Tasks::new().map_err(cannot)?;
     let mut looks = Looks::new(probes.len(), began);
     let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };
     let ending = loop {
-        if let Some(pid) = watches.iter().find(|watch| watch.dead()) {
-            break WaitEnding::Died(epitaph(pid));
-        }
+        let news = match guarded.look(Instant::now()) {
+            Vigil::Died(why) => break WaitEnding::Died(why),
+            Vigil::News(news) => Some(news),
+            Vigil::Quiet => None,
+        };
         if let Some(signal) = signals.take().first() {
             break WaitEnding::Signal(*signal);
         }
@@ -75,7 +77,7 @@ pub fn wait(
             wait.observe(now, index, seen, prices.one);
         }
         looks.look(now, &mut wait);
-        show(&wait, now);
+        show(&wait, now, news);
         if let Some(verdict) = wait.verdict(now) {
             break WaitEnding::By(verdict);
         }
@@ -83,9 +85,8 @@ pub fn wait(
             tasks.start(due.index, probes[due.index].ask(due.deadline));
         }
         let mut fds = vec![(signals.fd(), For::Reading), (tasks.fd(), For::Reading)];
-        fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
-        let blind = (fds.len() < 2 + watches.len()).then(|| now + LOOK);
-        let times = [wait.wake(), tasks.wake(), looks.wake(&wait), blind, Some(now + refresh)];
+        fds.extend(guarded.fds().map(|fd| (fd, For::Reading)));
+        let times = [wait.wake(), tasks.wake(), looks.wake(&wait), guarded.next(now), Some(now + refresh)];
         poll::wait(&fds, times.into_iter().flatten().min()).map_err(cannot)?;
     };
     // The commands that are running are killed all at once; then each task lets go of its own.
@@ -159,36 +160,5 @@ impl Looks {
 
     fn wake(&self, wait: &Wait) -> Option<Instant> {
         (matches!(self.way, Some(Some(_))) && !wait.dozing().is_empty()).then_some(self.next)
-    }
-}
-
-fn watches(pids: &[Pid]) -> Result<(Vec<Watch>, Option<Pid>)> {
-    let mut watches = Vec::new();
-    for pid in pids {
-        match Watch::new(*pid).map_err(|cause| Error::io(format!("cannot watch process {pid}"), &cause))? {
-            Some(watch) => watches.push(watch),
-            None => return Ok((watches, Some(*pid))),
-        }
-    }
-    Ok((watches, None))
-}
-
-/// The kernel tells how a foreign process ended only once its parent has reaped it, which takes a moment.
-fn epitaph(watch: &Watch) -> String {
-    let Identity { pid, .. } = watch.identity();
-    let until = Instant::now() + Duration::from_millis(10);
-    loop {
-        match watch.ending().map(|ending| ending.exit) {
-            Some(exit) => return format!("process {pid} died: it {}", verb(exit)),
-            None if Instant::now() >= until => return format!("process {pid} died"),
-            None => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-}
-
-fn verb(exit: crate::sys::child::Exit) -> String {
-    match exit {
-        crate::sys::child::Exit::Code(_) => exit.to_string(),
-        crate::sys::child::Exit::Signal(_) => format!("was {exit}"),
     }
 }

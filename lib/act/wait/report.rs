@@ -56,6 +56,7 @@ fn one(target: &Progress, name: &str) -> Value {
         "ready_after_ms": target.ready_after.map(millis),
         "attempts": target.attempts,
         "pid": target.answer.as_ref().and_then(|answer| answer.pid).map(|pid| pid.number()),
+        "doubt": target.answer.as_ref().and_then(|answer| answer.doubt.as_deref()),
         "http_status": target
             .answer
             .as_ref()
@@ -116,6 +117,16 @@ fn laggard(target: &Progress, name: &str, invert: bool) -> String {
         target.attempts,
         if target.attempts == 1 { "attempt" } else { "attempts" }
     )
+}
+
+/// Where others may have answered than those who were asked for, and that was put up with: a line each.
+pub fn doubts(wait: &Wait, names: &[String]) -> Vec<String> {
+    let answered = wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_some());
+    let doubt = |(target, name): (&Progress, &String)| {
+        let answer = target.answer.as_ref()?;
+        Some(format!("{name}: process {} may not have answered: {}", answer.pid?, answer.doubt.as_ref()?))
+    };
+    answered.filter_map(doubt).collect()
 }
 
 /// The live line on a terminal: the laggards, the attempt, the last error, the time.
