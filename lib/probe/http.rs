@@ -2,7 +2,8 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Cost, Probe, ProbeAnswer, pace};
-use crate::sys::http::{self, Request};
+use crate::sys::http::{self, Hearing, Request};
+use crate::sys::net::Link;
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::error::brief;
@@ -114,15 +115,28 @@ pub struct Http {
 }
 
 impl Http {
-    fn judge(&self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
-        // Who answered comes first: what a wrong process says is of no interest.
-        let who = self.demand.judge(answer.link())?;
+    /// Whether what has come of an answer decides: a wrong status does, and a body that is as wanted already,
+    /// though more of it may come.
+    fn is_clear(&self, answer: &http::Answer, before: usize) -> bool {
+        !self.good_status(answer) || (self.json.is_empty() && self.lacking(answer, before).is_none())
+    }
+
+    fn good_status(&self, answer: &http::Answer) -> bool {
+        self.statuses.iter().any(|one| one.hold(answer.status))
+    }
+
+    /// The first text that the body lacks; the part before `from` has been looked at for the longest of them.
+    fn lacking(&self, answer: &http::Answer, _from: usize) -> Option<&String> {
+        let text = String::from_utf8_lossy(&answer.body);
+        self.contains.iter().find(|wanted| !text.contains(wanted.as_str()))
+    }
+
+    fn judge(&self, answer: &http::Answer, who: ProbeAnswer) -> Result<ProbeAnswer, Failure> {
         let refuse = |class: Class, text: String| Failure { class, text, http_status: Some(answer.status) };
-        if !self.statuses.iter().any(|one| one.hold(answer.status)) {
+        if !self.good_status(answer) {
             return Err(refuse(Class::Status, format!("answered {}", answer.status)));
         }
-        let text = String::from_utf8_lossy(&answer.body);
-        if let Some(missing) = self.contains.iter().find(|wanted| !text.contains(wanted.as_str())) {
+        if let Some(missing) = self.lacking(answer, 0) {
             return Err(refuse(Class::Body, format!("the body does not contain '{}'", brief(missing))));
         }
         if !self.json.is_empty() {
@@ -136,9 +150,30 @@ impl Http {
     }
 }
 
+/// Whether both ends are on this machine: a connection to one of its addresses comes from the same.
+fn is_here(link: &Link) -> bool {
+    match link {
+        Link::Unix(_) => true,
+        Link::Tcp(own, peer) => peer.ip().is_loopback() || own.ip() == peer.ip(),
+    }
+}
+
 impl Probe for Http {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        http::ask(&self.request, deadline, &|answer| self.judge(&answer))
+        // Who answered comes first: what a wrong process says is of no interest.
+        let who = std::cell::RefCell::new(None);
+        let hop = |link: &Link| {
+            // Nobody here can tell who answers on another machine that was led to.
+            let mut who = who.borrow_mut();
+            if who.is_none() || is_here(link) {
+                *who = Some(self.demand.judge(link)?);
+            }
+            Ok(())
+        };
+        let enough = |answer: &http::Answer, before: usize| self.is_clear(answer, before);
+        let verdict = |answer: &http::Answer| self.judge(answer, who.borrow().clone().unwrap_or_default());
+        let hearing = Hearing { hop: &hop, enough: &enough, verdict: &verdict };
+        http::hear(&self.request, deadline, &hearing)
     }
 
     fn doze(&self, pause: Duration) {

@@ -63,6 +63,8 @@ impl Drop for Request {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// The header fields, in their order; a name is in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body, at most `BODY_LIMIT` bytes; empty when it was not wanted.
     pub body: Vec<u8>,
     /// The connection that it came over, kept open so that its other end can still be found.
@@ -70,6 +72,18 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The value of a header field, of several of that name the first.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let named = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The values of all header fields of that name.
+    pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
     /// Who was connected to whom.
     pub fn link(&self) -> &Link {
         self.conn.link()
@@ -98,45 +112,70 @@ pub fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Asks until `deadline`. Of the addresses of `localhost` each is asked until `accept` takes an answer; for
+/// What is made of an answer while it arrives.
+pub struct Hearing<'a, T> {
+    /// Judges who answers: asked for each connection that an answer came over, first that to the place that
+    /// was asked and then those that redirects led to, when the head is there and before more is read.
+    pub hop: &'a dyn Fn(&Link) -> Result<(), Failure>,
+    /// Whether the verdict is clear without the rest of the answer: asked when the head is there, and as the
+    /// body arrives with the number of bytes that were there the last time.
+    pub enough: &'a dyn Fn(&Answer, usize) -> bool,
+    /// The verdict, on what had come until it was enough.
+    pub verdict: &'a dyn Fn(&Answer) -> Result<T, Failure>,
+}
+
+/// Asks until `deadline` and returns the whole answer, whoever it came from.
+///
+/// # Errors
+/// The failure of the connection or of the protocol.
+pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+    let addresses = request.url.endpoint().addresses(deadline)?;
+    follow(request, &addresses, deadline, &|_| Ok(()))
+}
+
+/// Asks until `deadline`. Of the addresses of `localhost` each is asked until the verdict on one is good; for
 /// others the first that connects decides.
 ///
 /// # Errors
-/// The last failure, of the connection, of the protocol or of `accept`.
-pub fn ask<T>(
-    request: &Request,
-    deadline: Instant,
-    accept: &dyn Fn(Answer) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+/// The last failure, of the connection, of the protocol or of the hearing.
+pub fn hear<T>(request: &Request, deadline: Instant, hearing: &Hearing<'_, T>) -> Result<T, Failure> {
     let addresses = request.url.endpoint().addresses(deadline)?;
-    let first = match follow(request, &addresses, deadline) {
-        Ok(answer) => {
-            let from = answer.conn.link().clone();
-            match accept(answer) {
-                Ok(value) => return Ok(value),
-                Err(failure) => (failure, from),
-            }
+    let asked = std::cell::Cell::new(None);
+    let hop = |link: &Link| {
+        if asked.get().is_none()
+            && let Link::Tcp(_, peer) = link
+        {
+            asked.set(Some(*peer));
         }
-        Err(failure) => return Err(failure),
+        (hearing.hop)(link)
+    };
+    let failure = match follow(request, &addresses, deadline, &hop).and_then(|one| (hearing.verdict)(&one)) {
+        Ok(value) => return Ok(value),
+        Err(failure) => failure,
     };
     // ::1 and 127.0.0.1 may be two servers: an old one on one of them must not hide the new one on the other.
-    let (failure, Link::Tcp(_, asked)) = first else { return Err(first.0) };
+    let Some(asked) = asked.get() else { return Err(failure) };
     for address in addresses.iter().filter(|address| address.ip().is_loopback() && **address != asked) {
-        if let Ok(answer) = follow(request, &[*address], deadline)
-            && let Ok(value) = accept(answer)
-        {
+        let answer = follow(request, &[*address], deadline, hearing.hop);
+        if let Ok(value) = answer.and_then(|answer| (hearing.verdict)(&answer)) {
             return Ok(value);
         }
     }
     Err(failure)
 }
 
-fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Result<Answer, Failure> {
+fn follow(
+    request: &Request,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    hop: &dyn Fn(&Link) -> Result<(), Failure>,
+) -> Result<Answer, Failure> {
     let mut url = request.url.clone();
     let mut addresses = addresses.to_vec();
     for _ in 0..=REDIRECT_LIMIT {
         let trusted = url.same_origin(&request.url);
         let (answer, location) = exchange(request, &url, &addresses, trusted, deadline)?;
+        hop(answer.link())?;
         match location {
             Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
                 url = url.join(&location).map_err(|why| {
@@ -196,7 +235,7 @@ fn exchange(
     };
     secret::wipe(text.into_bytes());
     let (head, body) = said?;
-    Ok((Answer { status: head.status, body, conn }, head.location))
+    Ok((Answer { status: head.status, headers: head.headers, body, conn }, head.location))
 }
 
 fn converse<S: Read + Write>(
@@ -246,6 +285,7 @@ struct Head {
     length: Option<u64>,
     chunked: bool,
     location: Option<String>,
+    headers: Vec<(String, String)>,
 }
 
 struct Input<'a, S> {
@@ -379,6 +419,11 @@ fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
         chunked: field("transfer-encoding")
             .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
         location: field("location"),
+        headers: response
+            .headers
+            .iter()
+            .map(|one| (one.name.to_ascii_lowercase(), String::from_utf8_lossy(one.value).trim().to_owned()))
+            .collect(),
     })
 }
 

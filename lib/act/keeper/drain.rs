@@ -174,7 +174,7 @@ fn by_http(
             trust,
         };
         let answer =
-            http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
+            http::ask(&request, until.min(Instant::now() + ANSWER)).map_err(|failure| failure.text)?;
         if Statuses::SUCCESS.hold(answer.status) {
             Ok(answer.body)
         } else {
