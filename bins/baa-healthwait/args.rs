@@ -118,13 +118,21 @@ pub struct HealthwaitArgs {
     #[arg(long, value_name = "PTR=VALUE", value_parser = JsonValue::parse, help_heading = "HTTP")]
     pub json_path: Vec<JsonValue>,
 
-    /// Trust the certificates in this PEM file and no others
+    /// Trust the certificates in this PEM file, and whom they have signed, and no others
     #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "HTTP")]
     pub cacert: Option<PathBuf>,
 
     /// Trust any certificate
     #[arg(long, help_heading = "HTTP")]
     pub insecure: bool,
+
+    /// Show the certificate in this PEM file to a server that asks for one
+    #[arg(long, value_name = "FILE", help_heading = "HTTP")]
+    pub cert: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM [default: in the file of --cert]
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "HTTP")]
+    pub key: Option<PathBuf>,
 
     /// Do not follow redirects
     #[arg(long, help_heading = "HTTP")]

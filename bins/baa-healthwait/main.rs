@@ -127,6 +127,8 @@ fn expectation(args: &HealthwaitArgs) -> HttpExpectation {
         json: args.json_path.clone(),
         cacert: args.cacert.clone(),
         insecure: args.insecure,
+        cert: args.cert.clone(),
+        key: args.key.clone(),
         redirects: !args.no_redirect,
         token_env: args.token_env.clone(),
         token_file: args.token_file.clone(),

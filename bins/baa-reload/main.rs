@@ -136,6 +136,7 @@ fn options(health: &Health) -> HealthOptions {
         redirects: expected.health_redirect,
         token_env: expected.health_token_env.clone(),
         token_file: expected.health_token_file.clone(),
+        ..HttpExpectation::default()
     });
     HealthOptions {
         url: health.health_url.clone(),

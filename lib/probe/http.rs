@@ -119,17 +119,17 @@ impl Http {
     /// Whether what has come of an answer decides: a wrong status does, and a body that is as wanted already,
     /// though more of it may come.
     fn is_clear(&self, answer: &http::Answer, before: usize) -> bool {
-        !self.good_status(answer) || (self.json.is_empty() && self.lacking(answer, before).is_none())
+        let come = || self.contains.is_empty() || self.contains.iter().any(|one| answer.holds(one, before));
+        !self.good_status(answer) || (self.json.is_empty() && come() && self.lacking(answer).is_none())
     }
 
     fn good_status(&self, answer: &http::Answer) -> bool {
         self.statuses.iter().any(|one| one.hold(answer.status))
     }
 
-    /// The first text that the body lacks; the part before `from` has been looked at for the longest of them.
-    fn lacking(&self, answer: &http::Answer, _from: usize) -> Option<&String> {
-        let text = String::from_utf8_lossy(&answer.body);
-        self.contains.iter().find(|wanted| !text.contains(wanted.as_str()))
+    /// The first text that the body lacks.
+    fn lacking(&self, answer: &http::Answer) -> Option<&String> {
+        self.contains.iter().find(|wanted| !answer.holds(wanted, 0))
     }
 
     fn judge(&self, answer: &http::Answer, who: ProbeAnswer) -> Result<ProbeAnswer, Failure> {
@@ -137,7 +137,8 @@ impl Http {
         if !self.good_status(answer) {
             return Err(refuse(Class::Status, format!("answered {}", answer.status)));
         }
-        if let Some(missing) = self.lacking(answer, 0) {
+        let refuse = |class: Class, text: String| refuse(class, text + &answer.coding_note());
+        if let Some(missing) = self.lacking(answer) {
             return Err(refuse(Class::Body, format!("the body does not contain '{}'", brief(missing))));
         }
         if !self.json.is_empty() {

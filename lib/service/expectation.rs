@@ -28,6 +28,10 @@ pub struct HttpExpectation {
     pub cacert: Option<PathBuf>,
     /// Whether any certificate is trusted.
     pub insecure: bool,
+    /// A file with our own certificate, for a server that wants one.
+    pub cert: Option<PathBuf>,
+    /// The file with its key, unless that is in the same.
+    pub key: Option<PathBuf>,
     /// Whether redirects are followed.
     pub redirects: bool,
     /// The variable with a bearer token.
@@ -67,6 +71,11 @@ impl HttpExpectation {
             (Some(path), _) => Trust::only(path)?,
             (None, true) => Trust::anybody(),
             (None, false) => Trust::default(),
+        };
+        let trust = match (&self.cert, &self.key) {
+            (Some(cert), key) => trust.with_identity(cert, key.as_deref())?,
+            (None, Some(_)) => return Err(usage("a key is of no use without its certificate".to_owned())),
+            (None, None) => trust,
         };
         Ok(HttpOptions {
             method,
@@ -110,6 +119,8 @@ impl HttpExpectation {
         self.contains.iter().for_each(|text| add("--body-contains", text.clone()));
         self.json.iter().for_each(|value| add("--json-path", value.to_string()));
         self.cacert.iter().for_each(|path| add("--cacert", path.to_string_lossy().into_owned()));
+        self.cert.iter().for_each(|path| add("--cert", path.to_string_lossy().into_owned()));
+        self.key.iter().for_each(|path| add("--key", path.to_string_lossy().into_owned()));
         self.token_env.iter().for_each(|name| add("--token-env", name.clone()));
         self.token_file.iter().for_each(|path| add("--token-file", path.to_string_lossy().into_owned()));
         if self.insecure {

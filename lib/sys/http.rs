@@ -1,34 +1,36 @@
 //! One HTTP/1.1 request with a hard deadline and a bounded answer, over TCP, TLS or a unix socket.
 //!
-//! A general client hides the connection; here it is evidence (who answered?), so the exchange is ours,
-//! parsed by httparse, encrypted by rustls.
+//! A general client hides the connection; here it is evidence (who answered?), so the connection is ours, and
+//! the protocol is that of ureq-proto (`exchange`) and rustls (`session`), which have none.
 
+mod certificate;
+mod exchange;
 pub mod serve;
+mod session;
+mod talk;
 mod tls;
 mod url;
 
-use crate::sys::net::{Conn, Endpoint, Link};
+use crate::sys::net::{Conn, Link};
 use crate::sys::secret;
 use crate::sys::task;
 use crate::words::failure::{Class, Failure};
 use std::future::Future;
-use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use exchange::Exchange;
+use session::Session;
+use talk::{Talk, part, step};
 pub use tls::Trust;
 pub use url::{Scheme, Url, host_and_port};
 
-/// The largest head of an answer that is read.
-const HEAD_LIMIT: usize = 64 * 1024;
 /// The largest body that is read; what comes after is not looked at.
 pub const BODY_LIMIT: usize = 1024 * 1024;
-/// Room for the head of a request: one that grows leaves copies behind.
-const HEAD_ROOM: usize = 4096;
 const REDIRECT_LIMIT: usize = 10;
-/// How many 1xx may precede an answer.
-const INTERIM_LIMIT: usize = 20;
+/// How much of a body is looked through at once.
+const PART: usize = 64 * 1024;
 
 /// What to ask.
 #[derive(Debug)]
@@ -84,6 +86,29 @@ impl Answer {
     pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the body holds this text, the end of it behind `from`; without a copy of what is no UTF-8.
+    pub fn holds(&self, text: &str, from: usize) -> bool {
+        let mut rest = &self.body[from.saturating_sub(text.len()).min(self.body.len())..];
+        while rest.len() >= text.len() {
+            let part = &rest[..rest.len().min(PART + text.len())];
+            if String::from_utf8_lossy(part).contains(text) {
+                return true;
+            }
+            rest = rest.get(PART..).unwrap_or_default();
+        }
+        false
+    }
+
+    /// What is to be said besides where a body is not as wanted: no coding is asked for, none is undone, and
+    /// some servers send one all the same.
+    pub fn coding_note(&self) -> String {
+        let coding =
+            self.header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        coding.map_or(String::new(), |coding| {
+            format!(" (it is sent as {}, and left so)", crate::words::error::brief(coding))
+        })
     }
 
     /// Who was connected to whom.
@@ -174,7 +199,10 @@ impl Hearing for Anything {
 pub fn ask_now(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
     task::block_on(async {
         let addresses = request.url.endpoint().addresses(deadline).await?;
-        follow(request, &addresses, deadline, (&mut Anything, &mut None)).await
+        let (answer, mut talk) =
+            follow(request, &addresses, deadline, (&mut Anything, &mut None)).await?;
+        part(&answer.conn, &mut talk, deadline).await;
+        Ok(answer)
     })
 }
 
@@ -190,301 +218,115 @@ pub async fn hear<H: Hearing>(
 ) -> Result<H::Verdict, Failure> {
     let addresses = request.url.endpoint().addresses(deadline).await?;
     let mut first = None;
-    let failure = match follow(request, &addresses, deadline, (hearing, &mut first)).await {
-        Ok(answer) => match hearing.verdict(&answer) {
-            Ok(value) => return Ok(value),
-            Err(failure) => failure,
-        },
+    let failure = match judged(request, &addresses, deadline, (hearing, &mut first)).await {
+        Ok(value) => return Ok(value),
         Err(failure) => failure,
     };
     // ::1 and 127.0.0.1 may be two servers: an old one on one of them must not hide the new one on the other.
     let Some(Link::Tcp(_, asked)) = first else { return Err(failure) };
     for address in addresses.iter().filter(|address| address.ip().is_loopback() && **address != asked) {
-        if let Ok(answer) = follow(request, &[*address], deadline, (hearing, &mut None)).await
-            && let Ok(value) = hearing.verdict(&answer)
-        {
+        if let Ok(value) = judged(request, &[*address], deadline, (hearing, &mut None)).await {
             return Ok(value);
         }
     }
     Err(failure)
 }
 
-/// Follows redirects; the first connection is laid down.
-async fn follow<H: Hearing>(
+async fn judged<H: Hearing>(
     request: &Request,
     addresses: &[SocketAddr],
     deadline: Instant,
     (hearing, first): (&mut H, &mut Option<Link>),
-) -> Result<Answer, Failure> {
-    let mut url = request.url.clone();
-    let mut addresses = addresses.to_vec();
+) -> Result<H::Verdict, Failure> {
+    let (answer, mut talk) = follow(request, addresses, deadline, (&mut *hearing, first)).await?;
+    let verdict = hearing.verdict(&answer);
+    part(&answer.conn, &mut talk, deadline).await;
+    verdict
+}
+
+/// Follows redirects to the answer that counts. That of its body is there which was wanted. The first
+/// connection is laid down.
+async fn follow<'r, H: Hearing>(
+    request: &'r Request,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    (hearing, first): (&mut H, &mut Option<Link>),
+) -> Result<(Answer, Talk<'r>), Failure> {
+    let (mut url, mut addresses) = (request.url.clone(), addresses.to_vec());
+    let (mut method, mut body) = (request.method.as_str(), request.body.as_slice());
     for _ in 0..=REDIRECT_LIMIT {
-        let trusted = url.same_origin(&request.url);
-        let (answer, location) =
-            exchange(request, &url, &addresses, trusted, (&mut *hearing, &mut *first, deadline)).await?;
+        let (conn, mut talk) = greet(request, &url, &addresses, (method, body), deadline).await?;
+        first.get_or_insert_with(|| conn.link().clone());
+        hearing.meet(conn.link()).await?;
+        let mut answer = begin(conn, &mut talk, deadline).await?;
         hearing.hop().await?;
-        match location {
-            Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
-                url = url.join(&location).map_err(|why| {
-                    Failure::new(Class::Protocol, format!("redirected to a bad place: {why}"))
-                })?;
-                addresses = url.endpoint().addresses(deadline).await?;
+        let Some(next) = redirect(request, &answer, &url)? else {
+            let mut before = 0;
+            while request.want_body && !talk.is_enough() && !hearing.enough(&answer, before) {
+                before = answer.body.len();
+                step(&answer.conn, &mut talk, deadline).await?;
+                answer.body.append(&mut talk.take_content());
             }
-            _ => return Ok(answer),
+            return Ok((answer, talk));
+        };
+        part(&answer.conn, &mut talk, deadline).await;
+        url = next;
+        addresses = url.endpoint().addresses(deadline).await?;
+        // As browsers and curl do (RFC 9110, 15.4): 303 asks for another thing, and so did 301 and 302 ever.
+        let asks_anew = match answer.status {
+            303 => method != "HEAD",
+            301 | 302 => method == "POST",
+            _ => false,
+        };
+        if asks_anew {
+            (method, body) = ("GET", &[]);
         }
     }
     Err(Failure::new(Class::Protocol, format!("redirected more than {REDIRECT_LIMIT} times")))
 }
 
-/// One request and one answer. Header fields and the login go only to the origin that they were given for.
-async fn exchange<H: Hearing>(
-    request: &Request,
+/// Where an answer leads that was not meant for us.
+fn redirect(request: &Request, answer: &Answer, url: &Url) -> Result<Option<Url>, Failure> {
+    if !request.redirects || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = answer.header("location") else { return Ok(None) };
+    let wrong = |why| Failure::new(Class::Protocol, format!("redirected to a bad place: {why}"));
+    url.join(location).map(Some).map_err(wrong)
+}
+
+/// A connection over which nothing was said yet, and what will be. Header fields, the login and the client's
+/// certificate go only to the origin that they were given for.
+async fn greet<'r>(
+    request: &'r Request,
     url: &Url,
     addresses: &[SocketAddr],
-    trusted: bool,
-    (hearing, first, deadline): (&mut H, &mut Option<Link>, Instant),
-) -> Result<(Answer, Option<String>), Failure> {
-    let endpoint = url.endpoint();
-    let mut conn = endpoint.connect(addresses, deadline).await?;
+    (method, body): (&str, &'r [u8]),
+    deadline: Instant,
+) -> Result<(Conn, Talk<'r>), Failure> {
+    let own = url.same_origin(&request.url);
+    let exchange = Exchange::new(request, url, own, (method, body))?;
+    let tls = match url.scheme() {
+        Scheme::Https => Some(Session::new(request.trust.config(own)?, url.host())?),
+        Scheme::Http | Scheme::HttpUnix => None,
+    };
+    let conn = url.endpoint().connect(addresses, deadline).await?;
     if let Some(known) = request.known_peer
         && url.scheme() == Scheme::HttpUnix
     {
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
-    first.get_or_insert_with(|| conn.link().clone());
-    hearing.meet(conn.link()).await?;
-    let mut text = String::with_capacity(HEAD_ROOM);
-    text.push_str(&format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header()));
-    let own: &[(String, String)] = if trusted { &request.headers } else { &[] };
-    let given = |name: &str| own.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
-    if !given("user-agent") {
-        text.push_str(concat!("User-Agent: baa/", env!("CARGO_PKG_VERSION"), "\r\n"));
-    }
-    // Without it some servers answer 404 to a probe and 200 to a browser (vitejs/vite#9520).
-    if !given("accept") {
-        text.push_str("Accept: */*\r\n");
-    }
-    if let Some(login) = url.authorization().filter(|_| trusted && !given("authorization")) {
-        text.push_str(&format!("Authorization: {login}\r\n"));
-    }
-    for (name, value) in own {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE") {
-        text.push_str(&format!("Content-Length: {}\r\n", request.body.len()));
-    }
-    text.push_str("\r\n");
-    let said = if url.scheme() == Scheme::Https {
-        tls::session(&request.trust, url.host()).and_then(|mut session| {
-            converse(&mut rustls::Stream::new(&mut session, &mut conn), &text, request)
-        })
-    } else {
-        converse(&mut conn, &text, request)
-    };
-    secret::wipe(text.into_bytes());
-    let (head, body) = said?;
-    Ok((Answer { status: head.status, headers: head.headers, body, conn }, head.location))
+    Ok((conn, Talk::new(exchange, tls)))
 }
 
-fn converse<S: Read + Write>(
-    stream: &mut S,
-    text: &str,
-    request: &Request,
-) -> Result<(Head, Vec<u8>), Failure> {
-    let sent = stream
-        .write_all(text.as_bytes())
-        .and_then(|()| stream.write_all(&request.body))
-        .and_then(|()| stream.flush());
-    sent.map_err(|cause| failed("sending the request", &cause))?;
-    let mut input = Input { stream, buffer: Vec::new(), at: 0 };
-    let mut before = 0;
-    let head = loop {
-        let head = input.head()?;
-        // 101 ends the HTTP conversation; other 1xx precede the answer (RFC 9110, 15.2).
-        if head.status >= 200 || head.status == 101 {
-            break head;
+/// One request, and the head of its answer.
+async fn begin(conn: Conn, talk: &mut Talk<'_>, deadline: Instant) -> Result<Answer, Failure> {
+    loop {
+        step(&conn, talk, deadline).await?;
+        if let Some(head) = talk.take_head() {
+            let body = talk.take_content();
+            return Ok(Answer { status: head.status, headers: head.headers, body, conn });
         }
-        before += 1;
-        if before > INTERIM_LIMIT {
-            let why = format!("more than {INTERIM_LIMIT} answers that are none came before the answer");
-            return Err(Failure::new(Class::Protocol, why));
-        }
-    };
-    let empty = request.method == "HEAD" || head.status < 200 || matches!(head.status, 204 | 304);
-    let body = if request.want_body && !empty { input.body(&head)? } else { Vec::new() };
-    Ok((head, body))
-}
-
-fn failed(doing: &str, cause: &std::io::Error) -> Failure {
-    if cause.kind() == std::io::ErrorKind::TimedOut {
-        return Failure::timeout(doing);
-    }
-    if let Some(inner) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Failure::new(
-            Class::Tls,
-            format!("tls: {}", crate::words::error::lower_first(&inner.to_string())),
-        );
-    }
-    Failure::io(doing, cause)
-}
-
-struct Head {
-    status: u16,
-    length: Option<u64>,
-    chunked: bool,
-    location: Option<String>,
-    headers: Vec<(String, String)>,
-}
-
-struct Input<'a, S> {
-    stream: &'a mut S,
-    buffer: Vec<u8>,
-    at: usize,
-}
-
-impl<S: Read> Input<'_, S> {
-    /// Reads more; false at the end of the stream.
-    fn more(&mut self) -> Result<bool, Failure> {
-        // What was read is not kept.
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        let mut chunk = [0u8; 4096];
-        let count = self.stream.read(&mut chunk).map_err(|cause| failed("waiting for the answer", &cause))?;
-        self.buffer.extend_from_slice(&chunk[..count]);
-        Ok(count > 0)
-    }
-
-    fn head(&mut self) -> Result<Head, Failure> {
-        loop {
-            let mut fields = [httparse::EMPTY_HEADER; 128];
-            let mut response = httparse::Response::new(&mut fields);
-            let parsed = response
-                .parse(&self.buffer[self.at..])
-                .map_err(|cause| Failure::new(Class::Protocol, format!("the answer is not HTTP: {cause}")))?;
-            if let httparse::Status::Complete(length) = parsed {
-                self.at += length;
-                return read_head(&response);
-            }
-            if self.buffer.len() - self.at > HEAD_LIMIT {
-                return Err(Failure::new(
-                    Class::Protocol,
-                    format!("the head of the answer is larger than {HEAD_LIMIT} bytes"),
-                ));
-            }
-            if !self.more()? {
-                let what = if self.buffer.len() == self.at {
-                    "closed the connection without an answer"
-                } else {
-                    "closed the connection in the head of its answer"
-                };
-                return Err(Failure::new(Class::Reset, what));
-            }
-        }
-    }
-
-    fn body(&mut self, head: &Head) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::new();
-        if head.chunked {
-            while let Some(size) = self.chunk_size()? {
-                self.take(size, &mut body, true)?;
-                if body.len() >= BODY_LIMIT {
-                    break;
-                }
-                self.line()?;
-            }
-        } else {
-            self.take(head.length.unwrap_or(u64::MAX), &mut body, head.length.is_some())?;
-        }
-        Ok(body)
-    }
-
-    /// Moves `size` bytes into `body`, up to `BODY_LIMIT`; an early end is a failure where the size was
-    /// promised.
-    fn take(&mut self, size: u64, body: &mut Vec<u8>, promised: bool) -> Result<(), Failure> {
-        let mut left = usize::try_from(size).unwrap_or(usize::MAX).min(BODY_LIMIT - body.len());
-        while left > 0 {
-            if self.at == self.buffer.len() {
-                (self.at, self.buffer) = (0, Vec::new());
-                if !self.more()? {
-                    return if promised {
-                        Err(Failure::new(Class::Reset, "closed the connection in the body of its answer"))
-                    } else {
-                        Ok(())
-                    };
-                }
-            }
-            let count = left.min(self.buffer.len() - self.at);
-            body.extend_from_slice(&self.buffer[self.at..self.at + count]);
-            self.at += count;
-            left -= count;
-        }
-        Ok(())
-    }
-
-    fn chunk_size(&mut self) -> Result<Option<u64>, Failure> {
-        let line = self.line()?;
-        let digits = line.split(';').next().unwrap_or("").trim();
-        let digits = if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) { digits } else { "" };
-        match u64::from_str_radix(digits, 16) {
-            Ok(0) => Ok(None),
-            Ok(size) => Ok(Some(size)),
-            Err(_) => Err(Failure::new(Class::Protocol, "a chunk of the answer has no size")),
-        }
-    }
-
-    fn line(&mut self) -> Result<String, Failure> {
-        loop {
-            if let Some(end) = self.buffer[self.at..].iter().position(|byte| *byte == b'\n') {
-                let line = String::from_utf8_lossy(&self.buffer[self.at..self.at + end]).trim().to_owned();
-                self.at += end + 1;
-                return Ok(line);
-            }
-            if self.buffer.len() - self.at > 4096 || !self.more()? {
-                return Err(Failure::new(Class::Protocol, "a chunk of the answer is cut"));
-            }
-        }
-    }
-}
-
-fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
-    let field = |name: &str| {
-        response
-            .headers
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
-    };
-    let length = match field("content-length") {
-        Some(text) => Some(
-            number(&text)
-                .ok_or_else(|| Failure::new(Class::Protocol, "the length of the answer is not a number"))?,
-        ),
-        None => None,
-    };
-    Ok(Head {
-        status: response.code.unwrap_or(0),
-        length,
-        chunked: field("transfer-encoding")
-            .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
-        location: field("location"),
-        headers: response
-            .headers
-            .iter()
-            .map(|one| (one.name.to_ascii_lowercase(), String::from_utf8_lossy(one.value).trim().to_owned()))
-            .collect(),
-    })
-}
-
-/// Digits alone: no sign.
-fn number(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Where an HTTP question goes, for messages and pacing.
-pub fn is_local(url: &Url) -> bool {
-    match url.endpoint() {
-        Endpoint::Tcp(host, _) => crate::sys::net::is_local(&host),
-        Endpoint::Unix(_) => true,
     }
 }

@@ -62,7 +62,8 @@ impl Url {
     /// `/run/app.sock:/path`, or as others write it, `%2Frun%2Fapp.sock/path`.
     fn over_unix(rest: &str) -> Result<Url, String> {
         let (socket, path) = if rest.starts_with('/') {
-            match rest.rsplit_once(":/") {
+            // The first colon before a slash: another one may be in the query.
+            match rest.split_once(":/") {
                 Some((socket, path)) => (socket.to_owned(), format!("/{path}")),
                 None => (rest.to_owned(), "/".to_owned()),
             }
@@ -85,7 +86,7 @@ impl Url {
         })
     }
 
-    /// Where `location` leads, seen from here (RFC 3986, 5.2, without dot segments).
+    /// Where `location` leads, seen from here (RFC 3986, 5.2).
     pub(crate) fn join(&self, location: &str) -> Result<Url, String> {
         if location.contains("://") {
             let there = Url::parse(location)?;
@@ -109,7 +110,7 @@ impl Url {
         if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err("a path with a space or a control character".to_owned());
         }
-        Ok(Url { path: path.split('#').next().unwrap_or("/").to_owned(), ..self.clone() })
+        Ok(Url { path: without_dots(path.split('#').next().unwrap_or("/")), ..self.clone() })
     }
 
     pub(super) fn same_origin(&self, other: &Url) -> bool {
@@ -142,9 +143,17 @@ impl Url {
         self.endpoint.clone()
     }
 
-    /// The path with the query.
-    pub(super) fn path(&self) -> &str {
-        &self.path
+    /// The path with the query, as it is asked for: what people write in a URL and must not stand in one is
+    /// escaped.
+    pub(super) fn target(&self) -> String {
+        let mut target = String::with_capacity(self.path.len());
+        for letter in self.path.chars() {
+            match letter {
+                '"' | '<' | '>' | '`' => target.push_str(&format!("%{:02X}", u32::from(letter))),
+                letter => target.push(letter),
+            }
+        }
+        target
     }
 
     pub(super) fn host(&self) -> &str {
@@ -155,7 +164,8 @@ impl Url {
     }
 
     pub(super) fn host_header(&self) -> String {
-        let host = self.host();
+        // The zone of an address means something on this machine alone (RFC 6874, 4).
+        let host = self.host().split('%').next().unwrap_or_default();
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (&self.endpoint, self.scheme) {
             (Endpoint::Tcp(_, 80), Scheme::Http)
@@ -164,6 +174,28 @@ impl Url {
             (Endpoint::Tcp(_, port), _) => format!("{host}:{port}"),
         }
     }
+}
+
+/// A path without `.` and `..` (RFC 3986, 5.2.4); the query stays as it is.
+fn without_dots(path: &str) -> String {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    if !path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return format!("{path}{query}");
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    for (at, segment) in segments.iter().enumerate() {
+        let dots = matches!(*segment, "." | "..");
+        if *segment == ".." {
+            kept.pop();
+        }
+        if !dots {
+            kept.push(segment);
+        } else if at + 1 == segments.len() {
+            kept.push("");
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
 }
 
 impl fmt::Display for Url {
@@ -240,6 +272,7 @@ mod tests {
             ("http+unix:///run/a.sock:/healthz", "http+unix:///run/a.sock:/healthz"),
             ("http+unix://%2Frun%2Fa.sock/healthz", "http+unix:///run/a.sock:/healthz"),
             ("http+unix:///run/a.sock", "http+unix:///run/a.sock:/"),
+            ("http+unix:///run/a.sock:/p?u=http://h/p", "http+unix:///run/a.sock:/p?u=***"),
         ] {
             assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()), "{text}");
         }
@@ -281,6 +314,9 @@ mod tests {
             ("?y", "http://host:81/a/b?y"),
             ("//other/x", "http://other/x"),
             ("https://other", "https://other/"),
+            ("../x?u=/../y", "http://host:81/x?u=***"),
+            ("./", "http://host:81/a/"),
+            ("../../..", "http://host:81/"),
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), there);
         }
