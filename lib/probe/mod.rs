@@ -9,6 +9,8 @@ pub mod inquiry;
 pub mod lineage;
 pub mod pace;
 pub mod process;
+pub mod record;
+pub mod server;
 pub mod tcp;
 pub mod unix;
 

@@ -9,6 +9,7 @@ pub mod serve;
 mod session;
 mod talk;
 mod tls;
+mod transport;
 mod url;
 
 use crate::sys::net::{Conn, Link};
@@ -24,6 +25,7 @@ use exchange::Exchange;
 use session::Session;
 use talk::{Talk, part, step};
 pub use tls::Trust;
+pub use transport::Transport;
 pub use url::{Scheme, Url, host_and_port};
 
 /// The largest body that is read; what comes after is not looked at.
@@ -199,8 +201,7 @@ impl Hearing for Anything {
 pub fn ask_now(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
     task::block_on(async {
         let addresses = request.url.endpoint().addresses(deadline).await?;
-        let (answer, mut talk) =
-            follow(request, &addresses, deadline, (&mut Anything, &mut None)).await?;
+        let (answer, mut talk) = follow(request, &addresses, deadline, (&mut Anything, &mut None)).await?;
         part(&answer.conn, &mut talk, deadline).await;
         Ok(answer)
     })

@@ -138,6 +138,20 @@ impl Conn {
         }
     }
 
+    /// Reads as much as there is room for.
+    ///
+    /// # Errors
+    /// UnexpectedEof where less comes; as `receive`.
+    pub async fn receive_exactly(&mut self, mut room: &mut [u8]) -> io::Result<()> {
+        while !room.is_empty() {
+            match self.receive(room).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => room = &mut room[count..],
+            }
+        }
+        Ok(())
+    }
+
     /// Writes all of `bytes`. The loop of the task goes on meanwhile.
     ///
     /// # Errors

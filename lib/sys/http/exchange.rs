@@ -1,6 +1,7 @@
 //! One HTTP/1.1 exchange without a socket: bytes in, bytes out, and what they say. The protocol is that of
 //! ureq-proto; the bounds are ours.
 
+use super::session::Plaintext;
 use super::{BODY_LIMIT, Request, Url};
 use crate::sys::secret;
 use crate::words::failure::{Class, Failure};
@@ -432,6 +433,24 @@ fn unsaid(cause: &Error) -> Failure {
 
 fn bug() -> Failure {
     Failure::new(Class::Other, "bug: a request that is neither sent nor answered")
+}
+
+impl Plaintext for Exchange<'_> {
+    fn outgoing(&mut self) -> Result<&[u8], Failure> {
+        Exchange::outgoing(self)
+    }
+
+    fn sent(&mut self, count: usize) {
+        Exchange::sent(self, count);
+    }
+
+    fn received(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        Exchange::received(self, bytes)
+    }
+
+    fn ended(&mut self) -> Result<(), Failure> {
+        Exchange::ended(self)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
-//! A TLS session without a socket: records in, records out, around an exchange; and what went wrong in
-//! sentences.
+//! A TLS session without a socket: records in, records out, around what is said within; and what went wrong
+//! in sentences.
 
-use super::exchange::Exchange;
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
 use crate::words::span;
@@ -15,6 +14,21 @@ use std::time::Duration;
 const WAITING: usize = 64 * 1024;
 /// By so many bytes one tells what a server speaks that does not speak TLS.
 const FIRST: usize = 8;
+
+/// What is said within a session.
+pub(super) trait Plaintext {
+    /// What is to be said now.
+    fn outgoing(&mut self) -> Result<&[u8], Failure>;
+
+    /// So much of it is on its way.
+    fn sent(&mut self, count: usize);
+
+    /// Takes what was heard.
+    fn received(&mut self, bytes: &[u8]) -> Result<(), Failure>;
+
+    /// Nothing more will be heard.
+    fn ended(&mut self) -> Result<(), Failure>;
+}
 
 /// One session with a server.
 pub(super) struct Session {
@@ -42,15 +56,15 @@ impl Session {
     }
 
     /// What is to be written to the connection now.
-    pub(super) fn outgoing(&mut self, exchange: &mut Exchange<'_>) -> Result<&[u8], Failure> {
+    pub(super) fn outgoing(&mut self, inner: &mut impl Plaintext) -> Result<&[u8], Failure> {
         // Before the end of the handshake it would be kept within the library, where nobody wipes it.
         while !self.tls.is_handshaking() && self.wire.len() < WAITING {
-            let plain = exchange.outgoing()?;
+            let plain = inner.outgoing()?;
             if plain.is_empty() {
                 break;
             }
             let count = self.tls.writer().write(plain).map_err(|cause| failed(cause.to_string()))?;
-            exchange.sent(count);
+            inner.sent(count);
             self.encode()?;
             if count == 0 {
                 break;
@@ -81,7 +95,7 @@ impl Session {
         self.tls.send_close_notify();
     }
 
-    pub(super) fn received(&mut self, bytes: &[u8], exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+    pub(super) fn received(&mut self, bytes: &[u8], inner: &mut impl Plaintext) -> Result<(), Failure> {
         if self.first.len() < FIRST {
             self.first.extend_from_slice(&bytes[..bytes.len().min(FIRST - self.first.len())]);
         }
@@ -91,8 +105,8 @@ impl Session {
             let state = self.tls.process_new_packets();
             loop {
                 match self.tls.reader().read(&mut room) {
-                    Ok(0) => return exchange.ended(),
-                    Ok(count) => exchange.received(&room[..count])?,
+                    Ok(0) => return inner.ended(),
+                    Ok(count) => inner.received(&room[..count])?,
                     Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
                     Err(cause) => return Err(failed(cause.to_string())),
                 }
@@ -106,7 +120,7 @@ impl Session {
 
     /// The connection has ended, politely or not: whether the answer is whole says its length, and where it
     /// has none many servers do not end TLS either.
-    pub(super) fn ended(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Failure> {
+    pub(super) fn ended(&mut self, inner: &mut impl Plaintext) -> Result<(), Failure> {
         if self.greets() {
             let what = if self.first.is_empty() {
                 "closed the connection without a word of tls"
@@ -115,7 +129,7 @@ impl Session {
             };
             return Err(Failure::new(Class::Reset, what));
         }
-        exchange.ended()
+        inner.ended()
     }
 
     fn told(&self, cause: &Error) -> Failure {
