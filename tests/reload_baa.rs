@@ -153,8 +153,8 @@ fn a_reload_from_inside_the_job_is_handed_over() {
         0
     );
     let old = status(&room)["pid"].as_u64().unwrap();
-    let log = room.path(&format!("state/baa/reload/{LABEL}.log"));
-    until("the helper's report", || std::fs::read_to_string(&log).unwrap_or_default().contains("recovered"));
+    let log = || room.kept(LABEL, "log").and_then(|log| std::fs::read_to_string(log).ok());
+    until("the helper's report", || log().is_some_and(|log| log.contains("recovered")));
     assert!(std::fs::read_to_string(room.path("inside")).unwrap().contains("we run inside it"));
     assert!(!alive(old) && status(&room)["pid"].as_u64().is_some());
 }

@@ -177,3 +177,106 @@ fn what_was_loaded_is_what_is_kept() {
     assert_eq!(outcome(&back), (78, "rolled-back".to_owned()), "{back:?}");
     assert_eq!(file(&room), good);
 }
+
+/// Who may read a file is kept with it: one that was refused for its mode does not leave it to the next.
+#[apply(test)]
+fn the_kept_version_has_its_own_mode() {
+    use std::os::unix::fs::PermissionsExt;
+    let (room, port) = (Room::new(), port());
+    let installed = room.path(&format!("agents/{LABEL}.plist"));
+    let mode = || std::fs::metadata(&installed).unwrap().permissions().mode() & 0o777;
+    for (good, bad) in [(0o644, 0o600), (0o600, 0o644)] {
+        room.conductor(port, &[], "");
+        std::fs::set_permissions(&installed, PermissionsExt::from_mode(good)).unwrap();
+        assert_eq!(finish(&mut embedded(&room, &[])).status, 0);
+        room.conductor(port, &["--status", "500"], "");
+        std::fs::set_permissions(&installed, PermissionsExt::from_mode(bad)).unwrap();
+        let done = finish(&mut embedded(&room, &[]));
+        assert_eq!(outcome(&done), (78, "rolled-back".to_owned()), "{done:?}");
+        assert_eq!(mode(), good);
+    }
+}
+
+/// Staging and production of one user, each with its own keepers: what worked there is nothing here.
+#[apply(test)]
+fn a_namesake_elsewhere_is_another_job() {
+    let room = Room::new();
+    let (here, there) = (port(), port());
+    let reload = |place: &str| {
+        let mut command = room.command("baa-reload");
+        std::fs::create_dir_all(room.path(&format!("{place}-run"))).unwrap();
+        command.env("BAA_RUNTIME_DIR", room.path(&format!("{place}-run")));
+        command.args(["--manager", "baa", "--install-dir", &room.text(place)]).args(QUICK);
+        finish(&mut command)
+    };
+    let place = |place: &str| {
+        let _ = std::fs::remove_dir_all(room.path(place));
+        std::fs::rename(room.path("agents"), room.path(place)).unwrap();
+    };
+    for run in ["here-run", "there-run"] {
+        room.write(&format!("{run}/x"), "");
+        std::fs::set_permissions(room.path(run), std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .unwrap();
+    }
+    room.conductor(here, &["--body", "here"], "");
+    let good = file(&room);
+    place("here");
+    assert_eq!(reload("here").status, 0);
+    room.conductor(there, &["--body", "there"], "");
+    place("there");
+    assert_eq!(reload("there").status, 0);
+    room.conductor(here, &["--status", "500"], "");
+    place("here");
+    let done = reload("here");
+    assert_eq!(outcome(&done), (78, "rolled-back".to_owned()), "{done:?}");
+    assert_eq!(std::fs::read_to_string(room.path(&format!("here/{LABEL}.plist"))).unwrap(), good);
+    for run in ["here-run", "there-run"] {
+        let mut stop = room.command("baa-run");
+        stop.env("BAA_RUNTIME_DIR", room.path(run)).args(["ctl", "stop", LABEL]);
+        assert_eq!(finish(&mut stop).status, 0);
+    }
+}
+
+/// A copy of an old file says that it was written long ago; it is here since a moment, and never ran.
+#[apply(test)]
+fn what_never_ran_is_not_what_worked() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    until("it runs", || launchd.pid(LABEL).is_some());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    room.conductor(port, &["--status", "500"], "");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(86_400);
+    let installed = room.path(&format!("agents/{LABEL}.plist"));
+    std::fs::File::options().write(true).open(&installed).unwrap().set_modified(long_ago).unwrap();
+    let first = finish(&mut launchd.reload(&QUICK));
+    assert_eq!(outcome(&first), (69, "unhealthy".to_owned()), "{first:?}");
+    room.conductor(port, &["--status", "503"], "");
+    let second = finish(&mut launchd.reload(&QUICK));
+    assert_eq!(outcome(&second), (69, "unhealthy".to_owned()), "{second:?}");
+    assert!(file(&room).contains("<string>503</string>") && rejected(&room).is_none(), "{second:?}");
+}
+
+/// Killed on the way back to a copy: its guardian brings up the copy, not what did not serve.
+#[apply(test)]
+fn a_way_back_that_is_cut_off_ends_with_the_kept_version() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &["linger=300"]);
+    room.conductor(port, &[], "");
+    assert_eq!(finish(&mut launchd.reload(&["-q"])).status, 0);
+    room.conductor(port, &["--status", "500"], "");
+    let installed = room.path(&format!("agents/{LABEL}.plist"));
+    std::fs::rename(&installed, room.path("managed.plist")).unwrap();
+    std::os::unix::fs::symlink(room.path("managed.plist"), &installed).unwrap();
+    let bootouts = || launchd.calls().iter().filter(|call| call.starts_with("bootout")).count();
+    let before = bootouts();
+    let mut child = launchd.reload(&QUICK).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the way back", || bootouts() == before + 2);
+    crate::support::signal(child.id(), nix::sys::signal::Signal::SIGKILL);
+    child.wait().unwrap();
+    let history = || room.run("baa-reload", ["history", "--json", "--last", "1"]).json();
+    until("it is finished", || !history()["end"].is_null());
+    let asked = room.run("baa-healthwait", ["--timeout", "10s", &format!("http://127.0.0.1:{port}/")]);
+    assert_eq!(asked.status, 0, "{asked:?} {:?}", launchd.calls());
+}

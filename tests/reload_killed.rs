@@ -33,7 +33,8 @@ fn history(room: &Room) -> Vec<Value> {
     done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A command that is started and killed after `delay`; whether it was killed before it ended.
+/// A command that is started and killed after `delay`; whether it was killed before it ended. One that ends
+/// before has done what it is for.
 fn killed(command: &mut Command, delay: Duration, with: Signal) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(delay);
@@ -41,6 +42,7 @@ fn killed(command: &mut Command, delay: Duration, with: Signal) -> bool {
         signal(child.id(), with);
     }
     let status = child.wait().unwrap();
+    assert!(matches!(status.code(), None | Some(0)), "{status}");
     status.code().is_none()
 }
 
@@ -227,16 +229,72 @@ fn on_systemd_a_killed_reload_is_finished_too() {
 D=~/.config/systemd/user; mkdir -p $D
 printf '[Service]\nExecStart=/bin/sleep 1000\nTimeoutStopSec=1s\n' > $D/killed.service
 export XDG_STATE_HOME=$ROOM/state
-reload="baa-reload --manager systemd --scope agent --label killed -q"
+reload="baa-reload --manager systemd --scope agent --label killed -q --wait-lock 60s"
 $reload; $reload
 for i in $(seq {}); do
   $reload & pid=$!
   sleep 0.0$((i % 10))$((i % 7)); kill -9 $pid 2> /dev/null || true; wait $pid 2> /dev/null || true
 done
-$reload --wait-lock 60s && systemctl --user show -p ActiveState --value killed
+$reload && systemctl --user show -p ActiveState --value killed
 baa-reload history --json | grep -vc '"end":' || true"#,
         kills()
     );
     let done = crate::support::systemd::beside_systemd(&room, &script);
     assert_eq!((done.status, done.stdout.as_str()), (0, "active\n0\n"), "{done:?}");
+}
+
+/// Who finishes a reload inherits its lock; what it brings up must not, or nobody could reload that again.
+#[apply(test)]
+fn after_a_guardian_the_job_can_be_reloaded() {
+    let room = Room::new();
+    room.conductor(port(), &["--drain", "300"], "");
+    let agents = room.text("agents");
+    let reload = || {
+        let mut command = room.command("baa-reload");
+        command.args(["--manager", "baa", "--install-dir", &agents, "-q"]);
+        command
+    };
+    assert_eq!(crate::support::finish(&mut reload()).status, 0);
+    let pid = || room.run("baa-run", ["ctl", "status", LABEL, "--json"]).json()["pid"].as_u64();
+    let old = pid().unwrap();
+    let mut child = reload().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("a guardian", || !guardians(&room).is_empty());
+    until("it is told to go", || {
+        room.run("baa-run", ["ctl", "status", LABEL]).stdout.contains("stopping") || !alive(old)
+    });
+    signal(child.id(), Signal::SIGKILL);
+    child.wait().unwrap();
+    until("it is finished", || guardians(&room).is_empty());
+    assert_eq!(history(&room).pop().unwrap()["end"]["ended_by"], "guardian");
+    until("it runs", || pid().is_some_and(|pid| pid != old));
+    let again = crate::support::finish(&mut reload());
+    assert_eq!(again.status, 0, "{again:?}");
+}
+
+/// Looked at first: nothing is done then. One JSON object tells of what was done.
+#[apply(test)]
+fn a_resume_is_told_of_before_it_is_done() {
+    let room = Room::new();
+    let launchd = Launchd::start(&room, &["linger=400"]);
+    room.conductor(port(), &[], "");
+    launchd.bootstrap(LABEL);
+    let mut child = launchd.reload(&["-q"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("bootout", || launchd.calls().iter().any(|call| call.starts_with("bootout")));
+    guardians(&room).into_iter().for_each(|pid| signal(pid, Signal::SIGKILL));
+    signal(child.id(), Signal::SIGKILL);
+    child.wait().unwrap();
+    until("it is stranded", || !launchd.registered(LABEL));
+    let calls = launchd.calls().len();
+    for more in [&["--resume", "--dry-run"][..], &["--dry-run"]] {
+        let told = crate::support::finish(&mut launchd.reload(more));
+        assert!(told.status == 0 && told.stderr.contains("would be finished"), "{told:?}");
+    }
+    assert!(launchd.calls()[calls..].iter().all(|call| call.starts_with("print")), "{:?}", launchd.calls());
+    let done = crate::support::finish(&mut launchd.reload(&["--resume", "--json"]));
+    assert_eq!(
+        (done.status, &done.json()["services"][0]["outcome"]),
+        (0, &Value::from("finished")),
+        "{done:?}"
+    );
+    assert!(launchd.registered(LABEL));
 }

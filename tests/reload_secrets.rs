@@ -76,7 +76,7 @@ fn keeps_secrets(room: &Room, reload: &dyn Fn(&[&str]) -> Command) {
     assert!(told.stderr.contains("exited with 3: from-the-command and ***"), "{told:?}");
     let history = room.run("baa-reload", ["history"]);
     assert!(history.stdout.contains(" and ***"), "{history:?}");
-    let journal = std::fs::read_to_string(room.path(&format!("state/baa/reload/{LABEL}.journal"))).unwrap();
+    let journal = std::fs::read_to_string(room.kept(LABEL, "journal").unwrap()).unwrap();
     let mut plan = reload(&flags);
     let plan = finish(plan.arg("--dry-run"));
     assert_eq!(plan.json()["services"][0]["health"], shown.as_str());

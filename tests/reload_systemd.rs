@@ -128,9 +128,9 @@ unit $L "ExecStart=$ROOM/inside" \
   "Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port} PATH=$PATH HOME=$HOME" \
   "Environment=XDG_STATE_HOME=$ROOM/state XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR"
 systemctl --user start $L; first=$(pid $L)
-log=$ROOM/state/baa/reload/$L.log
+log=$ROOM/state/baa/reload/$L.*.log
 for i in $(seq 1000); do grep -q recovered $log 2> /dev/null && break; sleep 0.02; done
-grep -o 'we run inside it' $ROOM/said; grep -o 'recovered' $log; test $first != $(pid $L)"#
+grep -o 'we run inside it' $ROOM/said; grep -ho 'recovered' $log; test $first != $(pid $L)"#
     );
     let done = beside_systemd(&room, &script);
     done.expect(0, "we run inside it\nrecovered\n", "");
@@ -153,4 +153,26 @@ systemctl --user stop $L; wc -l < $ROOM/log"#
     );
     let done = beside_systemd(&room, &script);
     done.expect(0, "drained for baa-reload\n1\n", "");
+}
+
+/// rsync, tar and packages keep the time at which a file was written: systemd takes one that is no newer for
+/// the one that it has.
+#[apply(test)]
+fn a_unit_file_that_looks_old_is_read_all_the_same() {
+    let (room, port) = (Room::new(), port());
+    let script = format!(
+        r#"{PRELUDE}
+serve() {{
+  unit $L "ExecStart=$SERVICE --listen 127.0.0.1:{port} $1" \
+    "Environment=BAA_CONDUCTOR_LOCAL_API=http://127.0.0.1:{port}/"
+}}
+serve '--body one'; touch -d @1 $file; reload -q
+serve '--body two'; touch -d @1 $file; reload -q
+baa-healthwait --timeout 5s --body-contains two http://127.0.0.1:{port}/
+serve '--status 500'; touch -d @1 $file; reload -q --attempts 2 --delay 50ms || echo $?
+baa-healthwait --timeout 5s --body-contains two http://127.0.0.1:{port}/
+baa-reload history --label $L.service | wc -l"#
+    );
+    let done = beside_systemd(&room, &script);
+    assert_eq!((done.status, done.stdout.as_str()), (0, "78\n3\n"), "{done:?}");
 }

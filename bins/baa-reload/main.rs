@@ -4,9 +4,10 @@ mod args;
 
 use args::{Diagnose, Health, History, How, ReloadArgs, ReloadVerb, Scope, Which};
 use baa::act::reload::RollbackRule;
+use baa::act::reload::carry_out::Done;
 use baa::act::reload::request::{HealthOptions, ReloadHooks, ReloadRequest, ReloadSettings, ReloadTarget};
 use baa::act::reload::{carry_out, check, diagnose, guardian, history};
-use baa::program::run;
+use baa::program::{Common, run};
 use baa::service::expectation::HttpExpectation;
 use baa::service::manager::{ManagerKind, ServiceLocation};
 use baa::sys::say;
@@ -28,12 +29,13 @@ fn reload(args: ReloadArgs) -> Result<Status> {
         None => {}
     }
     if args.how.resume {
-        let labels: Vec<String> = args.which.label.iter().cloned().collect();
-        return carry_out::resume(&labels, args.how.wait_lock, &args.common.voice());
+        let (label, common) = (args.which.label.as_deref(), &args.common);
+        return tell(&carry_out::resume(label, args.how.wait_lock, common.dry_run, &common.voice())?, common);
     }
     let request = request(&args.which, &args.health, Some(&args.how), args.common.quiet)?;
     let voice = args.common.voice();
     if args.common.dry_run {
+        carry_out::tell_what_was_cut_off(&request, &voice)?;
         let plan = check::plan(&request)?;
         let text = if args.common.json { plan.json().to_string() } else { plan.text() };
         say::answer(&text)?;
@@ -41,8 +43,11 @@ fn reload(args: ReloadArgs) -> Result<Status> {
     }
     // A reload that has begun must not stand still half-way because a terminal is paused.
     say::never_wait_with_words();
-    let done = carry_out::carry_out(&request, &voice)?;
-    if args.common.json {
+    tell(&carry_out::carry_out(&request, &voice)?, &args.common)
+}
+
+fn tell(done: &Done, common: &Common) -> Result<Status> {
+    if common.json {
         say::answer(&done.json.to_string())?;
     }
     Ok(done.status)

@@ -132,6 +132,8 @@ pub struct ReloadContext<'a> {
 pub enum ReloadPhase {
     /// The job is about to be taken down.
     TakingDown,
+    /// The same, and the copy of the last version that worked is to be brought up in its place.
+    TakingDownForCopy,
     /// It is about to be registered.
     BringingBack,
     /// It is about to be registered from the copy of the last version that worked, which could not be put in
@@ -146,16 +148,23 @@ impl ReloadPhase {
     pub fn name(self) -> &'static str {
         match self {
             ReloadPhase::TakingDown => "taking-down",
+            ReloadPhase::TakingDownForCopy => "taking-down-for-copy",
             ReloadPhase::BringingBack => "bringing-back",
             ReloadPhase::BringingCopyBack => "bringing-copy-back",
             ReloadPhase::Proving => "proving",
         }
     }
 
+    /// Whether the job is about to be taken down.
+    pub fn takes_down(self) -> bool {
+        matches!(self, ReloadPhase::TakingDown | ReloadPhase::TakingDownForCopy)
+    }
+
     /// The phase of that name.
     pub fn named(name: &str) -> Option<ReloadPhase> {
         let all = [
             ReloadPhase::TakingDown,
+            ReloadPhase::TakingDownForCopy,
             ReloadPhase::BringingBack,
             ReloadPhase::BringingCopyBack,
             ReloadPhase::Proving,

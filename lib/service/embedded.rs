@@ -194,7 +194,11 @@ impl Service for Embedded {
         self.label.clone()
     }
 
-    fn prepare(&self) -> Result<()> {
+    fn place(&self) -> String {
+        self.paths.directory.display().to_string()
+    }
+
+    fn prepare(&self, _is_read: bool) -> Result<()> {
         self.paths.make()
     }
 

@@ -64,7 +64,7 @@ impl Service for Grouped {
         true
     }
 
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, _is_read: bool) -> Result<()> {
         let refuse = |error: Error| Error::new(error.status, format!("cannot reload {}: {error}", self.id));
         self.paths.ask("check", Some(&self.id)).map(drop).map_err(refuse)
     }

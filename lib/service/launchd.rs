@@ -179,7 +179,7 @@ impl Service for Launchd {
         format!("{}/{}", self.domain, self.label)
     }
 
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, _is_read: bool) -> Result<()> {
         // A LaunchDaemon of the same label owns its port and its files; an agent beside it would fight it.
         if self.domain != "system"
             && Launchd::new("system", &self.label).inspect().is_ok_and(|state| state.is_some())

@@ -207,6 +207,12 @@ pub trait Service: std::fmt::Debug {
     /// How the manager calls the job.
     fn target(&self) -> String;
 
+    /// What tells the job from all others of its manager that this user has, also those of another domain or
+    /// runtime directory.
+    fn place(&self) -> String {
+        self.target()
+    }
+
     /// Whether taking it down brings it back by itself, so that nothing can be lost between the two.
     fn restarts_in_place(&self) -> bool {
         false
@@ -241,11 +247,12 @@ pub trait Service: std::fmt::Debug {
         definition.map_or_else(Vec::new, |job| job.environment.clone())
     }
 
-    /// Checks all that can be checked without touching what runs.
+    /// Checks all that can be checked without touching what runs. `is_read` says that the manager is known to
+    /// have read the files of its definition as they are; else it is told to read them.
     ///
     /// # Errors
     /// Why a reload must not begin.
-    fn prepare(&self) -> Result<(), crate::words::error::Error>;
+    fn prepare(&self, is_read: bool) -> Result<(), crate::words::error::Error>;
 
     /// What the manager knows of the job; `None` when it does not know it.
     ///

@@ -300,7 +300,7 @@ impl Service for Systemd {
         true
     }
 
-    fn prepare(&self) -> Result<()> {
+    fn prepare(&self, is_read: bool) -> Result<()> {
         let refuse = |status: Status, why: &dyn std::fmt::Display| {
             Error::new(status, format!("cannot reload {}: {why}", self.target()))
         };
@@ -310,7 +310,12 @@ impl Service for Systemd {
             refuse(status, &trouble)
         };
         let mut shown = self.shown(Instant::now() + CALL_LIMIT).map_err(trouble)?;
-        if value(&shown, "NeedDaemonReload") == "yes" || show::has_new_drop_ins(&shown, self.system) {
+        // systemd compares the times that files say they were written at: it does not know of one that is no
+        // newer than the one that it replaces, as rsync(1), tar(1) and package managers leave them.
+        if !is_read
+            || value(&shown, "NeedDaemonReload") == "yes"
+            || show::has_new_drop_ins(&shown, self.system)
+        {
             self.reread().map_err(trouble)?;
             shown = self.shown(Instant::now() + CALL_LIMIT).map_err(trouble)?;
         }

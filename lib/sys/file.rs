@@ -16,6 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// A file that is written and on the disk beside the one that it is to replace. Dropped, it is removed.
 #[derive(Debug)]
@@ -102,6 +103,28 @@ fn parent(path: &Path) -> &Path {
 /// Puts what was done in a directory on the disk.
 fn sync(directory: &Path) -> io::Result<()> {
     Directory::open(&directory.canonicalize()?)?.sync()
+}
+
+/// Who may do what with the file at `path` (the lower twelve bits of its mode); `otherwise` where it cannot
+/// be told. A link is not followed.
+pub fn mode(path: &Path, otherwise: u32) -> u32 {
+    std::fs::symlink_metadata(path).map_or(otherwise, |found| found.permissions().mode() & 0o7777)
+}
+
+/// When the file at `path` was last written to, put there, or changed in any way, whatever time it says of
+/// itself (the later of mtime and ctime of stat(2)).
+pub fn changed_at(path: &Path) -> Option<SystemTime> {
+    let found = std::fs::metadata(path).ok()?;
+    let since = Duration::new(u64::try_from(found.ctime()).ok()?, u32::try_from(found.ctime_nsec()).ok()?);
+    Some(found.modified().ok()?.max(SystemTime::UNIX_EPOCH + since))
+}
+
+/// Sets the time of the file at `path` to now.
+///
+/// # Errors
+/// Those of open(2) and futimens(2).
+pub fn touch(path: &Path) -> io::Result<()> {
+    File::options().write(true).open(path)?.set_modified(SystemTime::now())
 }
 
 /// Replaces `path` by a file of `mode` that holds `bytes`: written beside it, synced, renamed, the directory

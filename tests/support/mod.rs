@@ -69,6 +69,16 @@ impl Room {
         self.path(name).to_string_lossy().into_owned()
     }
 
+    /// What is kept of the reloads of `label`, of this kind: journal, log, lock, plist, units.
+    pub fn kept(&self, label: &str, kind: &str) -> Option<PathBuf> {
+        let found = std::fs::read_dir(self.path("state/baa/reload")).into_iter().flatten().flatten();
+        let (start, end) = (format!("{label}."), format!(".{kind}"));
+        found.map(|one| one.path()).find(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with(&start) && name.ends_with(&end)
+        })
+    }
+
     /// A program of the toolkit, in an environment of this room alone.
     pub fn command(&self, program: &str) -> Command {
         self.command_at(&binary(program))

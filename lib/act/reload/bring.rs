@@ -54,7 +54,9 @@ impl<'a> Reload<'a> {
             .old
             .filter(|_| self.service.manager() != "baa")
             .and_then(|old| intent::announce(old.pid, "baa-reload"));
-        (self.context.progress)(ReloadPhase::TakingDown);
+        let for_copy = self.bringing() == ReloadPhase::BringingCopyBack;
+        let phase = if for_copy { ReloadPhase::TakingDownForCopy } else { ReloadPhase::TakingDown };
+        (self.context.progress)(phase);
         let until = self.clock.now() + MARGIN;
         let mut backoff = Backoff::new();
         let mut doubt = None;

@@ -7,7 +7,8 @@ use super::files::ReloadFiles;
 use super::handover;
 use super::health;
 use super::hooks::RunningReload;
-use super::one::{reload_one, resume_one};
+use super::journal::ReloadJournal;
+use super::one::{prepare, reload_one, resume_one};
 use super::request::ReloadRequest;
 use super::secrets;
 use super::services::{NamedService, services};
@@ -47,13 +48,15 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
     // Before anything is checked: a job that is stranded does not wait for a file that is good.
     for one in &ones {
         // What stands in the way stands in the way of its reload too, and is told there.
-        let _ = resume_one(&one.label, Duration::ZERO, voice);
+        let _ = resume_one(&ReloadFiles::at(&one.label, &*one.service), Duration::ZERO, voice);
     }
     if !request.settings.keep_going {
         // One bad file of several stops the order before anything is touched.
         let unfit: Vec<(&NamedService, Error)> = ones
             .iter()
-            .filter_map(|one| Some((one, examine(request, one).and_then(|_| one.service.prepare()).err()?)))
+            .filter_map(|one| {
+                Some((one, examine(request, one).and_then(|ready| prepare(one, ready.job.as_ref())).err()?))
+            })
             .collect();
         if !unfit.is_empty() {
             let status = unfit.iter().fold(Status::Done, |status, (_, error)| status.worse(error.status));
@@ -102,7 +105,9 @@ fn refuse(
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Value {
     let told = tell_refusal(request, one, error);
-    let files = ReloadFiles::at(&one.label);
+    // The report is given to the hook in a file of that directory.
+    let files = ReloadFiles::of(&one.label, &*one.service);
+    let files = files.unwrap_or_else(|_| ReloadFiles::at(&one.label, &*one.service));
     RunningReload { hooks: &request.hooks, one, files: &files, interrupted }.after(false, &told, voice);
     told
 }
@@ -120,31 +125,65 @@ fn tell_refusal(request: &ReloadRequest, one: &NamedService, error: &Error) -> V
     })
 }
 
-/// Finishes the reloads that were cut off: of `labels`, or of all where there are none.
+/// Finishes the reloads that were cut off: of `label`, or of all where there is none; with `dry_run` it only
+/// tells of them.
 ///
 /// # Errors
-/// None of them is one of the request; what goes wrong with a label is told and in the status.
-pub fn resume(labels: &[String], wait_lock: Duration, voice: &Voice) -> Result<Status> {
-    let all = if labels.is_empty() { ReloadFiles::labels() } else { labels.to_vec() };
+/// None of them is one of the request; what goes wrong with a job is told and in the status.
+pub fn resume(label: Option<&str>, wait_lock: Duration, dry_run: bool, voice: &Voice) -> Result<Done> {
     let mut status = Status::Done;
-    let mut finished = 0;
-    for label in all {
-        match resume_one(&label, wait_lock, voice) {
-            Ok(Some(ended)) => {
-                finished += 1;
-                status = status.worse(ended);
-                let how = if ended == Status::Done { "finished" } else { "could not be finished" };
-                voice.note(format!("{label}: {how}; see 'baa-reload history --label {label}'"));
-            }
-            Ok(None) => {}
-            Err(error) => {
-                say::error(&format!("{label}: {error}"));
-                status = status.worse(error.status);
-            }
+    let mut told = Vec::new();
+    for files in ReloadFiles::with_journal(label) {
+        let label = files.label();
+        let outcome = match dry_run {
+            false => resume_one(&files, wait_lock, voice),
+            true => would_resume(&files, voice).map(|open| open.then_some(Status::Done)),
+        };
+        let (ended, reason) = match outcome {
+            Ok(None) => continue,
+            Ok(Some(ended)) => (ended, None),
+            Err(error) => (error.status, Some(error.to_string())),
+        };
+        let how = match (&reason, ended) {
+            _ if dry_run => "would be finished",
+            (Some(_), _) => "could not be looked at",
+            (None, Status::Done) => "finished",
+            (None, _) => "could not be finished",
+        };
+        match &reason {
+            Some(reason) => say::error(&format!("{label}: {reason}")),
+            None => voice.note(format!("{label}: {how}; see 'baa-reload history --label {label}'")),
         }
+        status = status.worse(ended);
+        told.push(json!({ "service": label, "outcome": how, "exit": ended.code(), "reason": reason }));
     }
-    if finished == 0 && status == Status::Done {
+    if told.is_empty() {
         voice.note("no reload was cut off");
     }
-    Ok(status)
+    Ok(done(status, told, &[]))
+}
+
+/// Tells of a reload that was cut off; says whether there is one.
+fn would_resume(files: &ReloadFiles, voice: &Voice) -> Result<bool> {
+    let open = ReloadJournal::of(files).open_record()?.filter(|_| !files.locked());
+    if let Some(open) = &open {
+        voice.note(format!(
+            "{}: the reload of {} by process {} was cut off, and would be finished first",
+            files.label(),
+            open.at,
+            open.by.pid
+        ));
+    }
+    Ok(open.is_some())
+}
+
+/// Tells of those of a request's reloads that were cut off, which would be finished first.
+///
+/// # Errors
+/// As `services`.
+pub fn tell_what_was_cut_off(request: &ReloadRequest, voice: &Voice) -> Result<()> {
+    for one in services(request)? {
+        would_resume(&ReloadFiles::at(&one.label, &*one.service), voice)?;
+    }
+    Ok(())
 }

@@ -118,15 +118,14 @@ struct Change<'a> {
     tested: Option<&'a [u8]>,
     /// What comes in its place; `None` where it goes.
     kept: Option<&'a [u8]>,
-    /// Who may read it, as it was found: a file that is not for everybody stays so.
+    /// Who may read it then. One that is not for everybody stays so; of one that was refused for it, the mode
+    /// of the kept one counts.
     mode: u32,
 }
 
 impl<'a> Change<'a> {
     fn of(path: &'a Path, tested: Option<&'a [u8]>, kept: Option<&'a [u8]>) -> Change<'a> {
-        let found = std::fs::symlink_metadata(path);
-        let mode = found.map_or(0o644, |found| found.permissions().mode() & 0o7777);
-        Change { path, tested, kept, mode }
+        Change { path, tested, kept, mode: file::mode(path, 0o644) }
     }
 
     fn cannot(&self, cause: &std::io::Error) -> Error {
@@ -158,7 +157,8 @@ impl<'a> Change<'a> {
         let beside = beside(self.path);
         let rejected = match self.tested {
             Some(tested) => {
-                file::replace(&beside, tested, self.mode).map_err(|cause| self.cannot(&cause))?;
+                file::replace(&beside, tested, file::mode(self.path, self.mode))
+                    .map_err(|cause| self.cannot(&cause))?;
                 Some(beside)
             }
             None => None,
@@ -196,13 +196,14 @@ fn beside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Puts `kept` in the place of the file at `path`, which was `tested` and is kept beside it; returns where.
+/// Puts `kept` with `mode` in the place of the file at `path`, which was `tested` and is kept beside it;
+/// returns where.
 ///
 /// # Errors
 /// 74, 77; 78 for a link, 75 where it is another file by now. Nothing is lost: the file that did not work is
 /// kept before its place is taken. A file that another user could have put there is left alone.
-pub fn put_back(path: &Path, tested: &[u8], kept: &[u8]) -> Result<Vec<PathBuf>> {
-    let change = Change::of(path, Some(tested), Some(kept));
+pub fn put_back(path: &Path, tested: &[u8], kept: &[u8], mode: u32) -> Result<Vec<PathBuf>> {
+    let change = Change { mode, ..Change::of(path, Some(tested), Some(kept)) };
     change.check()?;
     Ok(change.make()?.into_iter().collect())
 }
@@ -279,7 +280,7 @@ mod tests {
         let (file, link) = (room.path().join("file"), room.path().join("link"));
         std::fs::write(&file, "x").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        assert_eq!(put_back(&link, b"x", b"y").unwrap_err().status, Status::BadConfig);
+        assert_eq!(put_back(&link, b"x", b"y", 0o644).unwrap_err().status, Status::BadConfig);
         assert_eq!(std::fs::read(&file).unwrap(), b"x");
         assert!(!room.path().join("link.rejected").exists());
     }

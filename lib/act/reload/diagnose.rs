@@ -102,7 +102,8 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
     let mut lines = case.lines();
     let repair = lines.pop();
     lines.extend(unfit.iter().map(|error| clean(format!("its file cannot be used: {error}"))));
-    let records = ReloadJournal::of(&ReloadFiles::at(&one.label)).records().unwrap_or_default();
+    let records =
+        ReloadJournal::of(&ReloadFiles::at(&one.label, &*one.service)).records().unwrap_or_default();
     let first = records.len().saturating_sub(RELOADS);
     for record in &records[first..] {
         lines.push(format!("reload: {}", history::text(&one.label, record, false)));

@@ -1,30 +1,36 @@
 //! What is kept of a label between its reloads: the last definition that worked, a lock, a log, a journal.
 
 use super::definition::{Definition, UnitFiles};
-use crate::service::JobState;
 use crate::service::job::Job;
+use crate::service::{JobState, Service, check_label};
 use crate::sys::file::{self, Lock};
 use crate::sys::process::Identity;
-use crate::sys::trust;
+use crate::sys::{digest, trust};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// The files of one label, in a directory for us alone: they may hold secrets.
+/// The files of one job, in a directory for us alone: they may hold secrets. A label alone does not name a
+/// job: another manager, domain or runtime directory may have one that is called the same.
 #[derive(Clone, Debug)]
 pub struct ReloadFiles {
     directory: PathBuf,
     label: String,
+    /// What tells jobs of one label apart.
+    key: String,
 }
 
+/// How many letters of a SHA-256 tell the jobs of one label apart.
+const KEY_LENGTH: usize = 8;
+
 impl ReloadFiles {
-    /// The files of `label`, whose directory is made where it is missing.
+    /// The files of `service`, which is called `label`; their directory is made where it is missing.
     ///
     /// # Errors
     /// 74, 77.
-    pub fn of(label: &str) -> Result<ReloadFiles> {
-        let files = ReloadFiles::at(label);
+    pub fn of(label: &str, service: &dyn Service) -> Result<ReloadFiles> {
+        let files = ReloadFiles::at(label, service);
         file::private_dir(&files.directory).map_err(|cause| {
             Error::io(format!("cannot keep state in '{}'", files.directory.display()), &cause)
         })?;
@@ -32,24 +38,36 @@ impl ReloadFiles {
     }
 
     /// The same for one who only reads.
-    pub fn at(label: &str) -> ReloadFiles {
-        ReloadFiles { directory: ReloadFiles::all(), label: label.to_owned() }
+    pub fn at(label: &str, service: &dyn Service) -> ReloadFiles {
+        let mut key = digest::sha256(format!("{}\0{}", service.manager(), service.place()).as_bytes());
+        key.truncate(KEY_LENGTH);
+        ReloadFiles { directory: ReloadFiles::place(), label: label.to_owned(), key }
     }
 
-    /// Where the files of all labels are.
-    pub fn all() -> PathBuf {
+    fn place() -> PathBuf {
         file::state_dir().join("reload")
     }
 
-    /// The labels that have a journal.
-    pub fn labels() -> Vec<String> {
-        let names = std::fs::read_dir(ReloadFiles::all()).into_iter().flatten().flatten();
-        let mut labels: Vec<String> = names
-            .filter_map(|one| Some(one.file_name().to_str()?.strip_suffix(".journal")?.to_owned()))
-            .filter(|label| crate::service::check_label(label).is_ok())
+    /// The files of all jobs that have a journal; of those of `label` alone, where one is given. The name of
+    /// a unit may be said with its kind.
+    pub fn with_journal(label: Option<&str>) -> Vec<ReloadFiles> {
+        let names = std::fs::read_dir(ReloadFiles::place()).into_iter().flatten().flatten();
+        let short = label.and_then(|label| label.strip_suffix(".service"));
+        let mut found: Vec<ReloadFiles> = names
+            .filter_map(|one| {
+                let name = one.file_name().into_string().ok()?;
+                let (label, key) = name.strip_suffix(".journal")?.rsplit_once('.')?;
+                let (label, key) = (label.to_owned(), key.to_owned());
+                (key.len() == KEY_LENGTH && check_label(&label).is_ok()).then(|| ReloadFiles {
+                    directory: ReloadFiles::place(),
+                    label,
+                    key,
+                })
+            })
+            .filter(|one| label.is_none_or(|label| one.label == label || Some(one.label.as_str()) == short))
             .collect();
-        labels.sort();
-        labels
+        found.sort_by(|one, other| (&one.label, &one.key).cmp(&(&other.label, &other.key)));
+        found
     }
 
     /// The directory that they are in.
@@ -105,7 +123,7 @@ impl ReloadFiles {
     }
 
     fn named(&self, kind: &str) -> PathBuf {
-        self.directory.join(format!("{}.{kind}", self.label))
+        self.directory.join(format!("{}.{}.{kind}", self.label, self.key))
     }
 
     /// The property list that is kept, if it differs from `job`, and where.
@@ -116,9 +134,12 @@ impl ReloadFiles {
 
     /// The unit files that are kept, if they differ from `now`.
     pub fn other_units(&self, now: &UnitFiles) -> Option<UnitFiles> {
+        self.kept_units().filter(|kept| kept != now)
+    }
+
+    fn kept_units(&self) -> Option<UnitFiles> {
         let bytes = trust::read(&self.units(), UnitFiles::LIMIT).ok()?;
-        let kept: UnitFiles = serde_json::from_slice(&bytes).ok()?;
-        (kept != *now).then_some(kept)
+        serde_json::from_slice(&bytes).ok()
     }
 
     /// What is kept in place of `definition`, as it is told apart by.
@@ -126,12 +147,9 @@ impl ReloadFiles {
         match definition {
             Definition::Plist(_) => {
                 let bytes = trust::read(&self.plist(), u64::MAX - 1).ok()?;
-                Some(crate::sys::digest::sha256(&bytes))
+                Some(digest::sha256(&bytes))
             }
-            Definition::Units(_) => {
-                let bytes = trust::read(&self.units(), UnitFiles::LIMIT).ok()?;
-                serde_json::from_slice(&bytes).ok().map(|kept: UnitFiles| kept.hash())
-            }
+            Definition::Units(_) => self.kept_units().map(|kept| kept.hash()),
             Definition::Elsewhere => None,
         }
     }
@@ -143,25 +161,34 @@ impl ReloadFiles {
             Definition::Units(_) => self.units(),
             Definition::Elsewhere => return None,
         };
-        std::fs::metadata(path).and_then(|found| found.modified()).ok()
+        modified(&path)
     }
 
-    /// Keeps `definition` as the last one that worked.
+    /// Keeps `definition` as the last one that worked; its time is that of the last time that it did.
     ///
     /// # Errors
     /// 74, 77.
     pub fn remember(&self, definition: &Definition) -> Result<()> {
         let (path, bytes, mode) = match definition {
-            // 0644, for launchd rejects a stricter mode; the directory, 0700, keeps it private.
-            Definition::Plist(job) => (self.plist(), job.bytes.clone(), 0o644),
+            // It is brought up from the copy too, and was taken with the mode that it has.
+            Definition::Plist(job) => (self.plist(), job.bytes.clone(), file::mode(&job.path, 0o644)),
             Definition::Units(units) => (self.units(), serde_json::to_vec(units).map_err(Error::bug)?, 0o600),
             Definition::Elsewhere => return Ok(()),
         };
-        if trust::read(&path, u64::MAX - 1).is_ok_and(|kept| kept == bytes) {
-            return Ok(());
+        let cannot = |cause: std::io::Error| Error::io(format!("cannot keep '{}'", path.display()), &cause);
+        let kept = trust::read(&path, u64::MAX - 1).is_ok_and(|kept| kept == bytes);
+        if kept && file::mode(&path, 0) == mode {
+            return file::touch(&path).map_err(&cannot);
         }
-        file::replace(&path, &bytes, mode)
-            .map_err(|cause| Error::io(format!("cannot keep '{}'", path.display()), &cause))
+        file::replace(&path, &bytes, mode).map_err(cannot)
+    }
+
+    /// Whether `units` are known to be what the manager has read: they are what is kept, and none of them was
+    /// written since.
+    pub fn holds_read(&self, units: &UnitFiles) -> bool {
+        let Some(kept_at) = modified(&self.units()) else { return false };
+        self.kept_units().is_some_and(|kept| kept == *units)
+            && units.paths().all(|path| file::changed_at(path).is_some_and(|changed| changed < kept_at))
     }
 
     /// Keeps nothing any more: what is kept is not what worked last.
@@ -175,10 +202,8 @@ impl ReloadFiles {
     /// process: then it is what that was started from.
     pub fn remember_running(&self, definition: &Definition, state: &JobState) {
         let Some(started) = state.pid.and_then(Identity::of).and_then(|who| who.started_at()) else { return };
-        let older = |path: &PathBuf| {
-            let written = std::fs::metadata(path).and_then(|found| found.modified());
-            written.is_ok_and(|written: SystemTime| written < started)
-        };
+        // Not by the time that it says it was written: a copy of an old file may have come a moment ago.
+        let older = |path: &PathBuf| file::changed_at(path).is_some_and(|changed| changed < started);
         let fits = match definition {
             Definition::Plist(job) => {
                 state.source.as_ref().is_some_and(|source| *source == job.path)
@@ -192,4 +217,8 @@ impl ReloadFiles {
             let _ = self.remember(definition);
         }
     }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|found| found.modified()).ok()
 }

@@ -14,6 +14,7 @@ use crate::sys::clock::Real;
 use crate::sys::file::Lock;
 use crate::sys::memory;
 use crate::sys::poll::{self, For};
+use crate::sys::secret;
 use crate::sys::signal::Signals;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -42,6 +43,8 @@ struct Orders {
     /// The reload's id in the journal.
     id: String,
     plan: UnfinishedReload,
+    /// Under which number it has inherited the lock.
+    lock: i32,
     /// How far the reload is, where it has begun.
     phase: Option<String>,
 }
@@ -75,10 +78,15 @@ impl Guardian {
         spec.stdio = [Some(Stdio::null()), Some(Stdio::null()), Some(Stdio::null())];
         spec.only_passed = true;
         spec.pass.push((theirs.as_raw_fd(), Arc::new(theirs)));
-        spec.pass.push((shared.as_raw_fd(), Arc::new(shared)));
         let phase = phase.map(|phase| phase.name().to_owned());
-        let orders = serde_json::to_string(&Orders { id: id.to_owned(), plan: plan.clone(), phase });
+        let orders = serde_json::to_string(&Orders {
+            id: id.to_owned(),
+            plan: plan.clone(),
+            lock: shared.as_raw_fd(),
+            phase,
+        });
         let orders = orders.map_err(Error::bug)?;
+        spec.pass.push((shared.as_raw_fd(), Arc::new(shared)));
         ours.set_read_timeout(Some(BEGIN)).map_err(cannot)?;
         ours.set_write_timeout(Some(BEGIN)).map_err(cannot)?;
         let mut wire = &ours;
@@ -110,7 +118,10 @@ impl Guardian {
 /// When nobody has started us so.
 pub fn stand_by() -> Result<Status> {
     let usage = || Error::new(Status::Usage, "only baa-reload starts a guardian");
-    let number = std::env::var(CONTROL).ok().and_then(|number| number.parse().ok());
+    // What it brings up inherits neither the word nor the descriptors: a keeper that held the lock would let
+    // nobody reload its job again.
+    secret::take(&[CONTROL]);
+    let number = secret::taken(CONTROL).and_then(|number| number.reveal().parse().ok());
     let stream = number.and_then(|number| child::inherited(number).ok()).map(UnixStream::from);
     let stream = stream.ok_or_else(usage)?;
     // Whatever ends the reload must not end us: not a terminal, not a group, not a machine that asks all to
@@ -125,6 +136,7 @@ pub fn stand_by() -> Result<Status> {
     }
     (&mut lines).take(PLAN_LIMIT).read_line(&mut line).map_err(|_| usage())?;
     let orders: Orders = serde_json::from_str(&line).map_err(|_| usage())?;
+    let _lock = child::inherited(orders.lock).map_err(|_| usage())?;
     // Whoever does not hear it is dead already.
     let _ = writeln!(&stream, "{READY}");
     memory::shrink();
@@ -139,7 +151,7 @@ pub fn stand_by() -> Result<Status> {
             Err(_) => break,
         }
     }
-    let journal = ReloadJournal::of(&ReloadFiles::of(&orders.plan.label)?);
+    let journal = ReloadJournal::of(&ReloadFiles::of(&orders.plan.label, &*orders.plan.service()?)?);
     // It may have written its end and died before it let us go.
     if journal.open_record().is_ok_and(|open| open.is_none_or(|open| open.id != orders.id)) {
         return Ok(Status::Done);

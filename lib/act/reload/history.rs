@@ -14,20 +14,26 @@ use std::time::Duration;
 /// # Errors
 /// 2 for what is no label; 66 for one of which no reload is known; 74, 77 where a journal cannot be read.
 pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<String>> {
-    let all = if labels.is_empty() { ReloadFiles::labels() } else { labels.to_vec() };
-    let mut found: Vec<(String, ReloadRecord, bool)> = Vec::new();
-    for label in all {
-        check_label(&label).map_err(|why| Error::new(Status::Usage, why))?;
-        let files = ReloadFiles::at(&label);
-        let records = ReloadJournal::of(&files).records()?;
-        if records.is_empty() && !labels.is_empty() {
+    let mut all = Vec::new();
+    for label in labels {
+        check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
+        let found = ReloadFiles::with_journal(Some(label));
+        if found.is_empty() {
             return Err(Error::new(Status::NoInput, format!("no reload of {label} is known")));
         }
+        all.extend(found);
+    }
+    if labels.is_empty() {
+        all = ReloadFiles::with_journal(None);
+    }
+    let mut found: Vec<(String, ReloadRecord, bool)> = Vec::new();
+    for files in all {
+        let records = ReloadJournal::of(&files).records()?;
         let first = last.map_or(0, |last| records.len().saturating_sub(last));
         let newest = records.len();
         for (index, record) in records.into_iter().enumerate().skip(first) {
             let runs = record.end.is_none() && index + 1 == newest && files.locked();
-            found.push((label.clone(), record, runs));
+            found.push((files.label().to_owned(), record, runs));
         }
     }
     found.sort_by(|(_, one, _), (_, other, _)| one.at.cmp(&other.at));

@@ -21,7 +21,7 @@ use crate::probe::demand::Demand;
 use crate::service::JobState;
 use crate::service::job::{Job, KeepAlive};
 use crate::sys::clock::{self, Real};
-use crate::sys::file::Lock;
+use crate::sys::file::{self, Lock};
 use crate::sys::process::Pid;
 use crate::sys::redact::Redactor;
 use crate::sys::say::{self, Voice};
@@ -51,7 +51,7 @@ pub(super) fn reload_one(
     helper: bool,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Result<(Status, Value)> {
-    let files = ReloadFiles::of(&one.label)?;
+    let files = ReloadFiles::of(&one.label, &*one.service)?;
     let journal = ReloadJournal::of(&files);
     let lock = take_turn(&files, request.settings.wait_lock, helper, interrupted)?;
     if let Err(error) = finish_what_was_cut_off(&journal, &one.name, voice) {
@@ -66,7 +66,7 @@ pub(super) fn reload_one(
     let voice = &voice.discreet(redactor.clone());
     // Otherwise all were prepared before the first was touched.
     if request.settings.keep_going {
-        one.service.prepare()?;
+        prepare(one, ready.job.as_ref())?;
     }
     let hooks = RunningReload { hooks: &request.hooks, one, files: &files, interrupted };
     let before = match look(&*one.service, &Real) {
@@ -107,6 +107,18 @@ pub(super) fn reload_one(
     Ok((report.status, told))
 }
 
+/// Checks all that can be checked without touching what runs; `job` is its property list.
+///
+/// # Errors
+/// Why the reload must not begin.
+pub(super) fn prepare(one: &NamedService, job: Option<&Job>) -> Result<()> {
+    let is_read = match define(one, job) {
+        Definition::Units(units) => ReloadFiles::at(&one.label, &*one.service).holds_read(&units),
+        Definition::Plist(_) | Definition::Elsewhere => false,
+    };
+    one.service.prepare(is_read)
+}
+
 /// What defines the job now.
 fn define(one: &NamedService, job: Option<&Job>) -> Definition {
     match job {
@@ -129,7 +141,7 @@ impl Loading<'_> {
         let now =
             self.one.service.definition(&self.one.source).ok().map(|job| define(self.one, job.as_ref()));
         match phase {
-            ReloadPhase::BringingCopyBack => {}
+            ReloadPhase::TakingDownForCopy | ReloadPhase::BringingCopyBack => {}
             ReloadPhase::TakingDown | ReloadPhase::BringingBack => *self.first.borrow_mut() = now,
             ReloadPhase::Proving => *self.last.borrow_mut() = now,
         }
@@ -258,7 +270,7 @@ fn guarded(
             // What was tried may have been written after the first look at it.
             let loaded = loading.loaded();
             let tested = loaded.as_ref().and_then(Definition::job).unwrap_or(job);
-            put_back(&one.source, &tested.bytes, &kept.bytes)
+            put_back(&one.source, &tested.bytes, &kept.bytes, file::mode(&kept.path, 0o644))
         }
         (Some(Kept::Units(units)), Definition::Units(now)) => {
             units.put_back(now, &|| one.service.reread().map_err(|trouble| trouble.error()))
@@ -326,18 +338,17 @@ fn finish_what_was_cut_off(journal: &ReloadJournal, name: &str, voice: &Voice) -
         .map(Some)
 }
 
-/// Finishes the reload of `label` that was cut off, if there is one. Returns its status.
+/// Finishes the reload of the job of `files` that was cut off, if there is one. Returns its status.
 ///
 /// # Errors
 /// 75 while it runs, or its guardian; 74, 77.
-pub(super) fn resume_one(label: &str, wait_lock: Duration, voice: &Voice) -> Result<Option<Status>> {
-    let files = ReloadFiles::of(label)?;
-    let journal = ReloadJournal::of(&files);
+pub(super) fn resume_one(files: &ReloadFiles, wait_lock: Duration, voice: &Voice) -> Result<Option<Status>> {
+    let journal = ReloadJournal::of(files);
     if journal.open_record()?.is_none() {
         return Ok(None);
     }
-    let _lock = take_turn(&files, wait_lock, false, &|| None)?;
-    finish_what_was_cut_off(&journal, label, voice)
+    let _lock = take_turn(files, wait_lock, false, &|| None)?;
+    finish_what_was_cut_off(&journal, files.label(), voice)
 }
 
 fn hand_over(

@@ -197,7 +197,7 @@ impl Service for World {
         "job".to_owned()
     }
 
-    fn prepare(&self) -> Result<(), Error> {
+    fn prepare(&self, _is_read: bool) -> Result<(), Error> {
         Ok(())
     }
 

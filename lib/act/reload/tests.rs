@@ -51,7 +51,7 @@ impl Service for FakeService<'_> {
         !self.refuses
     }
 
-    fn prepare(&self) -> Result<(), Error> {
+    fn prepare(&self, _is_read: bool) -> Result<(), Error> {
         Ok(())
     }
 

@@ -128,7 +128,7 @@ impl UnfinishedReload {
                 .map_err(|cause| Error::io(format!("cannot read '{}'", copy.display()), &cause))?;
             let tested = file::read(&self.source, u64::MAX - 1)
                 .map_err(|cause| Error::io(format!("cannot read '{}'", self.source.display()), &cause))?;
-            put_back(&self.source, &tested, &bytes)
+            put_back(&self.source, &tested, &bytes, file::mode(copy, 0o644))
         };
         let version = |source: &Path| JobVersion {
             source: source.to_owned(),
@@ -185,13 +185,13 @@ impl Reload<'_> {
         phase: ReloadPhase,
     ) -> std::result::Result<ReloadOutcome, Halt> {
         if let Some(last_good) = &self.request.last_good
-            && phase == ReloadPhase::BringingCopyBack
+            && matches!(phase, ReloadPhase::TakingDownForCopy | ReloadPhase::BringingCopyBack)
         {
             self.version = last_good.version.clone();
             self.went_back = true;
         }
         let now = match before {
-            Some(state) if phase == ReloadPhase::TakingDown => self.await_word(state),
+            Some(state) if phase.takes_down() => self.await_word(state),
             other => other.cloned(),
         };
         match now {
@@ -201,7 +201,7 @@ impl Reload<'_> {
                 self.bring_up_again(patience)
             }
             // One that is there and does not start is kicked, as the reload would have done.
-            Some(state) if state.pid.is_none() && phase != ReloadPhase::TakingDown => {
+            Some(state) if state.pid.is_none() && !phase.takes_down() => {
                 self.start()?;
                 Ok(ReloadOutcome::Finished)
             }
