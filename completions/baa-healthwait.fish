@@ -13,7 +13,9 @@ complete -c baa-healthwait -s H -l header -d 'Header of the request, \'Name: val
 complete -c baa-healthwait -l status -d 'Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200-399]' -r
 complete -c baa-healthwait -l body-contains -d 'The body must contain TEXT (repeatable; the first MiB is looked at)' -r
 complete -c baa-healthwait -l json-path -d 'The JSON body must hold VALUE at the pointer PTR of RFC 6901, like /ready=true (repeatable)' -r
-complete -c baa-healthwait -l cacert -d 'Trust the certificates in this PEM file and no others' -r -F
+complete -c baa-healthwait -l cacert -d 'Trust the certificates in this PEM file, and whom they have signed, and no others' -r -F
+complete -c baa-healthwait -l cert -d 'Show the certificate in this PEM file to a server that asks for one' -r -F
+complete -c baa-healthwait -l key -d 'The key of that certificate, in PEM [default: in the file of --cert]' -r -F
 complete -c baa-healthwait -l token-env -d 'Send the bearer token in this environment variable' -r
 complete -c baa-healthwait -l token-file -d 'Send the bearer token in this file' -r -F
 complete -c baa-healthwait -l all -d 'All targets must answer (the default)'
