@@ -2,7 +2,7 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Cost, Probe, ProbeAnswer, pace};
-use crate::sys::net::{self, Endpoint};
+use crate::sys::net::{self, Endpoint, FixedAddresses};
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::failure::Failure;
@@ -14,13 +14,16 @@ pub struct Tcp {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Addresses of hosts that no resolver is asked for.
+    pub fixed: FixedAddresses,
     /// Who must have answered.
     pub demand: Demand,
 }
 
 impl Probe for Tcp {
     fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        let addresses = Endpoint::Tcp(self.host.clone(), self.port).addresses(deadline)?;
+        let endpoint = Endpoint::Tcp(self.host.clone(), self.port);
+        let addresses = endpoint.addresses_or(&self.fixed, deadline)?;
         let conn = net::connect(&addresses, deadline)?;
         let first = self.demand.judge(conn.link());
         if first.is_ok() || addresses.len() == 1 {

@@ -11,7 +11,7 @@ mod talk;
 mod tls;
 mod url;
 
-use crate::sys::net::{Conn, Endpoint, Link};
+use crate::sys::net::{Conn, Endpoint, FixedAddresses, Link};
 use crate::sys::secret;
 use crate::words::failure::{Class, Failure};
 use std::net::SocketAddr;
@@ -22,13 +22,20 @@ use exchange::Exchange;
 use session::Session;
 use talk::{Talk, part, step};
 pub use tls::Trust;
-pub use url::{Scheme, Url, host_and_port};
+pub use url::{Scheme, Url, check_abstract, host_and_port};
 
 /// The largest body that is read; what comes after is not looked at.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 const REDIRECT_LIMIT: usize = 10;
 /// How much of a body is looked through at once.
 const PART: usize = 64 * 1024;
+
+/// How to get to where something is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// Addresses of hosts that no resolver is asked for.
+    pub fixed: FixedAddresses,
+}
 
 /// What to ask.
 #[derive(Debug)]
@@ -47,6 +54,8 @@ pub struct Request {
     pub want_body: bool,
     /// What is trusted, for https.
     pub trust: Trust,
+    /// How to get there.
+    pub route: Route,
     /// Who besides root and ourselves may answer at a unix socket, before anything is said to it; `None` is
     /// anybody.
     pub known_peer: Option<u32>,
@@ -154,7 +163,7 @@ pub struct Hearing<'a, T> {
 /// # Errors
 /// The failure of the connection or of the protocol.
 pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
-    let addresses = request.url.endpoint().addresses(deadline)?;
+    let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline)?;
     let (answer, mut talk) = follow(request, &addresses, deadline, &|_| Ok(()), &|_, _| false)?;
     part(&answer.conn, &mut talk, deadline);
     Ok(answer)
@@ -166,7 +175,7 @@ pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
 /// # Errors
 /// The last failure, of the connection, of the protocol or of the hearing.
 pub fn hear<T>(request: &Request, deadline: Instant, hearing: &Hearing<'_, T>) -> Result<T, Failure> {
-    let addresses = request.url.endpoint().addresses(deadline)?;
+    let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline)?;
     let asked = std::cell::Cell::new(None);
     let hop = |link: &Link| {
         if let (None, Link::Tcp(_, peer)) = (asked.get(), link) {
@@ -218,7 +227,7 @@ fn follow<'r>(
         };
         part(&answer.conn, &mut talk, deadline);
         url = next;
-        addresses = url.endpoint().addresses(deadline)?;
+        addresses = url.endpoint().addresses_or(&request.route.fixed, deadline)?;
         // As browsers and curl do (RFC 9110, 15.4): 303 asks for another thing, and so did 301 and 302 ever.
         let asks_anew = match answer.status {
             303 => method != "HEAD",

@@ -1,8 +1,10 @@
 //! Connections with a hard deadline: names resolved aside, addresses raced, every read and write bounded in
 //! time.
 
+mod fixed;
 pub(crate) mod names;
 
+pub use fixed::{FixedAddress, FixedAddresses};
 pub use names::{is_local, resolve};
 
 use crate::sys::poll::{self, For};
@@ -11,6 +13,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, Sockaddr
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -255,13 +259,22 @@ fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn
     Ok(Conn { fd: OwnedFd::from(stream), link: Link::Tcp(local, peer), deadline })
 }
 
-/// Connects to the unix socket at `path`.
+/// The address of a socket: a path, or on Linux `@NAME` for one of the abstract namespace (unix(7)).
+fn unix_address(path: &Path) -> nix::Result<UnixAddr> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        return UnixAddr::new_abstract(name);
+    }
+    UnixAddr::new(path)
+}
+
+/// Connects to the unix socket at `path`, or on Linux to the abstract one that `@NAME` stands for.
 ///
 /// # Errors
 /// `missing` without the path, `refused` when nobody listens on it, `timeout` when its backlog stays full.
 pub fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
     let doing = format!("cannot connect to {}", path.display());
-    let address = UnixAddr::new(path).map_err(|errno| Failure::io(&doing, &errno.into()))?;
+    let address = unix_address(path).map_err(|errno| Failure::io(&doing, &errno.into()))?;
     loop {
         match start(AddressFamily::Unix, &address) {
             Ok((fd, _)) => {
@@ -348,11 +361,30 @@ impl Endpoint {
     /// As `resolve`.
     pub fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
         match self {
+            Endpoint::Tcp(host, port) if host.contains('%') => {
+                names::with_zone(host, *port).map(|address| vec![address])
+            }
             Endpoint::Tcp(host, port) => {
                 Ok(resolve(host, deadline)?.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
             }
             Endpoint::Unix(_) => Ok(Vec::new()),
         }
+    }
+
+    /// The same, where `fixed` names none for it.
+    ///
+    /// # Errors
+    /// As `resolve`.
+    pub fn addresses_or(
+        &self,
+        fixed: &FixedAddresses,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let given = match self {
+            Endpoint::Tcp(host, port) => fixed.of(host, *port),
+            Endpoint::Unix(_) => None,
+        };
+        given.map_or_else(|| self.addresses(deadline), Ok)
     }
 
     /// Connects: to one of `addresses`, or to the socket.

@@ -26,6 +26,8 @@ pub enum Class {
     Protocol,
     /// The HTTP status is not one of those accepted.
     Status,
+    /// A header field of the answer is not as asked.
+    Header,
     /// The body is not as asked.
     Body,
     /// Another process answered than the one asked for.
@@ -52,6 +54,7 @@ impl Class {
             Class::Tls => "tls",
             Class::Protocol => "protocol",
             Class::Status => "status",
+            Class::Header => "header",
             Class::Body => "body",
             Class::WrongProcess => "wrong-process",
             Class::UnknownProcess => "unknown-process",
