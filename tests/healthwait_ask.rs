@@ -89,7 +89,7 @@ fn data_is_posted_as_it_is() {
         assert!(body.is_empty() || head.contains(&length), "{seen}");
     }
     wait(&room, ["--data", "x", "--data-file", &file, &url]).failed_with(2, "cannot be used with");
-    wait(&room, ["--data-file", "/nonexistent", &url]).failed_with(66, "cannot read what is to be sent");
+    wait(&room, ["--data-file", &room.text("none"), &url]).failed_with(66, "cannot read what is to be sent");
     room.write("large", &"x".repeat(1024 * 1024 + 1));
     assert_eq!(wait(&room, ["--data-file", &room.text("large"), &url]).status, 74);
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
@@ -329,7 +329,8 @@ fn nohup_holds_for_the_wait_and_for_the_command() {
     let program = crate::support::binary("baa-healthwait");
     let mut command = room.command("baa-healthwait");
     let ready = room.text("ready");
-    let script = "trap '' INT; exec nohup \"$0\" \"file:$1\" -- /bin/sh -c 'grep SigIgn /proc/$$/status > told; exec sleep 1000'";
+    let script = "trap '' INT; exec nohup \"$0\" \"file:$1\" -- \
+                  /bin/sh -c 'grep SigIgn /proc/$$/status > told; exec sleep 1000'";
     let mut shell = std::process::Command::new("/bin/sh");
     shell.args(["-c", script]).arg(program).arg(&ready).env_clear().current_dir(room.dir.path());
     shell.envs(command.stdin(Stdio::null()).get_envs().filter_map(|(name, value)| Some((name, value?))));

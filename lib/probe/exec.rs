@@ -37,7 +37,8 @@ impl ExitStatuses {
     }
 }
 
-/// Up when the command, run by sh(1), exits with 0, or with one of the statuses that were given. At the deadline it is killed with all its children.
+/// Up when the command, run by sh(1), exits with 0, or with one of the statuses that were given. At the
+/// deadline it is killed with all its children.
 pub struct Exec {
     command: OsString,
     good: Vec<ExitStatuses>,

@@ -101,8 +101,8 @@ impl AnswerRules {
         self.judge_head(answer).and_then(|()| self.judge_body(answer))
     }
 
-    /// Whether what has come of an answer decides, though more of it may come: a wrong status does, and a body
-    /// that is as wanted already. `before` bytes of it were looked at the last time.
+    /// Whether what has come of an answer decides, though more of it may come: a wrong status does, and a
+    /// body that is as wanted already. `before` bytes of it were looked at the last time.
     pub fn is_clear(&self, answer: &http::Answer, before: usize) -> bool {
         if self.judge_head(answer).is_err() {
             return true;
@@ -151,7 +151,7 @@ impl AnswerRules {
             let body = serde_json::from_slice(&answer.body)
                 .map_err(|_| refuse("the body is not JSON".to_owned()))?;
             for wanted in &self.json {
-                wanted.check(&body).map_err(|why| refuse(why))?;
+                wanted.check(&body).map_err(refuse)?;
             }
         }
         Ok(())

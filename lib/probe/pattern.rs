@@ -1,5 +1,5 @@
-//! Regular expressions that foreign text is held against: bounded in their size, and in how much they look at,
-//! so that no answer takes longer to judge than a deadline allows.
+//! Regular expressions that foreign text is held against: bounded in their size, and in how much they look
+//! at, so that no answer takes longer to judge than a deadline allows.
 
 use regex_lite::{Regex, RegexBuilder};
 use std::fmt;
@@ -7,8 +7,8 @@ use std::fmt;
 /// The largest pattern, compiled, and the step in which the size of one is found.
 const LARGEST: usize = 16 * 1024;
 const STEP: usize = 1024;
-/// So much of a text is looked at by a pattern of one step, and the less the larger it is: what it takes grows
-/// with both, to a twentieth of a second at most.
+/// So much of a text is looked at by a pattern of one step, and the less the larger it is: what it takes
+/// grows with both, to a twentieth of a second at most.
 const LOOKED_AT: usize = 256 * 1024;
 
 /// A regular expression, which matches anywhere in a text unless it says `^` or `$`.

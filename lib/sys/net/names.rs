@@ -44,8 +44,8 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The addresses of `host`: a literal as it is, `localhost` and what is below it as ::1 and 127.0.0.1 without asking anybody, a
-/// name from the system's resolver.
+/// The addresses of `host`: a literal as it is, `localhost` and what is below it as ::1 and 127.0.0.1 without
+/// asking anybody, a name from the system's resolver.
 ///
 /// # Errors
 /// `missing` for a name that does not exist, `dns` for a resolver that cannot say, `timeout` at the deadline.
