@@ -32,7 +32,7 @@ _baa__reload() {
 
     case "${cmd}" in
         baa__reload)
-            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-status --health-body-contains --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --drain --skip-kickstart --rollback --no-rollback --wait-lock --keep-going --before --after --on-failure --hook-timeout --resume --quiet --verbose --dry-run --json --help --version diagnose history guard"
+            opts="-q -v -n -h -V --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-data --health-data-file --health-status --health-header-contains --health-body-contains --health-body-regex --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --drain --skip-kickstart --rollback --no-rollback --wait-lock --keep-going --before --after --on-failure --hook-timeout --resume --quiet --verbose --dry-run --json --help --version diagnose history guard"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -126,11 +126,27 @@ _baa__reload() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-data-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --health-status)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-header-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --health-body-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-body-regex)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -182,7 +198,7 @@ _baa__reload() {
             return 0
             ;;
         baa__subcmd__reload__subcmd__diagnose)
-            opts="-q -v -n -h --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-status --health-body-contains --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --quiet --verbose --dry-run --json --help"
+            opts="-q -v -n -h --service --all-services --label-prefix --unit --label --plist --group --manager --scope --domain --home-dir --install-dir --health-url --health-env --health-path --health-unix --no-health --any-process --attempts --delay --probe-timeout --settle --timeout --health-method --health-header --health-data --health-data-file --health-status --health-header-contains --health-body-contains --health-body-regex --health-json-path --health-cacert --health-insecure --health-redirect --health-token-env --health-token-file --quiet --verbose --dry-run --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -276,11 +292,27 @@ _baa__reload() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-data-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --health-status)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --health-header-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --health-body-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --health-body-regex)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

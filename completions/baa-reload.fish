@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_baa_reload_global_optspecs
-    string join \n service= all-services label-prefix= label= plist= group= manager= scope= domain= home-dir= install-dir= health-url= health-env= health-path= health-unix= no-health any-process attempts= delay= probe-timeout= settle= timeout= health-method= health-header= health-status= health-body-contains= health-json-path= health-cacert= health-insecure health-redirect health-token-env= health-token-file= drain= skip-kickstart rollback no-rollback wait-lock= keep-going before= after= on-failure= hook-timeout= resume q/quiet v/verbose n/dry-run json h/help V/version
+    string join \n service= all-services label-prefix= label= plist= group= manager= scope= domain= home-dir= install-dir= health-url= health-env= health-path= health-unix= no-health any-process attempts= delay= probe-timeout= settle= timeout= health-method= health-header= health-data= health-data-file= health-status= health-header-contains= health-body-contains= health-body-regex= health-json-path= health-cacert= health-insecure health-redirect health-token-env= health-token-file= drain= skip-kickstart rollback no-rollback wait-lock= keep-going before= after= on-failure= hook-timeout= resume q/quiet v/verbose n/dry-run json h/help V/version
 end
 
 function __fish_baa_reload_needs_command
@@ -47,11 +47,15 @@ complete -c baa-reload -n "__fish_baa_reload_needs_command" -l delay -d 'Pause a
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l probe-timeout -d 'End of one health check' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l settle -d 'It must stay up for this long, in the same process' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l timeout -d 'Stop waiting for health after this long [default: when the attempts are used up]' -r
-complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-method -d 'Method of the request [default: GET]' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-method -d 'Method of the request [default: GET, or POST with data]' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-header -d 'Header of the request, \'Name: value\' (repeatable)' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-data -d 'Send TEXT as the body of the request, as it is' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-data-file -d 'Send what is in this file as the body of the request, as it is (up to 1 MiB)' -r -F
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-status -d 'Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200]' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-header-contains -d 'The answer must have a header NAME that contains TEXT (repeatable)' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-body-contains -d 'The body must contain TEXT (repeatable; the first MiB is looked at)' -r
-complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-json-path -d 'The JSON body must hold VALUE at the pointer PTR of RFC 6901, like /ready=true (repeatable)' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-body-regex -d 'The body must match this regular expression (repeatable)' -r
+complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-json-path -d 'The JSON body must hold what is said of the pointer PTR of RFC 6901: /ready=true, \'/lag < 10\', \'/state ~ ^(ok|idle)$\', \'/id exists\' (repeatable)' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-cacert -d 'Trust the certificates in this PEM file and no others' -r -F
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-token-env -d 'Send the bearer token in this environment variable' -r
 complete -c baa-reload -n "__fish_baa_reload_needs_command" -l health-token-file -d 'Send the bearer token in this file' -r -F
@@ -103,11 +107,15 @@ complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l delay
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l probe-timeout -d 'End of one health check' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l settle -d 'It must stay up for this long, in the same process' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l timeout -d 'Stop waiting for health after this long [default: when the attempts are used up]' -r
-complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-method -d 'Method of the request [default: GET]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-method -d 'Method of the request [default: GET, or POST with data]' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-header -d 'Header of the request, \'Name: value\' (repeatable)' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-data -d 'Send TEXT as the body of the request, as it is' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-data-file -d 'Send what is in this file as the body of the request, as it is (up to 1 MiB)' -r -F
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-status -d 'Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200]' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-header-contains -d 'The answer must have a header NAME that contains TEXT (repeatable)' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-body-contains -d 'The body must contain TEXT (repeatable; the first MiB is looked at)' -r
-complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-json-path -d 'The JSON body must hold VALUE at the pointer PTR of RFC 6901, like /ready=true (repeatable)' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-body-regex -d 'The body must match this regular expression (repeatable)' -r
+complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-json-path -d 'The JSON body must hold what is said of the pointer PTR of RFC 6901: /ready=true, \'/lag < 10\', \'/state ~ ^(ok|idle)$\', \'/id exists\' (repeatable)' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-cacert -d 'Trust the certificates in this PEM file and no others' -r -F
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-token-env -d 'Send the bearer token in this environment variable' -r
 complete -c baa-reload -n "__fish_baa_reload_using_subcommand diagnose" -l health-token-file -d 'Send the bearer token in this file' -r -F

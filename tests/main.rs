@@ -33,6 +33,7 @@ mod daemons_life;
 mod foreign;
 mod hardening;
 mod healthwait;
+mod healthwait_ask;
 mod healthwait_hostile;
 mod healthwait_http;
 mod healthwait_identity;
@@ -78,6 +79,7 @@ mod security_trust;
 mod security_trust_races;
 mod support;
 mod unread;
+mod wait4x;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

@@ -10,9 +10,10 @@ use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
 use baa::probe::lineage::Lineage;
 use baa::service::expectation::HttpExpectation;
-use baa::service::target::{self, ProbeTarget};
+use baa::service::target::{self, TargetOptions};
 use baa::sys::child::Spec;
 use baa::sys::clock;
+use baa::sys::net::FixedAddresses;
 use baa::sys::say::{self, Live};
 use baa::sys::signal::{Signal, Signals};
 use baa::words::error::{Error, Result};
@@ -28,17 +29,13 @@ fn main() -> ExitCode {
 
 fn wait(args: HealthwaitArgs) -> Result<Status> {
     let began = Instant::now();
-    let options = expectation(&args).options(Statuses::SUCCESS)?;
+    let options = options(&args)?;
     let demand = Demand {
         among: args.served_by.map(|pid| Lineage::of([pid])),
         newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?,
         any_process: args.any_process,
     };
-    let targets = args
-        .targets
-        .iter()
-        .map(|text| target::parse(text, &options, &demand))
-        .collect::<Result<Vec<ProbeTarget>>>()?;
+    let targets = target::parse_all(&args.targets, &options, &demand)?;
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();
     if args.common.dry_run {
@@ -118,11 +115,24 @@ fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {
     }
 }
 
+fn options(args: &HealthwaitArgs) -> Result<TargetOptions> {
+    let mut options = TargetOptions::from(expectation(args).options(Statuses::SUCCESS)?);
+    options.route.fixed = FixedAddresses::new(args.resolve.clone());
+    if !args.exec_status.is_empty() {
+        options.exec.clone_from(&args.exec_status);
+    }
+    Ok(options)
+}
+
 fn expectation(args: &HealthwaitArgs) -> HttpExpectation {
     HttpExpectation {
-        method: Some(args.method.clone()),
+        method: args.method.clone(),
         headers: args.header.clone(),
+        data: args.data.clone(),
+        data_file: args.data_file.clone(),
         statuses: args.status.clone(),
+        header_contains: args.header_contains.clone(),
+        patterns: args.body_regex.clone(),
         contains: args.body_contains.clone(),
         json: args.json_path.clone(),
         cacert: args.cacert.clone(),

@@ -133,7 +133,11 @@ fn options(health: &Health) -> HealthOptions {
     let expectation = health.expected.as_ref().map(|expected| HttpExpectation {
         method: expected.health_method.clone(),
         headers: expected.health_header.clone(),
+        data: expected.health_data.clone(),
+        data_file: expected.health_data_file.clone(),
         statuses: expected.health_status.clone(),
+        header_contains: expected.health_header_contains.clone(),
+        patterns: expected.health_body_regex.clone(),
         contains: expected.health_body_contains.clone(),
         json: expected.health_json_path.clone(),
         cacert: expected.health_cacert.clone(),

@@ -2,7 +2,7 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
-use crate::sys::net::{self, Conn, Endpoint, Link};
+use crate::sys::net::{self, Conn, Endpoint, FixedAddresses, Link};
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::failure::Failure;
@@ -14,6 +14,8 @@ pub struct Tcp {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Addresses of hosts that no resolver is asked for.
+    pub fixed: FixedAddresses,
     /// Who must have answered.
     pub demand: Demand,
 }
@@ -31,7 +33,7 @@ impl Tcp {
     }
 
     async fn connect(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        let addresses = self.place().addresses(deadline).await?;
+        let addresses = self.place().addresses_or(&self.fixed, deadline).await?;
         let conn = net::connect(&addresses, deadline).await?;
         let first = self.judge(&conn, deadline).await;
         if first.is_ok() || addresses.len() == 1 {
@@ -67,10 +69,10 @@ impl Probe for Tcp {
     }
 
     fn endpoint(&self) -> Option<Endpoint> {
-        Some(self.place())
+        Some(self.fixed.endpoint(self.place()))
     }
 
     fn cost(&self) -> Cost {
-        Cost::of(&self.place())
+        Cost::of(&self.fixed.endpoint(self.place()))
     }
 }

@@ -9,7 +9,7 @@
 use crate::store::controller::{Beat, Controller};
 use crate::store::guard::{GrantSecret, Guard};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Record, Store, answer_limit, unix_now};
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::secret::SecretText;
 use crate::sys::user;
 use crate::words::error::{Error, Result, brief};
@@ -139,6 +139,7 @@ impl ControlApi {
             want_body: true,
             trust: self.trust.clone(),
             known_peer: Some(self.server.uid()?),
+            route: Route::default(),
         };
         let unreachable = |failure: Failure| {
             let refused = failure.class == Class::NotPermitted;

@@ -14,7 +14,7 @@ use crate::store::{
     BootMoment, Claim, ClaimAnswer, ControlStore, LeaseChange, Record, Store, answer_limit, granted, guarded,
     next_term, unix_now, used_up,
 };
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::secret::SecretText;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -118,6 +118,7 @@ impl Etcd {
             body,
             redirects: false,
             known_peer: None,
+            route: Route::default(),
             want_body: true,
             trust: self.trust.clone(),
         })

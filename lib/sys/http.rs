@@ -12,7 +12,7 @@ mod tls;
 mod transport;
 mod url;
 
-use crate::sys::net::{Conn, Link};
+use crate::sys::net::{Conn, FixedAddresses, Link};
 use crate::sys::secret;
 use crate::sys::task;
 use crate::words::failure::{Class, Failure};
@@ -26,13 +26,20 @@ use session::Session;
 use talk::{Talk, part, step};
 pub use tls::Trust;
 pub use transport::Transport;
-pub use url::{Scheme, Url, host_and_port};
+pub use url::{Scheme, Url, check_abstract, host_and_port};
 
 /// The largest body that is read; what comes after is not looked at.
 pub const BODY_LIMIT: usize = 1024 * 1024;
 const REDIRECT_LIMIT: usize = 10;
 /// How much of a body is looked through at once.
 const PART: usize = 64 * 1024;
+
+/// How to get to where something is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// Addresses of hosts that no resolver is asked for.
+    pub fixed: FixedAddresses,
+}
 
 /// What to ask.
 #[derive(Debug)]
@@ -51,6 +58,8 @@ pub struct Request {
     pub want_body: bool,
     /// What is trusted, for https.
     pub trust: Trust,
+    /// How to get there.
+    pub route: Route,
     /// Who besides root and ourselves may answer at a unix socket, before anything is said to it; `None` is
     /// anybody.
     pub known_peer: Option<u32>,
@@ -200,7 +209,7 @@ impl Hearing for Anything {
 /// The failure of the connection or of the protocol.
 pub fn ask_now(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
     task::block_on(async {
-        let addresses = request.url.endpoint().addresses(deadline).await?;
+        let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline).await?;
         let (answer, mut talk) = follow(request, &addresses, deadline, (&mut Anything, &mut None)).await?;
         part(&answer.conn, &mut talk, deadline).await;
         Ok(answer)
@@ -217,7 +226,7 @@ pub async fn hear<H: Hearing>(
     deadline: Instant,
     hearing: &mut H,
 ) -> Result<H::Verdict, Failure> {
-    let addresses = request.url.endpoint().addresses(deadline).await?;
+    let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline).await?;
     let mut first = None;
     let failure = match judged(request, &addresses, deadline, (hearing, &mut first)).await {
         Ok(value) => return Ok(value),
@@ -272,7 +281,7 @@ async fn follow<'r, H: Hearing>(
         };
         part(&answer.conn, &mut talk, deadline).await;
         url = next;
-        addresses = url.endpoint().addresses(deadline).await?;
+        addresses = url.endpoint().addresses_or(&request.route.fixed, deadline).await?;
         // As browsers and curl do (RFC 9110, 15.4): 303 asks for another thing, and so did 301 and 302 ever.
         let asks_anew = match answer.status {
             303 => method != "HEAD",

@@ -1,9 +1,11 @@
 //! Connections with a hard deadline: names resolved aside, addresses raced, every read and write bounded in
 //! time.
 
+mod fixed;
 pub(crate) mod names;
 pub mod reach;
 
+pub use fixed::{FixedAddress, FixedAddresses};
 pub use names::{is_local, resolve, resolve_now};
 pub use reach::Reach;
 
@@ -338,13 +340,22 @@ fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn
     Ok(Conn { fd: OwnedFd::from(stream), link: Link::Tcp(local, peer), deadline })
 }
 
-/// Connects to the unix socket at `path`.
+/// The address of a socket: a path, or on Linux `@NAME` for one of the abstract namespace (unix(7)).
+fn unix_address(path: &Path) -> nix::Result<UnixAddr> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        return UnixAddr::new_abstract(name);
+    }
+    UnixAddr::new(path)
+}
+
+/// Connects to the unix socket at `path`, or on Linux to the abstract one that `@NAME` stands for.
 ///
 /// # Errors
 /// `missing` without the path, `refused` when nobody listens on it, `timeout` when its backlog stays full.
 pub async fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
     let doing = format!("cannot connect to {}", path.display());
-    let address = UnixAddr::new(path).map_err(|errno| Failure::io(&doing, &errno.into()))?;
+    let address = unix_address(path).map_err(|errno| Failure::io(&doing, &errno.into()))?;
     loop {
         match start(AddressFamily::Unix, &address) {
             Ok((fd, _)) => {
@@ -439,11 +450,33 @@ impl Endpoint {
     /// As `resolve`.
     pub async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
         match self {
+            Endpoint::Tcp(host, port) if host.contains('%') => {
+                names::with_zone(host, *port).map(|address| vec![address])
+            }
             Endpoint::Tcp(host, port) => {
                 let found = names::resolve_often(host, deadline).await?;
                 Ok(found.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
             }
             Endpoint::Unix(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The same, where `fixed` names none for it.
+    ///
+    /// # Errors
+    /// As `resolve`.
+    pub async fn addresses_or(
+        &self,
+        fixed: &FixedAddresses,
+        deadline: Instant,
+    ) -> Result<Vec<SocketAddr>, Failure> {
+        let given = match self {
+            Endpoint::Tcp(host, port) => fixed.of(host, *port),
+            Endpoint::Unix(_) => None,
+        };
+        match given {
+            Some(addresses) => Ok(addresses),
+            None => self.addresses(deadline).await,
         }
     }
 

@@ -32,6 +32,8 @@ pub enum Class {
     Protocol,
     /// The HTTP status is not one of those accepted.
     Status,
+    /// A header field of the answer is not as asked.
+    Header,
     /// The body, or the record of a name, is not as asked.
     Body,
     /// Another process answered than the one asked for.
@@ -61,6 +63,7 @@ impl Class {
             Class::Tls => "tls",
             Class::Protocol => "protocol",
             Class::Status => "status",
+            Class::Header => "header",
             Class::Body => "body",
             Class::WrongProcess => "wrong-process",
             Class::UnknownProcess => "unknown-process",

@@ -20,14 +20,14 @@ use crate::act::keeper::notify::Notification;
 use crate::act::lease::line::Line;
 use crate::act::peers::registry::Registry;
 use crate::life::Lives;
-use crate::probe::http::JsonValue;
+use crate::probe::json::JsonTest;
 use crate::service::job::Job;
 use crate::service::{JobState, embedded, group, intent, launchd, systemd};
 use crate::store::control_api::ControlApi;
 use crate::store::etcd::Etcd;
 use crate::store::sqlite::Sqlite;
 use crate::store::{BootMoment, Claim, ControlStore, Controller, HeardController, Record, Store};
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::process::Pid;
 use crate::words::{error, logfmt, span, stamp};
 use serde_json::Value;
@@ -219,6 +219,7 @@ mod feed {
                 body: Vec::new(),
                 redirects: false,
                 known_peer: None,
+                route: Route::default(),
                 want_body: true,
                 trust: Trust::default(),
             };
@@ -543,7 +544,7 @@ mod feed {
     pub(super) fn json_probes(case: &[u8]) {
         let text = text(case);
         let (wanted, body) = text.split_once('\n').unwrap_or((&text, ""));
-        let (Ok(wanted), Ok(body)) = (JsonValue::parse(wanted), serde_json::from_str::<Value>(body)) else {
+        let (Ok(wanted), Ok(body)) = (JsonTest::parse(wanted), serde_json::from_str::<Value>(body)) else {
             return;
         };
         let _ = wanted.check(&body);

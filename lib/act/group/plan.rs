@@ -8,7 +8,7 @@ use crate::probe::demand::Demand;
 use crate::probe::lineage::Lineage;
 use crate::service::job::Job;
 use crate::service::recipe::{self, Recipe};
-use crate::service::target::{self, HttpOptions};
+use crate::service::target::{self, TargetOptions};
 use crate::sys::child::{Limit, Signal, Spec};
 use crate::sys::process::Pid;
 use crate::sys::signal;
@@ -486,7 +486,7 @@ fn rights(text: &EntryText) -> std::result::Result<Rights, String> {
 }
 
 fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
-    let parse = |demand: &Demand| target::parse(probe.as_ref(), &HttpOptions::default(), demand);
+    let parse = |demand: &Demand| target::parse(probe.as_ref(), &TargetOptions::default(), demand);
     let own = main.map(|main| parse(&Demand { among: Some(Lineage::of([main])), ..Demand::default() }));
     // Files and commands do not tell who answers.
     match own {

@@ -6,7 +6,7 @@ use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::lineage::Lineage;
 use crate::probe::pace::{self, PollProgress};
-use crate::service::target::{self, HttpOptions};
+use crate::service::target::{self, TargetOptions};
 use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result};
@@ -67,7 +67,7 @@ pub fn check(target: &OsStr) -> Result<()> {
 /// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not
 /// the new one's.
 fn probe(target: &OsStr, pid: Pid) -> Result<Arc<dyn Probe>> {
-    let options = HttpOptions::default();
+    let options = TargetOptions::default();
     let among = Demand { among: Some(Lineage::of([pid])), ..Demand::default() };
     let owned = target::parse(target, &options, &among);
     Ok(owned.or_else(|_| target::parse(target, &options, &Demand::default()))?.probe)

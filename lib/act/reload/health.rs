@@ -8,7 +8,7 @@ use crate::probe::http::Statuses;
 use crate::service::expectation::header_secrets;
 use crate::service::job::Job;
 use crate::service::quote;
-use crate::service::target::{HttpOptions, TargetQuestion};
+use crate::service::target::{TargetOptions, TargetQuestion};
 use crate::sys::http::Url;
 use crate::sys::redact;
 use crate::words::error::{Error, Result};
@@ -28,7 +28,7 @@ const DEFAULT_PATH: &str = "/healthz";
 #[derive(Clone)]
 pub struct HealthCheck {
     question: TargetQuestion,
-    options: HttpOptions,
+    options: TargetOptions,
     any_process: bool,
 }
 
@@ -42,7 +42,7 @@ impl HealthCheck {
 
     /// What of it must not be shown, wherever it occurs.
     pub fn secrets(&self) -> Vec<String> {
-        let mut secrets = header_secrets(&self.options.headers);
+        let mut secrets = header_secrets(&self.options.http.headers);
         if let TargetQuestion::Http(url) = &self.question {
             secrets.extend(url.secrets());
         }
@@ -143,7 +143,7 @@ pub(super) fn health_of(
     let question = question(health, &|| one.service.environment(job))
         .map_err(|(status, why)| Error::new(status, format!("{}: {why}", doing())))?;
     let options = health.expectation.options(Statuses::OK).map_err(|error| error.context(doing()))?;
-    Ok(Some(HealthCheck { question, options, any_process: health.any_process }))
+    Ok(Some(HealthCheck { question, options: options.into(), any_process: health.any_process }))
 }
 
 fn question(

@@ -54,14 +54,15 @@ impl Url {
             Some((login, address)) => (Some(login.to_owned()), address),
             None => (None, authority),
         };
-        let (host, port) = host_and_port(address)?;
+        // In a URL the sign before a zone is an escaped one (RFC 6874, 2), which not everybody knows.
+        let (host, port) = host_and_port(&address.replacen("%25", "%", 1))?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Url { scheme, endpoint: Endpoint::Tcp(host, port.unwrap_or(default_port)), login, path })
     }
 
     /// `/run/app.sock:/path`, or as others write it, `%2Frun%2Fapp.sock/path`.
     fn over_unix(rest: &str) -> Result<Url, String> {
-        let (socket, path) = if rest.starts_with('/') {
+        let (socket, path) = if rest.starts_with(['/', '@']) {
             // The first colon before a slash: another one may be in the query.
             match rest.split_once(":/") {
                 Some((socket, path)) => (socket.to_owned(), format!("/{path}")),
@@ -71,7 +72,9 @@ impl Url {
             let (socket, path) = rest.split_once('/').unwrap_or((rest, ""));
             (unescape(socket), format!("/{path}"))
         };
-        if !socket.starts_with('/') {
+        if socket.starts_with('@') {
+            check_abstract(&socket)?;
+        } else if !socket.starts_with('/') {
             return Err("http+unix:// names a socket by its absolute path: http+unix:///run/app.sock:/path"
                 .to_owned());
         }
@@ -156,16 +159,19 @@ impl Url {
         target
     }
 
+    /// The host, without a zone: that tells nothing to anybody else (RFC 6874, 4).
     pub(super) fn host(&self) -> &str {
         match &self.endpoint {
-            Endpoint::Tcp(host, _) => host,
+            Endpoint::Tcp(host, _) => host.split('%').next().unwrap_or(host),
             Endpoint::Unix(_) => "localhost",
         }
     }
 
     pub(super) fn host_header(&self) -> String {
-        // The zone of an address means something on this machine alone (RFC 6874, 4).
-        let host = self.host().split('%').next().unwrap_or_default();
+        self.authority(self.host())
+    }
+
+    fn authority(&self, host: &str) -> String {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (&self.endpoint, self.scheme) {
             (Endpoint::Tcp(_, 80), Scheme::Http)
@@ -201,9 +207,13 @@ fn without_dots(path: &str) -> String {
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let login = self.login.as_ref().map_or(String::new(), |login| format!("{login}@"));
+        let place = match &self.endpoint {
+            Endpoint::Tcp(host, _) => self.authority(&host.replacen('%', "%25", 1)),
+            Endpoint::Unix(_) => String::new(),
+        };
         let plain = match self.scheme {
-            Scheme::Http => format!("http://{login}{}{}", self.host_header(), self.path),
-            Scheme::Https => format!("https://{login}{}{}", self.host_header(), self.path),
+            Scheme::Http => format!("http://{login}{place}{}", self.path),
+            Scheme::Https => format!("https://{login}{place}{}", self.path),
             Scheme::HttpUnix => format!("http+unix://{}:{}", self.endpoint, self.path),
         };
         out.write_str(&redact::urls(&plain))
@@ -216,7 +226,18 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Reads `host`, `host:port`, `[v6]:port`.
+/// Whether `@NAME` can be a socket of the abstract namespace.
+///
+/// # Errors
+/// Says why not.
+pub fn check_abstract(socket: &str) -> Result<(), String> {
+    if !cfg!(target_os = "linux") {
+        return Err("only Linux has sockets without a path, as @NAME is one".to_owned());
+    }
+    if socket == "@" { Err("it names no socket".to_owned()) } else { Ok(()) }
+}
+
+/// Reads `host`, `host:port`, `[v6]:port`, `[v6%zone]:port`.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -226,7 +247,14 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
         Some(rest) => {
             let (host, tail) =
                 rest.split_once(']').ok_or_else(|| format!("'{}' lacks a closing bracket", shown()))?;
-            if host.parse::<std::net::Ipv6Addr>().is_err() {
+            let (address, zone) =
+                host.split_once('%').map_or((host, None), |(host, zone)| (host, Some(zone)));
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            // No interface has a longer name.
+            if zone.is_some_and(|zone| !(1..16).contains(&zone.len()) || !zone.bytes().all(letter)) {
+                return Err(format!("'{}' has a zone that no interface can be", shown()));
+            }
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(format!("'{}' is not an IPv6 address", crate::words::error::brief(host)));
             }
             match tail.strip_prefix(':') {
@@ -243,7 +271,10 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
             None => (text, None),
         },
     };
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte) || byte >= 0x80;
+    let zone = if text.starts_with('[') { b"%~".as_slice() } else { b"" };
+    let good = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-._:".contains(&byte) || zone.contains(&byte) || byte >= 0x80
+    };
     if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
         return Err(format!("'{}' has no valid host", shown()));
     }
@@ -273,8 +304,16 @@ mod tests {
             ("http+unix://%2Frun%2Fa.sock/healthz", "http+unix:///run/a.sock:/healthz"),
             ("http+unix:///run/a.sock", "http+unix:///run/a.sock:/"),
             ("http+unix:///run/a.sock:/p?u=http://h/p", "http+unix:///run/a.sock:/p?u=***"),
+            ("http://[fe80::1%25eth0]:81/", "http://[fe80::1%25eth0]:81/"),
+            ("http://[fe80::1%eth0]/", "http://[fe80::1%25eth0]/"),
         ] {
             assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        let zoned = Url::parse("http://[fe80::1%25eth0]:81/").unwrap();
+        assert_eq!((zoned.host(), zoned.host_header().as_str()), ("fe80::1", "[fe80::1]:81"));
+        #[cfg(target_os = "linux")]
+        for text in ["http+unix://@app:/healthz", "http+unix://%40app/healthz"] {
+            assert_eq!(Url::parse(text).unwrap().to_string(), "http+unix://@app:/healthz");
         }
         assert_eq!(
             Url::parse("http://me:sec%20ret@h/").unwrap().authorization().unwrap(),
@@ -300,6 +339,12 @@ mod tests {
             "http://[x]/",
             "http://::1/",
             "http+unix://relative:/x",
+            "http+unix://@:/x",
+            "http://[fe80::1%]/",
+            "http://[fe80::1%25]/",
+            "http://[fe80::1%a b]/",
+            "http://[fe80::1%sixteen-letters-]/",
+            "http://host%25eth0/",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }

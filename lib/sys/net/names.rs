@@ -8,7 +8,7 @@ use crate::words::failure::{Class, Failure};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,15 +29,32 @@ pub fn is_local(host: &str) -> bool {
     is_localhost(host) || literal(host).is_some_and(|address| address.is_loopback())
 }
 
+/// `localhost` and every name below it, which no resolver is to be asked for (RFC 6761, 6.3).
 fn is_localhost(host: &str) -> bool {
-    host.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// The address of `ADDRESS%ZONE` at a port; a zone is the name of an interface, or its number.
+///
+/// # Errors
+/// `missing` for an interface that does not exist.
+pub(super) fn with_zone(host: &str, port: u16) -> Result<SocketAddr, Failure> {
+    let (address, zone) = host.split_once('%').unwrap_or((host, ""));
+    let missing = |why: String| Failure::new(Class::Missing, format!("cannot connect to {host}: {why}"));
+    let address = address.parse().map_err(|_| missing("it is not an IPv6 address".to_owned()))?;
+    let named = nix::net::if_::if_nametoindex(zone).ok();
+    let index = named.or_else(|| zone.parse().ok().filter(|index| *index > 0));
+    let index = index.ok_or_else(|| missing(format!("there is no interface '{zone}'")))?;
+    Ok(SocketAddr::V6(SocketAddrV6::new(address, port, 0, index)))
 }
 
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The addresses of `host` if it says them itself: a literal as it is, `localhost` as ::1 and 127.0.0.1.
+/// The addresses of `host` if it says them itself: a literal as it is, `localhost` and what is
+/// below it as ::1 and 127.0.0.1.
 pub(super) fn plain(host: &str) -> Option<Vec<IpAddr>> {
     let localhost =
         || is_localhost(host).then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
@@ -177,6 +194,26 @@ fn getaddrinfo(name: &CString) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_below_localhost_are_this_machine() {
+        let soon = Instant::now() + PATIENCE;
+        for name in ["localhost", "LocalHost.", "a.localhost", "a.b.LOCALHOST."] {
+            assert!(is_local(name), "{name}");
+            assert!(resolve_now(name, soon).unwrap().iter().all(IpAddr::is_loopback), "{name}");
+        }
+        assert!(!is_local("notlocalhost") && !is_local("localhost.example"));
+    }
+
+    #[test]
+    fn a_zone_is_an_interface() {
+        let lo = if cfg!(target_os = "macos") { "lo0" } else { "lo" };
+        let address = with_zone(&format!("fe80::1%{lo}"), 80).unwrap();
+        let SocketAddr::V6(address) = address else { panic!("{address}") };
+        assert_eq!(with_zone(&format!("fe80::1%{}", address.scope_id()), 80).unwrap(), address.into());
+        let failure = with_zone("fe80::1%none", 80).unwrap_err();
+        assert_eq!((failure.class, failure.text.contains("no interface 'none'")), (Class::Missing, true));
+    }
 
     #[test]
     fn what_getent_lists_is_read() {

@@ -220,7 +220,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let conn = crate::sys::net::connect_unix(&path, std::time::Instant::now()).unwrap();
+        let conn = crate::sys::net::connect_unix_now(&path, std::time::Instant::now()).unwrap();
         let us = Holders { pids: vec![Pid::own()], unseen: false };
         assert_eq!(other_end(conn.link()), OtherEnd::Queued);
         assert_eq!(listeners(conn.link()), Some(us.clone()));
