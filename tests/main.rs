@@ -39,6 +39,7 @@ mod healthwait_http;
 mod healthwait_identity;
 mod healthwait_liars;
 mod healthwait_life;
+mod healthwait_loop;
 mod healthwait_servers;
 mod healthwait_tls;
 mod house;

@@ -56,16 +56,16 @@ pub fn wait(
     let mut looks = Looks::new(probes.len(), began);
     let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };
     let ending = loop {
-        let news = match guarded.look(Instant::now()) {
-            Vigil::Died(why) => break WaitEnding::Died(why),
-            Vigil::News(news) => Some(news),
-            Vigil::Quiet => None,
-        };
         if let Some(signal) = signals.take().first() {
             break WaitEnding::Signal(*signal);
         }
         let done = tasks.run();
         let now = Instant::now();
+        let news = match guarded.look(now) {
+            Vigil::Died(why) => break WaitEnding::Died(why),
+            Vigil::News(news) => Some(news),
+            Vigil::Quiet => None,
+        };
         prices.count += u32::try_from(done.len()).unwrap_or(0);
         prices.reckon(&mut looks);
         for (index, seen) in done {

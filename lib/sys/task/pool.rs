@@ -142,7 +142,7 @@ mod tests {
         let stuck: Vec<_> = (0..2)
             .map(|_| {
                 let hang = Arc::clone(&hang);
-                pool.run(move || drop(lock(&hang).recv())).unwrap()
+                pool.run(move || lock(&hang).recv().is_ok()).unwrap()
             })
             .collect();
         let third = pool.run(|| 3).unwrap();
