@@ -3,7 +3,7 @@
 //! A general client hides the connection; here it is evidence (who answered?), so the connection is ours, and
 //! the protocol is that of ureq-proto (`exchange`) and rustls (`session`), which have none.
 
-mod certificate;
+pub(crate) mod certificate;
 mod exchange;
 pub mod serve;
 mod session;

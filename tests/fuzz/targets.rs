@@ -51,6 +51,7 @@ targets! {
     url;
     http_answer: cases: 2500, longest: 16 << 10, memory: (16, 4 << 20);
     http_request;
+    certificate: memory: (512, 1 << 20);
     etcd: cases: 400, memory: (256, 4 << 20);
     control_api: cases: 800, memory: (256, 4 << 20);
     control_requests;
@@ -230,6 +231,10 @@ mod feed {
                 }
             }
         });
+    }
+
+    pub(super) fn certificate(case: &[u8]) {
+        let _ = http::certificate::fuzzed(case);
     }
 
     pub(super) fn http_request(case: &[u8]) {

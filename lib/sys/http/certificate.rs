@@ -45,6 +45,13 @@ pub(super) fn check(
     }
 }
 
+/// Judges bytes that may be anything, now and for a host that they may name.
+#[cfg(test)]
+pub(crate) fn fuzzed(der: &[u8]) -> Result<(), Error> {
+    let Ok(host) = ServerName::try_from("x.a.b") else { return Ok(()) };
+    check(&CertificateDer::from(der), &host, UnixTime::now())
+}
+
 /// Whether `name` is `host`, or `*.` with what follows its first label.
 fn is_name_of(name: &str, host: &str) -> bool {
     let host = host.trim_end_matches('.');
@@ -71,7 +78,9 @@ impl Found {
             fields.next()?;
         }
         // The serial number, the signature's kind and the issuer.
-        (fields.next()?, fields.next()?, fields.next()?);
+        for _ in 0..3 {
+            fields.next()?;
+        }
         let mut validity = Der(fields.expect(SEQUENCE)?);
         let (not_before, not_after) = (time(validity.next()?)?, time(validity.next()?)?);
         let subject = fields.expect(SEQUENCE)?;
@@ -118,8 +127,9 @@ fn time((tag, text): (u8, &[u8])) -> Option<UnixTime> {
     let (date, clock) =
         ((&text[..4], &text[4..6], &text[6..8]), (&text[8..10], &text[10..12], &text[12..14]));
     let written = format!("{}-{}-{}T{}:{}:{}Z", date.0, date.1, date.2, clock.0, clock.1, clock.2);
-    let since = stamp::parse(&written)?.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    Some(UnixTime::since_unix_epoch(since))
+    let before = text.as_str() < "1970" && text.bytes().take(14).all(|byte| byte.is_ascii_digit());
+    let moment = if before { UNIX_EPOCH } else { stamp::parse(&written)? };
+    Some(UnixTime::since_unix_epoch(moment.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)))
 }
 
 /// Values of DER, one after the other.
@@ -145,5 +155,36 @@ impl<'a> Der<'a> {
 
     fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_whole_or_stands_for_one_label() {
+        for (name, host, same) in [
+            ("Localhost", "localhost.", true),
+            ("*.a.b", "x.a.b", true),
+            ("*.a.b", "x.y.a.b", false),
+            ("*.a.b", "a.b", false),
+            ("*.b", "a.b", false),
+            ("a.b", "xa.b", false),
+            ("127.0.0.1", "127.0.0.1", true),
+        ] {
+            assert_eq!(is_name_of(name, host), same, "{name} {host}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_in_both_centuries() {
+        let read = |tag, text: &str| time((tag, text.as_bytes())).map(|time| time.as_secs());
+        assert_eq!(read(UTC_TIME, "700101000001Z"), Some(1));
+        assert_eq!(read(UTC_TIME, "260101000000Z"), read(0x18, "20260101000000Z"));
+        assert_eq!(read(UTC_TIME, "500101000000Z"), Some(0));
+        for bad in ["", "7001010000Z", "700101000001+", "701301000000Z", "70010100000aZ"] {
+            assert_eq!(read(UTC_TIME, bad), None, "{bad}");
+        }
     }
 }
