@@ -23,7 +23,7 @@ _baa__healthwait() {
 
     case "${cmd}" in
         baa__healthwait)
-            opts="-t -H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --method --header --data --data-file --status --header-contains --body-contains --body-regex --json-path --cacert --insecure --no-redirect --token-env --token-file --resolve --exec-status --quiet --verbose --dry-run --json --help --version"
+            opts="-t -H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --method --header --data --data-file --status --header-contains --body-contains --body-regex --json-path --cacert --insecure --cert --key --no-redirect --token-env --token-file --resolve --proxy --exec-status --quiet --verbose --dry-run --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -117,6 +117,14 @@ _baa__healthwait() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --cert)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --token-env)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -126,6 +134,10 @@ _baa__healthwait() {
                     return 0
                     ;;
                 --resolve)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --proxy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

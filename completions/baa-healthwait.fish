@@ -17,10 +17,13 @@ complete -c baa-healthwait -l header-contains -d 'The answer must have a header 
 complete -c baa-healthwait -l body-contains -d 'The body must contain TEXT (repeatable; the first MiB is looked at)' -r
 complete -c baa-healthwait -l body-regex -d 'The body must match this regular expression (repeatable; the first 256 KiB are looked at, less for a large one)' -r
 complete -c baa-healthwait -l json-path -d 'The JSON body must hold what is said of the pointer PTR of RFC 6901: /ready=true, \'/lag < 10\' (OP is one of = != < <= > >=, or ~ for a regular expression), \'/id exists\' (repeatable)' -r
-complete -c baa-healthwait -l cacert -d 'Trust the certificates in this PEM file and no others' -r -F
+complete -c baa-healthwait -l cacert -d 'Trust the certificates in this PEM file, and whom they have signed, and no others' -r -F
+complete -c baa-healthwait -l cert -d 'Show the certificate in this PEM file to a server that asks for one' -r -F
+complete -c baa-healthwait -l key -d 'The key of that certificate, in PEM [default: in the file of --cert]' -r -F
 complete -c baa-healthwait -l token-env -d 'Send the bearer token in this environment variable' -r
 complete -c baa-healthwait -l token-file -d 'Send the bearer token in this file' -r -F
 complete -c baa-healthwait -l resolve -d 'HOST at PORT is at these addresses: nobody is asked (repeatable; for http and tcp; * is any host)' -r
+complete -c baa-healthwait -l proxy -d 'Ask http:// and https:// through this proxy, http://HOST:PORT; those of the environment are never taken' -r
 complete -c baa-healthwait -l exec-status -d 'Good statuses of commands: 0, 2-5 (several with commas) [default: 0]' -r
 complete -c baa-healthwait -l all -d 'All targets must answer (the default)'
 complete -c baa-healthwait -l any -d 'One target is enough'

@@ -93,7 +93,7 @@ fn data_is_posted_as_it_is() {
     room.write("large", &"x".repeat(1024 * 1024 + 1));
     assert_eq!(wait(&room, ["--data-file", &room.text("large"), &url]).status, 74);
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
-    wait(&room, ["--data-file", &file, &url]).failed_with(78, "can be changed");
+    wait(&room, ["--data-file", &file, &url]).failed_with(78, "others may write to");
 }
 
 #[apply(test)]
@@ -308,7 +308,7 @@ fn a_span_of_seconds_follows_t() {
     let target = format!("127.0.0.1:{}", port());
     for span in ["0.2", "200ms"] {
         let done = wait(&room, ["-t", span, &target]);
-        assert!(done.status == 124 && done.stderr.contains("not up after 2"), "{done:?}");
+        assert!(done.status == 124 && done.stderr.contains("not up after "), "{done:?}");
     }
 }
 

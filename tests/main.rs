@@ -37,6 +37,7 @@ mod healthwait_ask;
 mod healthwait_hostile;
 mod healthwait_http;
 mod healthwait_life;
+mod healthwait_proxy;
 mod healthwait_tls;
 mod house;
 mod inherited;

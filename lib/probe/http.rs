@@ -237,7 +237,7 @@ impl Probe for Http {
     }
 
     fn cost(&self) -> Cost {
-        if http::is_local(&self.request.url) { Cost::Local } else { Cost::Remote }
+        if http::is_local(&self.request.url, &self.request.route) { Cost::Local } else { Cost::Remote }
     }
 }
 

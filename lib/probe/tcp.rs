@@ -49,6 +49,8 @@ impl Probe for Tcp {
     }
 
     fn cost(&self) -> Cost {
-        if net::is_local(&self.host) { Cost::Local } else { Cost::Remote }
+        let fixed = self.fixed.of(&self.host, self.port);
+        let here = |all: Vec<std::net::SocketAddr>| all.iter().all(|one| one.ip().is_loopback());
+        if fixed.map_or_else(|| net::is_local(&self.host), here) { Cost::Local } else { Cost::Remote }
     }
 }

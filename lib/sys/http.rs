@@ -5,6 +5,7 @@
 
 pub(crate) mod certificate;
 mod exchange;
+mod proxy;
 pub mod serve;
 mod session;
 mod talk;
@@ -19,6 +20,7 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use exchange::Exchange;
+pub use proxy::Proxy;
 use session::Session;
 use talk::{Talk, part, step};
 pub use tls::Trust;
@@ -35,6 +37,30 @@ const PART: usize = 64 * 1024;
 pub struct Route {
     /// Addresses of hosts that no resolver is asked for.
     pub fixed: FixedAddresses,
+    /// The proxy that is asked, over TCP.
+    pub proxy: Option<Proxy>,
+}
+
+impl Route {
+    /// The proxy on the way to `url`.
+    fn proxy_to(&self, url: &Url) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| url.scheme() != Scheme::HttpUnix)
+    }
+
+    /// Whom to connect to, for `url`.
+    fn first_stop(&self, url: &Url) -> Endpoint {
+        self.proxy_to(url).map_or_else(|| url.endpoint(), Proxy::endpoint)
+    }
+
+    /// A failure to get there, told for what it is.
+    fn told(&self, url: &Url, failure: Failure) -> Failure {
+        if self.proxy_to(url).is_some() { Proxy::unreached(failure) } else { failure }
+    }
+
+    fn addresses(&self, url: &Url, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+        let found = self.first_stop(url).addresses_or(&self.fixed, deadline);
+        found.map_err(|failure| self.told(url, failure))
+    }
 }
 
 /// What to ask.
@@ -163,7 +189,7 @@ pub struct Hearing<'a, T> {
 /// # Errors
 /// The failure of the connection or of the protocol.
 pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
-    let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline)?;
+    let addresses = request.route.addresses(&request.url, deadline)?;
     let (answer, mut talk) = follow(request, &addresses, deadline, &|_| Ok(()), &|_, _| false)?;
     part(&answer.conn, &mut talk, deadline);
     Ok(answer)
@@ -175,7 +201,7 @@ pub fn ask(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
 /// # Errors
 /// The last failure, of the connection, of the protocol or of the hearing.
 pub fn hear<T>(request: &Request, deadline: Instant, hearing: &Hearing<'_, T>) -> Result<T, Failure> {
-    let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline)?;
+    let addresses = request.route.addresses(&request.url, deadline)?;
     let asked = std::cell::Cell::new(None);
     let hop = |link: &Link| {
         if let (None, Link::Tcp(_, peer)) = (asked.get(), link) {
@@ -227,7 +253,7 @@ fn follow<'r>(
         };
         part(&answer.conn, &mut talk, deadline);
         url = next;
-        addresses = url.endpoint().addresses_or(&request.route.fixed, deadline)?;
+        addresses = request.route.addresses(&url, deadline)?;
         // As browsers and curl do (RFC 9110, 15.4): 303 asks for another thing, and so did 301 and 302 ever.
         let asks_anew = match answer.status {
             303 => method != "HEAD",
@@ -236,6 +262,10 @@ fn follow<'r>(
         };
         if asks_anew {
             (method, body) = ("GET", &[]);
+        }
+        if !body.is_empty() && !url.same_origin(&request.url) {
+            let why = "redirected to another origin, which does not get what was to be sent";
+            return Err(Failure::new(Class::Protocol, why));
         }
     }
     Err(Failure::new(Class::Protocol, format!("redirected more than {REDIRECT_LIMIT} times")))
@@ -266,14 +296,17 @@ fn begin<'r>(
         Scheme::Https => Some(Session::new(request.trust.config(own)?, url.host())?),
         Scheme::Http | Scheme::HttpUnix => None,
     };
-    let conn = url.endpoint().connect(addresses, deadline)?;
+    let conn = request.route.first_stop(url).connect(addresses, deadline);
+    let conn = conn.map_err(|failure| request.route.told(url, failure))?;
     if let Some(known) = request.known_peer
         && url.scheme() == Scheme::HttpUnix
     {
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
-    let mut talk = Talk::new(exchange, tls);
+    // Only what is encrypted needs a tunnel: anything else a proxy reads and passes on.
+    let proxy = request.route.proxy_to(url).filter(|_| url.scheme() == Scheme::Https);
+    let mut talk = Talk::new(exchange, tls, proxy.map(|proxy| proxy.tunnel(url)));
     loop {
         step(&conn, &mut talk, deadline)?;
         if let Some(head) = talk.take_head() {
@@ -284,8 +317,14 @@ fn begin<'r>(
 }
 
 /// Where an HTTP question goes, for messages and pacing.
-pub fn is_local(url: &Url) -> bool {
+pub fn is_local(url: &Url, route: &Route) -> bool {
     match url.endpoint() {
+        // It asks another machine each time.
+        Endpoint::Tcp(..) if route.proxy.is_some() => false,
+        Endpoint::Tcp(host, port) if route.fixed.of(&host, port).is_some() => {
+            let fixed = route.fixed.of(&host, port).unwrap_or_default();
+            fixed.iter().all(|address| address.ip().is_loopback())
+        }
         Endpoint::Tcp(host, _) => crate::sys::net::is_local(&host),
         Endpoint::Unix(_) => true,
     }

@@ -114,6 +114,9 @@ impl<'a> Exchange<'a> {
             }
         }
         outgoing.truncate(length);
+        if let Some((start, login)) = request.route.proxy.as_ref().and_then(|proxy| proxy.prefix(url)) {
+            outgoing = for_proxy(outgoing, &start, login);
+        }
         let (sender, receiver) = match call.proceed().map_err(|cause| unsaid(&cause))? {
             Some(SendRequestResult::Await100(call)) => (Sender::Consent(call), listening(&method)?),
             Some(SendRequestResult::SendBody(call)) => (Sender::Body(call), listening(&method)?),
@@ -359,6 +362,18 @@ impl Drop for Exchange<'_> {
     }
 }
 
+/// A head as a proxy wants it: the target is a whole URL (RFC 9112, 3.2.2), and its own login is there.
+fn for_proxy(head: Vec<u8>, start: &str, login: Option<String>) -> Vec<u8> {
+    let place = head.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
+    let line = head.iter().position(|byte| *byte == b'\n').map_or(place, |at| at + 1);
+    let login = login.map_or(String::new(), |login| format!("Proxy-Authorization: {login}\r\n"));
+    let parts = [&head[..place], start.as_bytes(), &head[place..line], login.as_bytes(), &head[line..]];
+    let whole = parts.concat();
+    secret::wipe(head);
+    secret::wipe(login.into_bytes());
+    whole
+}
+
 /// The header fields of a request: those that were given, and those that it needs besides.
 fn fields<'f>(
     request: &'f Request,
@@ -449,7 +464,7 @@ fn bug() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::http::Trust;
+    use crate::sys::http::{Route, Trust};
 
     fn request(method: &str, headers: &[(&str, &str)], body: &str) -> Request {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -462,6 +477,7 @@ mod tests {
             want_body: true,
             trust: Trust::default(),
             known_peer: None,
+            route: Route::default(),
         }
     }
 
