@@ -23,7 +23,7 @@ _baa__healthwait() {
 
     case "${cmd}" in
         baa__healthwait)
-            opts="-H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --method --header --status --body-contains --json-path --cacert --insecure --cert --key --no-redirect --token-env --token-file --quiet --verbose --dry-run --json --help --version"
+            opts="-t -H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --method --header --data --data-file --status --header-contains --body-contains --body-regex --json-path --cacert --insecure --cert --key --no-redirect --token-env --token-file --resolve --proxy --exec-status --quiet --verbose --dry-run --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -38,6 +38,10 @@ _baa__healthwait() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -t)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -81,11 +85,27 @@ _baa__healthwait() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --data)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --status)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --header-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --body-contains)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --body-regex)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -110,6 +130,18 @@ _baa__healthwait() {
                     return 0
                     ;;
                 --token-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --resolve)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --proxy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exec-status)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

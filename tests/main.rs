@@ -40,6 +40,7 @@ mod healthwait_identity;
 mod healthwait_liars;
 mod healthwait_life;
 mod healthwait_loop;
+mod healthwait_proxy;
 mod healthwait_servers;
 mod healthwait_tls;
 mod house;

@@ -6,6 +6,7 @@ use baa::probe::json::JsonTest;
 use baa::probe::pattern::Pattern;
 use baa::program::Common;
 use baa::service::target::Newer;
+use baa::sys::http::Proxy;
 use baa::sys::net::FixedAddress;
 use baa::sys::process::Pid;
 use baa::words::span;
@@ -175,6 +176,14 @@ pub struct HealthwaitArgs {
         long, value_name = "HOST:PORT:ADDRESS", value_parser = FixedAddress::parse, help_heading = "Network"
     )]
     pub resolve: Vec<FixedAddress>,
+
+    /// Ask http:// and https:// through this proxy, http://HOST:PORT; those of the environment are never
+    /// taken
+    #[arg(
+        long, value_name = "URL", value_parser = Proxy::parse,
+        conflicts_with_all = ["served_by", "newer_than"], help_heading = "Network"
+    )]
+    pub proxy: Option<Proxy>,
 
     /// Good statuses of commands: 0, 2-5 (several with commas) [default: 0]
     #[arg(

@@ -117,6 +117,7 @@ fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {
 
 fn options(args: &HealthwaitArgs) -> Result<TargetOptions> {
     let mut options = TargetOptions::from(expectation(args).options(Statuses::SUCCESS)?);
+    options.route.proxy.clone_from(&args.proxy);
     options.route.fixed = FixedAddresses::new(args.resolve.clone());
     if !args.exec_status.is_empty() {
         options.exec.clone_from(&args.exec_status);

@@ -251,7 +251,7 @@ impl Probe for Http {
     }
 
     fn endpoint(&self) -> Option<Endpoint> {
-        Some(self.request.route.fixed.endpoint(self.request.url.endpoint()))
+        self.request.route.place(&self.request.url)
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {
@@ -259,7 +259,8 @@ impl Probe for Http {
     }
 
     fn cost(&self) -> Cost {
-        Cost::of(&self.request.route.fixed.endpoint(self.request.url.endpoint()))
+        // Through a proxy another machine is asked each time.
+        self.request.route.place(&self.request.url).map_or(Cost::Remote, |place| Cost::of(&place))
     }
 }
 

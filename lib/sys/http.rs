@@ -5,6 +5,7 @@
 
 pub(crate) mod certificate;
 mod exchange;
+mod proxy;
 pub mod serve;
 mod session;
 mod talk;
@@ -12,7 +13,7 @@ mod tls;
 mod transport;
 mod url;
 
-use crate::sys::net::{Conn, FixedAddresses, Link};
+use crate::sys::net::{Conn, Endpoint, FixedAddresses, Link};
 use crate::sys::secret;
 use crate::sys::task;
 use crate::words::failure::{Class, Failure};
@@ -22,6 +23,7 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use exchange::Exchange;
+pub use proxy::Proxy;
 use session::Session;
 use talk::{Talk, part, step};
 pub use tls::Trust;
@@ -39,6 +41,35 @@ const PART: usize = 64 * 1024;
 pub struct Route {
     /// Addresses of hosts that no resolver is asked for.
     pub fixed: FixedAddresses,
+    /// The proxy that is asked, over TCP.
+    pub proxy: Option<Proxy>,
+}
+
+impl Route {
+    /// The proxy on the way to `url`.
+    fn proxy_to(&self, url: &Url) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| url.scheme() != Scheme::HttpUnix)
+    }
+
+    /// Whom to connect to, for `url`.
+    fn first_stop(&self, url: &Url) -> Endpoint {
+        self.proxy_to(url).map_or_else(|| url.endpoint(), Proxy::endpoint)
+    }
+
+    /// A failure to get there, told for what it is.
+    fn told(&self, url: &Url, failure: Failure) -> Failure {
+        if self.proxy_to(url).is_some() { Proxy::unreached(failure) } else { failure }
+    }
+
+    /// Where `url` itself is asked; nowhere if that is up to a proxy.
+    pub fn place(&self, url: &Url) -> Option<Endpoint> {
+        self.proxy_to(url).is_none().then(|| self.fixed.endpoint(url.endpoint()))
+    }
+
+    async fn addresses(&self, url: &Url, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+        let found = self.first_stop(url).addresses_or(&self.fixed, deadline).await;
+        found.map_err(|failure| self.told(url, failure))
+    }
 }
 
 /// What to ask.
@@ -209,7 +240,7 @@ impl Hearing for Anything {
 /// The failure of the connection or of the protocol.
 pub fn ask_now(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
     task::block_on(async {
-        let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline).await?;
+        let addresses = request.route.addresses(&request.url, deadline).await?;
         let (answer, mut talk) = follow(request, &addresses, deadline, (&mut Anything, &mut None)).await?;
         part(&answer.conn, &mut talk, deadline).await;
         Ok(answer)
@@ -226,7 +257,7 @@ pub async fn hear<H: Hearing>(
     deadline: Instant,
     hearing: &mut H,
 ) -> Result<H::Verdict, Failure> {
-    let addresses = request.url.endpoint().addresses_or(&request.route.fixed, deadline).await?;
+    let addresses = request.route.addresses(&request.url, deadline).await?;
     let mut first = None;
     let failure = match judged(request, &addresses, deadline, (hearing, &mut first)).await {
         Ok(value) => return Ok(value),
@@ -281,7 +312,7 @@ async fn follow<'r, H: Hearing>(
         };
         part(&answer.conn, &mut talk, deadline).await;
         url = next;
-        addresses = url.endpoint().addresses_or(&request.route.fixed, deadline).await?;
+        addresses = request.route.addresses(&url, deadline).await?;
         // As browsers and curl do (RFC 9110, 15.4): 303 asks for another thing, and so did 301 and 302 ever.
         let asks_anew = match answer.status {
             303 => method != "HEAD",
@@ -290,6 +321,10 @@ async fn follow<'r, H: Hearing>(
         };
         if asks_anew {
             (method, body) = ("GET", &[]);
+        }
+        if !body.is_empty() && !url.same_origin(&request.url) {
+            let why = "redirected to another origin, which does not get what was to be sent";
+            return Err(Failure::new(Class::Protocol, why));
         }
     }
     Err(Failure::new(Class::Protocol, format!("redirected more than {REDIRECT_LIMIT} times")))
@@ -320,14 +355,17 @@ async fn greet<'r>(
         Scheme::Https => Some(Session::new(request.trust.config(own)?, url.host())?),
         Scheme::Http | Scheme::HttpUnix => None,
     };
-    let conn = url.endpoint().connect(addresses, deadline).await?;
+    let conn = request.route.first_stop(url).connect(addresses, deadline).await;
+    let conn = conn.map_err(|failure| request.route.told(url, failure))?;
     if let Some(known) = request.known_peer
         && url.scheme() == Scheme::HttpUnix
     {
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
-    Ok((conn, Talk::new(exchange, tls)))
+    // Only what is encrypted needs a tunnel: anything else a proxy reads and passes on.
+    let proxy = request.route.proxy_to(url).filter(|_| url.scheme() == Scheme::Https);
+    Ok((conn, Talk::new(exchange, tls, proxy.map(|proxy| proxy.tunnel(url)))))
 }
 
 /// One request, and the head of its answer.

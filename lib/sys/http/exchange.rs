@@ -47,6 +47,9 @@ pub(super) struct Exchange<'a> {
     interim: usize,
     head: Option<Head>,
     is_event_stream: bool,
+    /// What is wrong with the body. It is told when more is waited for: the head, and what of the body came
+    /// before, may decide without it.
+    fault: Option<&'static str>,
     keeps_body: bool,
     /// What has come of the answer's body, and how much of that is kept.
     content: Vec<u8>,
@@ -112,6 +115,9 @@ impl<'a> Exchange<'a> {
             }
         }
         outgoing.truncate(length);
+        if let Some((start, login)) = request.route.proxy.as_ref().and_then(|proxy| proxy.prefix(url)) {
+            outgoing = for_proxy(outgoing, &start, login);
+        }
         let (sender, receiver) = match call.proceed().map_err(|cause| unsaid(&cause))? {
             Some(SendRequestResult::Await100(call)) => (Sender::Consent(call), listening(&method)?),
             Some(SendRequestResult::SendBody(call)) => (Sender::Body(call), listening(&method)?),
@@ -128,6 +134,7 @@ impl<'a> Exchange<'a> {
             interim: 0,
             head: None,
             is_event_stream: false,
+            fault: None,
             keeps_body: request.want_body,
             content: Vec::new(),
             kept: 0,
@@ -136,6 +143,9 @@ impl<'a> Exchange<'a> {
 
     /// What is to be sent next; nothing while the server is to speak.
     pub(super) fn outgoing(&mut self) -> Result<&[u8], Failure> {
+        if let Some(fault) = self.fault {
+            return Err(Failure::new(Class::Protocol, fault));
+        }
         if self.outgoing.is_empty()
             && let Sender::Body(call) = &mut self.sender
         {
@@ -199,7 +209,10 @@ impl<'a> Exchange<'a> {
                 Err(cause) => return Err(self.not_http(&cause)),
             }
         }
-        self.read_body()
+        if self.fault.is_none() {
+            self.fault = self.read_body().err();
+        }
+        Ok(())
     }
 
     /// The server has ended its stream.
@@ -284,14 +297,16 @@ impl<'a> Exchange<'a> {
         let Receiver::Head(call) = std::mem::replace(&mut self.receiver, Receiver::Done) else {
             return Err(bug());
         };
-        if let Some(RecvResponseResult::RecvBody(call)) = call.proceed() {
+        if let Some(RecvResponseResult::RecvBody(mut call)) = call.proceed() {
+            // What comes before a chunk that is wrong is not lost with it.
+            call.stop_on_chunk_boundary(true);
             let until_close = call.body_mode() == BodyMode::CloseDelimited;
             self.receiver = Receiver::Body { call, until_close };
         }
         Ok(())
     }
 
-    fn read_body(&mut self) -> Result<(), Failure> {
+    fn read_body(&mut self) -> Result<(), &'static str> {
         let Receiver::Body { call, until_close } = &mut self.receiver else {
             // What follows an answer is nothing to us.
             self.incoming.clear();
@@ -301,7 +316,7 @@ impl<'a> Exchange<'a> {
         let done = loop {
             let (used, made) = call
                 .read(&self.incoming[at..], &mut room)
-                .map_err(|_| Failure::new(Class::Protocol, "a chunk of the answer has no size or no end"))?;
+                .map_err(|_| "a chunk of the answer has no size or no end")?;
             at += used;
             if self.keeps_body {
                 let fits = made.min(BODY_LIMIT - self.kept);
@@ -321,7 +336,7 @@ impl<'a> Exchange<'a> {
             self.receiver = Receiver::Done;
             self.incoming.clear();
         } else if self.incoming.len() > CHUNK_LINE_LIMIT {
-            return Err(Failure::new(Class::Protocol, "a chunk of the answer is cut"));
+            return Err("a chunk of the answer is cut");
         }
         Ok(())
     }
@@ -346,6 +361,18 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         secret::wipe(std::mem::take(&mut self.outgoing));
     }
+}
+
+/// A head as a proxy wants it: the target is a whole URL (RFC 9112, 3.2.2), and its own login is there.
+fn for_proxy(head: Vec<u8>, start: &str, login: Option<String>) -> Vec<u8> {
+    let place = head.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
+    let line = head.iter().position(|byte| *byte == b'\n').map_or(place, |at| at + 1);
+    let login = login.map_or(String::new(), |login| format!("Proxy-Authorization: {login}\r\n"));
+    let parts = [&head[..place], start.as_bytes(), &head[place..line], login.as_bytes(), &head[line..]];
+    let whole = parts.concat();
+    secret::wipe(head);
+    secret::wipe(login.into_bytes());
+    whole
 }
 
 /// The header fields of a request: those that were given, and those that it needs besides.
@@ -456,7 +483,7 @@ impl Plaintext for Exchange<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::http::Trust;
+    use crate::sys::http::{Route, Trust};
 
     fn request(method: &str, headers: &[(&str, &str)], body: &str) -> Request {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -470,6 +497,7 @@ mod tests {
             route: crate::sys::http::Route::default(),
             trust: Trust::default(),
             known_peer: None,
+            route: Route::default(),
         }
     }
 
@@ -536,6 +564,25 @@ mod tests {
         silent.received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup").unwrap();
         assert_eq!((silent.take_head().unwrap().status, silent.take_content().as_slice()), (200, &b"up"[..]));
         assert!(silent.is_whole());
+    }
+
+    /// However the pieces come, the same is known before the fault.
+    #[test]
+    fn what_came_before_a_fault_may_decide() {
+        let get = request("GET", &[], "");
+        let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nup\r\nzz\r\n";
+        for size in [1, 7, answer.len()] {
+            let mut exchange = exchange(&get);
+            said(&mut exchange);
+            let mut content = Vec::new();
+            for piece in answer.chunks(size) {
+                exchange.received(piece).unwrap();
+                content.append(&mut exchange.take_content());
+            }
+            assert_eq!((exchange.take_head().unwrap().status, content.as_slice()), (200, &b"up"[..]));
+            assert!(!exchange.is_enough());
+            assert_eq!(exchange.outgoing().unwrap_err().class, Class::Protocol);
+        }
     }
 
     /// A server that knows already need not be told the rest; and what it says comes in any pieces.

@@ -29,7 +29,7 @@ impl Proxy {
             return Err("the port of the proxy is missing; write http://HOST:PORT".to_owned());
         }
         let url = Url::parse(&format!("http://{authority}"))?;
-        if url.path() == "/" { Ok(Proxy(url)) } else { Err("a proxy has no path".to_owned()) }
+        if url.target() == "/" { Ok(Proxy(url)) } else { Err("a proxy has no path".to_owned()) }
     }
 
     /// Where it is.
@@ -166,7 +166,9 @@ mod tests {
         };
         let no = "the proxy answered 407 and makes no way there".to_owned();
         assert_eq!(hear(b"HTTP/1.1 407 Login\r\n\r\n"), (Class::Unreachable, no));
-        for said in [&b"SSH-2.0"[..], b"HTTP/1.1 x\r\n\r\n", &[b"HTTP/1.1 ".as_slice(), &[b'2'; 1 << 15]].concat()] {
+        for said in
+            [&b"SSH-2.0"[..], b"HTTP/1.1 x\r\n\r\n", &[b"HTTP/1.1 ".as_slice(), &[b'2'; 1 << 15]].concat()]
+        {
             assert_eq!(hear(said).0, Class::Protocol);
         }
     }

@@ -2,6 +2,7 @@
 //! that reads and writes. All but `step` and `part` is bytes in and bytes out.
 
 use super::exchange::{Exchange, Head};
+use super::proxy::Tunnel;
 use super::session::Session;
 use crate::sys::net::Conn;
 use crate::sys::poll::For;
@@ -25,6 +26,8 @@ const REST_TIME: Duration = Duration::from_millis(100);
 pub(super) struct Talk<'a> {
     exchange: Exchange<'a>,
     tls: Option<Session>,
+    /// What has to be dug before.
+    tunnel: Option<Tunnel>,
     /// Until when the server may take to say that it wants the body.
     consent: Option<Instant>,
     /// Why nothing more could be sent; told only if no answer comes.
@@ -32,12 +35,15 @@ pub(super) struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    pub(super) fn new(exchange: Exchange<'a>, tls: Option<Session>) -> Talk<'a> {
-        Talk { exchange, tls, consent: None, deaf: None }
+    pub(super) fn new(exchange: Exchange<'a>, tls: Option<Session>, tunnel: Option<Tunnel>) -> Talk<'a> {
+        Talk { exchange, tls, tunnel, consent: None, deaf: None }
     }
 
     /// What is to be written to the connection now.
     fn outgoing(&mut self) -> Result<&[u8], Failure> {
+        if let Some(tunnel) = &self.tunnel {
+            return Ok(tunnel.outgoing());
+        }
         match &mut self.tls {
             Some(tls) => tls.outgoing(&mut self.exchange),
             None => self.exchange.outgoing(),
@@ -45,6 +51,9 @@ impl<'a> Talk<'a> {
     }
 
     fn sent(&mut self, count: usize) {
+        if let Some(tunnel) = &mut self.tunnel {
+            return tunnel.sent(count);
+        }
         match &mut self.tls {
             Some(tls) => tls.sent(count),
             None => self.exchange.sent(count),
@@ -52,6 +61,11 @@ impl<'a> Talk<'a> {
     }
 
     fn received(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if let Some(tunnel) = &mut self.tunnel {
+            let Some(rest) = tunnel.received(bytes)? else { return Ok(()) };
+            self.tunnel = None;
+            return if rest.is_empty() { Ok(()) } else { self.received(&rest) };
+        }
         match &mut self.tls {
             Some(tls) => tls.received(bytes, &mut self.exchange),
             None => self.exchange.received(bytes),
@@ -59,6 +73,9 @@ impl<'a> Talk<'a> {
     }
 
     fn ended(&mut self) -> Result<(), Failure> {
+        if self.tunnel.is_some() {
+            return Err(Failure::new(Class::Reset, "the proxy closed the connection without an answer"));
+        }
         match &mut self.tls {
             Some(tls) => tls.ended(&mut self.exchange),
             None => self.exchange.ended(),
@@ -82,6 +99,7 @@ impl<'a> Talk<'a> {
 
     fn doing(&self) -> &'static str {
         match &self.tls {
+            _ if self.tunnel.is_some() => "waiting for the proxy",
             Some(tls) if tls.greets() => "greeting by tls",
             _ => self.exchange.doing(),
         }
