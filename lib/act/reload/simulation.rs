@@ -324,7 +324,7 @@ impl Probe for Health {
             Some(among) if pid.is_some_and(|pid| !among.contains(&pid)) => {
                 Err(Failure::new(Class::WrongProcess, "another process"))
             }
-            _ => Ok(ProbeAnswer { pid, http_status: None }),
+            _ => Ok(ProbeAnswer { pid, ..ProbeAnswer::default() }),
         }
     }
 
@@ -401,7 +401,9 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
     let phase = Cell::new(None);
     let interrupted = || signal_after.filter(|after| world.calls.get() >= *after).map(|_| Signal::SIGTERM);
     let progress = |now: ReloadPhase| phase.set(Some(now));
-    let ask = |demand: Demand| -> Arc<dyn Probe> { Arc::new(Health(world.healthy(), demand.among)) };
+    let ask = |demand: Demand| -> Arc<dyn Probe> {
+        Arc::new(Health(world.healthy(), demand.among.map(|one| one.roots().to_vec())))
+    };
     let put_back = || {
         world.put_back.set(true);
         Ok(vec![PathBuf::from("/rejected")])
