@@ -24,6 +24,7 @@ _baa__healthwait() {
     case "${cmd}" in
         baa__healthwait)
             opts="-t -H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --method --header --data --data-file --status --header-contains --body-contains --body-regex --json-path --cacert --insecure --cert --key --no-redirect --token-env --token-file --resolve --proxy --exec-status --quiet --verbose --dry-run --json --help --version"
+            opts="-H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --any-process --method --header --status --body-contains --json-path --cacert --insecure --no-redirect --token-env --token-file --quiet --verbose --dry-run --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -28,6 +28,7 @@ complete -c baa-healthwait -l exec-status -d 'Good statuses of commands: 0, 2-5 
 complete -c baa-healthwait -l all -d 'All targets must answer (the default)'
 complete -c baa-healthwait -l any -d 'One target is enough'
 complete -c baa-healthwait -l invert -d 'Wait until targets are down: refused or missing. A timeout is not "down"'
+complete -c baa-healthwait -l any-process -d 'With --served-by and --newer-than: an answer counts though others may have given it, who hold the socket too, and though others have led to whoever gave it'
 complete -c baa-healthwait -l insecure -d 'Trust any certificate'
 complete -c baa-healthwait -l no-redirect -d 'Do not follow redirects'
 complete -c baa-healthwait -s q -l quiet -d 'Say nothing but errors'

@@ -1,5 +1,5 @@
-//! Whose answer it is that baa-healthwait takes: with listening sockets that several processes have, redirects,
-//! daemons, other network namespaces, and processes that were started in the same moment.
+//! Whose answer it is that baa-healthwait takes: with listening sockets that several processes have,
+//! redirects, daemons, other network namespaces, and processes that were started in the same moment.
 
 use crate::support::{Done, Room, Service, collect, copy_program, needs, needs_root, port, signal, until};
 use nix::sys::signal::Signal;
@@ -40,8 +40,8 @@ fn log(room: &Room, name: &str) -> String {
     std::fs::read_to_string(room.path(name)).unwrap_or_default()
 }
 
-/// An old and a new process that both have the listening socket, as a server has that replaces itself on USR2;
-/// for TCP and for a unix socket, with the targets that ask them.
+/// An old and a new process that both have the listening socket, as a server has that replaces itself on
+/// USR2; for TCP and for a unix socket, with the targets that ask them.
 fn handover(room: &Room, old: &str, new: &str, mut each: impl FnMut(&Service, &Service, &[String])) {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = tcp.local_addr().unwrap();

@@ -1,9 +1,10 @@
-//! Who answers on one connection: asked again and again while it stands, and decided by what the kernel shows.
+//! Who answers on one connection: asked again and again while it stands, and decided by what the kernel
+//! shows.
 //!
-//! Whoever holds the accepted socket answers. Nobody holds it before it was accepted, nor after it was closed.
-//! Then whoever listens decides, if all of them count: the listeners are looked at first and the connection
-//! after, so that one that was accepted meanwhile is seen. A listening socket that others hold too decides
-//! nothing: an old process may have answered in the new one's name.
+//! Whoever holds the accepted socket answers. Nobody holds it before it was accepted, nor after it was
+//! closed. Then whoever listens decides, if all of them count: the listeners are looked at first and the
+//! connection after, so that one that was accepted meanwhile is seen. A listening socket that others hold too
+//! decides nothing: an old process may have answered in the new one's name.
 
 use crate::probe::ProbeAnswer;
 use crate::probe::demand::{Demand, named};

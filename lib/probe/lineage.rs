@@ -1,5 +1,5 @@
-//! Processes and all that descends from them, also what was seen while its parent lived and has lost it since:
-//! a server that makes itself a daemon ends, and its child serves.
+//! Processes and all that descends from them, also what was seen while its parent lived and has lost it
+//! since: a server that makes itself a daemon ends, and its child serves.
 
 use crate::sys::process::{self, Identity, Pid, Table};
 use std::collections::HashMap;
@@ -28,49 +28,39 @@ impl Lineage {
     /// All that live now.
     pub fn members(&self) -> Vec<Identity> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = Table::read();
-        let seen: HashMap<Pid, Identity> = table
-            .entries()
-            .iter()
-            .filter(|entry| !entry.zombie)
-            .map(|entry| (entry.identity.pid, entry.identity))
-            .collect();
-        // Whoever is not shown is asked for one by one: a child of ours is known without a table.
-        known.retain(|pid, one| seen.get(pid).map_or_else(|| one.alive(), |found| found == one));
-        let roots: Vec<Pid> = known.keys().copied().collect();
-        let mut all: Vec<Identity> = table.trees(&roots);
-        all.extend(known.values().filter(|one| !seen.contains_key(&one.pid)));
-        known.extend(all.iter().map(|one| (one.pid, *one)));
+        known.retain(|_, one| one.alive());
+        learn(&mut known);
+        let mut all: Vec<Identity> = known.values().copied().collect();
         all.sort_by_key(|one| (one.start, one.pid));
         all
     }
 
-    /// Learns which children those have that are known, for less than `members` costs where the kernel lists
-    /// them; it may have to be asked often, for a parent that ends takes the knowledge with it.
+    /// Learns which children those have that are known. It may have to be asked often, for a parent that ends
+    /// takes the knowledge with it.
     pub fn learn(&self) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut unasked: Vec<Identity> = known.values().copied().collect();
-        while let Some(one) = unasked.pop() {
-            // Before its children are asked for: it may end just after, and they count all the same.
-            if Identity::of(one.pid) != Some(one) {
-                continue;
-            }
-            let Some(children) = process::children_of(one.pid) else {
-                drop(known);
-                self.members();
-                return;
-            };
-            for child in children.into_iter().filter_map(Identity::of) {
-                if known.insert(child.pid, child) != Some(child) {
-                    unasked.push(child);
-                }
-            }
-        }
+        learn(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl FromIterator<Pid> for Lineage {
-    fn from_iter<I: IntoIterator<Item = Pid>>(roots: I) -> Lineage {
-        Lineage::of(roots)
+/// Some short reads for each, where the kernel lists the children of a process; else the whole table.
+fn learn(known: &mut HashMap<Pid, Identity>) {
+    let mut unasked: Vec<Identity> = known.values().copied().collect();
+    while let Some(one) = unasked.pop() {
+        // Before its children are asked for: it may end just after, and they count all the same.
+        if !one.alive() {
+            continue;
+        }
+        let Some(children) = process::children_of(one.pid) else {
+            let roots: Vec<Pid> = known.values().filter(|one| one.alive()).map(|one| one.pid).collect();
+            for one in Table::read().trees(&roots) {
+                known.entry(one.pid).or_insert(one);
+            }
+            return;
+        };
+        for child in children.into_iter().filter_map(Identity::of) {
+            if known.insert(child.pid, child) != Some(child) {
+                unasked.push(child);
+            }
+        }
     }
 }

@@ -133,8 +133,8 @@ pub(super) fn start_at(time: SystemTime) -> Option<Start> {
     u64::try_from(ticks).ok().map(Start)
 }
 
-/// Whether `later` was given out after `pid`, of two pids that were so within one tick. They go round: what is
-/// less than half a round ahead is later.
+/// Whether `later` was given out after `pid`, of two pids that were so within one tick. They go round: what
+/// is less than half a round ahead is later.
 pub(super) fn was_next(pid: Pid, later: Pid) -> bool {
     let limit = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
     let limit = limit.and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(1 << 22);
