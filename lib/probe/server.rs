@@ -12,7 +12,7 @@ mod mysql;
 mod postgres;
 mod redis;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod url;
 
 use crate::probe::demand::Demand;
@@ -99,12 +99,15 @@ impl Server {
         addresses: &[SocketAddr],
         deadline: Instant,
     ) -> Result<(Result<ProbeAnswer, Failure>, Link), Failure> {
-        let mut wire = Transport::new(self.url.endpoint.connect(addresses, deadline).await?);
+        let conn = self.url.endpoint.connect(addresses, deadline).await?;
+        let link = conn.link().clone();
+        // What a wrong process says is of no interest, and who answers and hangs up must be known before.
+        let mut inquiry = self.demand.inquire(&link);
+        inquiry.connected(deadline).await?;
+        let mut wire = Transport::new(conn);
         let said = self.converse(&mut wire).await;
-        // The connection is still open, so that its other end can be found. What a wrong process says is of
-        // no interest.
-        let outcome = self.demand.judge(wire.link()).await.and_then(|answer| said.map(|()| answer));
-        Ok((outcome, wire.link().clone()))
+        let who = inquiry.answered(deadline).await;
+        Ok((who.and_then(|answer| said.map(|()| answer)), link))
     }
 
     /// The one loop that all conversations share.
