@@ -7,6 +7,8 @@ pub mod file;
 pub mod http;
 pub mod pace;
 pub mod process;
+pub mod record;
+pub mod server;
 pub mod tcp;
 pub mod unix;
 

@@ -7,6 +7,9 @@ use crate::probe::exec::Exec;
 use crate::probe::file::FileProbe;
 use crate::probe::http::{Http, JsonValue, Statuses};
 use crate::probe::process::Process;
+use crate::probe::record::{RecordProbe, RecordQuestion};
+use crate::probe::server::Server;
+use crate::probe::server::url::{self, ServerUrl};
 use crate::probe::tcp::Tcp;
 use crate::probe::unix::Unix;
 use crate::service::manager::ManagerKind;
@@ -80,6 +83,10 @@ pub enum TargetQuestion {
     File(PathBuf),
     /// Does this name resolve?
     Dns(String),
+    /// Has this name such a record?
+    Record(RecordQuestion),
+    /// Is this server ready?
+    Server(ServerUrl),
     /// Does this process live?
     Process(Pid),
     /// Does the manager say that this job runs?
@@ -115,6 +122,8 @@ impl TargetQuestion {
             path(file.strip_prefix(b"//").unwrap_or(file)).map(TargetQuestion::File)
         } else if let Some(socket) = rest("unix:") {
             path(socket.strip_prefix(b"//").unwrap_or(socket)).map(TargetQuestion::Unix)
+        } else if let Some(question) = utf8()?.strip_prefix("dns:").filter(|name| name.contains('?')) {
+            RecordQuestion::parse(question).map(TargetQuestion::Record)
         } else if let Some(name) = utf8()?.strip_prefix("dns:") {
             match host_and_port(name)? {
                 (name, None) => Ok(TargetQuestion::Dns(name)),
@@ -126,6 +135,8 @@ impl TargetQuestion {
             unit(ManagerKind::Launchd, label)
         } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
             unit(ManagerKind::Systemd, name)
+        } else if url::is_server(utf8()?) {
+            ServerUrl::parse(utf8()?).map(TargetQuestion::Server)
         } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
             Url::parse(utf8()?).map(TargetQuestion::Http)
         } else {
@@ -139,11 +150,15 @@ impl TargetQuestion {
     /// Whether the answer tells whether `demand` is met.
     pub fn tells_process(&self, demand: &Demand) -> bool {
         match self {
-            TargetQuestion::Http(_) | TargetQuestion::Tcp(..) | TargetQuestion::Unix(_) => true,
+            TargetQuestion::Http(_)
+            | TargetQuestion::Tcp(..)
+            | TargetQuestion::Unix(_)
+            | TargetQuestion::Server(_) => true,
             TargetQuestion::Process(_) => demand.among.is_none(),
             TargetQuestion::Exec(_)
             | TargetQuestion::File(_)
             | TargetQuestion::Dns(_)
+            | TargetQuestion::Record(_)
             | TargetQuestion::Unit(_) => false,
         }
     }
@@ -159,6 +174,13 @@ impl TargetQuestion {
             TargetQuestion::Exec(command) => Arc::new(Exec::new(command.clone())),
             TargetQuestion::File(path) => Arc::new(FileProbe { path: path.clone() }),
             TargetQuestion::Dns(name) => Arc::new(Dns { name: name.clone() }),
+            TargetQuestion::Record(question) => Arc::new(RecordProbe { question: question.clone() }),
+            TargetQuestion::Server(url) => Arc::new(Server {
+                url: url.clone(),
+                trust: options.trust.clone(),
+                headers: options.headers.clone(),
+                demand: demand.clone(),
+            }),
             TargetQuestion::Process(pid) => Arc::new(Process::new(*pid, demand.clone())),
             TargetQuestion::Unit(unit) => unit.clone(),
         }
@@ -204,6 +226,9 @@ fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
 }
 
 fn hide_login(text: &str) -> String {
+    if url::is_server(text) {
+        return url::shown(text);
+    }
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..cut].rsplit_once('@') {

@@ -6,6 +6,7 @@
 pub mod serve;
 mod tls;
 mod url;
+mod wire;
 
 use crate::sys::net::{Conn, Endpoint, Link};
 use crate::sys::secret;
@@ -17,6 +18,7 @@ use std::time::Instant;
 
 pub use tls::Trust;
 pub use url::{Scheme, Url, host_and_port};
+pub use wire::Wire;
 
 /// The largest head of an answer that is read.
 const HEAD_LIMIT: usize = 64 * 1024;

@@ -46,6 +46,9 @@ impl HealthCheck {
         if let TargetQuestion::Http(url) = &self.question {
             secrets.extend(url.secrets());
         }
+        if let TargetQuestion::Server(url) = &self.question {
+            secrets.extend(url.password.iter().map(|password| password.reveal().to_owned()));
+        }
         secrets
     }
 
@@ -54,6 +57,7 @@ impl HealthCheck {
         match &self.question {
             TargetQuestion::Http(url) => Some(url.endpoint().to_string()),
             TargetQuestion::Tcp(host, _) => Some(host.clone()),
+            TargetQuestion::Server(url) => Some(url.endpoint.to_string()),
             _ => None,
         }
     }
@@ -83,8 +87,12 @@ impl fmt::Display for HealthCheck {
                 write!(out, "exec:{}", redact::urls(&command.to_string_lossy()))
             }
             TargetQuestion::File(path) => write!(out, "file:{}", path.display()),
+            TargetQuestion::Server(url) => write!(out, "{url}"),
             // None of these is taken.
-            TargetQuestion::Dns(_) | TargetQuestion::Process(_) | TargetQuestion::Unit(_) => Ok(()),
+            TargetQuestion::Dns(_)
+            | TargetQuestion::Record(_)
+            | TargetQuestion::Process(_)
+            | TargetQuestion::Unit(_) => Ok(()),
         }
     }
 }
@@ -171,7 +179,10 @@ fn taken(target: &OsStr) -> std::result::Result<TargetQuestion, String> {
         None => "the URL is not UTF-8".to_owned(),
     })?;
     match question {
-        TargetQuestion::Dns(_) | TargetQuestion::Process(_) | TargetQuestion::Unit(_) => {
+        TargetQuestion::Dns(_)
+        | TargetQuestion::Record(_)
+        | TargetQuestion::Process(_)
+        | TargetQuestion::Unit(_) => {
             Err("a name, a process or a unit does not say whether the job is healthy".to_owned())
         }
         other => Ok(other),

@@ -108,10 +108,23 @@ fn system_roots() -> std::result::Result<RootCertStore, rustls::Error> {
 
 /// A TLS session with `host`.
 pub(super) fn session(trust: &Trust, host: &str) -> std::result::Result<ClientConnection, Failure> {
+    session_of(trust, host, None)
+}
+
+/// The same for another protocol, which is told apart by its name (RFC 7301) if that is given.
+pub(super) fn session_of(
+    trust: &Trust,
+    host: &str,
+    alpn: Option<&str>,
+) -> std::result::Result<ClientConnection, Failure> {
     let wrong = |why: String| Failure::new(Class::Tls, format!("tls: {why}"));
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| wrong(format!("'{host}' is not a name that a certificate can have")))?;
-    ClientConnection::new(trust.config().map_err(wrong)?, name).map_err(|cause| wrong(cause.to_string()))
+    let mut config = trust.config().map_err(wrong)?;
+    if let Some(alpn) = alpn {
+        Arc::make_mut(&mut config).alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    }
+    ClientConnection::new(config, name).map_err(|cause| wrong(cause.to_string()))
 }
 
 /// Takes every certificate; signatures are still checked, so that the session is with whoever presented it.
