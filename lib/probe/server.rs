@@ -175,17 +175,17 @@ fn say(wire: &mut Wire, words: Vec<u8>) -> Result<(), Failure> {
 /// What is not `name`, for those who have taken the wrong port.
 fn strange(name: &str, heard: &[u8]) -> Option<String> {
     let what = match heard {
-        _ if heard.starts_with(b"HTTP/") => "but of HTTP",
-        _ if heard.starts_with(b"SSH-") => "but of SSH",
-        [0x15, 3, ..] => "but of TLS, which refuses to be spoken to in the clear",
+        _ if heard.starts_with(b"HTTP/") => "but HTTP",
+        _ if heard.starts_with(b"SSH-") => "but SSH",
+        [0x15, 3, ..] => "but TLS, which refuses to be spoken to in the clear",
         _ => return None,
     };
-    Some(format!("the answer is not one of {name}, {what}"))
+    Some(format!("the answer is not {name}, {what}"))
 }
 
 /// The failure of an answer that is not of the protocol.
 fn not_of(name: &str) -> Failure {
-    Failure::new(Class::Protocol, format!("the answer is not one of {name}"))
+    Failure::new(Class::Protocol, format!("the answer is not {name}"))
 }
 
 impl Probe for Server {

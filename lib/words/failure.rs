@@ -12,7 +12,9 @@ pub enum Class {
     Missing,
     /// It exists and says that it is not up (a unit that is inactive, a command that exits non-zero).
     Down,
-    /// It speaks, and takes nobody in just now: too many connections.
+    /// It answers, and says that it is not ready: starting up, shutting down, in recovery, not serving.
+    NotReady,
+    /// It answers, and takes nobody in just now: too many connections.
     Busy,
     /// It answers, and cannot be written to, which was asked for.
     ReadOnly,
@@ -49,6 +51,7 @@ impl Class {
             Class::Refused => "refused",
             Class::Missing => "missing",
             Class::Down => "down",
+            Class::NotReady => "not-ready",
             Class::Busy => "busy",
             Class::ReadOnly => "read-only",
             Class::Timeout => "timeout",

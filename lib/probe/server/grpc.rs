@@ -105,7 +105,7 @@ impl Grpc<'_> {
                     let why = brief(&String::from_utf8_lossy(body.0));
                     let why = if why.is_empty() { String::new() } else { format!(": {why}") };
                     let text = format!("the server says goodbye (HTTP/2 error {code}{why})");
-                    return Some(HandshakeStep::not(Class::Down, text));
+                    return Some(HandshakeStep::not(Class::NotReady, text));
                 }
             }
             PUSH_PROMISE | HEADERS | CONTINUATION | DATA => return None,
@@ -144,19 +144,19 @@ impl Grpc<'_> {
             Some(0) => match serving(&self.message) {
                 None => return wrong(),
                 Some(1) => return HandshakeStep::ready(),
-                Some(2) => (Class::Down, format!("{service} is not serving (NOT_SERVING)")),
-                Some(3) => (Class::Missing, format!("{service} is not known to it (SERVICE_UNKNOWN)")),
+                Some(2) => (Class::NotReady, format!("{service} is not serving (NOT_SERVING)")),
+                Some(3) => (Class::NotReady, format!("{service} is not known to it (SERVICE_UNKNOWN)")),
                 Some(0) => (Class::Other, format!("{service} does not know how it is (UNKNOWN)")),
                 Some(other) => (Class::Other, format!("{service} answers with health {other}")),
             },
             Some(4) => (Class::Timeout, format!("the server took too long (DEADLINE_EXCEEDED{words})")),
-            Some(5) => (Class::Missing, format!("{service} is not known to it (NOT_FOUND)")),
+            Some(5) => (Class::NotReady, format!("{service} is not known to it (NOT_FOUND)")),
             Some(7) => (Class::NotPermitted, format!("may not ask (PERMISSION_DENIED{words})")),
             Some(8) => (Class::Busy, format!("the server has too much to do (RESOURCE_EXHAUSTED{words})")),
             Some(12) => {
                 (Class::Other, "the server has no health service (UNIMPLEMENTED grpc.health.v1)".to_owned())
             }
-            Some(14) => (Class::Down, format!("the server is not there for it (UNAVAILABLE{words})")),
+            Some(14) => (Class::NotReady, format!("the server is not there for it (UNAVAILABLE{words})")),
             Some(16) => (Class::NotPermitted, format!("may not ask (UNAUTHENTICATED{words})")),
             Some(code) => (Class::Other, format!("answered with status {code} of gRPC{words}")),
         };

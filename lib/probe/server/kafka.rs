@@ -39,7 +39,7 @@ impl Handshake for Kafka {
             (_, None) => HandshakeStep::More,
             (_, Some(0 | UNSUPPORTED_VERSION)) => HandshakeStep::ready(),
             (_, Some(code)) => {
-                HandshakeStep::not(Class::Down, format!("the broker answers with error {code} of Kafka"))
+                HandshakeStep::not(Class::NotReady, format!("the broker answers with error {code} of Kafka"))
             }
         }
     }

@@ -39,7 +39,7 @@ impl Mongodb {
         if !hello.ok {
             let class = match hello.code {
                 // ShutdownInProgress, InterruptedAtShutdown, NotYetInitialized and their kin.
-                91 | 94 | 11600 | 11602 | 13436 => Class::Down,
+                91 | 94 | 11600 | 11602 | 13436 => Class::NotReady,
                 // CommandNotFound, of a server that is older than the question; Unauthorized.
                 59 | 13 if !self.writable => return HandshakeStep::ready(),
                 _ => Class::Other,
@@ -50,7 +50,7 @@ impl Mongodb {
         let serves = hello.primary || hello.secondary || hello.arbiter || hello.router;
         match () {
             () if !serves => HandshakeStep::not(
-                Class::Down,
+                Class::NotReady,
                 "the server is neither primary nor secondary: starting up, in recovery, or not in a set yet",
             ),
             () if self.writable && hello.read_only => {

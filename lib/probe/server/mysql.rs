@@ -72,11 +72,10 @@ impl Mysql<'_> {
             {
                 return HandshakeStep::End(Ok(()), Vec::new());
             }
-            1049 => Class::Missing,
+            1049 | 1053 => Class::NotReady,
             // Too many connections of all, of a user; no thread, no memory for one more.
             1040 | 1203 | 1226 | 1135 | 1041 => Class::Busy,
             1129 | 1130 => Class::NotPermitted,
-            1053 => Class::Down,
             _ => Class::Other,
         };
         HandshakeStep::not(

@@ -128,13 +128,13 @@ impl Postgres<'_> {
         let class = match state.as_str() {
             "" => return wrong(),
             // Starting up, shutting down, in recovery, and ended by an administrator or a crash.
-            "57P01" | "57P02" | "57P03" => Class::Down,
+            "57P01" | "57P02" | "57P03" => Class::NotReady,
             // Too many connections, no memory, no disk.
             "53300" | "53000" | "53100" | "53200" | "55000" => Class::Busy,
             // A login that is not taken is one that was judged.
             "28000" | "28P01" | "42501" if self.url.writable => Class::NotPermitted,
             "28000" | "28P01" | "42501" => return HandshakeStep::ready(),
-            "3D000" if self.url.path.is_some() => Class::Missing,
+            "3D000" if self.url.path.is_some() => Class::NotReady,
             "3D000" if !self.url.writable => return HandshakeStep::ready(),
             _ => Class::Other,
         };

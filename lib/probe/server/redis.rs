@@ -69,7 +69,7 @@ impl Redis<'_> {
             "NOAUTH" if command == Command::Ping && !more => return HandshakeStep::ready(),
             // A user who may not ask is one who was let in.
             "NOPERM" if command == Command::Ping && !more => return HandshakeStep::ready(),
-            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MISCONF" => Class::Down,
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "MISCONF" => Class::NotReady,
             "BUSY" | "TRYAGAIN" => Class::Busy,
             "NOAUTH" | "NOPERM" | "WRONGPASS" | "DENIED" => Class::NotPermitted,
             _ if text.starts_with("ERR max number of clients") => Class::Busy,
