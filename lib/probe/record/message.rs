@@ -92,15 +92,15 @@ pub(super) fn reply(asked: &[u8], heard: &[u8], kind: RecordKind) -> Option<DnsR
     let same_id = heard.get(..2)? == asked.get(..2)?;
     let question = asked.get(HEAD..)?;
     let code = u8::try_from(flags & 0xf).unwrap_or(0);
-    // A server that cannot read the question repeats none.
+    let cut = flags & CUT != 0;
+    // A server that cannot read the question repeats none, and some cut it off with all else.
     let same_question = match heard.get(HEAD..HEAD + question.len()) {
         Some(repeated) => repeated.eq_ignore_ascii_case(question) && number(4)? == 1,
         None => false,
     };
-    if !same_id || flags & ANSWER == 0 || !(same_question || (code != 0 && number(4)? == 0)) {
+    if !same_id || flags & ANSWER == 0 || !(same_question || ((cut || code != 0) && number(4)? == 0)) {
         return None;
     }
-    let cut = flags & CUT != 0;
     let records = if cut || !same_question {
         Some(Vec::new())
     } else {
