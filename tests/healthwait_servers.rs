@@ -275,7 +275,8 @@ test. 60 IN MX 10 Mail.Test.
 test. 60 IN TXT "v=x; Y"
 _web._tcp.test. 60 IN SRV 1 2 8080 host.test.
 '''
-records = RR.fromZone(ZONE) + RR.fromZone('\n'.join('big.test. 60 IN A 10.0.%d.%d' % (n // 256, n % 256) for n in range(200)))
+BIG = ['big.test. 60 IN A 10.0.0.%d' % number for number in range(200)]
+records = RR.fromZone(ZONE) + RR.fromZone('\n'.join(BIG))
 class Resolver(BaseResolver):
     def resolve(self, request, handler):
         reply, name = request.reply(), str(request.q.qname).lower()
@@ -292,9 +293,10 @@ class Resolver(BaseResolver):
         return reply
 DNSHandler.udplen = 512
 Resolver.udplen = 512
-port = int(sys.argv[1])
+quiet = DNSLogger('-request,-reply,-truncated,-error,-recv,-send,-data', logf=lambda text: None)
 for tcp in [True, False]:
-    DNSServer(Resolver(), address='127.0.0.1', port=port, tcp=tcp, logger=DNSLogger('-request,-reply,-truncated,-error,-recv,-send,-data', logf=lambda text: None)).start_thread()
+    at = {'address': '127.0.0.1', 'port': int(sys.argv[1]), 'tcp': tcp}
+    DNSServer(Resolver(), logger=quiet, **at).start_thread()
 threading.Event().wait()
 "#;
 

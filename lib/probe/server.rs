@@ -1,6 +1,6 @@
-//! `postgres://`, `mysql://`, `redis://`, `mongodb://`, `amqp://`, `kafka://`, `grpc://`: is the server ready,
-//! by its own word? Each protocol is a file of its own that hears bytes and says bytes, and knows no socket;
-//! here they meet one, with a deadline and a bound on what is heard.
+//! `postgres://`, `mysql://`, `redis://`, `mongodb://`, `amqp://`, `kafka://`, `grpc://`: is the server
+//! ready, by its own word? Each protocol is a file of its own that hears bytes and says bytes, and knows no
+//! socket; here they meet one, with a deadline and a bound on what is heard.
 
 mod amqp;
 mod bytes;
@@ -11,6 +11,8 @@ mod mongodb;
 mod mysql;
 mod postgres;
 mod redis;
+#[cfg(test)]
+mod tests;
 pub mod url;
 
 use crate::probe::demand::Demand;

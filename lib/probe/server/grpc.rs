@@ -138,6 +138,10 @@ impl Grpc<'_> {
             Some(name) => format!("the service '{}'", brief(name)),
             None => "the server".to_owned(),
         };
+        let unknown = match self.url.path.as_deref() {
+            Some(name) => format!("the server knows no service '{}'", brief(name)),
+            None => "the server does not know its own health".to_owned(),
+        };
         let words = if self.words.is_empty() { String::new() } else { format!(": {}", self.words) };
         let (class, text) = match self.grpc_status {
             None => return wrong(),
@@ -145,19 +149,23 @@ impl Grpc<'_> {
                 None => return wrong(),
                 Some(1) => return HandshakeStep::ready(),
                 Some(2) => (Class::NotReady, format!("{service} is not serving (NOT_SERVING)")),
-                Some(3) => (Class::NotReady, format!("{service} is not known to it (SERVICE_UNKNOWN)")),
+                Some(3) => (Class::NotReady, format!("{unknown} (SERVICE_UNKNOWN)")),
                 Some(0) => (Class::Other, format!("{service} does not know how it is (UNKNOWN)")),
                 Some(other) => (Class::Other, format!("{service} answers with health {other}")),
             },
             Some(4) => (Class::Timeout, format!("the server took too long (DEADLINE_EXCEEDED{words})")),
-            Some(5) => (Class::NotReady, format!("{service} is not known to it (NOT_FOUND)")),
-            Some(7) => (Class::NotPermitted, format!("may not ask (PERMISSION_DENIED{words})")),
+            Some(5) => (Class::NotReady, format!("{unknown} (NOT_FOUND)")),
+            Some(7) => {
+                (Class::NotPermitted, format!("the server does not let us ask (PERMISSION_DENIED{words})"))
+            }
             Some(8) => (Class::Busy, format!("the server has too much to do (RESOURCE_EXHAUSTED{words})")),
             Some(12) => {
                 (Class::Other, "the server has no health service (UNIMPLEMENTED grpc.health.v1)".to_owned())
             }
-            Some(14) => (Class::NotReady, format!("the server is not there for it (UNAVAILABLE{words})")),
-            Some(16) => (Class::NotPermitted, format!("may not ask (UNAUTHENTICATED{words})")),
+            Some(14) => (Class::NotReady, format!("the server cannot answer now (UNAVAILABLE{words})")),
+            Some(16) => {
+                (Class::NotPermitted, format!("the server does not let us ask (UNAUTHENTICATED{words})"))
+            }
             Some(code) => (Class::Other, format!("answered with status {code} of gRPC{words}")),
         };
         HandshakeStep::not(class, text)

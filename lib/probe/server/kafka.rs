@@ -34,11 +34,14 @@ impl Handshake for Kafka {
         if usize::try_from(size).is_ok_and(|size| !(10..HEARD_LIMIT - 4).contains(&size)) {
             return wrong();
         }
-        match (reader.array::<4>(), reader.array().map(i16::from_be_bytes)) {
-            (Some(repeated), _) if repeated != CORRELATION => wrong(),
-            (_, None) => HandshakeStep::More,
-            (_, Some(0 | UNSUPPORTED_VERSION)) => HandshakeStep::ready(),
-            (_, Some(code)) => {
+        let Some(repeated) = reader.array::<4>() else { return HandshakeStep::More };
+        if repeated != CORRELATION {
+            return wrong();
+        }
+        match reader.array().map(i16::from_be_bytes) {
+            None => HandshakeStep::More,
+            Some(0 | UNSUPPORTED_VERSION) => HandshakeStep::ready(),
+            Some(code) => {
                 HandshakeStep::not(Class::NotReady, format!("the broker answers with error {code} of Kafka"))
             }
         }
