@@ -13,7 +13,7 @@
 //!                 job: a property list, read once; recipe, target: what is started, what is asked;
 //!                 tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns · record (of a name) ·
-//!                 server (postgres, mysql, redis, mongodb, amqp, kafka, grpc: conversations apart from sockets);
+//!                 server (postgres, mysql, redis, mongodb, amqp, kafka, grpc: apart from sockets);
 //!                 demand: whose answer counts; pace: how often to ask
 //! life            one life of a command: its wall (who belongs to it, by a cgroup or by a mark, and how all
 //!                 of it is ended), its record on disk, a bounded run. The only room that knows what comes of

@@ -17,8 +17,9 @@ use std::time::Duration;
 #[command(name = "baa-healthwait", version, max_term_width = 100)]
 pub struct HealthwaitArgs {
     /// What to wait for: http://, https://, http+unix:///sock:/path, tcp://host:port or host:port,
-    /// unix:///path, postgres://, mysql://, redis://, mongodb://, amqp://, kafka://host, grpc://host:port/service,
-    /// exec:COMMAND, file:/path, pid:N, dns:name, dns:name?type=MX, launchd:LABEL, systemd:UNIT
+    /// unix:///path, postgres://, mysql://, redis://, mongodb://, amqp://, kafka://host,
+    /// grpc://host:port/service, exec:COMMAND, file:/path, pid:N, dns:name, dns:name?type=MX,
+    /// launchd:LABEL, systemd:UNIT
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<OsString>,
 

@@ -1,7 +1,7 @@
 //! `dns:name?type=…`: has the name such a record? Asked of a server of DNS itself, over UDP, and over TCP
 //! where the answer is too long.
 
-mod message;
+pub(crate) mod message;
 
 use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::http::host_and_port;

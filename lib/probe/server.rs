@@ -12,12 +12,12 @@ mod mysql;
 mod postgres;
 mod redis;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod url;
 
 use crate::probe::demand::Demand;
 use crate::probe::{Cost, Probe, ProbeAnswer, pace};
-use crate::sys::http::{Trust, Wire};
+use crate::sys::http::{Transport, Trust};
 use crate::sys::net::{self, Link};
 use crate::sys::owner;
 use crate::sys::process::Pid;
@@ -99,7 +99,7 @@ impl Server {
         addresses: &[SocketAddr],
         deadline: Instant,
     ) -> Result<(Result<ProbeAnswer, Failure>, Link), Failure> {
-        let mut wire = Wire::new(self.url.endpoint.connect(addresses, deadline)?);
+        let mut wire = Transport::new(self.url.endpoint.connect(addresses, deadline)?);
         let said = self.converse(&mut wire);
         // The connection is still open, so that its other end can be found. What a wrong process says is of
         // no interest.
@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// The one loop that all conversations share.
-    fn converse(&self, wire: &mut Wire) -> Result<(), Failure> {
+    fn converse(&self, wire: &mut Transport) -> Result<(), Failure> {
         let mut handshake = self.handshake();
         let (name, alpn) = (self.url.protocol.name(), self.url.protocol.alpn());
         if self.url.encrypted && !self.url.protocol.encrypts_later() {
@@ -165,7 +165,7 @@ impl Server {
 }
 
 /// Says `words`, which may hold a password, and forgets them.
-fn say(wire: &mut Wire, words: Vec<u8>) -> Result<(), Failure> {
+fn say(wire: &mut Transport, words: Vec<u8>) -> Result<(), Failure> {
     if words.is_empty() {
         return Ok(());
     }

@@ -5,8 +5,8 @@
 
 pub mod serve;
 mod tls;
+mod transport;
 mod url;
-mod wire;
 
 use crate::sys::net::{Conn, Endpoint, Link};
 use crate::sys::secret;
@@ -17,8 +17,8 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 pub use tls::Trust;
+pub use transport::Transport;
 pub use url::{Scheme, Url, host_and_port};
-pub use wire::Wire;
 
 /// The largest head of an answer that is read.
 const HEAD_LIMIT: usize = 64 * 1024;

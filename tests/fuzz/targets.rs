@@ -82,6 +82,9 @@ targets! {
     spans;
     stamps;
     words_for_logs;
+    server_urls;
+    server_answers: cases: 2000;
+    name_records;
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
@@ -456,6 +459,34 @@ mod feed {
             let _ = crate::sys::listening::system::verdict(case);
         }
         let _ = case;
+    }
+
+    pub(super) fn server_urls(case: &[u8]) {
+        let text = text(case);
+        let shown = crate::probe::server::url::shown(&text);
+        if let Ok(url) = crate::probe::server::url::ServerUrl::parse(&text) {
+            assert_eq!(url.to_string(), shown);
+        }
+        let _ = crate::probe::record::RecordQuestion::parse(&text).map_err(|why| told(&why));
+    }
+
+    pub(super) fn server_answers(case: &[u8]) {
+        crate::probe::server::tests::hear(case);
+    }
+
+    pub(super) fn name_records(case: &[u8]) {
+        use crate::probe::record::message::{RecordKind, question, reply};
+        for kind in [RecordKind::A, RecordKind::Mx, RecordKind::Txt, RecordKind::Srv] {
+            let asked = question(0x6162, "x.y", kind).unwrap();
+            let mut heard = asked.clone();
+            // The head of an answer, and a case of records.
+            heard[2] = 0x80;
+            heard[7] = case.first().copied().unwrap_or_default();
+            heard.extend(case);
+            let reply = reply(&asked, &heard, kind).unwrap();
+            assert!(reply.records.is_none_or(|records| records.len() <= 255));
+            let _ = crate::probe::record::message::reply(&asked, case, kind);
+        }
     }
 
     pub(super) fn users(case: &[u8]) {

@@ -58,17 +58,17 @@ impl RecordKind {
 
 /// What an answer says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct DnsReply {
+pub(crate) struct DnsReply {
     /// 0, or why there is no answer.
-    pub(super) code: u8,
+    pub(crate) code: u8,
     /// Whether it was too long for a datagram.
-    pub(super) cut: bool,
+    pub(crate) cut: bool,
     /// The records of the kind, in their usual text; `None` where the answer breaks the rules.
-    pub(super) records: Option<Vec<String>>,
+    pub(crate) records: Option<Vec<String>>,
 }
 
 /// A question, or `None` for a name that none can be asked of.
-pub(super) fn question(id: u16, name: &str, kind: RecordKind) -> Option<Vec<u8>> {
+pub(crate) fn question(id: u16, name: &str, kind: RecordKind) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(HEAD + NAME_LIMIT + 4);
     for number in [id, RECURSION, 1, 0, 0, 0] {
         bytes.extend(number.to_be_bytes());
@@ -86,7 +86,7 @@ pub(super) fn question(id: u16, name: &str, kind: RecordKind) -> Option<Vec<u8>>
 }
 
 /// Reads the answer to `asked`; `None` for what answers something else.
-pub(super) fn reply(asked: &[u8], heard: &[u8], kind: RecordKind) -> Option<DnsReply> {
+pub(crate) fn reply(asked: &[u8], heard: &[u8], kind: RecordKind) -> Option<DnsReply> {
     let number = |at: usize| heard.get(at..at + 2).map(|two| u16::from_be_bytes([two[0], two[1]]));
     let flags = number(2)?;
     let same_id = heard.get(..2)? == asked.get(..2)?;

@@ -36,6 +36,20 @@ fn talk(server: &Server, heard: &[u8], part: usize) -> Outcome {
     Err(open.len())
 }
 
+/// Lets every protocol hear it, whole and byte by byte.
+pub(crate) fn hear(heard: &[u8]) {
+    thread_local! {
+        static SERVERS: Vec<Server> = good().iter().map(|(url, _)| server(url)).collect();
+    }
+    SERVERS.with(|servers| {
+        for server in servers {
+            let whole = talk(server, heard, heard.len().max(1));
+            // Where it is cut changes nothing, but for what must come alone.
+            assert_eq!(talk(server, heard, 1).is_ok(), whole.is_ok(), "{}", server.url);
+        }
+    });
+}
+
 /// A message of PostgreSQL.
 fn postgres(kind: u8, body: &[u8]) -> Vec<u8> {
     let size = u32::try_from(body.len() + 4).unwrap().to_be_bytes();

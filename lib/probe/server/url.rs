@@ -26,27 +26,36 @@ pub enum ServerProtocol {
     Grpc,
 }
 
-/// A scheme, what is spoken there, its port, and whether all of it is encrypted.
-struct ServerScheme(&'static str, ServerProtocol, SchemeKind);
-
-enum SchemeKind {
-    Clear(u16),
-    Encrypted(u16),
+/// A scheme: what is spoken there, at which port, and whether all of it is encrypted.
+struct ServerScheme {
+    name: &'static str,
+    protocol: ServerProtocol,
+    port: u16,
+    encrypted: bool,
 }
 
+const fn clear(name: &'static str, protocol: ServerProtocol, port: u16) -> ServerScheme {
+    ServerScheme { name, protocol, port, encrypted: false }
+}
+
+const fn encrypted(name: &'static str, protocol: ServerProtocol, port: u16) -> ServerScheme {
+    ServerScheme { name, protocol, port, encrypted: true }
+}
+
+/// Without a usual port it is 0.
 const SCHEMES: [ServerScheme; 12] = [
-    ServerScheme("postgres", ServerProtocol::Postgres, SchemeKind::Clear(5432)),
-    ServerScheme("postgresql", ServerProtocol::Postgres, SchemeKind::Clear(5432)),
-    ServerScheme("mysql", ServerProtocol::Mysql, SchemeKind::Clear(3306)),
-    ServerScheme("mariadb", ServerProtocol::Mysql, SchemeKind::Clear(3306)),
-    ServerScheme("redis", ServerProtocol::Redis, SchemeKind::Clear(6379)),
-    ServerScheme("rediss", ServerProtocol::Redis, SchemeKind::Encrypted(6379)),
-    ServerScheme("mongodb", ServerProtocol::Mongodb, SchemeKind::Clear(27017)),
-    ServerScheme("amqp", ServerProtocol::Amqp, SchemeKind::Clear(5672)),
-    ServerScheme("amqps", ServerProtocol::Amqp, SchemeKind::Encrypted(5671)),
-    ServerScheme("kafka", ServerProtocol::Kafka, SchemeKind::Clear(9092)),
-    ServerScheme("grpc", ServerProtocol::Grpc, SchemeKind::Clear(0)),
-    ServerScheme("grpcs", ServerProtocol::Grpc, SchemeKind::Encrypted(0)),
+    clear("postgres", ServerProtocol::Postgres, 5432),
+    clear("postgresql", ServerProtocol::Postgres, 5432),
+    clear("mysql", ServerProtocol::Mysql, 3306),
+    clear("mariadb", ServerProtocol::Mysql, 3306),
+    clear("redis", ServerProtocol::Redis, 6379),
+    encrypted("rediss", ServerProtocol::Redis, 6379),
+    clear("mongodb", ServerProtocol::Mongodb, 27017),
+    clear("amqp", ServerProtocol::Amqp, 5672),
+    encrypted("amqps", ServerProtocol::Amqp, 5671),
+    clear("kafka", ServerProtocol::Kafka, 9092),
+    clear("grpc", ServerProtocol::Grpc, 0),
+    encrypted("grpcs", ServerProtocol::Grpc, 0),
 ];
 
 /// Keys of a query whose values may be shown.
@@ -133,7 +142,7 @@ pub fn is_server(text: &str) -> bool {
 }
 
 fn known(scheme: &str) -> Option<&'static ServerScheme> {
-    SCHEMES.iter().find(|one| one.0.eq_ignore_ascii_case(scheme))
+    SCHEMES.iter().find(|one| one.name.eq_ignore_ascii_case(scheme))
 }
 
 /// `text` without its login, and without the values of a query that are not ours.
@@ -159,8 +168,8 @@ impl ServerUrl {
             return Err("a URL holds no space and no control character".to_owned());
         }
         let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
-        let ServerScheme(_, protocol, kind) = known(scheme).ok_or("unknown scheme")?;
-        let (SchemeKind::Clear(default_port) | SchemeKind::Encrypted(default_port)) = *kind;
+        let scheme = known(scheme).ok_or("unknown scheme")?;
+        let (protocol, default_port) = (scheme.protocol, scheme.port);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, address) = match authority.rsplit_once('@') {
@@ -173,9 +182,9 @@ impl ServerUrl {
         };
         let full = |text: &String| !text.is_empty();
         let mut url = ServerUrl {
-            protocol: *protocol,
+            protocol,
             endpoint: Endpoint::Tcp(String::new(), default_port),
-            encrypted: matches!(kind, SchemeKind::Encrypted(_)),
+            encrypted: scheme.encrypted,
             tls_name: String::new(),
             authority: address.to_owned(),
             user: user.filter(full),
@@ -230,7 +239,7 @@ impl ServerUrl {
         let port = port.filter(full).map(numbered).transpose()?;
         if host.starts_with('/') {
             let directory = PathBuf::from(&host);
-            socket = Some(match *protocol {
+            socket = Some(match protocol {
                 ServerProtocol::Postgres => {
                     let name = format!(".s.PGSQL.{}", port.unwrap_or(default_port));
                     directory.join(name).to_string_lossy().into_owned()

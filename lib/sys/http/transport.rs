@@ -7,15 +7,15 @@ use std::io::{Read, Write};
 
 /// A connection, and its TLS where there is one.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Transport {
     conn: Conn,
     session: Option<Box<rustls::ClientConnection>>,
 }
 
-impl Wire {
+impl Transport {
     /// In the clear.
-    pub fn new(conn: Conn) -> Wire {
-        Wire { conn, session: None }
+    pub fn new(conn: Conn) -> Transport {
+        Transport { conn, session: None }
     }
 
     /// Encrypts what follows, with `host`, which must offer `alpn` if that is given.
