@@ -4,6 +4,7 @@
 use super::{Room, omit, port, signal, until};
 use nix::sys::signal::Signal;
 use std::fmt::Write as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -114,11 +115,23 @@ impl Postgres {
         RealServer::start(self.run("postgres").arg("-D").arg(&self.data), self.port)
     }
 
-    /// A session that runs `statement`.
+    /// A session that is in and stays there, `statement` being asked for.
     pub fn session(&self, statement: &str) -> Child {
         let mut command = self.run("psql");
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-c", statement]);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-At"]);
+        command.args(["-c", "select 1", "-c", statement]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut session = None;
+        // The place of one that has just gone may not be free yet.
+        until("a session is in", || {
+            let mut child = command.spawn().unwrap();
+            if child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).is_ok() {
+                session = Some(child);
+            } else {
+                child.wait().unwrap();
+            }
+            session.is_some()
+        });
+        session.unwrap()
     }
 
     /// What has been said of it in its own words.

@@ -176,6 +176,8 @@ fn what_is_not_ready_says_why() {
         ("amqp://h", b"AMQP\0\0\x09\x01".to_vec(), Class::Protocol, "not AMQP"),
         ("amqp://h", b"\x01\0\0\0\0\x01\0\0\x0a\0\x32".to_vec(), Class::Busy, "connection.close"),
         ("kafka://h", b"\0\0\0\x0abaa\0\0\x01".to_vec(), Class::NotReady, "error 1"),
+        // What it was asked, and not what it was asked for.
+        ("kafka://h", b"\0\0\0\x18\0\x12\0\0baa\0".to_vec(), Class::Protocol, "not Kafka"),
         ("grpc://h:1", grpc(&[8, 2], b"0"), Class::NotReady, "NOT_SERVING"),
         ("grpc://h:1", grpc(&[], b"0"), Class::Other, "(UNKNOWN)"),
         ("grpc://h:1", grpc(&[], b"12"), Class::Other, "UNIMPLEMENTED"),
