@@ -494,7 +494,6 @@ mod tests {
             body: body.as_bytes().to_vec(),
             redirects: true,
             want_body: true,
-            route: crate::sys::http::Route::default(),
             trust: Trust::default(),
             known_peer: None,
             route: Route::default(),
