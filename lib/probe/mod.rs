@@ -8,6 +8,7 @@ pub mod http;
 pub mod json;
 pub mod pace;
 pub mod pattern;
+mod pointed;
 pub mod process;
 pub mod tcp;
 pub mod unix;
