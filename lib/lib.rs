@@ -30,9 +30,10 @@
 //!
 //! Differences from a toolkit that only calls libraries, and why. HTTP is spoken over connections of our
 //! own (framed by ureq-proto, encrypted by rustls, neither of which has a socket): a client that hides its
-//! connection cannot say which process answered, and costs 1 MiB at start. Processes are started by `sys::child` and ended by `life` alone, for managers, probes, jobs
-//! and leases alike: keeper, group and lease hold decisions only. `service` may use `probe` (a manager's word
-//! is a probe's answer), never the other way round.
+//! connection cannot say which process answered, and costs 1 MiB at start. Processes are started by
+//! `sys::child` and ended by `life` alone, for managers, probes, jobs and leases alike: keeper, group and
+//! lease hold decisions only. `service` may use `probe` (a manager's word is a probe's answer), never the
+//! other way round.
 #![deny(unreachable_pub)]
 
 pub mod act;

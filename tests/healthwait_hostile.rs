@@ -35,6 +35,7 @@ fn goes(text: &str, on: &str) -> Deed {
 }
 
 const BODY: &[&str] = &["--body-contains", "never said"];
+const JSON: &[&str] = &["--json-path", "/9999999=1"];
 const TLS: &[&str] = &["https", "--insecure"];
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\n";
@@ -77,7 +78,12 @@ fn heads() -> Vec<Hostile> {
         Hostile("a redirect to another scheme", to("gopher://127.0.0.1/"), &[], protocol),
         Hostile("a redirect to a bad port", to("http://127.0.0.1:99999/"), &[], protocol),
         Hostile("a redirect to what is no text", to("/\u{1}x y"), &[], protocol),
-        Hostile("a redirect to a long place", to(&format!("/{}", "x".repeat(60_000))), &[], protocol),
+        Hostile(
+            "a redirect to a long place",
+            to(&format!("/{}", "x".repeat(60_000))),
+            &[],
+            &["protocol", "timeout"],
+        ),
         Hostile("a redirect that is too long", to(&format!("/{}", "x".repeat(70_000))), &[], protocol),
         Hostile("no word", says(""), &[], &["reset"]),
         Hostile("a reset", Deed::Resets, &[], &["reset"]),
@@ -138,6 +144,13 @@ fn bodies() -> Vec<Hostile> {
         Hostile("a body that drips", Deed::Drips(length("99999").into()), BODY, &["timeout"]),
         Hostile("a body that stalls", Deed::Stalls((length("9") + "ready").into()), BODY, &["timeout"]),
         Hostile(
+            "JSON that is large as a tree",
+            says(&format!("{OK}\r\n[{}0]", "0,".repeat(520_000))),
+            JSON,
+            &["body"],
+        ),
+        Hostile("JSON that is deep", goes(&format!("{OK}\r\n"), "["), JSON, &["body"]),
+        Hostile(
             "a body that is packed",
             says("HTTP/1.1 200 x\r\nContent-Encoding: gzip\r\n\r\nx"),
             BODY,
@@ -185,7 +198,12 @@ fn attack(stream: &mut TcpStream, deed: &Deed) -> std::io::Result<()> {
     // Asked it must have been: one that reads nothing has other failures.
     let _ = stream.read(&mut [0; 4096])?;
     match deed {
-        Deed::Says(text) => stream.write_all(text)?,
+        Deed::Says(text) => {
+            stream.write_all(text)?;
+            // What lies there unread would make a reset of the end.
+            stream.shutdown(std::net::Shutdown::Write)?;
+            while stream.read(&mut [0; 4096])? > 0 {}
+        }
         Deed::Goes(text, on) => {
             stream.write_all(text)?;
             loop {
@@ -266,7 +284,7 @@ fn withstand(all: Vec<Hostile>, usual: Deed, more: &[&str]) {
                     };
                     let (class, text, most) = met(&Arc::new(deed), more);
                     // What is wanted of a body is kept, as far as it is looked at.
-                    let limit = if more == BODY { 2 * LIMIT } else { LIMIT };
+                    let limit = if more == BODY || more == JSON { 2 * LIMIT } else { LIMIT };
                     if !classes.contains(&class.as_str()) || most > usual + limit || text.len() > 300 {
                         wrong.lock().unwrap().push((name, class, text, most.saturating_sub(usual)));
                     }

@@ -10,6 +10,7 @@ pub mod json;
 pub mod lineage;
 pub mod pace;
 pub mod pattern;
+mod pointed;
 pub mod process;
 pub mod record;
 pub mod server;

@@ -575,10 +575,8 @@ mod feed {
     pub(super) fn json_probes(case: &[u8]) {
         let text = text(case);
         let (wanted, body) = text.split_once('\n').unwrap_or((&text, ""));
-        let (Ok(wanted), Ok(body)) = (JsonTest::parse(wanted), serde_json::from_str::<Value>(body)) else {
-            return;
-        };
-        let _ = wanted.check(&body);
+        let Ok(wanted) = JsonTest::parse(wanted) else { return };
+        let _ = wanted.check(body.as_bytes());
     }
 
     pub(super) fn control_login(case: &[u8]) {
