@@ -10,9 +10,10 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// `struct kinfo_proc` of <sys/sysctl.h>, which the libc crate does not have: its size and the offsets of what
-/// we read, the same on both architectures (64 bits). Unlike PROC_PIDTBSDINFO, which is for the processes of
-/// one's own user, sysctl(3) tells of everybody's, and of those that have ended and were not waited for.
+/// `struct kinfo_proc` of <sys/sysctl.h>, which the libc crate does not have: its size and the offsets of
+/// what we read, the same on both architectures (64 bits). Unlike PROC_PIDTBSDINFO, which is for the
+/// processes of one's own user, sysctl(3) tells of everybody's, and of those that have ended and were not
+/// waited for.
 const KINFO_SIZE: usize = 648;
 const START_SECONDS: usize = 0;
 const START_MICROSECONDS: usize = 8;
