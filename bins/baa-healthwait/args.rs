@@ -44,7 +44,7 @@ pub struct HealthwaitArgs {
     pub any: bool,
 
     /// Wait until targets are down: refused or missing. A timeout is not "down"
-    #[arg(long, help_heading = "What counts", conflicts_with_all = ["served_by", "newer_than", "any_process"])]
+    #[arg(long, help_heading = "What counts", conflicts_with_all = ["served_by", "newer_than"])]
     pub invert: bool,
 
     /// This many probes of a target must succeed in a row
