@@ -14,7 +14,8 @@
 //!                 names: what services are called here;
 //!                 job: a property list, read once; recipe, target: what is started, what is asked;
 //!                 tmux, iapeer: who serves a socket, and what peers are called
-//! probe           one question each: http · tcp · unix · exec · file · process · dns;
+//! probe           one question each: http · tcp · unix · exec · file · process · dns · record (of a name) ·
+//!                 server (postgres, mysql, redis, mongodb, amqp, kafka, grpc: apart from sockets);
 //!                 demand: whose answer counts; pace: how often to ask
 //! life            one life of a command: its wall (who belongs to it, by a cgroup or by a mark, and how all
 //!                 of it is ended), its record on disk, a bounded run. The only room that knows what comes of
@@ -29,11 +30,12 @@
 //!                 stamp
 //! ```
 //!
-//! Differences from a toolkit that only calls libraries, and why. HTTP is spoken here (parsed by httparse,
-//! encrypted by rustls): a client that hides its connection cannot say which process answered, and costs 1
-//! MiB at start. Processes are started by `sys::child` and ended by `life` alone, for managers, probes, jobs
-//! and leases alike: keeper, group and lease hold decisions only. `service` may use `probe` (a manager's word
-//! is a probe's answer), never the other way round.
+//! Differences from a toolkit that only calls libraries, and why. HTTP is spoken over connections of our
+//! own (framed by ureq-proto, encrypted by rustls, neither of which has a socket): a client that hides its
+//! connection cannot say which process answered, and costs 1 MiB at start. Processes are started by
+//! `sys::child` and ended by `life` alone, for managers, probes, jobs and leases alike: keeper, group and
+//! lease hold decisions only. `service` may use `probe` (a manager's word is a probe's answer), never the
+//! other way round.
 #![deny(unreachable_pub)]
 
 pub mod act;

@@ -111,14 +111,18 @@ fn line(error: &clap::Error) -> String {
         return "arguments are missing".to_owned();
     }
     let text = error.render().to_string();
-    let mut parts: Vec<&str> = text
-        .lines()
-        .take_while(|line| !line.starts_with("Usage:"))
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    parts.retain(|part| !part.starts_with("For more information"));
-    let joined = parts.join(" ");
+    // What follows `--` is the command of a program that has one, not a value of ours.
+    let wraps = text.lines().any(|line| line.starts_with("Usage:") && line.contains("COMMAND"));
+    let mut joined = String::new();
+    for part in text.lines().take_while(|line| !line.starts_with("Usage:")).map(str::trim) {
+        match part.strip_prefix("tip: ") {
+            Some(tip) if wraps && tip.starts_with("to pass ") => {}
+            Some(tip) => joined += &format!("; {tip}"),
+            None if part.is_empty() || part.starts_with("For more information") => {}
+            None if joined.is_empty() => joined = part.to_owned(),
+            None => joined += &format!(" {part}"),
+        }
+    }
     let joined = joined.strip_prefix("error: ").unwrap_or(&joined);
     let known = error.get(ContextKind::InvalidArg).is_some() || joined.chars().count() < 400;
     if known {

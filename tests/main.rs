@@ -34,7 +34,16 @@ mod daemons_life;
 mod foreign;
 mod hardening;
 mod healthwait;
+mod healthwait_ask;
+mod healthwait_hostile;
+mod healthwait_http;
+mod healthwait_identity;
+mod healthwait_liars;
 mod healthwait_life;
+mod healthwait_loop;
+mod healthwait_proxy;
+mod healthwait_servers;
+mod healthwait_tls;
 mod house;
 mod inherited;
 mod kernel;
@@ -73,6 +82,7 @@ mod security_trust;
 mod security_trust_races;
 mod support;
 mod unread;
+mod wait4x;
 
 fn main() -> std::process::ExitCode {
     support::harness::main()

@@ -70,6 +70,24 @@ fn is_held_to(room: &Room, reload: &dyn Fn(&[&str]) -> Command) {
             && last.contains("|Authorization: Bearer t0ken-of-health|"),
         "{last}"
     );
+    let more = [
+        "--health-status=2xx",
+        "--health-data={}",
+        "--health-header-contains=Content-Length=",
+        "--health-body-regex=\"name\":\\s*\"conductor\"",
+        "--health-json-path=/name ~ ^cond",
+    ];
+    proven(reload(&more), "listener");
+    let asked = std::fs::read_to_string(&requests).unwrap();
+    let last = asked.lines().last().unwrap();
+    assert!(last.starts_with("POST /healthz ") && last.contains("|Content-Length: 2|"), "{last}");
+    room.write("sent", "{\"a\":1}");
+    proven(reload(&["--health-status=2xx", "--health-data-file", &room.text("sent")]), "listener");
+    assert!(
+        std::fs::read_to_string(&requests).unwrap().lines().last().unwrap().contains("|Content-Length: 7|")
+    );
+    failed(reload(&["--health-status=2xx", "--health-header-contains", "X-None="]), "header");
+    failed(reload(&["--health-status=2xx", "--health-body-regex", "^nothing"]), "body");
     failed(reload(&["--health-status", "2xx", "--health-body-contains", "nothing"]), "body");
     failed(reload(&["--health-status", "2xx", "--health-json-path", "/ready=false"]), "body");
     // A redirect is an answer, and is followed only on request.

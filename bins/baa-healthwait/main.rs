@@ -9,11 +9,13 @@ use baa::act::wait::{Rhythm, Wait, WaitRules, report};
 use baa::probe::Probe;
 use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
+use baa::probe::lineage::Lineage;
 use baa::program::Edge;
 use baa::service::expectation::HttpExpectation;
-use baa::service::target::{self, ProbeTarget};
+use baa::service::target::{self, TargetOptions};
 use baa::sys::child::Spec;
 use baa::sys::clock;
+use baa::sys::net::FixedAddresses;
 use baa::sys::say::{self, Live};
 use baa::sys::signal::{Signal, Signals};
 use baa::words::error::{Error, Result};
@@ -29,17 +31,13 @@ fn main() -> ExitCode {
 
 fn wait(args: HealthwaitArgs) -> Result<Status> {
     let began = Instant::now();
-    let options = expectation(&args).options(Statuses::SUCCESS)?;
+    let options = options(&args)?;
     let demand = Demand {
-        among: args.served_by.map(|pid| vec![pid]),
+        among: args.served_by.map(|pid| Lineage::of([pid])),
         newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?,
-        ..Demand::default()
+        any_process: args.any_process,
     };
-    let targets = args
-        .targets
-        .iter()
-        .map(|text| target::parse(text, &options, &demand))
-        .collect::<Result<Vec<ProbeTarget>>>()?;
+    let targets = target::parse_all(&args.targets, &options, &demand)?;
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();
     if args.common.dry_run {
@@ -50,8 +48,6 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
         return Ok(Status::Done);
     }
     let probes: Vec<Arc<dyn Probe>> = targets.into_iter().map(|target| target.probe).collect();
-    let mut watched = args.watch_pid.clone();
-    watched.extend(args.served_by);
     let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
         .map_err(|cause| Error::io("cannot catch signals", &cause))?;
     let mut line = Live::new(!args.common.quiet && !args.common.json);
@@ -62,7 +58,11 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
-    let mut show = |wait: &Wait, now: Instant| {
+    let mut show = |wait: &Wait, now: Instant, news: Option<String>| {
+        if let Some(news) = news {
+            line.clear();
+            voice.note(news);
+        }
         // The first moment decides most waits; a line that only flashes up tells nothing.
         let due = shown.map_or(wait.elapsed(now) >= Duration::from_millis(100), |last| {
             now - last >= Duration::from_millis(100)
@@ -72,8 +72,10 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
             shown = Some(now);
         }
     };
-    let (wait, ending) = patient::wait(rules(&args, began), &probes, &watched, &signals, refresh, &mut show)?;
+    let watched = (args.watch_pid.as_slice(), demand.among.clone());
+    let (wait, ending) = patient::wait(rules(&args, began), &probes, watched, &signals, refresh, &mut show)?;
     drop(line);
+    report::doubts(&wait, &names).into_iter().for_each(|doubt| voice.warn(doubt));
     let now = Instant::now();
     if args.common.json {
         say::answer(&report::json(&wait, &ending, &names, now).to_string())?;
@@ -115,15 +117,31 @@ fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {
     }
 }
 
+fn options(args: &HealthwaitArgs) -> Result<TargetOptions> {
+    let mut options = TargetOptions::from(expectation(args).options(Statuses::SUCCESS)?);
+    options.route.proxy.clone_from(&args.proxy);
+    options.route.fixed = FixedAddresses::new(args.resolve.clone());
+    if !args.exec_status.is_empty() {
+        options.exec.clone_from(&args.exec_status);
+    }
+    Ok(options)
+}
+
 fn expectation(args: &HealthwaitArgs) -> HttpExpectation {
     HttpExpectation {
-        method: Some(args.method.clone()),
+        method: args.method.clone(),
         headers: args.header.clone(),
+        data: args.data.clone(),
+        data_file: args.data_file.clone(),
         statuses: args.status.clone(),
+        header_contains: args.header_contains.clone(),
+        patterns: args.body_regex.clone(),
         contains: args.body_contains.clone(),
         json: args.json_path.clone(),
         cacert: args.cacert.clone(),
         insecure: args.insecure,
+        cert: args.cert.clone(),
+        key: args.key.clone(),
         redirects: !args.no_redirect,
         token_env: args.token_env.clone(),
         token_file: args.token_file.clone(),

@@ -1,6 +1,8 @@
 //! The command line of baa-reload.
 
-use baa::probe::http::{JsonValue, Statuses};
+use baa::probe::http::{HeaderText, Statuses};
+use baa::probe::json::JsonTest;
+use baa::probe::pattern::Pattern;
 use baa::program::{Common, one_of};
 use baa::service::manager;
 use baa::words::span;
@@ -199,13 +201,21 @@ pub struct Health {
 #[derive(Debug, clap::Args)]
 #[group(id = "expected", multiple = true)]
 pub struct Expected {
-    /// Method of the request [default: GET]
+    /// Method of the request [default: GET, or POST with data]
     #[arg(long, value_name = "METHOD", help_heading = "Health over HTTP")]
     pub health_method: Option<String>,
 
     /// Header of the request, 'Name: value' (repeatable)
     #[arg(long, value_name = "HEADER", help_heading = "Health over HTTP")]
     pub health_header: Vec<String>,
+
+    /// Send TEXT as the body of the request, as it is
+    #[arg(long, value_name = "TEXT", conflicts_with = "health_data_file", help_heading = "Health over HTTP")]
+    pub health_data: Option<String>,
+
+    /// Send what is in this file as the body of the request, as it is (up to 1 MiB)
+    #[arg(long, value_name = "FILE", help_heading = "Health over HTTP")]
+    pub health_data_file: Option<PathBuf>,
 
     /// Good statuses: 200, 2xx, 200-399 (several with commas) [default: 200]
     #[arg(
@@ -214,13 +224,26 @@ pub struct Expected {
     )]
     pub health_status: Vec<Statuses>,
 
+    /// The answer must have a header NAME that contains TEXT (repeatable)
+    #[arg(
+        long, value_name = "NAME=TEXT", value_parser = HeaderText::parse, help_heading = "Health over HTTP"
+    )]
+    pub health_header_contains: Vec<HeaderText>,
+
     /// The body must contain TEXT (repeatable; the first MiB is looked at)
     #[arg(long, value_name = "TEXT", help_heading = "Health over HTTP")]
     pub health_body_contains: Vec<String>,
 
-    /// The JSON body must hold VALUE at the pointer PTR of RFC 6901, like /ready=true (repeatable)
-    #[arg(long, value_name = "PTR=VALUE", value_parser = JsonValue::parse, help_heading = "Health over HTTP")]
-    pub health_json_path: Vec<JsonValue>,
+    /// The body must match this regular expression (repeatable)
+    #[arg(long, value_name = "RE", value_parser = Pattern::parse, help_heading = "Health over HTTP")]
+    pub health_body_regex: Vec<Pattern>,
+
+    /// The JSON body must hold what is said of the pointer PTR of RFC 6901: /ready=true, '/lag < 10',
+    /// '/state ~ ^(ok|idle)$', '/id exists' (repeatable)
+    #[arg(
+        long, value_name = "PTR OP VALUE", value_parser = JsonTest::parse, help_heading = "Health over HTTP"
+    )]
+    pub health_json_path: Vec<JsonTest>,
 
     /// Trust the certificates in this PEM file and no others
     #[arg(long, value_name = "FILE", conflicts_with = "health_insecure", help_heading = "Health over HTTP")]

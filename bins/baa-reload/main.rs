@@ -134,7 +134,11 @@ fn options(health: &Health) -> HealthOptions {
     let expectation = health.expected.as_ref().map(|expected| HttpExpectation {
         method: expected.health_method.clone(),
         headers: expected.health_header.clone(),
+        data: expected.health_data.clone(),
+        data_file: expected.health_data_file.clone(),
         statuses: expected.health_status.clone(),
+        header_contains: expected.health_header_contains.clone(),
+        patterns: expected.health_body_regex.clone(),
         contains: expected.health_body_contains.clone(),
         json: expected.health_json_path.clone(),
         cacert: expected.health_cacert.clone(),
@@ -142,6 +146,7 @@ fn options(health: &Health) -> HealthOptions {
         redirects: expected.health_redirect,
         token_env: expected.health_token_env.clone(),
         token_file: expected.health_token_file.clone(),
+        ..HttpExpectation::default()
     });
     HealthOptions {
         url: health.health_url.clone(),

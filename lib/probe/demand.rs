@@ -2,20 +2,23 @@
 //! one.
 
 use crate::probe::ProbeAnswer;
+use crate::probe::inquiry::Inquiry;
+use crate::probe::lineage::Lineage;
 use crate::sys::net::Link;
-use crate::sys::owner::{self, Answerer};
-use crate::sys::process::{Identity, Pid, Start, Table};
+use crate::sys::process::{self, Age, Identity, Pid};
 use crate::words::failure::{Class, Failure};
+use std::time::Instant;
 
 /// Who must have answered. The default takes anybody.
 #[derive(Clone, Debug, Default)]
 pub struct Demand {
     /// One of these processes or a descendant of theirs, if given.
-    pub among: Option<Vec<Pid>>,
+    pub among: Option<Lineage>,
     /// Only a process that was started after this, if given.
-    pub newer_than: Option<Start>,
-    /// Whether a listening socket that others hold too tells nothing: an old life and a new one may share it.
-    pub exclusive: bool,
+    pub newer_than: Option<Age>,
+    /// Whether it is enough that such a process may have answered: it holds the socket, and others hold it
+    /// too; and whether others may have led to it. Else it must be shown that nobody else answered.
+    pub any_process: bool,
 }
 
 impl Demand {
@@ -24,46 +27,18 @@ impl Demand {
         self.among.is_none() && self.newer_than.is_none()
     }
 
-    /// Judges the process at the other end of `link`.
+    /// Judges the process at the other end of `link`, by what can be told of it just now; `inquire` is for
+    /// whoever can ask again.
     ///
     /// # Errors
     /// `wrong-process` when it is another one, `unknown-process` when it cannot be told.
-    pub fn judge(&self, link: &Link) -> Result<ProbeAnswer, Failure> {
-        if self.is_any() {
-            return Ok(ProbeAnswer::default());
-        }
-        let pid = match &self.among {
-            None => owner::any(link),
-            Some(roots) => {
-                let tree: Vec<Pid> = Table::read().trees(roots).iter().map(|one| one.pid).collect();
-                if self.exclusive && owner::shared(link, &tree) {
-                    return Err(Failure::new(
-                        Class::UnknownProcess,
-                        "answered on a socket that others hold too, and hung up before it could be told \
-                             who did",
-                    ));
-                }
-                match owner::of(link, &tree) {
-                    Answerer::Among(pid) => Some(pid),
-                    Answerer::Another(pid) => {
-                        return Err(wrong(pid, &format!("not process {} or a child of it", list(roots))));
-                    }
-                    Answerer::Unknown => None,
-                }
-            }
-        };
-        let Some(pid) = pid else {
-            let why = match self.among.iter().flatten().find(|pid| owner::is_hidden(**pid)) {
-                Some(pid) => format!("not permitted to look into process {pid}, which takes CAP_SYS_PTRACE"),
-                None => "another machine, or not permitted to look".to_owned(),
-            };
-            return Err(Failure::new(
-                Class::UnknownProcess,
-                format!("cannot tell which process answered ({why})"),
-            ));
-        };
-        self.judge_age(pid)?;
-        Ok(ProbeAnswer { pid: Some(pid), http_status: None })
+    pub async fn judge(&self, link: &Link) -> Result<ProbeAnswer, Failure> {
+        self.inquire(link).answered(Instant::now()).await
+    }
+
+    /// The question who is at the other end of `link`, to be asked while the connection stands.
+    pub fn inquire(&self, link: &Link) -> Inquiry<'_> {
+        Inquiry::new(self, link.clone())
     }
 
     /// Judges a process by its age alone.
@@ -73,22 +48,33 @@ impl Demand {
     pub fn judge_age(&self, pid: Pid) -> Result<(), Failure> {
         let Some(limit) = self.newer_than else { return Ok(()) };
         match Identity::of(pid) {
-            Some(who) if who.start > limit => Ok(()),
-            Some(_) => Err(wrong(Some(pid), "which was started too early")),
+            Some(who) if limit.is_before(who) => Ok(()),
+            Some(_) => Err(wrong(pid, "which was started too early")),
             None => Err(Failure::new(Class::UnknownProcess, format!("process {pid} answered and is gone"))),
         }
     }
+
+    /// Judges a process; `tree` are the members of `among`.
+    pub(super) fn judge_process(&self, pid: Pid, tree: &[Identity]) -> Result<(), Failure> {
+        if let Some(lineage) = &self.among
+            && !tree.iter().any(|one| one.pid == pid)
+        {
+            return Err(wrong(pid, &format!("not process {} or a child of it", list(lineage.roots()))));
+        }
+        self.judge_age(pid)
+    }
 }
 
-fn wrong(pid: Option<Pid>, why: &str) -> Failure {
-    let who = match pid {
-        Some(pid) => match crate::sys::process::name(pid) {
-            Some(name) => format!("process {pid} ({name})"),
-            None => format!("process {pid}"),
-        },
-        None => "another process".to_owned(),
-    };
-    Failure::new(Class::WrongProcess, format!("answered by {who}, {why}"))
+fn wrong(pid: Pid, why: &str) -> Failure {
+    Failure::new(Class::WrongProcess, format!("answered by {}, {why}", named(pid)))
+}
+
+/// A process, for people.
+pub(super) fn named(pid: Pid) -> String {
+    match process::name(pid) {
+        Some(name) => format!("process {pid} ({name})"),
+        None => format!("process {pid}"),
+    }
 }
 
 fn list(pids: &[Pid]) -> String {

@@ -1,13 +1,17 @@
 //! `http://`, `https://`, `http+unix://`: does it answer as it should?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Cost, Probe, ProbeAnswer, pace};
-use crate::sys::http::{self, Request};
+use crate::probe::inquiry::Inquiry;
+use crate::probe::json::JsonTest;
+use crate::probe::pattern::Pattern;
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
+use crate::sys::http::{self, Hearing, Request};
+use crate::sys::net::{Endpoint, Link};
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A range of HTTP statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,42 +64,118 @@ impl std::fmt::Display for Statuses {
     }
 }
 
-/// A value that the JSON body must hold: `/ready=true`.
+/// So much of a body is held against patterns while more of it arrives.
+const EARLY: usize = 64 * 1024;
+
+/// What the answer must be.
 #[derive(Clone, Debug)]
-pub struct JsonValue {
-    pointer: String,
-    value: String,
+pub struct AnswerRules {
+    /// Good statuses.
+    pub statuses: Vec<Statuses>,
+    /// Header fields that must be there, one of that name with this text in it.
+    pub headers: Vec<HeaderText>,
+    /// Texts that the body must hold.
+    pub contains: Vec<String>,
+    /// Patterns that the body must match.
+    pub patterns: Vec<Pattern>,
+    /// What the JSON body must hold.
+    pub json: Vec<JsonTest>,
 }
 
-impl JsonValue {
-    /// Reads `POINTER=VALUE`; the pointer as RFC 6901 has it.
+impl AnswerRules {
+    /// One of these statuses, and nothing else is of interest.
+    pub fn of_statuses(statuses: Vec<Statuses>) -> AnswerRules {
+        let (headers, contains, patterns, json) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        AnswerRules { statuses, headers, contains, patterns, json }
+    }
+
+    /// Whether the body is of interest.
+    pub fn want_body(&self) -> bool {
+        !self.contains.is_empty() || !self.patterns.is_empty() || !self.json.is_empty()
+    }
+
+    /// Judges an answer.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn judge(&self, answer: &http::Answer) -> Result<(), Failure> {
+        self.judge_head(answer).and_then(|()| self.judge_body(answer))
+    }
+
+    /// Whether what has come of an answer decides, though more of it may come: a wrong status does, and a
+    /// body that is as wanted already. `before` bytes of it were looked at the last time.
+    pub fn is_clear(&self, answer: &http::Answer, before: usize) -> bool {
+        if self.judge_head(answer).is_err() {
+            return true;
+        }
+        let large = !self.patterns.is_empty() && answer.body.len() > EARLY;
+        // What is not JSON yet may become it, and a match at the end may be none when the end moves.
+        if !self.json.is_empty() || large || !self.patterns.iter().all(Pattern::is_steady) {
+            return false;
+        }
+        let may_have_come =
+            self.contains.is_empty() || self.contains.iter().any(|one| answer.holds(one, before));
+        may_have_come && self.judge_body(answer).is_ok()
+    }
+
+    fn judge_head(&self, answer: &http::Answer) -> Result<(), Failure> {
+        let refuse = |class: Class, text: String| Failure { class, text, http_status: Some(answer.status) };
+        if !self.statuses.iter().any(|one| one.hold(answer.status)) {
+            return Err(refuse(Class::Status, format!("answered {}", answer.status)));
+        }
+        for HeaderText { name, text } in &self.headers {
+            let mut values = answer.header_all(name).peekable();
+            if values.peek().is_none() {
+                return Err(refuse(Class::Header, format!("the answer has no header {name}")));
+            }
+            if !values.any(|value| value.contains(text)) {
+                let why = format!("the header {name} does not contain '{}'", brief(text));
+                return Err(refuse(Class::Header, why));
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_body(&self, answer: &http::Answer) -> Result<(), Failure> {
+        let refuse = |text: String| {
+            let text = text + &answer.coding_note();
+            Failure { class: Class::Body, text, http_status: Some(answer.status) }
+        };
+        if let Some(missing) = self.contains.iter().find(|wanted| !answer.holds(wanted, 0)) {
+            return Err(refuse(format!("the body does not contain '{}'", brief(missing))));
+        }
+        if let Some(missing) = self.patterns.iter().find(|pattern| !pattern.matches_bytes(&answer.body)) {
+            let why = format!("the body does not match '{}'", brief(&missing.to_string()));
+            return Err(refuse(why));
+        }
+        self.json.iter().try_for_each(|wanted| wanted.check(&answer.body).map_err(refuse))
+    }
+}
+
+/// A text that a header field of the answer must contain: `Content-Type=json`.
+#[derive(Clone, Debug)]
+pub struct HeaderText {
+    name: String,
+    text: String,
+}
+
+impl HeaderText {
+    /// Reads `NAME=TEXT`.
     ///
     /// # Errors
     /// Says what is wrong.
-    pub fn parse(text: &str) -> Result<JsonValue, String> {
-        // The cut is at the first '=': values hold one more often than keys do.
-        let (pointer, value) = text.split_once('=').ok_or("write POINTER=VALUE, like /ready=true")?;
-        if !pointer.is_empty() && !pointer.starts_with('/') {
-            return Err(format!("'{pointer}' is not a JSON pointer; it begins with / (RFC 6901)"));
+    pub fn parse(text: &str) -> Result<HeaderText, String> {
+        let (name, text) = text.split_once('=').ok_or("write NAME=TEXT, like Content-Type=json")?;
+        if !http::is_token(name) {
+            return Err("the name of a header must be a token (RFC 9110, 5.6.2)".to_owned());
         }
-        Ok(JsonValue { pointer: pointer.to_owned(), value: value.to_owned() })
-    }
-
-    /// Whether a body holds it.
-    pub(crate) fn check(&self, body: &serde_json::Value) -> Result<(), String> {
-        let found = body.pointer(&self.pointer).ok_or_else(|| format!("the body has no {}", self.pointer))?;
-        let wanted: Option<serde_json::Value> = serde_json::from_str(&self.value).ok();
-        if found.as_str() == Some(&self.value) || wanted.as_ref() == Some(found) {
-            return Ok(());
-        }
-        // What was found is foreign and may be secret; its kind is enough.
-        Err(format!("{} is not {}", self.pointer, brief(&self.value)))
+        Ok(HeaderText { name: name.to_owned(), text: text.to_owned() })
     }
 }
 
-impl std::fmt::Display for JsonValue {
+impl std::fmt::Display for HeaderText {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{}={}", self.pointer, self.value)
+        write!(out, "{}={}", self.name, self.text)
     }
 }
 
@@ -103,46 +183,68 @@ impl std::fmt::Display for JsonValue {
 pub struct Http {
     /// What is asked.
     pub request: Request,
-    /// Which statuses are good.
-    pub statuses: Vec<Statuses>,
-    /// Texts that the body must hold.
-    pub contains: Vec<String>,
-    /// Values that the JSON body must hold.
-    pub json: Vec<JsonValue>,
+    /// What the answer must be.
+    pub rules: AnswerRules,
     /// Who must have answered.
     pub demand: Demand,
 }
 
 impl Http {
-    fn judge(&self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
-        // Who answered comes first: what a wrong process says is of no interest.
-        let who = self.demand.judge(answer.link())?;
-        let refuse = |class: Class, text: String| Failure { class, text, http_status: Some(answer.status) };
-        if !self.statuses.iter().any(|one| one.hold(answer.status)) {
-            return Err(refuse(Class::Status, format!("answered {}", answer.status)));
-        }
-        let text = String::from_utf8_lossy(&answer.body);
-        if let Some(missing) = self.contains.iter().find(|wanted| !text.contains(wanted.as_str())) {
-            return Err(refuse(Class::Body, format!("the body does not contain '{}'", brief(missing))));
-        }
-        if !self.json.is_empty() {
-            let body = serde_json::from_slice(&answer.body)
-                .map_err(|_| refuse(Class::Body, "the body is not JSON".to_owned()))?;
-            for wanted in &self.json {
-                wanted.check(&body).map_err(|why| refuse(Class::Body, why))?;
-            }
-        }
+    fn judge(&self, answer: &http::Answer, who: ProbeAnswer) -> Result<ProbeAnswer, Failure> {
+        self.rules.judge(answer)?;
         Ok(ProbeAnswer { http_status: Some(answer.status), ..who })
     }
 }
 
-impl Probe for Http {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        http::ask(&self.request, deadline, &|answer| self.judge(&answer))
+/// Who answers along the way of one question: at the place that is asked, and where it leads to.
+struct Way<'a> {
+    probe: &'a Http,
+    deadline: Instant,
+    /// The connection that stands.
+    inquiry: Option<Inquiry<'a>>,
+    /// What was found out at the last one that was judged.
+    who: Option<Result<ProbeAnswer, Failure>>,
+}
+
+impl Hearing for Way<'_> {
+    type Verdict = ProbeAnswer;
+
+    async fn meet(&mut self, link: &Link) -> Result<(), Failure> {
+        self.inquiry.insert(self.probe.demand.inquire(link)).connected(self.deadline).await
     }
 
-    fn doze(&self, pause: Duration) {
-        pace::doze(&self.request.url.endpoint(), pause);
+    async fn hop(&mut self) -> Result<(), Failure> {
+        let Some(inquiry) = &mut self.inquiry else { return Ok(()) };
+        let who = inquiry.answered(self.deadline).await;
+        // Whoever counts has led to another machine, and nobody here can tell who answers there.
+        if matches!(self.who, Some(Ok(_))) && inquiry.is_far() {
+            return Ok(());
+        }
+        // The last one alone is judged where others may lead to it.
+        let led = if self.probe.demand.any_process { Ok(()) } else { who.clone().map(drop) };
+        self.who = Some(who);
+        led
+    }
+
+    fn enough(&self, answer: &http::Answer, before: usize) -> bool {
+        self.probe.rules.is_clear(answer, before)
+    }
+
+    fn verdict(&mut self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
+        // Who answered comes first: what a wrong process says is of no interest.
+        let who = self.who.take().unwrap_or_else(|| Ok(ProbeAnswer::default()))?;
+        self.probe.judge(answer, who)
+    }
+}
+
+impl Probe for Http {
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        let mut way = Way { probe: self, deadline, inquiry: None, who: None };
+        Box::pin(async move { http::hear(&self.request, deadline, &mut way).await })
+    }
+
+    fn endpoint(&self) -> Option<Endpoint> {
+        self.request.route.place(&self.request.url)
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {
@@ -150,13 +252,21 @@ impl Probe for Http {
     }
 
     fn cost(&self) -> Cost {
-        if http::is_local(&self.request.url) { Cost::Local } else { Cost::Remote }
+        // Through a proxy another machine is asked each time.
+        self.request.route.place(&self.request.url).map_or(Cost::Remote, |place| Cost::of(&place))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_what_a_header_must_contain() {
+        let read = |text: &str| HeaderText::parse(text).map(|one| (one.name, one.text));
+        assert_eq!(read("ETag=a=b"), Ok(("ETag".to_owned(), "a=b".to_owned())));
+        assert!(read("ETag").is_err() && read("=x").is_err() && read("a b=x").is_err());
+    }
 
     #[test]
     fn reads_statuses() {
@@ -167,25 +277,5 @@ mod tests {
         for text in ["", "2x", "xx", "6xx", "99", "600", "+20", "300-200", "200-", "abc"] {
             assert!(Statuses::parse(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn compares_json_values_as_text_or_as_json() {
-        let body =
-            serde_json::json!({"ready": true, "name": "true", "n": 1, "a/b": [null, "x=y"], "": "empty key"});
-        for (text, good) in [
-            ("/ready=true", true),
-            ("/name=true", true),
-            ("/n=1", true),
-            ("/n=1.5", false),
-            ("/a~1b/1=x=y", true),
-            ("/a~1b/0=null", true),
-            ("/none=1", false),
-            ("/=empty key", true),
-        ] {
-            assert_eq!(JsonValue::parse(text).unwrap().check(&body).is_ok(), good, "{text}");
-        }
-        assert!(JsonValue::parse("ready=true").is_err());
-        assert!(JsonValue::parse("/ready").is_err());
     }
 }

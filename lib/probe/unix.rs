@@ -1,7 +1,7 @@
 //! `unix:///path`: does somebody listen on the socket?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::net::{self, Endpoint};
 use crate::sys::owner;
 use crate::sys::process::Pid;
@@ -17,10 +17,22 @@ pub struct Unix {
     pub demand: Demand,
 }
 
+impl Unix {
+    async fn connect(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
+        let conn = net::connect_unix(&self.path, deadline).await?;
+        let mut inquiry = self.demand.inquire(conn.link());
+        let first = inquiry.settle(deadline).await;
+        if !inquiry.hung_up_alone() {
+            return first;
+        }
+        let second = net::connect_unix(&self.path, deadline).await?;
+        self.demand.inquire(second.link()).after(&inquiry).settle(deadline).await
+    }
+}
+
 impl Probe for Unix {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        let conn = net::connect_unix(&self.path, deadline)?;
-        self.demand.judge(conn.link())
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        Box::pin(self.connect(deadline))
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {

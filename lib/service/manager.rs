@@ -8,6 +8,7 @@ use crate::service::systemd::Systemd;
 use crate::service::{Service, check_label};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,24 @@ impl ManagerKind {
             ManagerKind::Systemd
         } else {
             ManagerKind::Embedded
+        }
+    }
+
+    /// Why this manager cannot be asked on this machine, whatever may still come up: it belongs to another
+    /// system, and nothing here takes its place.
+    pub fn foreign(self) -> Option<&'static str> {
+        let there = |program: &str| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            crate::sys::child::find(OsStr::new(program), &path, Path::new("/")).is_some()
+        };
+        match self {
+            ManagerKind::Launchd if !cfg!(target_os = "macos") && !there("launchctl") => {
+                Some("launchd is the manager of macOS, and there is no launchctl here")
+            }
+            ManagerKind::Systemd if !cfg!(target_os = "linux") && !there("systemctl") => {
+                Some("systemd is a manager of Linux, and there is no systemctl here")
+            }
+            _ => None,
         }
     }
 

@@ -3,16 +3,19 @@
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::dns::Dns;
-use crate::probe::exec::Exec;
+use crate::probe::exec::{Exec, ExitStatuses};
 use crate::probe::file::FileProbe;
-use crate::probe::http::{Http, JsonValue, Statuses};
+use crate::probe::http::{AnswerRules, Http, Statuses};
 use crate::probe::process::Process;
+use crate::probe::record::{RecordProbe, RecordQuestion};
+use crate::probe::server::Server;
+use crate::probe::server::url::{self, ServerUrl};
 use crate::probe::tcp::Tcp;
 use crate::probe::unix::Unix;
 use crate::service::manager::ManagerKind;
 use crate::service::unit::Unit;
-use crate::sys::http::{Request, Trust, Url, host_and_port};
-use crate::sys::process::{Identity, Pid, Start};
+use crate::sys::http::{Request, Route, Trust, Url, check_abstract, host_and_port};
+use crate::sys::process::{Age, Identity, Pid, Start};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::{OsStr, OsString};
@@ -28,12 +31,10 @@ pub struct HttpOptions {
     pub method: String,
     /// Header fields.
     pub headers: Vec<(String, String)>,
-    /// Good statuses.
-    pub statuses: Vec<Statuses>,
-    /// Texts that the body must hold.
-    pub contains: Vec<String>,
-    /// Values that the JSON body must hold.
-    pub json: Vec<JsonValue>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// What the answer must be.
+    pub rules: AnswerRules,
     /// Whether redirects are followed.
     pub redirects: bool,
     /// What is trusted.
@@ -41,19 +42,40 @@ pub struct HttpOptions {
 }
 
 impl Default for HttpOptions {
-    /// A plain GET that must be answered with 2xx.
+    /// A plain GET that must be answered with 200 to 399.
     fn default() -> HttpOptions {
-        let method = "GET".to_owned();
-        let statuses = vec![Statuses::SUCCESS];
         HttpOptions {
-            method,
+            method: "GET".to_owned(),
             headers: Vec::new(),
-            statuses,
-            contains: Vec::new(),
-            json: Vec::new(),
+            body: Vec::new(),
+            rules: AnswerRules::of_statuses(vec![Statuses::SUCCESS]),
             redirects: true,
             trust: Trust::default(),
         }
+    }
+}
+
+/// What the targets of one call are asked with.
+#[derive(Clone, Debug)]
+pub struct TargetOptions {
+    /// What those over HTTP are asked, and must answer.
+    pub http: HttpOptions,
+    /// The statuses that commands say yes with.
+    pub exec: Vec<ExitStatuses>,
+    /// How to get to where something is asked.
+    pub route: Route,
+}
+
+impl Default for TargetOptions {
+    /// A plain GET, a command that exits with 0, the way that the system knows.
+    fn default() -> TargetOptions {
+        HttpOptions::default().into()
+    }
+}
+
+impl From<HttpOptions> for TargetOptions {
+    fn from(http: HttpOptions) -> TargetOptions {
+        TargetOptions { http, exec: vec![ExitStatuses::SUCCESS], route: Route::default() }
     }
 }
 
@@ -80,6 +102,10 @@ pub enum TargetQuestion {
     File(PathBuf),
     /// Does this name resolve?
     Dns(String),
+    /// Has this name such a record?
+    Record(RecordQuestion),
+    /// Is this server ready?
+    Server(ServerUrl),
     /// Does this process live?
     Process(Pid),
     /// Does the manager say that this job runs?
@@ -104,6 +130,7 @@ impl TargetQuestion {
         };
         let unit = |kind: ManagerKind, name: &str| {
             let service = kind.service(name).map_err(|cause| cause.to_string())?;
+            kind.foreign().map_or(Ok(()), |why| Err(why.to_owned()))?;
             Ok(TargetQuestion::Unit(Arc::new(Unit::new(service))))
         };
         if let Some(command) = rest("exec:") {
@@ -112,9 +139,15 @@ impl TargetQuestion {
             }
             Ok(TargetQuestion::Exec(OsString::from_vec(command.to_vec())))
         } else if let Some(file) = rest("file:") {
-            path(file.strip_prefix(b"//").unwrap_or(file)).map(TargetQuestion::File)
+            path(of_this_machine(file)?).map(TargetQuestion::File)
         } else if let Some(socket) = rest("unix:") {
-            path(socket.strip_prefix(b"//").unwrap_or(socket)).map(TargetQuestion::Unix)
+            let socket = socket.strip_prefix(b"//").unwrap_or(socket);
+            if socket.starts_with(b"@") {
+                check_abstract(&String::from_utf8_lossy(socket))?;
+            }
+            path(socket).map(TargetQuestion::Unix)
+        } else if let Some(question) = utf8()?.strip_prefix("dns:").filter(|name| name.contains('?')) {
+            RecordQuestion::parse(question).map(TargetQuestion::Record)
         } else if let Some(name) = utf8()?.strip_prefix("dns:") {
             match host_and_port(name)? {
                 (name, None) => Ok(TargetQuestion::Dns(name)),
@@ -126,11 +159,21 @@ impl TargetQuestion {
             unit(ManagerKind::Launchd, label)
         } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
             unit(ManagerKind::Systemd, name)
+        } else if url::is_server(utf8()?) {
+            ServerUrl::parse(utf8()?).map(TargetQuestion::Server)
         } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
             Url::parse(utf8()?).map(TargetQuestion::Http)
         } else {
-            let address = utf8()?.strip_prefix("tcp://").unwrap_or(utf8()?);
-            let (host, port) = host_and_port(address.trim_end_matches('/'))?;
+            let address = match utf8()?.strip_prefix("tcp://") {
+                // As in other URLs the sign before a zone is escaped.
+                Some(address) => address.trim_end_matches('/').replacen("%25", "%", 1),
+                None => utf8()?.trim_end_matches('/').to_owned(),
+            };
+            // wait-port and wait-on take a port alone for one of this machine.
+            if is_port(address.strip_prefix(':').unwrap_or(&address)) {
+                return Err(format!("it has no host; write localhost:{}", address.trim_start_matches(':')));
+            }
+            let (host, port) = host_and_port(&address)?;
             let port = port.ok_or_else(|| "it has no port; write host:port".to_owned())?;
             Ok(TargetQuestion::Tcp(host, port))
         }
@@ -139,37 +182,84 @@ impl TargetQuestion {
     /// Whether the answer tells whether `demand` is met.
     pub fn tells_process(&self, demand: &Demand) -> bool {
         match self {
-            TargetQuestion::Http(_) | TargetQuestion::Tcp(..) | TargetQuestion::Unix(_) => true,
+            TargetQuestion::Http(_)
+            | TargetQuestion::Tcp(..)
+            | TargetQuestion::Unix(_)
+            | TargetQuestion::Server(_) => true,
             TargetQuestion::Process(_) => demand.among.is_none(),
             TargetQuestion::Exec(_)
             | TargetQuestion::File(_)
             | TargetQuestion::Dns(_)
+            | TargetQuestion::Record(_)
             | TargetQuestion::Unit(_) => false,
         }
     }
 
     /// The question, asked with these options where it is one of HTTP; `demand` is for those that can tell.
-    pub fn probe(&self, options: &HttpOptions, demand: &Demand) -> Arc<dyn Probe> {
+    pub fn probe(&self, options: &TargetOptions, demand: &Demand) -> Arc<dyn Probe> {
         match self {
             TargetQuestion::Http(url) => Arc::new(http(url.clone(), options, demand)),
             TargetQuestion::Tcp(host, port) => {
-                Arc::new(Tcp { host: host.clone(), port: *port, demand: demand.clone() })
+                let fixed = options.route.fixed.clone();
+                Arc::new(Tcp { host: host.clone(), port: *port, fixed, demand: demand.clone() })
             }
             TargetQuestion::Unix(path) => Arc::new(Unix { path: path.clone(), demand: demand.clone() }),
-            TargetQuestion::Exec(command) => Arc::new(Exec::new(command.clone())),
+            TargetQuestion::Exec(command) => Arc::new(Exec::new(command.clone(), options.exec.clone())),
             TargetQuestion::File(path) => Arc::new(FileProbe { path: path.clone() }),
             TargetQuestion::Dns(name) => Arc::new(Dns { name: name.clone() }),
+            TargetQuestion::Record(question) => Arc::new(RecordProbe { question: question.clone() }),
+            TargetQuestion::Server(url) => Arc::new(Server {
+                url: url.clone(),
+                trust: options.http.trust.clone(),
+                headers: options.http.headers.clone(),
+                demand: demand.clone(),
+            }),
             TargetQuestion::Process(pid) => Arc::new(Process::new(*pid, demand.clone())),
             TargetQuestion::Unit(unit) => unit.clone(),
         }
     }
 }
 
+/// Whether this is a port and nothing else.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// The path of `file:`, which may name this machine as its host (RFC 8089).
+fn of_this_machine(file: &[u8]) -> std::result::Result<&[u8], String> {
+    let Some(rest) = file.strip_prefix(b"//") else { return Ok(file) };
+    let path = rest.strip_prefix(b"localhost").unwrap_or(rest);
+    if path.is_empty() || path.starts_with(b"/") {
+        return Ok(path);
+    }
+    let shown = crate::words::error::brief(&String::from_utf8_lossy(rest));
+    Err(format!("between // and the next / stands a host; write file:{shown} for a path"))
+}
+
+/// Reads all targets of a call.
+///
+/// # Errors
+/// As `parse`, with what other tools' users may have meant.
+pub fn parse_all(texts: &[OsString], options: &TargetOptions, demand: &Demand) -> Result<Vec<ProbeTarget>> {
+    let one = |(at, text): (usize, &OsString)| {
+        parse(text, options, demand).map_err(|error| {
+            let (host, port) = (text.to_str(), texts.get(at + 1).and_then(|next| next.to_str()));
+            match (host, port.filter(|port| is_port(port))) {
+                (Some(host), Some(port)) if host_and_port(host).is_ok_and(|(_, port)| port.is_none()) => {
+                    Error::new(error.status, format!("{error}, here {host}:{port}"))
+                }
+                _ => error,
+            }
+        })
+    };
+    texts.iter().enumerate().map(one).collect()
+}
+
 /// Reads a target.
 ///
 /// # Errors
 /// A usage error (2) that says what is wrong with it.
-pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<ProbeTarget> {
+pub fn parse(text: &OsStr, options: &TargetOptions, demand: &Demand) -> Result<ProbeTarget> {
     // A login in a URL must not be repeated, not even in the message that refuses the URL.
     let safe = hide_login(&text.to_string_lossy());
     let wrong = |why: String| Error::new(Status::Usage, format!("cannot use target '{safe}': {why}"));
@@ -183,8 +273,8 @@ pub fn parse(text: &OsStr, options: &HttpOptions, demand: &Demand) -> Result<Pro
     Ok(ProbeTarget { name: safe, probe })
 }
 
-fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
-    let want_body = !options.contains.is_empty() || !options.json.is_empty();
+fn http(url: Url, options: &TargetOptions, demand: &Demand) -> Http {
+    let (options, route) = (&options.http, &options.route);
     Http {
         request: Request {
             url,
@@ -192,18 +282,20 @@ fn http(url: Url, options: &HttpOptions, demand: &Demand) -> Http {
             headers: options.headers.clone(),
             redirects: options.redirects,
             known_peer: None,
-            body: Vec::new(),
-            want_body,
+            body: options.body.clone(),
+            want_body: options.rules.want_body(),
             trust: options.trust.clone(),
+            route: route.clone(),
         },
-        statuses: options.statuses.clone(),
-        contains: options.contains.clone(),
-        json: options.json.clone(),
+        rules: options.rules.clone(),
         demand: demand.clone(),
     }
 }
 
 fn hide_login(text: &str) -> String {
+    if url::is_server(text) {
+        return url::shown(text);
+    }
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..cut].rsplit_once('@') {
@@ -233,9 +325,7 @@ impl Newer {
             )
         };
         if let Some(seconds) = text.strip_prefix('@') {
-            let seconds: f64 = seconds.parse().map_err(|_| wrong())?;
-            let span = std::time::Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
-            return SystemTime::UNIX_EPOCH.checked_add(span).map(Newer::Time).ok_or_else(wrong);
+            return since_1970(seconds).map(Newer::Time).ok_or_else(wrong);
         }
         if let Ok(pid) = text.parse::<Pid>() {
             return Ok(Newer::Process(pid));
@@ -243,14 +333,14 @@ impl Newer {
         crate::words::stamp::parse(text).map(Newer::Time).ok_or_else(wrong)
     }
 
-    /// The start time that a process must exceed.
+    /// What a process must be younger than.
     ///
     /// # Errors
     /// 69 when the process is gone: its start time is no longer to be had.
-    pub fn limit(&self) -> Result<Start> {
+    pub fn limit(&self) -> Result<Age> {
         match self {
             Newer::Process(pid) => match Identity::of(*pid) {
-                Some(who) => Ok(who.start),
+                Some(who) => Ok(Age::Process(who)),
                 None => Err(Error::new(
                     Status::Unavailable,
                     format!(
@@ -260,10 +350,22 @@ impl Newer {
                 )),
             },
             Newer::Time(time) => {
-                Start::at(*time).ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
+                let start = Start::at(*time).map(Age::Tick);
+                start.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))
             }
         }
     }
+}
+
+/// Seconds with up to nine digits after the point, exactly: a float of today's has no nanoseconds.
+fn since_1970(text: &str) -> Option<SystemTime> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) {
+        return None;
+    }
+    let nanos = format!("{part:0<9}").get(..9)?.parse().ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::new(whole.parse().ok()?, nanos))
 }
 
 #[cfg(test)]
@@ -281,7 +383,8 @@ mod tests {
     fn reads_pids_and_times() {
         assert_eq!(Newer::parse("42"), Ok(Newer::Process(Pid::new(42).unwrap())));
         assert_eq!(Newer::parse("@1"), Newer::parse("1970-01-01T00:00:01Z"));
-        for text in ["", "0", "-1", "@x", "@-1", "yesterday"] {
+        assert_eq!(Newer::parse("@1.5"), Newer::parse("@1.500000000"));
+        for text in ["", "0", "-1", "@", "@x", "@-1", "@1.x", "@.5", "@+1", "yesterday"] {
             assert!(Newer::parse(text).is_err(), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 use crate::life;
 use crate::service::job::DEFAULT_PATH;
 use crate::sys::child::{Exit, Spec};
-use crate::sys::net::{self, Link};
+use crate::sys::net::{self, Conn, Link};
 use crate::sys::process::{self, Pid};
 use crate::sys::user;
 use crate::words::error::{brief, reason};
@@ -30,9 +30,9 @@ pub enum Unserved {
 /// When there is none.
 pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
     let down = |why: &str| Unserved::Down(why.to_owned());
-    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT)
+    let conn = net::connect_unix_now(path, Instant::now() + SOCKET_LIMIT)
         .map_err(|failure| down(failure.text.rsplit(": ").next().unwrap_or("no answer")))?;
-    let Link::Unix(Some(pid)) = *conn.link() else { return Err(down("nobody tells who listens there")) };
+    let Some(pid) = listening(&conn) else { return Err(down("nobody tells who listens there")) };
     let uid = conn.peer_uid().map_err(|cause| Unserved::Down(reason(&cause)))?;
     if uid != user::own_uid() && user::own_uid() != 0 {
         return Err(Unserved::Foreign(format!("process {pid} of user {uid} listens there")));
@@ -45,6 +45,13 @@ pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
         )));
     }
     Ok(pid)
+}
+
+fn listening(conn: &Conn) -> Option<Pid> {
+    match conn.link() {
+        Link::Unix(link) => link.listener,
+        Link::Tcp(..) => None,
+    }
 }
 
 /// tmux names its server `tmux: server` (setproctitle), on macOS `tmux`; a renamed program is known by its
@@ -72,9 +79,9 @@ pub fn sessions(path: &Path) -> Option<Vec<String>> {
 /// too, and what the server may tell its client to run: so it runs as that user, in no environment of ours.
 /// `None` where it cannot be told whose the server is.
 pub fn client(server: Pid, path: &Path) -> Option<Spec> {
-    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT).ok()?;
+    let conn = net::connect_unix_now(path, Instant::now() + SOCKET_LIMIT).ok()?;
     // Of the socket, not of the process: whoever hides what his process does has it shown as root's.
-    let uid = conn.peer_uid().ok().filter(|_| *conn.link() == Link::Unix(Some(server)))?;
+    let uid = conn.peer_uid().ok().filter(|_| listening(&conn) == Some(server))?;
     let program = process::program(server).map_or_else(|| "tmux".into(), Into::into);
     let mut spec = Spec::new::<&std::ffi::OsStr>(
         std::ffi::OsString::as_os_str(&program),

@@ -9,7 +9,7 @@
 use crate::store::controller::{Beat, Controller};
 use crate::store::guard::{GrantSecret, Guard};
 use crate::store::{BootMoment, Claim, ClaimAnswer, Record, Store, answer_limit, unix_now};
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::secret::SecretText;
 use crate::sys::user;
 use crate::words::error::{Error, Result, brief};
@@ -127,7 +127,7 @@ impl ControlApi {
     /// Where it is not asked, or does not answer within `limit`.
     pub(super) fn lease_names(&self, limit: Duration) -> Result<Vec<String>> {
         let request = self.request("GET", "/metrics", Vec::new())?;
-        let answer = http::ask(&request, Instant::now() + limit, &Ok)
+        let answer = http::ask_now(&request, Instant::now() + limit)
             .map_err(|failure| Error::new(Status::Unavailable, failure.text))?;
         let said = String::from_utf8_lossy(&answer.body);
         let name =
@@ -153,6 +153,7 @@ impl ControlApi {
             want_body: true,
             trust: self.trust.clone(),
             known_peer: Some(self.server.uid()?),
+            route: Route::default(),
         })
     }
 
@@ -164,11 +165,11 @@ impl ControlApi {
             Error::new(status, format!("Control API {path}: {}", self.clean(&failure.text)))
         };
         let deadline = Instant::now() + limit;
-        let answer = match http::ask(&request, deadline, &Ok) {
+        let answer = match http::ask_now(&request, deadline) {
             // A server that is full may close a connection before it has heard what we want; and what it has
             // heard is asked again. Not so a release: the second one would find nothing to give up.
             Err(failure) if failure.class == Class::Reset && path != RELEASE => {
-                http::ask(&request, deadline, &Ok)
+                http::ask_now(&request, deadline)
             }
             answer => answer,
         };

@@ -14,7 +14,7 @@ use crate::store::{
     BootMoment, Claim, ClaimAnswer, ControlStore, LeaseChange, Record, Store, answer_limit, granted, guarded,
     next_term, unix_now, used_up,
 };
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::secret::SecretText;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -118,6 +118,7 @@ impl Etcd {
             body,
             redirects: false,
             known_peer: None,
+            route: Route::default(),
             want_body: true,
             trust: self.trust.clone(),
         })
@@ -134,7 +135,7 @@ impl Etcd {
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(self.hosts.len() - turn).unwrap_or(1);
             let request = self.request(host, path, body, token)?;
-            match http::ask(&request, Instant::now() + share, &Ok) {
+            match http::ask_now(&request, Instant::now() + share) {
                 Ok(answer) => {
                     let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
                     match (answer.status, value) {

@@ -1,32 +1,76 @@
 //! One HTTP/1.1 request with a hard deadline and a bounded answer, over TCP, TLS or a unix socket.
 //!
-//! A general client hides the connection; here it is evidence (who answered?), so the exchange is ours,
-//! parsed by httparse, encrypted by rustls.
+//! A general client hides the connection; here it is evidence (who answered?), so the connection is ours, and
+//! the protocol is that of ureq-proto (`exchange`) and rustls (`session`), which have none.
 
+pub(crate) mod certificate;
+mod exchange;
+mod proxy;
 pub mod serve;
+mod session;
+mod talk;
 mod tls;
+mod transport;
 mod url;
 
-use crate::sys::net::{Conn, Endpoint, Link};
+use crate::sys::net::{Conn, Endpoint, FixedAddresses, Link};
 use crate::sys::secret;
+use crate::sys::task;
 use crate::words::failure::{Class, Failure};
-use std::io::{Read, Write};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
+use exchange::Exchange;
+pub use proxy::Proxy;
+use session::Session;
+use talk::{Talk, part, step};
 pub use tls::Trust;
-pub use url::{Scheme, Url, host_and_port};
+pub use transport::Transport;
+pub use url::{Scheme, Url, check_abstract, host_and_port};
 
-/// The largest head of an answer that is read.
-const HEAD_LIMIT: usize = 64 * 1024;
 /// The largest body that is read; what comes after is not looked at.
 pub const BODY_LIMIT: usize = 1024 * 1024;
-/// Room for the head of a request: one that grows leaves copies behind.
-const HEAD_ROOM: usize = 4096;
 const REDIRECT_LIMIT: usize = 10;
-/// How many 1xx may precede an answer.
-const INTERIM_LIMIT: usize = 20;
+/// How much of a body is looked through at once.
+const PART: usize = 64 * 1024;
+
+/// How to get to where something is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// Addresses of hosts that no resolver is asked for.
+    pub fixed: FixedAddresses,
+    /// The proxy that is asked, over TCP.
+    pub proxy: Option<Proxy>,
+}
+
+impl Route {
+    /// The proxy on the way to `url`.
+    fn proxy_to(&self, url: &Url) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|_| url.scheme() != Scheme::HttpUnix)
+    }
+
+    /// Whom to connect to, for `url`.
+    fn first_stop(&self, url: &Url) -> Endpoint {
+        self.proxy_to(url).map_or_else(|| url.endpoint(), Proxy::endpoint)
+    }
+
+    /// A failure to get there, told for what it is.
+    fn told(&self, url: &Url, failure: Failure) -> Failure {
+        if self.proxy_to(url).is_some() { Proxy::unreached(failure) } else { failure }
+    }
+
+    /// Where `url` itself is asked; nowhere if that is up to a proxy.
+    pub fn place(&self, url: &Url) -> Option<Endpoint> {
+        self.proxy_to(url).is_none().then(|| self.fixed.endpoint(url.endpoint()))
+    }
+
+    async fn addresses(&self, url: &Url, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+        let found = self.first_stop(url).addresses_or(&self.fixed, deadline).await;
+        found.map_err(|failure| self.told(url, failure))
+    }
+}
 
 /// What to ask.
 #[derive(Debug)]
@@ -45,6 +89,8 @@ pub struct Request {
     pub want_body: bool,
     /// What is trusted, for https.
     pub trust: Trust,
+    /// How to get there.
+    pub route: Route,
     /// Who besides root and ourselves may answer at a unix socket, before anything is said to it; `None` is
     /// anybody.
     pub known_peer: Option<u32>,
@@ -63,6 +109,8 @@ impl Drop for Request {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
+    /// The header fields, in their order; a name is in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body, at most `BODY_LIMIT` bytes; empty when it was not wanted.
     pub body: Vec<u8>,
     /// The connection that it came over, kept open so that its other end can still be found.
@@ -70,6 +118,41 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The value of a header field, of several of that name the first.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let named = self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// The values of all header fields of that name.
+    pub fn header_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = self.headers.iter().filter(move |(own, _)| own.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the body holds this text, the end of it behind `from`; without a copy of what is no UTF-8.
+    pub fn holds(&self, text: &str, from: usize) -> bool {
+        let mut rest = &self.body[from.saturating_sub(text.len()).min(self.body.len())..];
+        while rest.len() >= text.len() {
+            let part = &rest[..rest.len().min(PART + text.len())];
+            if String::from_utf8_lossy(part).contains(text) {
+                return true;
+            }
+            rest = rest.get(PART..).unwrap_or_default();
+        }
+        false
+    }
+
+    /// What is to be said besides where a body is not as wanted: no coding is asked for, none is undone, and
+    /// some servers send one all the same.
+    pub fn coding_note(&self) -> String {
+        let coding =
+            self.header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        coding.map_or(String::new(), |coding| {
+            format!(" (it is sent as {}, and left so)", crate::words::error::brief(coding))
+        })
+    }
+
     /// Who was connected to whom.
     pub fn link(&self) -> &Link {
         self.conn.link()
@@ -98,299 +181,200 @@ pub fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Asks until `deadline`. Of the addresses of `localhost` each is asked until `accept` takes an answer; for
+/// What is made of an answer while it arrives.
+pub trait Hearing {
+    /// What comes of it.
+    type Verdict;
+
+    /// Judges each connection before anything is said over it.
+    ///
+    /// # Errors
+    /// Why nothing is said.
+    fn meet(&mut self, link: &Link) -> impl Future<Output = Result<(), Failure>>;
+
+    /// Judges who answers: asked for each connection that an answer came over, first that to the place that
+    /// was asked and then those that redirects led to, when the head is there and before more is read.
+    ///
+    /// # Errors
+    /// Why the answer does not count.
+    fn hop(&mut self) -> impl Future<Output = Result<(), Failure>>;
+
+    /// Whether the verdict is clear without the rest of the answer: asked when the head is there, and as the
+    /// body arrives with the number of bytes that were there the last time.
+    fn enough(&self, answer: &Answer, before: usize) -> bool;
+
+    /// The verdict, on what had come until it was enough.
+    ///
+    /// # Errors
+    /// Why it is bad.
+    fn verdict(&mut self, answer: &Answer) -> Result<Self::Verdict, Failure>;
+}
+
+/// Takes any answer.
+struct Anything;
+
+impl Hearing for Anything {
+    type Verdict = ();
+
+    async fn meet(&mut self, _: &Link) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn hop(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn enough(&self, _: &Answer, _: usize) -> bool {
+        false
+    }
+
+    fn verdict(&mut self, _: &Answer) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Asks until `deadline` and returns the whole answer, whoever it came from; for a thread that does nothing
+/// else meanwhile.
+///
+/// # Errors
+/// The failure of the connection or of the protocol.
+pub fn ask_now(request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+    task::block_on(async {
+        let addresses = request.route.addresses(&request.url, deadline).await?;
+        let (answer, mut talk) = follow(request, &addresses, deadline, (&mut Anything, &mut None)).await?;
+        part(&answer.conn, &mut talk, deadline).await;
+        Ok(answer)
+    })
+}
+
+/// Asks until `deadline`. Of the addresses of `localhost` each is asked until the verdict on one is good; for
 /// others the first that connects decides.
 ///
 /// # Errors
-/// The last failure, of the connection, of the protocol or of `accept`.
-pub fn ask<T>(
+/// The last failure, of the connection, of the protocol or of the hearing.
+pub async fn hear<H: Hearing>(
     request: &Request,
     deadline: Instant,
-    accept: &dyn Fn(Answer) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let addresses = request.url.endpoint().addresses(deadline)?;
-    let first = match follow(request, &addresses, deadline) {
-        Ok(answer) => {
-            let from = answer.conn.link().clone();
-            match accept(answer) {
-                Ok(value) => return Ok(value),
-                Err(failure) => (failure, from),
-            }
-        }
-        Err(failure) => return Err(failure),
+    hearing: &mut H,
+) -> Result<H::Verdict, Failure> {
+    let addresses = request.route.addresses(&request.url, deadline).await?;
+    let mut first = None;
+    let failure = match judged(request, &addresses, deadline, (hearing, &mut first)).await {
+        Ok(value) => return Ok(value),
+        Err(failure) => failure,
     };
     // ::1 and 127.0.0.1 may be two servers: an old one on one of them must not hide the new one on the other.
-    let (failure, Link::Tcp(_, asked)) = first else { return Err(first.0) };
+    let Some(Link::Tcp(_, asked)) = first else { return Err(failure) };
     for address in addresses.iter().filter(|address| address.ip().is_loopback() && **address != asked) {
-        if let Ok(answer) = follow(request, &[*address], deadline)
-            && let Ok(value) = accept(answer)
-        {
+        if let Ok(value) = judged(request, &[*address], deadline, (hearing, &mut None)).await {
             return Ok(value);
         }
     }
     Err(failure)
 }
 
-fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Result<Answer, Failure> {
-    let mut url = request.url.clone();
-    let mut addresses = addresses.to_vec();
+async fn judged<H: Hearing>(
+    request: &Request,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    (hearing, first): (&mut H, &mut Option<Link>),
+) -> Result<H::Verdict, Failure> {
+    let (answer, mut talk) = follow(request, addresses, deadline, (&mut *hearing, first)).await?;
+    let verdict = hearing.verdict(&answer);
+    part(&answer.conn, &mut talk, deadline).await;
+    verdict
+}
+
+/// Follows redirects to the answer that counts. That of its body is there which was wanted. The first
+/// connection is laid down.
+async fn follow<'r, H: Hearing>(
+    request: &'r Request,
+    addresses: &[SocketAddr],
+    deadline: Instant,
+    (hearing, first): (&mut H, &mut Option<Link>),
+) -> Result<(Answer, Talk<'r>), Failure> {
+    let (mut url, mut addresses) = (request.url.clone(), addresses.to_vec());
+    let (mut method, mut body) = (request.method.as_str(), request.body.as_slice());
     for _ in 0..=REDIRECT_LIMIT {
-        let trusted = url.same_origin(&request.url);
-        let (answer, location) = exchange(request, &url, &addresses, trusted, deadline)?;
-        match location {
-            Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
-                url = url.join(&location).map_err(|why| {
-                    Failure::new(Class::Protocol, format!("redirected to a bad place: {why}"))
-                })?;
-                addresses = url.endpoint().addresses(deadline)?;
+        let (conn, mut talk) = greet(request, &url, &addresses, (method, body), deadline).await?;
+        first.get_or_insert_with(|| conn.link().clone());
+        hearing.meet(conn.link()).await?;
+        let mut answer = begin(conn, &mut talk, deadline).await?;
+        hearing.hop().await?;
+        let Some(next) = redirect(request, &answer, &url)? else {
+            let mut before = 0;
+            while request.want_body && !talk.is_enough() && !hearing.enough(&answer, before) {
+                before = answer.body.len();
+                step(&answer.conn, &mut talk, deadline).await?;
+                answer.body.append(&mut talk.take_content());
             }
-            _ => return Ok(answer),
+            return Ok((answer, talk));
+        };
+        part(&answer.conn, &mut talk, deadline).await;
+        url = next;
+        addresses = request.route.addresses(&url, deadline).await?;
+        // As browsers and curl do (RFC 9110, 15.4): 303 asks for another thing, and so did 301 and 302 ever.
+        let asks_anew = match answer.status {
+            303 => method != "HEAD",
+            301 | 302 => method == "POST",
+            _ => false,
+        };
+        if asks_anew {
+            (method, body) = ("GET", &[]);
+        }
+        if !body.is_empty() && !url.same_origin(&request.url) {
+            let why = "redirected to another origin, which does not get what was to be sent";
+            return Err(Failure::new(Class::Protocol, why));
         }
     }
     Err(Failure::new(Class::Protocol, format!("redirected more than {REDIRECT_LIMIT} times")))
 }
 
-/// One request and one answer. Header fields and the login go only to the origin that they were given for.
-fn exchange(
-    request: &Request,
+/// Where an answer leads that was not meant for us.
+fn redirect(request: &Request, answer: &Answer, url: &Url) -> Result<Option<Url>, Failure> {
+    if !request.redirects || !matches!(answer.status, 301 | 302 | 303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = answer.header("location") else { return Ok(None) };
+    let wrong = |why| Failure::new(Class::Protocol, format!("redirected to a bad place: {why}"));
+    url.join(location).map(Some).map_err(wrong)
+}
+
+/// A connection over which nothing was said yet, and what will be. Header fields, the login and the client's
+/// certificate go only to the origin that they were given for.
+async fn greet<'r>(
+    request: &'r Request,
     url: &Url,
     addresses: &[SocketAddr],
-    trusted: bool,
+    (method, body): (&str, &'r [u8]),
     deadline: Instant,
-) -> Result<(Answer, Option<String>), Failure> {
-    let endpoint = url.endpoint();
-    let mut conn = endpoint.connect(addresses, deadline)?;
+) -> Result<(Conn, Talk<'r>), Failure> {
+    let own = url.same_origin(&request.url);
+    let exchange = Exchange::new(request, url, own, (method, body))?;
+    let tls = match url.scheme() {
+        Scheme::Https => Some(Session::new(request.trust.config(own)?, url.host())?),
+        Scheme::Http | Scheme::HttpUnix => None,
+    };
+    let conn = request.route.first_stop(url).connect(addresses, deadline).await;
+    let conn = conn.map_err(|failure| request.route.told(url, failure))?;
     if let Some(known) = request.known_peer
         && url.scheme() == Scheme::HttpUnix
     {
         let stranger = |cause: std::io::Error| Failure::new(Class::NotPermitted, cause.to_string());
         crate::sys::net::check_peer_is(conn.as_fd(), known).map_err(stranger)?;
     }
-    let mut text = String::with_capacity(HEAD_ROOM);
-    text.push_str(&format!("{} {} HTTP/1.1\r\nHost: {}\r\n", request.method, url.path(), url.host_header()));
-    let own: &[(String, String)] = if trusted { &request.headers } else { &[] };
-    let given = |name: &str| own.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
-    if !given("user-agent") {
-        text.push_str(concat!("User-Agent: baa/", env!("CARGO_PKG_VERSION"), "\r\n"));
-    }
-    // Without it some servers answer 404 to a probe and 200 to a browser (vitejs/vite#9520).
-    if !given("accept") {
-        text.push_str("Accept: */*\r\n");
-    }
-    if let Some(login) = url.authorization().filter(|_| trusted && !given("authorization")) {
-        text.push_str(&format!("Authorization: {login}\r\n"));
-    }
-    for (name, value) in own {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    if !matches!(request.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "DELETE") {
-        text.push_str(&format!("Content-Length: {}\r\n", request.body.len()));
-    }
-    text.push_str("\r\n");
-    let said = if url.scheme() == Scheme::Https {
-        tls::session(&request.trust, url.host()).and_then(|mut session| {
-            converse(&mut rustls::Stream::new(&mut session, &mut conn), &text, request)
-        })
-    } else {
-        converse(&mut conn, &text, request)
-    };
-    secret::wipe(text.into_bytes());
-    let (head, body) = said?;
-    Ok((Answer { status: head.status, body, conn }, head.location))
+    // Only what is encrypted needs a tunnel: anything else a proxy reads and passes on.
+    let proxy = request.route.proxy_to(url).filter(|_| url.scheme() == Scheme::Https);
+    Ok((conn, Talk::new(exchange, tls, proxy.map(|proxy| proxy.tunnel(url)))))
 }
 
-fn converse<S: Read + Write>(
-    stream: &mut S,
-    text: &str,
-    request: &Request,
-) -> Result<(Head, Vec<u8>), Failure> {
-    let sent = stream
-        .write_all(text.as_bytes())
-        .and_then(|()| stream.write_all(&request.body))
-        .and_then(|()| stream.flush());
-    sent.map_err(|cause| failed("sending the request", &cause))?;
-    let mut input = Input { stream, buffer: Vec::new(), at: 0 };
-    let mut before = 0;
-    let head = loop {
-        let head = input.head()?;
-        // 101 ends the HTTP conversation; other 1xx precede the answer (RFC 9110, 15.2).
-        if head.status >= 200 || head.status == 101 {
-            break head;
+/// One request, and the head of its answer.
+async fn begin(conn: Conn, talk: &mut Talk<'_>, deadline: Instant) -> Result<Answer, Failure> {
+    loop {
+        step(&conn, talk, deadline).await?;
+        if let Some(head) = talk.take_head() {
+            let body = talk.take_content();
+            return Ok(Answer { status: head.status, headers: head.headers, body, conn });
         }
-        before += 1;
-        if before > INTERIM_LIMIT {
-            let why = format!("more than {INTERIM_LIMIT} answers that are none came before the answer");
-            return Err(Failure::new(Class::Protocol, why));
-        }
-    };
-    let empty = request.method == "HEAD" || head.status < 200 || matches!(head.status, 204 | 304);
-    let body = if request.want_body && !empty { input.body(&head)? } else { Vec::new() };
-    Ok((head, body))
-}
-
-fn failed(doing: &str, cause: &std::io::Error) -> Failure {
-    if cause.kind() == std::io::ErrorKind::TimedOut {
-        return Failure::timeout(doing);
-    }
-    if let Some(inner) = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Failure::new(
-            Class::Tls,
-            format!("tls: {}", crate::words::error::lower_first(&inner.to_string())),
-        );
-    }
-    Failure::io(doing, cause)
-}
-
-struct Head {
-    status: u16,
-    length: Option<u64>,
-    chunked: bool,
-    location: Option<String>,
-}
-
-struct Input<'a, S> {
-    stream: &'a mut S,
-    buffer: Vec<u8>,
-    at: usize,
-}
-
-impl<S: Read> Input<'_, S> {
-    /// Reads more; false at the end of the stream.
-    fn more(&mut self) -> Result<bool, Failure> {
-        // What was read is not kept.
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        let mut chunk = [0u8; 4096];
-        let count = self.stream.read(&mut chunk).map_err(|cause| failed("waiting for the answer", &cause))?;
-        self.buffer.extend_from_slice(&chunk[..count]);
-        Ok(count > 0)
-    }
-
-    fn head(&mut self) -> Result<Head, Failure> {
-        loop {
-            let mut fields = [httparse::EMPTY_HEADER; 128];
-            let mut response = httparse::Response::new(&mut fields);
-            let parsed = response
-                .parse(&self.buffer[self.at..])
-                .map_err(|cause| Failure::new(Class::Protocol, format!("the answer is not HTTP: {cause}")))?;
-            if let httparse::Status::Complete(length) = parsed {
-                self.at += length;
-                return read_head(&response);
-            }
-            if self.buffer.len() - self.at > HEAD_LIMIT {
-                return Err(Failure::new(
-                    Class::Protocol,
-                    format!("the head of the answer is larger than {HEAD_LIMIT} bytes"),
-                ));
-            }
-            if !self.more()? {
-                let what = if self.buffer.len() == self.at {
-                    "closed the connection without an answer"
-                } else {
-                    "closed the connection in the head of its answer"
-                };
-                return Err(Failure::new(Class::Reset, what));
-            }
-        }
-    }
-
-    fn body(&mut self, head: &Head) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::new();
-        if head.chunked {
-            while let Some(size) = self.chunk_size()? {
-                self.take(size, &mut body, true)?;
-                if body.len() >= BODY_LIMIT {
-                    break;
-                }
-                self.line()?;
-            }
-        } else {
-            self.take(head.length.unwrap_or(u64::MAX), &mut body, head.length.is_some())?;
-        }
-        Ok(body)
-    }
-
-    /// Moves `size` bytes into `body`, up to `BODY_LIMIT`; an early end is a failure where the size was
-    /// promised.
-    fn take(&mut self, size: u64, body: &mut Vec<u8>, promised: bool) -> Result<(), Failure> {
-        let mut left = usize::try_from(size).unwrap_or(usize::MAX).min(BODY_LIMIT - body.len());
-        while left > 0 {
-            if self.at == self.buffer.len() {
-                (self.at, self.buffer) = (0, Vec::new());
-                if !self.more()? {
-                    return if promised {
-                        Err(Failure::new(Class::Reset, "closed the connection in the body of its answer"))
-                    } else {
-                        Ok(())
-                    };
-                }
-            }
-            let count = left.min(self.buffer.len() - self.at);
-            body.extend_from_slice(&self.buffer[self.at..self.at + count]);
-            self.at += count;
-            left -= count;
-        }
-        Ok(())
-    }
-
-    fn chunk_size(&mut self) -> Result<Option<u64>, Failure> {
-        let line = self.line()?;
-        let digits = line.split(';').next().unwrap_or("").trim();
-        let digits = if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) { digits } else { "" };
-        match u64::from_str_radix(digits, 16) {
-            Ok(0) => Ok(None),
-            Ok(size) => Ok(Some(size)),
-            Err(_) => Err(Failure::new(Class::Protocol, "a chunk of the answer has no size")),
-        }
-    }
-
-    fn line(&mut self) -> Result<String, Failure> {
-        loop {
-            if let Some(end) = self.buffer[self.at..].iter().position(|byte| *byte == b'\n') {
-                let line = String::from_utf8_lossy(&self.buffer[self.at..self.at + end]).trim().to_owned();
-                self.at += end + 1;
-                return Ok(line);
-            }
-            if self.buffer.len() - self.at > 4096 || !self.more()? {
-                return Err(Failure::new(Class::Protocol, "a chunk of the answer is cut"));
-            }
-        }
-    }
-}
-
-fn read_head(response: &httparse::Response<'_, '_>) -> Result<Head, Failure> {
-    let field = |name: &str| {
-        response
-            .headers
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))
-            .map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
-    };
-    let length = match field("content-length") {
-        Some(text) => Some(
-            number(&text)
-                .ok_or_else(|| Failure::new(Class::Protocol, "the length of the answer is not a number"))?,
-        ),
-        None => None,
-    };
-    Ok(Head {
-        status: response.code.unwrap_or(0),
-        length,
-        chunked: field("transfer-encoding")
-            .is_some_and(|coding| coding.to_ascii_lowercase().contains("chunked")),
-        location: field("location"),
-    })
-}
-
-/// Digits alone: no sign.
-fn number(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-/// Where an HTTP question goes, for messages and pacing.
-pub fn is_local(url: &Url) -> bool {
-    match url.endpoint() {
-        Endpoint::Tcp(host, _) => crate::sys::net::is_local(&host),
-        Endpoint::Unix(_) => true,
     }
 }

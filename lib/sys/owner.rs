@@ -1,11 +1,17 @@
-//! Which process answered: the holder of the other end of a connection, or of the socket that listens there.
+//! Who is at the other end of a connection: the processes that hold the accepted socket, and those that hold
+//! the sockets that listen there. Facts alone; which of them count is judged elsewhere.
 
 use crate::sys::net::{self, Endpoint, Link};
-use crate::sys::process::Pid;
+use crate::sys::process::{Identity, Pid};
+use crate::sys::task;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+#[cfg(target_os = "linux")]
+mod diag;
+#[cfg(target_os = "linux")]
+mod elsewhere;
 #[cfg(target_os = "linux")]
 pub(crate) mod linux;
 #[cfg(target_os = "linux")]
@@ -15,53 +21,76 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as system;
 
-/// What the system tells about the other end of a connection.
+/// Who has a socket, or one of several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// Those that we may see, each once.
+    pub pids: Vec<Pid>,
+    /// Whether one of the sockets is held by nobody whom we may see.
+    pub unseen: bool,
+}
+
+/// What has become of the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answerer {
-    /// One of the processes that were asked about holds it.
-    Among(Pid),
-    /// Somebody else does; the pid where we may see it.
-    Another(Option<Pid>),
-    /// It cannot be told: the peer is another machine, or hidden from us.
-    Unknown,
+pub enum OtherEnd {
+    /// It was accepted, and these hold it.
+    Accepted(Holders),
+    /// It stands in the queue of whoever listens: nobody has accepted it.
+    Queued,
+    /// Nobody may accept it before something is said (TCP_DEFER_ACCEPT), or the queue is full.
+    PutOff,
+    /// Whoever had it has hung up.
+    Gone,
+    /// It is in no table of this network namespace; the sentence says where it is, as far as can be told.
+    Elsewhere {
+        /// Whether it may still be on this machine.
+        near: bool,
+        /// Where.
+        text: String,
+    },
 }
 
-/// Who is at the other end of `link`: one of `candidates`, or another?
-///
-/// The accepted connection decides where it still stands. After it is gone, every socket that listens on the
-/// address must be held by a candidate: with SO_REUSEPORT an old and a new process may listen side by side,
-/// and then nobody can tell who answered.
-pub fn of(link: &Link, candidates: &[Pid]) -> Answerer {
-    match link {
-        Link::Unix(None) => Answerer::Unknown,
-        Link::Unix(Some(pid)) if candidates.contains(pid) => Answerer::Among(*pid),
-        Link::Unix(Some(pid)) => Answerer::Another(Some(*pid)),
-        Link::Tcp(local, peer) => system::of(*local, *peer, candidates),
+/// What has become of the other end of `link`, by now.
+pub fn other_end(link: &Link) -> OtherEnd {
+    system::other_end(link)
+}
+
+/// Who holds the sockets that take connections like `link`, ourselves aside where others do too; `None`
+/// where the system does not tell.
+pub fn listeners(link: &Link) -> Option<Holders> {
+    let mut found = system::listeners(link)?;
+    if found.pids.len() > 1 {
+        found.pids.retain(|pid| *pid != Pid::own());
     }
+    Some(found)
 }
 
-/// Whether nothing is left of the connection but a listening socket that others than `candidates` and
-/// ourselves hold too: it may have been inherited, and then nobody can tell who answered. (Linux; never seen
-/// elsewhere.)
-pub fn shared(link: &Link, candidates: &[Pid]) -> bool {
-    match link {
-        Link::Unix(_) => false,
-        Link::Tcp(local, peer) => system::shared(*local, *peer, candidates),
-    }
-}
-
-/// Whether we may not look into a process, though we are root: without CAP_SYS_PTRACE root is not told what
-/// another user's holds. (Linux.)
+/// Whether it is not permitted to look into a process that lives. Without CAP_SYS_PTRACE not even root is
+/// told what another user's holds. (Linux.)
 pub fn is_hidden(pid: Pid) -> bool {
-    user::own_uid() == 0 && system::is_hidden(pid)
+    system::is_hidden(pid)
 }
 
-/// Who is at the other end of `link`, whoever it is; for a judgement by age.
-pub fn any(link: &Link) -> Option<Pid> {
-    match link {
-        Link::Unix(pid) => *pid,
-        Link::Tcp(local, peer) => system::any(*local, *peer),
-    }
+/// Why `pid` may not be looked into, for people.
+pub fn why_hidden(pid: Pid) -> String {
+    let takes = if user::own_uid() == 0 { ", which takes CAP_SYS_PTRACE" } else { "" };
+    format!("not permitted to look into process {pid}{takes}")
+}
+
+/// Who is at the other end of `link`, whoever it is: of several the oldest.
+fn any(link: &Link) -> Option<Pid> {
+    let accepted = match other_end(link) {
+        OtherEnd::Accepted(holders) => holders.pids,
+        OtherEnd::Elsewhere { .. } => return None,
+        _ => Vec::new(),
+    };
+    let pids = if accepted.is_empty() { listeners(link)?.pids } else { accepted };
+    oldest(&pids)
+}
+
+/// The one of `pids` that was started first.
+pub fn oldest(pids: &[Pid]) -> Option<Pid> {
+    pids.iter().copied().min_by_key(|pid| (Identity::of(*pid).map(|who| who.start), *pid))
 }
 
 /// Who listens at `endpoint` of this machine, whoever it is: a connection is made to find out, and nothing is
@@ -70,15 +99,25 @@ pub fn holder(endpoint: &Endpoint, deadline: Instant) -> Option<Pid> {
     if matches!(endpoint, Endpoint::Tcp(host, _) if !net::is_local(host)) {
         return None;
     }
-    let addresses = endpoint.addresses(deadline).ok()?;
-    any(endpoint.connect(&addresses, deadline).ok()?.link())
+    let connect = async {
+        let addresses = endpoint.addresses(deadline).await?;
+        endpoint.connect(&addresses, deadline).await
+    };
+    any(task::block_on(connect).ok()?.link())
+}
+
+/// Whether an address is one of this machine's, as this network namespace has them.
+fn is_ours(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback() || net::own_addresses().iter().any(|own| is_same(*own, ip))
 }
 
 /// Whether a socket that listens on `at` takes connections to `peer`: the same port, the same address or a
 /// wildcard of its family.
 fn listens_for(at: SocketAddr, peer: SocketAddr) -> bool {
-    let plain = |ip: IpAddr| ip.to_canonical();
     at.port() == peer.port()
-        && (plain(at.ip()) == plain(peer.ip())
-            || (at.ip().is_unspecified() && (at.is_ipv6() || peer.is_ipv4())))
+        && (is_same(at.ip(), peer.ip()) || (at.ip().is_unspecified() && (at.is_ipv6() || peer.is_ipv4())))
+}
+
+fn is_same(one: IpAddr, other: IpAddr) -> bool {
+    one.to_canonical() == other.to_canonical()
 }

@@ -78,6 +78,28 @@ impl Start {
     }
 }
 
+/// What a process must be younger than.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// A process. Of two that were started in the same tick of the clock the order of their pids decides,
+    /// which the system gives out one after the other.
+    Process(Identity),
+    /// A time. Whoever was started in the very tick that it is in counts as younger.
+    Tick(Start),
+}
+
+impl Age {
+    /// Whether `who` is younger.
+    pub fn is_before(self, who: Identity) -> bool {
+        match self {
+            Age::Tick(start) => who.start >= start,
+            Age::Process(old) => {
+                who.start > old.start || (who.start == old.start && system::was_next(old.pid, who.pid))
+            }
+        }
+    }
+}
+
 /// One process, told apart from every other that has had or will have its pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -400,6 +422,11 @@ pub fn variable(pid: Pid, name: &str) -> Option<String> {
 /// machine.
 pub fn children() -> Option<Vec<Pid>> {
     system::children()
+}
+
+/// The pids of the children of a process, where the kernel has a list of them.
+pub fn children_of(pid: Pid) -> Option<Vec<Pid>> {
+    system::children_of(pid)
 }
 
 /// The arguments of a process; they may hold secrets. `None` where we may not look.

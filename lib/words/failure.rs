@@ -12,6 +12,12 @@ pub enum Class {
     Missing,
     /// It exists and says that it is not up (a unit that is inactive, a command that exits non-zero).
     Down,
+    /// It answers, and says that it is not ready: starting up, shutting down, in recovery, not serving.
+    NotReady,
+    /// It answers, and takes nobody in just now: too many connections.
+    Busy,
+    /// It answers, and cannot be written to, which was asked for.
+    ReadOnly,
     /// No answer in time.
     Timeout,
     /// The name could not be resolved just now.
@@ -22,17 +28,19 @@ pub enum Class {
     Reset,
     /// The TLS handshake or a certificate failed.
     Tls,
-    /// The answer is not HTTP, or breaks its rules.
+    /// The answer is not of the protocol that was spoken, or breaks its rules.
     Protocol,
     /// The HTTP status is not one of those accepted.
     Status,
-    /// The body is not as asked.
+    /// A header field of the answer is not as asked.
+    Header,
+    /// The body, or the record of a name, is not as asked.
     Body,
     /// Another process answered than the one asked for.
     WrongProcess,
     /// It could not be told which process answered.
     UnknownProcess,
-    /// The system did not permit the question.
+    /// The system, or who answered, did not permit the question.
     NotPermitted,
     /// Anything else.
     Other,
@@ -45,6 +53,9 @@ impl Class {
             Class::Refused => "refused",
             Class::Missing => "missing",
             Class::Down => "down",
+            Class::NotReady => "not-ready",
+            Class::Busy => "busy",
+            Class::ReadOnly => "read-only",
             Class::Timeout => "timeout",
             Class::Dns => "dns",
             Class::Unreachable => "unreachable",
@@ -52,6 +63,7 @@ impl Class {
             Class::Tls => "tls",
             Class::Protocol => "protocol",
             Class::Status => "status",
+            Class::Header => "header",
             Class::Body => "body",
             Class::WrongProcess => "wrong-process",
             Class::UnknownProcess => "unknown-process",

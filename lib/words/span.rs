@@ -57,6 +57,17 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Ok(total)
 }
 
+/// Reads a pause between two tries, which cannot be none: nothing else would run.
+///
+/// # Errors
+/// As `parse`, and for none.
+pub fn parse_pause(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("a pause is longer than 0; 1ms is as good as none".to_owned()),
+        pause => Ok(pause),
+    }
+}
+
 /// Whole milliseconds, as JSON carries spans.
 pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
@@ -120,6 +131,12 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_pause_is_not_nothing() {
+        assert_eq!(parse_pause("1ms"), Ok(Duration::from_millis(1)));
+        assert!(parse_pause("0").is_err() && parse_pause("0.0001ms").is_ok() && parse_pause("x").is_err());
     }
 
     #[test]

@@ -20,14 +20,14 @@ use crate::act::keeper::notify::Notification;
 use crate::act::lease::line::Line;
 use crate::act::peers::registry::Registry;
 use crate::life::Lives;
-use crate::probe::http::JsonValue;
+use crate::probe::json::JsonTest;
 use crate::service::job::Job;
 use crate::service::{JobState, embedded, group, intent, launchd, systemd};
 use crate::store::control_api::ControlApi;
 use crate::store::etcd::Etcd;
 use crate::store::sqlite::Sqlite;
 use crate::store::{BootMoment, Claim, ControlStore, Controller, HeardController, Record, Store};
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::process::Pid;
 use crate::words::{error, logfmt, span, stamp};
 use serde_json::Value;
@@ -51,6 +51,7 @@ targets! {
     url;
     http_answer: cases: 2500, longest: 16 << 10, memory: (16, 4 << 20);
     http_request;
+    certificate: memory: (512, 1 << 20);
     etcd: cases: 400, memory: (256, 4 << 20);
     control_api: cases: 800, memory: (256, 4 << 20);
     control_requests;
@@ -82,6 +83,9 @@ targets! {
     spans;
     stamps;
     words_for_logs;
+    server_urls;
+    server_answers: cases: 2000;
+    name_records;
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
@@ -218,10 +222,11 @@ mod feed {
                 body: Vec::new(),
                 redirects: false,
                 known_peer: None,
+                route: Route::default(),
                 want_body: true,
                 trust: Trust::default(),
             };
-            match http::ask(&request, Instant::now() + Duration::from_secs(10), &Ok) {
+            match http::ask_now(&request, Instant::now() + Duration::from_secs(10)) {
                 Ok(answer) => assert!(answer.body.len() <= http::BODY_LIMIT && answer.status >= 100),
                 Err(failure) => {
                     told(&failure.text);
@@ -229,6 +234,10 @@ mod feed {
                 }
             }
         });
+    }
+
+    pub(super) fn certificate(case: &[u8]) {
+        let _ = http::certificate::fuzzed(case);
     }
 
     pub(super) fn http_request(case: &[u8]) {
@@ -458,6 +467,34 @@ mod feed {
         let _ = case;
     }
 
+    pub(super) fn server_urls(case: &[u8]) {
+        let text = text(case);
+        let shown = crate::probe::server::url::shown(&text);
+        if let Ok(url) = crate::probe::server::url::ServerUrl::parse(&text) {
+            assert_eq!(url.to_string(), shown);
+        }
+        let _ = crate::probe::record::RecordQuestion::parse(&text).map_err(|why| told(&why));
+    }
+
+    pub(super) fn server_answers(case: &[u8]) {
+        crate::probe::server::tests::hear(case);
+    }
+
+    pub(super) fn name_records(case: &[u8]) {
+        use crate::probe::record::message::{RecordKind, question, reply};
+        for kind in [RecordKind::A, RecordKind::Mx, RecordKind::Txt, RecordKind::Srv] {
+            let asked = question(0x6162, "x.y", kind).unwrap();
+            let mut heard = asked.clone();
+            // The head of an answer, and a case of records.
+            heard[2] = 0x80;
+            heard[7] = case.first().copied().unwrap_or_default();
+            heard.extend(case);
+            let reply = reply(&asked, &heard, kind).unwrap();
+            assert!(reply.records.is_none_or(|records| records.len() <= 255));
+            let _ = crate::probe::record::message::reply(&asked, case, kind);
+        }
+    }
+
     pub(super) fn users(case: &[u8]) {
         #[cfg(target_os = "linux")]
         for line in case.split(|byte| *byte == b'\n') {
@@ -538,10 +575,8 @@ mod feed {
     pub(super) fn json_probes(case: &[u8]) {
         let text = text(case);
         let (wanted, body) = text.split_once('\n').unwrap_or((&text, ""));
-        let (Ok(wanted), Ok(body)) = (JsonValue::parse(wanted), serde_json::from_str::<Value>(body)) else {
-            return;
-        };
-        let _ = wanted.check(&body);
+        let Ok(wanted) = JsonTest::parse(wanted) else { return };
+        let _ = wanted.check(body.as_bytes());
     }
 
     pub(super) fn control_login(case: &[u8]) {

@@ -40,6 +40,13 @@ pub fn skip(reason: impl Into<String>) -> ! {
     resume_unwind(Box::new(Skipped(reason)))
 }
 
+/// The same for what no run must have: with `BAA_REQUIRE_ALL` it is skipped and counted all the same.
+#[track_caller]
+pub fn omit(reason: impl Into<String>) -> ! {
+    assert!(IN_A_TEST.get(), "only the thread of the test itself may skip it");
+    resume_unwind(Box::new(Skipped(reason.into())))
+}
+
 /// Where on the PATH a program of that name is; where there is none this test is skipped.
 #[track_caller]
 pub fn needs(program: &str) -> PathBuf {

@@ -16,11 +16,12 @@ pub mod harness;
 pub mod history;
 pub mod launchd;
 pub mod root;
+pub mod servers;
 pub mod shell;
 pub mod systemd;
 pub mod tmux;
 
-pub use harness::{needs, needs_root, skip};
+pub use harness::{needs, needs_root, omit, skip};
 
 /// Generous: a test that reaches it has failed, whatever the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,9 +5,10 @@ use crate::act::group::entry::{
 };
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
+use crate::probe::lineage::Lineage;
 use crate::service::job::Job;
 use crate::service::recipe::{self, Recipe};
-use crate::service::target::{self, HttpOptions};
+use crate::service::target::{self, TargetOptions};
 use crate::sys::child::{Limit, Signal, Spec};
 use crate::sys::process::Pid;
 use crate::sys::signal;
@@ -494,9 +495,8 @@ fn rights(text: &EntryText) -> std::result::Result<Rights, String> {
 }
 
 fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
-    let parse = |demand: &Demand| target::parse(probe.as_ref(), &HttpOptions::default(), demand);
-    let own =
-        main.map(|main| parse(&Demand { among: Some(vec![main]), exclusive: true, ..Demand::default() }));
+    let parse = |demand: &Demand| target::parse(probe.as_ref(), &TargetOptions::default(), demand);
+    let own = main.map(|main| parse(&Demand { among: Some(Lineage::of([main])), ..Demand::default() }));
     // Files and commands do not tell who answers.
     match own {
         Some(Ok(own)) => Ok(own.probe),

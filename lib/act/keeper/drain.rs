@@ -5,7 +5,7 @@
 use crate::life;
 use crate::probe::http::Statuses;
 use crate::sys::child::{Signal, Spec};
-use crate::sys::http::{self, Request, Trust, Url};
+use crate::sys::http::{self, Request, Route, Trust, Url};
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
@@ -170,11 +170,12 @@ fn by_http(
             body,
             redirects: false,
             known_peer: None,
+            route: Route::default(),
             want_body: true,
             trust,
         };
         let answer =
-            http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
+            http::ask_now(&request, until.min(Instant::now() + ANSWER)).map_err(|failure| failure.text)?;
         if Statuses::SUCCESS.hold(answer.status) {
             Ok(answer.body)
         } else {

@@ -4,8 +4,9 @@
 use super::notify::{Notification, Notify, Part};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
+use crate::probe::lineage::Lineage;
 use crate::probe::pace::{self, PollProgress};
-use crate::service::target::{self, HttpOptions};
+use crate::service::target::{self, TargetOptions};
 use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result};
@@ -66,8 +67,8 @@ pub fn check(target: &OsStr) -> Result<()> {
 /// A target that tells who answers must be answered by `pid` or a descendant: an old process's answer is not
 /// the new one's.
 fn probe(target: &OsStr, pid: Pid) -> Result<Arc<dyn Probe>> {
-    let options = HttpOptions::default();
-    let among = Demand { among: Some(vec![pid]), exclusive: true, ..Demand::default() };
+    let options = TargetOptions::default();
+    let among = Demand { among: Some(Lineage::of([pid])), ..Demand::default() };
     let owned = target::parse(target, &options, &among);
     Ok(owned.or_else(|_| target::parse(target, &options, &Demand::default()))?.probe)
 }
@@ -126,7 +127,7 @@ impl Asking {
             let (began, mut tries, mut good) = (Instant::now(), 0, 0);
             while !stop.load(Ordering::SeqCst) {
                 let asked = Instant::now();
-                let failure = probe.ask(asked + ANSWER).err();
+                let failure = probe.ask_now(asked + ANSWER).err();
                 tries += 1;
                 good = if failure.is_none() { good + 1 } else { 0 };
                 if good >= successes {
@@ -137,7 +138,9 @@ impl Asking {
                     cost: probe.cost(),
                     age: began.elapsed(),
                     spent: asked.elapsed().min(Duration::from_millis(1)),
+                    polled: 1,
                     tries,
+                    watched: false,
                 };
                 let pause = pace::pause(moment, failure.as_ref());
                 match failure {
@@ -232,7 +235,7 @@ impl LiveWatch {
         let work = move || {
             let mut failures = 0;
             while held.recv_timeout(live.interval) == Err(RecvTimeoutError::Timeout) {
-                let Err(failure) = probe.ask(Instant::now() + ANSWER_LATER) else {
+                let Err(failure) = probe.ask_now(Instant::now() + ANSWER_LATER) else {
                     failures = 0;
                     continue;
                 };

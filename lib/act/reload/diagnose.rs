@@ -15,6 +15,7 @@ use super::services::{NamedService, services};
 use super::stranger::stranger;
 use super::{Proof, ReloadReport, look};
 use crate::probe::demand::Demand;
+use crate::probe::lineage::Lineage;
 use crate::service::{JobState, Phase, Registration};
 use crate::sys::clock::{self, Real};
 use crate::words::error::Result;
@@ -154,7 +155,7 @@ fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Reg
 /// Where its manager cannot be asked, what is answered is told, whoever answers.
 fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
     let limit = clock::after(Instant::now(), request.settings.probe_timeout);
-    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask(limit));
+    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask_now(limit));
     let more = match &asked {
         None => "",
         Some(Ok(_)) => "; its health check is answered well, by whomever",
@@ -168,7 +169,7 @@ fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
 fn ask(request: &ReloadRequest, one: &NamedService, health: &HealthCheck, state: &JobState) -> Verdict {
     let roots: Vec<_> = state.pid.into_iter().chain(state.others.iter().copied()).collect();
     let limit = request.settings.probe_timeout;
-    let demanded = |demand: Demand| health.ask(demand).ask(clock::after(Instant::now(), limit));
+    let demanded = |demand: Demand| health.ask(demand).ask_now(clock::after(Instant::now(), limit));
     if roots.is_empty() {
         let failure = demanded(Demand::default()).err();
         let words = match failure {
@@ -177,7 +178,7 @@ fn ask(request: &ReloadRequest, one: &NamedService, health: &HealthCheck, state:
         };
         return Verdict { healthy: Some(false), words: words.to_owned(), proof: None, failure };
     }
-    let of_its_own = Demand { among: Some(roots), ..Demand::default() };
+    let of_its_own = Demand { among: Some(Lineage::of(roots)), ..Demand::default() };
     let (answer, proof) = match demanded(of_its_own) {
         // Another machine's address, or sockets that we may not see.
         Err(failure) if failure.class == Class::UnknownProcess => {

@@ -8,7 +8,7 @@ use crate::probe::http::Statuses;
 use crate::service::expectation::header_secrets;
 use crate::service::job::Job;
 use crate::service::quote;
-use crate::service::target::{HttpOptions, TargetQuestion};
+use crate::service::target::{TargetOptions, TargetQuestion};
 use crate::sys::http::Url;
 use crate::sys::redact;
 use crate::words::error::{Error, Result};
@@ -28,7 +28,7 @@ const DEFAULT_PATH: &str = "/healthz";
 #[derive(Clone)]
 pub struct HealthCheck {
     question: TargetQuestion,
-    options: HttpOptions,
+    options: TargetOptions,
     any_process: bool,
 }
 
@@ -42,9 +42,12 @@ impl HealthCheck {
 
     /// What of it must not be shown, wherever it occurs.
     pub fn secrets(&self) -> Vec<String> {
-        let mut secrets = header_secrets(&self.options.headers);
+        let mut secrets = header_secrets(&self.options.http.headers);
         if let TargetQuestion::Http(url) = &self.question {
             secrets.extend(url.secrets());
+        }
+        if let TargetQuestion::Server(url) = &self.question {
+            secrets.extend(url.password.iter().map(|password| password.reveal().to_owned()));
         }
         secrets
     }
@@ -54,6 +57,7 @@ impl HealthCheck {
         match &self.question {
             TargetQuestion::Http(url) => Some(url.endpoint().to_string()),
             TargetQuestion::Tcp(host, _) => Some(host.clone()),
+            TargetQuestion::Server(url) => Some(url.endpoint.to_string()),
             _ => None,
         }
     }
@@ -83,8 +87,12 @@ impl fmt::Display for HealthCheck {
                 write!(out, "exec:{}", redact::urls(&command.to_string_lossy()))
             }
             TargetQuestion::File(path) => write!(out, "file:{}", path.display()),
+            TargetQuestion::Server(url) => write!(out, "{url}"),
             // None of these is taken.
-            TargetQuestion::Dns(_) | TargetQuestion::Process(_) | TargetQuestion::Unit(_) => Ok(()),
+            TargetQuestion::Dns(_)
+            | TargetQuestion::Record(_)
+            | TargetQuestion::Process(_)
+            | TargetQuestion::Unit(_) => Ok(()),
         }
     }
 }
@@ -135,7 +143,7 @@ pub(super) fn health_of(
     let question = question(health, &|| one.service.environment(job))
         .map_err(|(status, why)| Error::new(status, format!("{}: {why}", doing())))?;
     let options = health.expectation.options(Statuses::OK).map_err(|error| error.context(doing()))?;
-    Ok(Some(HealthCheck { question, options, any_process: health.any_process }))
+    Ok(Some(HealthCheck { question, options: options.into(), any_process: health.any_process }))
 }
 
 fn question(
@@ -171,7 +179,10 @@ fn taken(target: &OsStr) -> std::result::Result<TargetQuestion, String> {
         None => "the URL is not UTF-8".to_owned(),
     })?;
     match question {
-        TargetQuestion::Dns(_) | TargetQuestion::Process(_) | TargetQuestion::Unit(_) => {
+        TargetQuestion::Dns(_)
+        | TargetQuestion::Record(_)
+        | TargetQuestion::Process(_)
+        | TargetQuestion::Unit(_) => {
             Err("a name, a process or a unit does not say whether the job is healthy".to_owned())
         }
         other => Ok(other),

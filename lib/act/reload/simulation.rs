@@ -5,7 +5,7 @@
 
 use super::unfinished::UnfinishedReload;
 use super::*;
-use crate::probe::{Cost, ProbeAnswer};
+use crate::probe::{Asked, Cost, ProbeAnswer};
 use crate::service::{Kick, Phase};
 use crate::sys::clock::FakeClock;
 use crate::sys::process::Start;
@@ -317,19 +317,25 @@ impl Service for World {
 struct Health(Option<u64>, Option<Vec<Pid>>);
 
 impl Probe for Health {
-    fn ask(&self, _: Instant) -> Result<ProbeAnswer, Failure> {
+    fn ask(&self, _: Instant) -> Asked<'_> {
+        Box::pin(async { self.answer() })
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Local
+    }
+}
+
+impl Health {
+    fn answer(&self) -> Result<ProbeAnswer, Failure> {
         let Some(pid) = self.0 else { return Err(Failure::new(Class::Refused, "refused")) };
         let pid = Pid::new(i32::try_from(pid).unwrap());
         match &self.1 {
             Some(among) if pid.is_some_and(|pid| !among.contains(&pid)) => {
                 Err(Failure::new(Class::WrongProcess, "another process"))
             }
-            _ => Ok(ProbeAnswer { pid, http_status: None }),
+            _ => Ok(ProbeAnswer { pid, ..ProbeAnswer::default() }),
         }
-    }
-
-    fn cost(&self) -> Cost {
-        Cost::Local
     }
 }
 
@@ -401,7 +407,9 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
     let phase = Cell::new(None);
     let interrupted = || signal_after.filter(|after| world.calls.get() >= *after).map(|_| Signal::SIGTERM);
     let progress = |now: ReloadPhase| phase.set(Some(now));
-    let ask = |demand: Demand| -> Arc<dyn Probe> { Arc::new(Health(world.healthy(), demand.among)) };
+    let ask = |demand: Demand| -> Arc<dyn Probe> {
+        Arc::new(Health(world.healthy(), demand.among.map(|one| one.roots().to_vec())))
+    };
     let put_back = || {
         world.put_back.set(true);
         Ok(vec![PathBuf::from("/rejected")])

@@ -4,7 +4,7 @@ use super::{Halt, HealthQuestion, PortHolder, Reload, ReloadOutcome};
 use crate::probe::demand::Demand;
 use crate::probe::{Probe, ProbeAnswer};
 use crate::service::{JobState, Service};
-use crate::sys::process::{Pid, Start, Table};
+use crate::sys::process::{Age, Pid, Start, Table};
 use crate::words::exit::Status;
 use crate::words::failure::Failure;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub(super) struct Strangers {
 
 /// Anybody, who has to be named.
 fn whoever() -> Demand {
-    Demand { newer_than: Some(Start(0)), ..Demand::default() }
+    Demand { newer_than: Some(Age::Tick(Start(0))), ..Demand::default() }
 }
 
 impl Reload<'_> {
@@ -41,7 +41,7 @@ impl Reload<'_> {
             return seen;
         }
         self.report.probes += 1;
-        let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask(until);
+        let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask_now(until);
         let other = answer.ok().and_then(|answer| answer.pid).filter(|pid| !self.is_old(*pid));
         // Whoever answers well in the place of the job, nothing shows that its version is bad.
         self.outdone |= other.is_some();

@@ -1,14 +1,20 @@
-//! TLS by rustls with ring; trust in a given bundle, the system's bundle, or Mozilla's roots.
+//! TLS by rustls with ring; trust in a given bundle, the system's bundle, or Mozilla's roots; and our own
+//! certificate, for servers that want one.
 
+use super::certificate;
+use crate::sys::secret::SecretText;
 use crate::sys::trust;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::sign;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::{ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, SignatureScheme};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -20,17 +26,37 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 const BUNDLE_LIMIT: u64 = 16 * 1024 * 1024;
+const KEY_LIMIT: u64 = 64 * 1024;
 
-/// Whom a client trusts; set up at the first use, then shared.
+/// Whom a client trusts, and what it shows of itself; set up at the first use, then shared.
 #[derive(Clone, Default)]
-pub struct Trust(Kind, Arc<OnceLock<std::result::Result<Arc<ClientConfig>, String>>>);
+pub struct Trust {
+    kind: Kind,
+    identity: Option<Arc<ClientIdentity>>,
+    /// With the client's certificate, and without.
+    configs: Arc<[OnceLock<Config>; 2]>,
+}
+
+type Config = std::result::Result<Arc<ClientConfig>, String>;
 
 #[derive(Clone, Default)]
 enum Kind {
     #[default]
     System,
-    Only(Arc<RootCertStore>),
+    Only(Arc<Named>),
     Anybody,
+}
+
+/// The certificates of a file.
+struct Named {
+    roots: RootCertStore,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+/// A client's own certificate, with those that lead to its authority, and its key.
+struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<dyn SigningKey>,
 }
 
 impl std::fmt::Debug for Trust {
@@ -40,43 +66,93 @@ impl std::fmt::Debug for Trust {
 }
 
 impl Trust {
-    /// Trusts the certificates of this PEM file and no others, as curl's `--cacert`.
+    /// Trusts the certificates of this PEM file and no others, as curl's `--cacert`: those that they have
+    /// signed, and each of them itself.
     ///
     /// # Errors
     /// A file that cannot be read (66, 74, 77), holds no certificate (65), or that others can change (78).
     pub fn only(path: &Path) -> Result<Trust> {
         let doing = format!("cannot read certificates from '{}'", path.display());
-        let pem =
-            trust::read_setting(path, BUNDLE_LIMIT).map_err(|cause| trust::told(doing.clone(), &cause))?;
-        let store = roots(&pem);
-        if store.is_empty() {
-            return Err(Error::new(Status::Malformed, format!("{doing}: no PEM certificate in it")));
-        }
-        Ok(Trust(Kind::Only(Arc::new(store)), Arc::default()))
+        let (certificates, roots) = certificates(&doing, path)?;
+        let kind = Kind::Only(Arc::new(Named { roots, certificates }));
+        Ok(Trust { kind, ..Trust::default() })
     }
 
     /// Trusts anybody, as curl's `--insecure`.
     pub fn anybody() -> Trust {
-        Trust(Kind::Anybody, Arc::default())
+        Trust { kind: Kind::Anybody, ..Trust::default() }
     }
 
-    fn config(&self) -> std::result::Result<Arc<ClientConfig>, String> {
-        self.1.get_or_init(|| self.build().map(Arc::new).map_err(|cause| cause.to_string())).clone()
+    /// Shows the certificates of a PEM file to a server that asks for one, with the key in another, or in the
+    /// same.
+    ///
+    /// # Errors
+    /// As `only` for the certificates and as `SecretText::read` for the key; 65 for a key that is none or
+    /// that belongs to another certificate.
+    pub fn with_identity(self, certificate: &Path, key: Option<&Path>) -> Result<Trust> {
+        let (chain, _) = certificates(
+            &format!("cannot read a certificate from '{}'", certificate.display()),
+            certificate,
+        )?;
+        let path = key.unwrap_or(certificate);
+        let doing = format!("cannot read a key from '{}'", path.display());
+        let text = SecretText::read(&doing, path, KEY_LIMIT)?;
+        let wrong = |why: &str| Error::new(Status::Malformed, format!("{doing}: {why}"));
+        let key = PrivateKeyDer::from_pem_slice(text.reveal().as_bytes())
+            .map_err(|_| wrong("no PEM private key in it that is not encrypted"))?;
+        let key = sign::any_supported_type(&key).map_err(|_| wrong("its kind is not known"))?;
+        let pair = CertifiedKey::new(chain.clone(), Arc::clone(&key));
+        if pair.keys_match() == Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) {
+            return Err(wrong("it is not that of the certificate"));
+        }
+        let identity = Some(Arc::new(ClientIdentity { chain, key }));
+        Ok(Trust { identity, configs: Arc::default(), ..self })
     }
 
-    fn build(&self) -> std::result::Result<ClientConfig, rustls::Error> {
+    /// How to speak with a server; with our own certificate only if it may see that.
+    pub(super) fn config(&self, own: bool) -> std::result::Result<Arc<ClientConfig>, Failure> {
+        let make = || self.build(own).map(Arc::new).map_err(|cause| cause.to_string());
+        let made = self.configs[usize::from(own)].get_or_init(make).clone();
+        made.map_err(|why| Failure::new(Class::Tls, format!("tls: {why}")))
+    }
+
+    fn build(&self, own: bool) -> std::result::Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder =
             ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        Ok(match &self.0 {
-            Kind::Only(store) => builder.with_root_certificates(store.clone()).with_no_client_auth(),
-            Kind::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
-            Kind::Anybody => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-                .with_no_client_auth(),
+        let builder = match &self.kind {
+            Kind::Only(named) => {
+                let judge =
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(named.roots.clone()), provider);
+                let judge = judge.build().map_err(|cause| rustls::Error::General(cause.to_string()))?;
+                let verifier = NamedVerifier { judge, certificates: named.certificates.clone() };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+            Kind::System => builder.with_root_certificates(system_roots()?),
+            Kind::Anybody => {
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            }
+        };
+        Ok(match self.identity.as_ref().filter(|_| own) {
+            Some(identity) => {
+                let pair = CertifiedKey::new(identity.chain.clone(), Arc::clone(&identity.key));
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+            }
+            None => builder.with_no_client_auth(),
         })
     }
+}
+
+/// The certificates of a PEM file, and those of them that can be roots.
+fn certificates(doing: &str, path: &Path) -> Result<(Vec<CertificateDer<'static>>, RootCertStore)> {
+    let pem =
+        trust::read_setting(path, BUNDLE_LIMIT).map_err(|cause| trust::told(doing.to_owned(), &cause))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
+    let roots = roots(&pem);
+    if roots.is_empty() {
+        return Err(Error::new(Status::Malformed, format!("{doing}: no PEM certificate in it")));
+    }
+    Ok((certificates, roots))
 }
 
 fn roots(pem: &[u8]) -> RootCertStore {
@@ -106,15 +182,55 @@ fn system_roots() -> std::result::Result<RootCertStore, rustls::Error> {
     Ok(found.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }))
 }
 
-/// A TLS session with `host`.
-pub(super) fn session(trust: &Trust, host: &str) -> std::result::Result<ClientConnection, Failure> {
-    let wrong = |why: String| Failure::new(Class::Tls, format!("tls: {why}"));
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| wrong(format!("'{host}' is not a name that a certificate can have")))?;
-    ClientConnection::new(trust.config().map_err(wrong)?, name).map_err(|cause| wrong(cause.to_string()))
+/// Takes what the named certificates have signed, and each of them itself.
+#[derive(Debug)]
+struct NamedVerifier {
+    judge: Arc<WebPkiServerVerifier>,
+    certificates: Vec<CertificateDer<'static>>,
 }
 
-/// Takes every certificate; signatures are still checked, so that the session is with whoever presented it.
+impl ServerCertVerifier for NamedVerifier {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        host: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        match self.judge.verify_server_cert(shown, between, host, ocsp, now) {
+            Err(_) if self.certificates.contains(shown) => {
+                certificate::check(shown, host, now).map(|()| ServerCertVerified::assertion())
+            }
+            judged => judged,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.judge.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.judge.supported_verify_schemes()
+    }
+}
+
+/// Takes every certificate, whatever it is and whether or not it can be read. Signatures are not checked: who
+/// stands in between has a certificate of his own, so that it would prove nothing.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
@@ -132,20 +248,20 @@ impl ServerCertVerifier for Anybody {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -54,15 +54,17 @@ impl Url {
             Some((login, address)) => (Some(login.to_owned()), address),
             None => (None, authority),
         };
-        let (host, port) = host_and_port(address)?;
+        // In a URL the sign before a zone is an escaped one (RFC 6874, 2), which not everybody knows.
+        let (host, port) = host_and_port(&address.replacen("%25", "%", 1))?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Url { scheme, endpoint: Endpoint::Tcp(host, port.unwrap_or(default_port)), login, path })
     }
 
     /// `/run/app.sock:/path`, or as others write it, `%2Frun%2Fapp.sock/path`.
     fn over_unix(rest: &str) -> Result<Url, String> {
-        let (socket, path) = if rest.starts_with('/') {
-            match rest.rsplit_once(":/") {
+        let (socket, path) = if rest.starts_with(['/', '@']) {
+            // The first colon before a slash: another one may be in the query.
+            match rest.split_once(":/") {
                 Some((socket, path)) => (socket.to_owned(), format!("/{path}")),
                 None => (rest.to_owned(), "/".to_owned()),
             }
@@ -70,7 +72,9 @@ impl Url {
             let (socket, path) = rest.split_once('/').unwrap_or((rest, ""));
             (unescape(socket), format!("/{path}"))
         };
-        if !socket.starts_with('/') {
+        if socket.starts_with('@') {
+            check_abstract(&socket)?;
+        } else if !socket.starts_with('/') {
             return Err("http+unix:// names a socket by its absolute path: http+unix:///run/app.sock:/path"
                 .to_owned());
         }
@@ -85,7 +89,7 @@ impl Url {
         })
     }
 
-    /// Where `location` leads, seen from here (RFC 3986, 5.2, without dot segments).
+    /// Where `location` leads, seen from here (RFC 3986, 5.2).
     pub(crate) fn join(&self, location: &str) -> Result<Url, String> {
         if location.contains("://") {
             let there = Url::parse(location)?;
@@ -109,7 +113,7 @@ impl Url {
         if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
             return Err("a path with a space or a control character".to_owned());
         }
-        Ok(Url { path: path.split('#').next().unwrap_or("/").to_owned(), ..self.clone() })
+        Ok(Url { path: without_dots(path.split('#').next().unwrap_or("/")), ..self.clone() })
     }
 
     pub(super) fn same_origin(&self, other: &Url) -> bool {
@@ -142,20 +146,32 @@ impl Url {
         self.endpoint.clone()
     }
 
-    /// The path with the query.
-    pub(super) fn path(&self) -> &str {
-        &self.path
+    /// The path with the query, as it is asked for: what people write in a URL and must not stand in one is
+    /// escaped.
+    pub(super) fn target(&self) -> String {
+        let mut target = String::with_capacity(self.path.len());
+        for letter in self.path.chars() {
+            match letter {
+                '"' | '<' | '>' | '`' => target.push_str(&format!("%{:02X}", u32::from(letter))),
+                letter => target.push(letter),
+            }
+        }
+        target
     }
 
+    /// The host, without a zone: that tells nothing to anybody else (RFC 6874, 4).
     pub(super) fn host(&self) -> &str {
         match &self.endpoint {
-            Endpoint::Tcp(host, _) => host,
+            Endpoint::Tcp(host, _) => host.split('%').next().unwrap_or(host),
             Endpoint::Unix(_) => "localhost",
         }
     }
 
     pub(super) fn host_header(&self) -> String {
-        let host = self.host();
+        self.authority(self.host())
+    }
+
+    fn authority(&self, host: &str) -> String {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         match (&self.endpoint, self.scheme) {
             (Endpoint::Tcp(_, 80), Scheme::Http)
@@ -166,12 +182,38 @@ impl Url {
     }
 }
 
+/// A path without `.` and `..` (RFC 3986, 5.2.4); the query stays as it is.
+fn without_dots(path: &str) -> String {
+    let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
+    if !path.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return format!("{path}{query}");
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    for (at, segment) in segments.iter().enumerate() {
+        let dots = matches!(*segment, "." | "..");
+        if *segment == ".." {
+            kept.pop();
+        }
+        if !dots {
+            kept.push(segment);
+        } else if at + 1 == segments.len() {
+            kept.push("");
+        }
+    }
+    format!("/{}{query}", kept.join("/"))
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let login = self.login.as_ref().map_or(String::new(), |login| format!("{login}@"));
+        let place = match &self.endpoint {
+            Endpoint::Tcp(host, _) => self.authority(&host.replacen('%', "%25", 1)),
+            Endpoint::Unix(_) => String::new(),
+        };
         let plain = match self.scheme {
-            Scheme::Http => format!("http://{login}{}{}", self.host_header(), self.path),
-            Scheme::Https => format!("https://{login}{}{}", self.host_header(), self.path),
+            Scheme::Http => format!("http://{login}{place}{}", self.path),
+            Scheme::Https => format!("https://{login}{place}{}", self.path),
             Scheme::HttpUnix => format!("http+unix://{}:{}", self.endpoint, self.path),
         };
         out.write_str(&redact::urls(&plain))
@@ -184,7 +226,18 @@ impl fmt::Debug for Url {
     }
 }
 
-/// Reads `host`, `host:port`, `[v6]:port`.
+/// Whether `@NAME` can be a socket of the abstract namespace.
+///
+/// # Errors
+/// Says why not.
+pub fn check_abstract(socket: &str) -> Result<(), String> {
+    if !cfg!(target_os = "linux") {
+        return Err("only Linux has sockets without a path, as @NAME is one".to_owned());
+    }
+    if socket == "@" { Err("it names no socket".to_owned()) } else { Ok(()) }
+}
+
+/// Reads `host`, `host:port`, `[v6]:port`, `[v6%zone]:port`.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -194,7 +247,14 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
         Some(rest) => {
             let (host, tail) =
                 rest.split_once(']').ok_or_else(|| format!("'{}' lacks a closing bracket", shown()))?;
-            if host.parse::<std::net::Ipv6Addr>().is_err() {
+            let (address, zone) =
+                host.split_once('%').map_or((host, None), |(host, zone)| (host, Some(zone)));
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            // No interface has a longer name.
+            if zone.is_some_and(|zone| !(1..16).contains(&zone.len()) || !zone.bytes().all(letter)) {
+                return Err(format!("'{}' has a zone that no interface can be", shown()));
+            }
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return Err(format!("'{}' is not an IPv6 address", crate::words::error::brief(host)));
             }
             match tail.strip_prefix(':') {
@@ -211,7 +271,10 @@ pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
             None => (text, None),
         },
     };
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte) || byte >= 0x80;
+    let zone = if text.starts_with('[') { b"%~".as_slice() } else { b"" };
+    let good = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"-._:".contains(&byte) || zone.contains(&byte) || byte >= 0x80
+    };
     if host.is_empty() || host.len() > 253 || !host.bytes().all(good) {
         return Err(format!("'{}' has no valid host", shown()));
     }
@@ -240,8 +303,17 @@ mod tests {
             ("http+unix:///run/a.sock:/healthz", "http+unix:///run/a.sock:/healthz"),
             ("http+unix://%2Frun%2Fa.sock/healthz", "http+unix:///run/a.sock:/healthz"),
             ("http+unix:///run/a.sock", "http+unix:///run/a.sock:/"),
+            ("http+unix:///run/a.sock:/p?u=http://h/p", "http+unix:///run/a.sock:/p?u=***"),
+            ("http://[fe80::1%25eth0]:81/", "http://[fe80::1%25eth0]:81/"),
+            ("http://[fe80::1%eth0]/", "http://[fe80::1%25eth0]/"),
         ] {
             assert_eq!(Url::parse(text).map(|url| url.to_string()), Ok(shown.to_owned()), "{text}");
+        }
+        let zoned = Url::parse("http://[fe80::1%25eth0]:81/").unwrap();
+        assert_eq!((zoned.host(), zoned.host_header().as_str()), ("fe80::1", "[fe80::1]:81"));
+        #[cfg(target_os = "linux")]
+        for text in ["http+unix://@app:/healthz", "http+unix://%40app/healthz"] {
+            assert_eq!(Url::parse(text).unwrap().to_string(), "http+unix://@app:/healthz");
         }
         assert_eq!(
             Url::parse("http://me:sec%20ret@h/").unwrap().authorization().unwrap(),
@@ -267,6 +339,12 @@ mod tests {
             "http://[x]/",
             "http://::1/",
             "http+unix://relative:/x",
+            "http+unix://@:/x",
+            "http://[fe80::1%]/",
+            "http://[fe80::1%25]/",
+            "http://[fe80::1%a b]/",
+            "http://[fe80::1%sixteen-letters-]/",
+            "http://host%25eth0/",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
@@ -281,6 +359,9 @@ mod tests {
             ("?y", "http://host:81/a/b?y"),
             ("//other/x", "http://other/x"),
             ("https://other", "https://other/"),
+            ("../x?u=/../y", "http://host:81/x?u=***"),
+            ("./", "http://host:81/a/"),
+            ("../../..", "http://host:81/"),
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), there);
         }

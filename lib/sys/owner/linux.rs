@@ -1,134 +1,157 @@
-//! Linux: a socket's inode from /proc/net/tcp, its holder from /proc/PID/fd (proc(5)).
+//! Linux: which socket it is from sock_diag(7), or /proc/net where that is not to be had; who holds it from
+//! /proc/PID/fd (proc(5)).
 
-use super::{Answerer, listens_for};
-use crate::sys::process::{Pid, Table};
+use super::diag::{self, Diag, TcpSocket};
+use super::{Holders, OtherEnd, elsewhere, is_ours, is_same, listens_for};
+use crate::sys::net::{Link, UnixLink};
+use crate::sys::process::{Identity, Pid};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// TCP_LISTEN of <net/tcp_states.h>.
-const LISTEN: &str = "0A";
-
-/// The sockets that can have answered: the accepted one if it stands, or all that listen there.
-struct Sockets {
-    accepted: Option<u64>,
-    listening: Vec<u64>,
-}
-
-impl Sockets {
-    fn inodes(&self) -> Vec<u64> {
-        self.accepted.map_or_else(|| self.listening.clone(), |inode| vec![inode])
+pub(super) fn other_end(link: &Link) -> OtherEnd {
+    match link {
+        Link::Tcp(local, peer) => tcp_end(*local, *peer),
+        Link::Unix(link) => unix_end(link),
     }
 }
 
-pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Answerer {
-    let inodes = find(local, peer).inodes();
-    if inodes.is_empty() {
-        return Answerer::Unknown;
-    }
-    let mut holder = None;
-    for inode in &inodes {
-        match candidates.iter().find(|pid| holds(**pid, *inode) == Some(true)) {
-            Some(pid) => holder = Some(*pid),
-            None if candidates.iter().any(|pid| holds(*pid, *inode).is_none() && alive(*pid)) => {
-                return Answerer::Unknown;
-            }
-            None => return Answerer::Another(holder_of(*inode)),
+pub(super) fn listeners(link: &Link) -> Option<Holders> {
+    let inodes: Vec<u64> = match link {
+        Link::Tcp(_, peer) => tcp_listening(*peer),
+        Link::Unix(link) => {
+            let asked = Diag::open().and_then(|diag| diag.unix_listening(link));
+            asked.or_else(|| named_sockets(&link.name))?
         }
-    }
-    holder.map_or(Answerer::Unknown, Answerer::Among)
-}
-
-pub(super) fn shared(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> bool {
-    let sockets = find(local, peer);
-    let outside = |pid: &Pid| !candidates.contains(pid) && *pid != Pid::own();
-    let table = Table::read();
-    let held = |inode: &u64| {
-        table
-            .entries()
-            .iter()
-            .map(|entry| entry.identity.pid)
-            .filter(outside)
-            .any(|pid| holds(pid, *inode) == Some(true))
     };
-    sockets.accepted.is_none() && sockets.listening.iter().any(held)
+    Some(holders(&inodes))
 }
 
-pub(super) fn any(local: SocketAddr, peer: SocketAddr) -> Option<Pid> {
-    // With several listeners it is the oldest that must satisfy a judgement by age.
-    let holders: Option<Vec<Pid>> = find(local, peer).inodes().into_iter().map(holder_of).collect();
-    holders?.into_iter().min_by_key(|pid| crate::sys::process::Identity::of(*pid).map(|who| who.start))
-}
-
-fn alive(pid: Pid) -> bool {
-    crate::sys::process::Identity::of(pid).is_some()
-}
-
-fn holder_of(inode: u64) -> Option<Pid> {
-    Table::read()
-        .entries()
-        .iter()
-        .map(|entry| entry.identity.pid)
-        .find(|pid| holds(*pid, inode) == Some(true))
-}
-
-/// `None` when we may not look. Whoever reads all directories may list descriptors, and without
-/// CAP_SYS_PTRACE is not told of what.
-fn holds(pid: Pid, inode: u64) -> Option<bool> {
-    let wanted = format!("socket:[{inode}]");
-    let mut hidden = false;
-    for fd in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
-        match fs::read_link(fd.path()) {
-            Ok(target) if target.as_os_str() == wanted.as_str() => return Some(true),
-            Err(cause) => hidden |= cause.kind() == ErrorKind::PermissionDenied,
-            Ok(_) => {}
-        }
+fn tcp_end(local: SocketAddr, peer: SocketAddr) -> OtherEnd {
+    match connected(peer, local) {
+        Some(TcpSocket { inode, .. }) if inode != 0 => return OtherEnd::Accepted(holders(&[inode])),
+        Some(TcpSocket { state: diag::ESTABLISHED, .. }) => return OtherEnd::Queued,
+        Some(TcpSocket { state: diag::SYN_RECV | diag::NEW_SYN_RECV, .. }) => return OtherEnd::PutOff,
+        Some(_) => return OtherEnd::Gone,
+        None => {}
     }
-    (!hidden).then_some(false)
+    // Our own end stands: then so does the other, and it is in no table that we have.
+    if connected(local, peer).is_some_and(|own| own.state == diag::ESTABLISHED) {
+        // It may just have been closed, and the news of it are in our own end since.
+        if let Some(inode) = elsewhere::find(local, peer) {
+            return OtherEnd::Accepted(holders(&[inode]));
+        }
+        let (near, text) = elsewhere::place(local, peer);
+        return OtherEnd::Elsewhere { near, text };
+    }
+    if is_ours(peer.ip()) {
+        return OtherEnd::Gone;
+    }
+    let (near, text) = elsewhere::place(local, peer);
+    OtherEnd::Elsewhere { near, text }
 }
 
-pub(super) fn is_hidden(pid: Pid) -> bool {
-    alive(pid) && holds(pid, 0).is_none()
+fn unix_end(link: &UnixLink) -> OtherEnd {
+    match Diag::open().and_then(|diag| diag.unix(link)) {
+        Some(end) if end.peer != 0 => OtherEnd::Accepted(holders(&[end.peer])),
+        Some(end) if end.hung_up => OtherEnd::Gone,
+        Some(_) => OtherEnd::Queued,
+        // Without sock_diag only the listener can be told.
+        None => OtherEnd::Gone,
+    }
 }
 
-fn find(local: SocketAddr, peer: SocketAddr) -> Sockets {
-    let mut found =
-        Sockets { accepted: crate::sys::listening::other_end(local, peer), listening: Vec::new() };
-    // The tables take milliseconds where the kernel is made for many sockets.
-    if found.accepted.is_some() {
+/// The socket at `at` that is connected to `to`.
+fn connected(at: SocketAddr, to: SocketAddr) -> Option<TcpSocket> {
+    if let Some(found) = Diag::open().and_then(|diag| diag.connected(at, to)) {
         return found;
     }
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let Ok(file) = fs::File::open(table) else { continue };
-        for line in BufReader::new(file).lines().skip(1).map_while(Result::ok) {
-            let Some(row) = row(&line) else { continue };
-            if row.listens && listens_for(row.local, peer) {
-                found.listening.push(row.inode);
-            } else if row.inode != 0 && same(row.local, peer) && same(row.remote, local) {
-                found.accepted = Some(row.inode);
+    let is_it = |row: &TcpSocket| row.state != diag::LISTEN && same(row.local, at) && same(row.remote, to);
+    rows("/proc/net").into_iter().find(is_it)
+}
+
+/// The inodes of the sockets that listen for `peer`. The kernel prefers an address to a wildcard.
+fn tcp_listening(peer: SocketAddr) -> Vec<u64> {
+    let asked = Diag::open().and_then(|diag| diag.listening(peer));
+    let mut all = asked.unwrap_or_else(|| rows("/proc/net"));
+    all.retain(|one| one.state == diag::LISTEN && listens_for(one.local, peer));
+    all.retain(|one| !one.only_v6 || peer.ip().to_canonical().is_ipv6());
+    let exact = |one: &TcpSocket| !one.bound && is_same(one.local.ip(), peer.ip());
+    if all.iter().any(exact) {
+        all.retain(|one| one.bound || exact(one));
+    }
+    all.iter().map(|one| one.inode).collect()
+}
+
+/// Who holds these sockets.
+fn holders(inodes: &[u64]) -> Holders {
+    let mut seen = vec![false; inodes.len()];
+    let mut pids = Vec::new();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in all.filter_map(|one| Pid::new(one.file_name().to_str()?.parse().ok()?)) {
+        let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let before = pids.len();
+        for link in fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()) {
+            let inode = link.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']'));
+            let Some(inode) = inode.and_then(|text| text.parse::<u64>().ok()) else { continue };
+            if let Some(at) = inodes.iter().position(|one| *one == inode) {
+                seen[at] = true;
+                pids.truncate(before);
+                pids.push(pid);
             }
         }
     }
-    found
+    Holders { pids, unseen: seen.contains(&false) }
+}
+
+/// Whoever reads all directories may list descriptors, and without CAP_SYS_PTRACE is not told of what.
+pub(super) fn is_hidden(pid: Pid) -> bool {
+    let refused = |cause: &std::io::Error| cause.kind() == ErrorKind::PermissionDenied;
+    let hidden = match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Err(cause) => refused(&cause),
+        Ok(fds) => fds.flatten().any(|fd| fs::read_link(fd.path()).is_err_and(|cause| refused(&cause))),
+    };
+    hidden && Identity::of(pid).is_some()
 }
 
 fn same(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
+    one.port() == other.port() && is_same(one.ip(), other.ip())
 }
 
-pub(crate) struct Row {
-    local: SocketAddr,
-    remote: SocketAddr,
-    listens: bool,
-    inode: u64,
+/// The sockets of the tables in `directory`, a /proc/net. They take milliseconds where the kernel is made for
+/// many sockets.
+pub(super) fn rows(directory: &str) -> Vec<TcpSocket> {
+    let tables = ["tcp", "tcp6"].map(|name| fs::File::open(format!("{directory}/{name}")));
+    let lines =
+        tables.into_iter().flatten().flat_map(|file| BufReader::new(file).lines().map_while(Result::ok));
+    lines.filter_map(|line| row(&line)).map(|row| row.0).collect()
 }
+
+/// The inodes of the sockets that listen under a name, as /proc/net/unix has them.
+fn named_sockets(name: &[u8]) -> Option<Vec<u64>> {
+    let name = String::from_utf8_lossy(name).trim_end_matches('\0').replace('\0', "@");
+    let text = fs::read_to_string("/proc/net/unix").ok()?;
+    let inode = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        // __SO_ACCEPTCON of <linux/net.h>.
+        let listens = u32::from_str_radix(fields.nth(3)?, 16).ok()? & (1 << 16) != 0;
+        let inode = fields.nth(2)?.parse().ok()?;
+        (listens && fields.next()? == name).then_some(inode)
+    };
+    Some(text.lines().filter_map(inode).collect())
+}
+
+/// A line of /proc/net/tcp.
+pub(crate) struct Row(TcpSocket);
 
 /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`
 pub(crate) fn row(line: &str) -> Option<Row> {
     let mut fields = line.split_ascii_whitespace();
     let (local, remote, state) = (fields.nth(1)?, fields.next()?, fields.next()?);
     let inode = fields.nth(5)?.parse().ok()?;
-    Some(Row { local: address(local)?, remote: address(remote)?, listens: state == LISTEN, inode })
+    let (local, remote) = (address(local)?, address(remote)?);
+    let state = u8::from_str_radix(state, 16).ok()?;
+    Some(Row(TcpSocket { local, remote, state, inode, bound: false, only_v6: false }))
 }
 
 /// Words of 32 bits in host order, in hex, then the port.
@@ -148,6 +171,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     #[cfg(target_endian = "little")]
@@ -157,12 +181,74 @@ mod tests {
              12345 1 0 100 0",
         )
         .unwrap();
-        assert_eq!((row.local.to_string().as_str(), row.listens, row.inode), ("127.0.0.1:4317", true, 12345));
+        let Row(row) = row;
+        assert_eq!(
+            (row.local.to_string().as_str(), row.state, row.inode),
+            ("127.0.0.1:4317", diag::LISTEN, 12345)
+        );
         assert_eq!(address("00000000000000000000000001000000:0050").unwrap().to_string(), "[::1]:80");
         assert_eq!(
             address("0000000000000000FFFF00000100007F:0050").unwrap().ip().to_canonical().to_string(),
             "127.0.0.1"
         );
         assert!(address("0100007F").is_none());
+    }
+
+    #[test]
+    fn the_other_end_of_a_connection_is_followed_from_the_queue_to_its_end() {
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let port = listener.local_addr().unwrap().port();
+            let host = if address.starts_with("[::1]") { "[::1]" } else { "127.0.0.1" };
+            let ours = TcpStream::connect(format!("{host}:{port}")).unwrap();
+            let link = Link::Tcp(ours.local_addr().unwrap(), ours.peer_addr().unwrap());
+            let us = Holders { pids: vec![Pid::own()], unseen: false };
+            assert_eq!(other_end(&link), OtherEnd::Queued, "{address}");
+            assert_eq!(listeners(&link), Some(us.clone()), "{address}");
+            let (theirs, _) = listener.accept().unwrap();
+            assert_eq!(other_end(&link), OtherEnd::Accepted(us), "{address}");
+            drop(theirs);
+            assert_eq!(other_end(&link), OtherEnd::Gone, "{address}");
+            drop(listener);
+            let nobody = listeners(&link).unwrap();
+            assert!(nobody.pids.is_empty(), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_other_end_of_a_unix_connection_is_followed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let conn = crate::sys::net::connect_unix_now(&path, std::time::Instant::now()).unwrap();
+        let us = Holders { pids: vec![Pid::own()], unseen: false };
+        assert_eq!(other_end(conn.link()), OtherEnd::Queued);
+        assert_eq!(listeners(conn.link()), Some(us.clone()));
+        let (theirs, _) = listener.accept().unwrap();
+        assert_eq!(other_end(conn.link()), OtherEnd::Accepted(us.clone()));
+        drop(theirs);
+        assert_eq!(other_end(conn.link()), OtherEnd::Gone);
+        assert_eq!(listeners(conn.link()), Some(us));
+    }
+
+    /// What a sandbox without sock_diag has must tell the same.
+    #[test]
+    fn the_tables_of_proc_tell_the_same() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, _) = listener.accept().unwrap();
+        let all = rows("/proc/net");
+        let at = |socket: (SocketAddr, SocketAddr)| {
+            all.iter().find(|row| (row.local, row.remote) == socket).map(|row| (row.state, row.inode != 0))
+        };
+        let ends = (theirs.local_addr().unwrap(), ours.local_addr().unwrap());
+        assert_eq!(at(ends), Some((diag::ESTABLISHED, true)));
+        let listens = |row: &&TcpSocket| row.state == diag::LISTEN && row.local == ends.0;
+        assert_eq!(all.iter().filter(listens).count(), 1);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let _unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let name = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
+        assert_eq!(named_sockets(name).unwrap().len(), 1);
     }
 }

@@ -4,7 +4,8 @@
 //! The libc crate has no socket_fdinfo, so its fields are read at the offsets of <sys/proc_info.h> (XNU; both
 //! architectures): the struct has 792 bytes, the protocol's part begins at 264.
 
-use super::{Answerer, listens_for};
+use super::{Holders, OtherEnd, listens_for};
+use crate::sys::net::Link;
 use crate::sys::process::{Pid, Table};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -24,52 +25,53 @@ const TSI_S_LISTEN: i32 = 1;
 const INI_IPV4: u8 = 1;
 
 /// How a process takes part in the other end of a connection.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Listens,
     Accepted,
 }
 
-pub(super) fn of(local: SocketAddr, peer: SocketAddr, candidates: &[Pid]) -> Answerer {
-    let all: Vec<Pid> = Table::read().entries().iter().map(|entry| entry.identity.pid).collect();
-    let holders: Vec<(Part, Pid)> =
-        all.iter().filter_map(|pid| Some((part(*pid, local, peer)?, *pid))).collect();
-    let Some(best) = holders.iter().map(|(part, _)| *part).max() else { return Answerer::Unknown };
-    let at_it: Vec<Pid> = holders.iter().filter(|(part, _)| *part == best).map(|(_, pid)| *pid).collect();
-    let ours = at_it.iter().find(|pid| candidates.contains(pid));
-    // The descriptor table names no inode here, so a listener that a foreign process also has must count as
-    // foreign.
-    match (ours, at_it.iter().find(|pid| !candidates.contains(pid))) {
-        (Some(pid), None) => Answerer::Among(*pid),
-        (Some(pid), Some(_)) if best == Part::Accepted => Answerer::Among(*pid),
-        (_, other) => Answerer::Another(other.copied()),
+pub(super) fn other_end(link: &Link) -> OtherEnd {
+    match link {
+        Link::Tcp(local, peer) => {
+            let pids = holders(*local, *peer, Part::Accepted);
+            if pids.is_empty() && !super::is_ours(peer.ip()) {
+                return OtherEnd::Elsewhere { near: false, text: "it is on another machine".to_owned() };
+            }
+            // What waits in a queue and what was closed look the same: nobody has it.
+            if pids.is_empty() {
+                OtherEnd::Queued
+            } else {
+                OtherEnd::Accepted(Holders { pids, unseen: false })
+            }
+        }
+        // LOCAL_PEERPID names the last that used the other end.
+        Link::Unix(link) => match link.listener {
+            Some(pid) => OtherEnd::Accepted(Holders { pids: vec![pid], unseen: false }),
+            None => OtherEnd::Gone,
+        },
     }
+}
+
+/// Which of several sockets somebody has is not told: whoever has one of them counts as having all.
+pub(super) fn listeners(link: &Link) -> Option<Holders> {
+    let Link::Tcp(local, peer) = link else { return None };
+    let pids = holders(*local, *peer, Part::Listens);
+    Some(Holders { unseen: pids.is_empty(), pids })
 }
 
 pub(super) fn is_hidden(_: Pid) -> bool {
     false
 }
 
-pub(super) fn shared(_local: SocketAddr, _peer: SocketAddr, _candidates: &[Pid]) -> bool {
-    false
+fn holders(local: SocketAddr, peer: SocketAddr, wanted: Part) -> Vec<Pid> {
+    let table = Table::read();
+    let all = table.entries().iter().map(|entry| entry.identity.pid);
+    all.filter(|pid| takes_part(*pid, local, peer, wanted)).collect()
 }
 
-pub(super) fn any(local: SocketAddr, peer: SocketAddr) -> Option<Pid> {
-    let mut holders: Vec<(Part, Pid)> = Table::read()
-        .entries()
-        .iter()
-        .filter_map(|entry| Some((part(entry.identity.pid, local, peer)?, entry.identity.pid)))
-        .collect();
-    let best = holders.iter().map(|(part, _)| *part).max()?;
-    holders.retain(|(part, _)| *part == best);
-    holders
-        .into_iter()
-        .map(|(_, pid)| pid)
-        .min_by_key(|pid| crate::sys::process::Identity::of(*pid).map(|who| who.start))
-}
-
-fn part(pid: Pid, local: SocketAddr, peer: SocketAddr) -> Option<Part> {
-    sockets(pid).into_iter().filter_map(|fd| socket_part(pid, fd, local, peer)).max()
+fn takes_part(pid: Pid, local: SocketAddr, peer: SocketAddr, wanted: Part) -> bool {
+    sockets(pid).into_iter().any(|fd| socket_part(pid, fd, local, peer) == Some(wanted))
 }
 
 fn sockets(pid: Pid) -> Vec<i32> {

@@ -75,9 +75,18 @@ pub(super) fn environment(pid: Pid) -> Option<Vec<Vec<u8>>> {
 
 /// A child is listed with the thread that made it, an adopted one with the first.
 pub(super) fn children() -> Option<Vec<Pid>> {
+    children_of(Pid::own())
+}
+
+/// None of a process that is gone. A thread that ends meanwhile has left its children to another.
+pub(super) fn children_of(pid: Pid) -> Option<Vec<Pid>> {
     let mut found = Vec::new();
-    for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
-        let list = fs::read_to_string(thread.path().join("children")).ok()?;
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Some(found) };
+    for thread in threads.flatten() {
+        let list = match fs::read_to_string(thread.path().join("children")) {
+            Err(_) if !thread.path().exists() => continue,
+            list => list.ok()?,
+        };
         found.extend(list.split_ascii_whitespace().filter_map(|pid| Pid::new(pid.parse().ok()?)));
     }
     Some(found)
@@ -107,13 +116,30 @@ pub(super) fn wall_clock(start: Start) -> Option<SystemTime> {
     SystemTime::now().checked_sub(uptime()?.saturating_sub(since_boot))
 }
 
-/// A time before the boot is older than every process.
+/// A time before the boot is older than every process. The two clocks cannot be read at once: the one since
+/// boot is read first, of some readings the closest counts, and so the tick is never one that is later.
 pub(super) fn start_at(time: SystemTime) -> Option<Start> {
-    let since_boot = match SystemTime::now().duration_since(time) {
-        Ok(ago) => uptime()?.saturating_sub(ago),
-        Err(ahead) => uptime()?.checked_add(ahead.duration())?,
+    let reading = || {
+        let before = uptime()?;
+        let now = SystemTime::now();
+        Some((uptime()?.saturating_sub(before), before, now))
     };
-    Some(Start(u64::try_from(since_boot.as_millis()).ok()?.checked_mul(hertz()?)? / 1000))
+    let (_, before, now) = (0..5).filter_map(|_| reading()).min_by_key(|(took, ..)| *took)?;
+    let since_boot = match now.duration_since(time) {
+        Ok(ago) => before.saturating_sub(ago),
+        Err(ahead) => before.checked_add(ahead.duration())?,
+    };
+    let ticks = since_boot.as_nanos().checked_mul(u128::from(hertz()?))? / 1_000_000_000;
+    u64::try_from(ticks).ok().map(Start)
+}
+
+/// Whether `later` was given out after `pid`, of two pids that were so within one tick. They go round: what
+/// is less than half a round ahead is later.
+pub(super) fn was_next(pid: Pid, later: Pid) -> bool {
+    let limit = fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+    let limit = limit.and_then(|text| text.trim().parse::<i64>().ok()).unwrap_or(1 << 22);
+    let ahead = (i64::from(later.number()) - i64::from(pid.number())).rem_euclid(limit);
+    (1..limit / 2).contains(&ahead)
 }
 
 fn uptime() -> Option<Duration> {
