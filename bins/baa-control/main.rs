@@ -66,7 +66,7 @@ fn address(text: &str) -> Result<ListenAddress> {
     let (text, any) = text.strip_suffix(":0").map_or((text, None), |host| (host, Some(0)));
     let (host, port) = baa::sys::http::host_and_port(text).map_err(usage)?;
     let port = port.or(any).ok_or_else(|| usage("the port is missing".to_owned()))?;
-    let found = net::resolve(&host, Instant::now() + RESOLVING).map_err(|failure| usage(failure.text))?;
+    let found = net::resolve_now(&host, Instant::now() + RESOLVING).map_err(|failure| usage(failure.text))?;
     found
         .first()
         .map(|address| ListenAddress::Tcp(SocketAddr::new(*address, port)))

@@ -65,7 +65,7 @@ const TIMELINE_LIMIT: usize = 256;
 /// What is known of one target.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// How many probes have ended.
+    /// How often it was asked; the last question may be open still.
     pub attempts: u32,
     /// When it had been as wanted for long enough, from the start.
     pub ready_after: Option<Duration>,
@@ -76,15 +76,25 @@ pub struct Progress {
     /// What was seen when.
     pub timeline: Vec<Stretch>,
     cost: Cost,
+    watched: bool,
     in_flight: bool,
-    pause: Duration,
     row: u32,
     row_began: Option<Instant>,
     next: Instant,
+    /// A sign in the kernel's tables brings the next probe no sooner than this.
+    soonest: Instant,
+    /// Whether the next probe is made because of such a sign, and how many of them were in vain.
+    sighted: bool,
+    misled: u32,
 }
 
-/// How long a probe may be repeated before it is told of.
-const REPEAT: Duration = Duration::from_millis(500);
+impl Progress {
+    /// Whether the last probe found it plainly down.
+    fn is_down(&self) -> bool {
+        self.timeline.last().is_some_and(|last| last.what != "up")
+            && self.last.as_ref().is_some_and(|last| last.class.is_down())
+    }
+}
 
 /// A probe to be made now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +103,6 @@ pub struct Due {
     pub index: usize,
     /// The end of the probe.
     pub deadline: Instant,
-    /// While the target is plainly down, the probe may be repeated after this pause until then, and told of
-    /// once: most of what polling a free port costs is telling of it.
-    pub again: Option<(Duration, Instant)>,
 }
 
 /// A wait for several targets.
@@ -104,6 +111,8 @@ pub struct Wait {
     rules: WaitRules,
     began: Instant,
     targets: Vec<Progress>,
+    /// How many targets are polled, but for those that start a process each time.
+    polled: u32,
 }
 
 impl Wait {
@@ -116,13 +125,16 @@ impl Wait {
             last: None,
             timeline: Vec::new(),
             cost: *cost,
+            watched: false,
             in_flight: false,
-            pause: Duration::ZERO,
             row: 0,
             row_began: None,
             next: now,
+            soonest: now,
+            sighted: false,
+            misled: 0,
         };
-        Wait { targets: costs.iter().map(fresh).collect(), rules, began: now }
+        Wait { targets: costs.iter().map(fresh).collect(), rules, began: now, polled: 1 }
     }
 
     /// The probes to be made now. Their targets count as in flight until `observe`.
@@ -130,43 +142,65 @@ impl Wait {
         let end = now + self.rules.probe_timeout;
         let end = self.rules.deadline.map_or(end, |deadline| deadline.min(end));
         let attempts = self.rules.attempts;
-        let repeats = self.rules.rhythm == Rhythm::Adaptive && attempts.is_none() && !self.rules.invert;
+        let polled = |target: &&Progress| target.ready_after.is_none() && target.cost != Cost::Process;
+        self.polled = u32::try_from(self.targets.iter().filter(polled).count()).unwrap_or(u32::MAX).max(1);
         let mut due = Vec::new();
         for (index, target) in self.targets.iter_mut().enumerate() {
             let exhausted = attempts.is_some_and(|limit| target.attempts >= limit);
             if !target.in_flight && target.ready_after.is_none() && !exhausted && target.next <= now {
                 target.in_flight = true;
-                let down = target.timeline.last().is_some_and(|last| last.what != "up")
-                    && target.last.as_ref().is_some_and(|last| last.class.is_down());
-                let again = (repeats && target.cost == Cost::Local && down)
-                    .then(|| (target.pause, end.min(now + REPEAT)));
-                due.push(Due { index, deadline: end, again });
+                target.attempts += 1;
+                due.push(Due { index, deadline: end });
             }
         }
         due
     }
 
-    /// Takes what the last of `count` probes of target `index` saw, those before it having been down; `spent`
-    /// is the processor time of one.
+    /// From now on asking target `index` costs this; `watched` says whether the kernel's tables are looked at
+    /// for it.
+    pub fn place(&mut self, index: usize, cost: Cost, watched: bool) {
+        if let Some(target) = self.targets.get_mut(index) {
+            (target.cost, target.watched) = (cost, watched && self.rules.rhythm == Rhythm::Adaptive);
+        }
+    }
+
+    /// The targets that are plainly down and for which the kernel's tables are to be looked at.
+    pub fn dozing(&self) -> Vec<usize> {
+        let attempts = self.rules.attempts;
+        let dozes = |target: &Progress| {
+            target.watched
+                && !target.in_flight
+                && target.ready_after.is_none()
+                && attempts.is_none_or(|limit| target.attempts < limit)
+                && target.is_down()
+        };
+        (0..self.targets.len()).filter(|index| dozes(&self.targets[*index])).collect()
+    }
+
+    /// Somebody may listen at target `index` by now: it is asked at once, unless it was just asked.
+    pub fn sighted(&mut self, index: usize) {
+        if let Some(target) = self.targets.get_mut(index).filter(|target| target.watched) {
+            target.sighted |= target.soonest < target.next;
+            target.next = target.next.min(target.soonest);
+        }
+    }
+
+    /// Takes what a probe of target `index` saw; `spent` is the processor time of one.
     pub fn observe(
         &mut self,
         now: Instant,
         index: usize,
-        count: u32,
         seen: Result<ProbeAnswer, Failure>,
         spent: Duration,
     ) {
+        let polled = self.polled;
         let Some(target) = self.targets.get_mut(index) else { return };
         target.in_flight = false;
-        target.attempts += count;
         let at = now - self.began;
         let what = seen.as_ref().map_or_else(|failure| failure.class.name(), |_| "up");
         let room = target.timeline.len() < TIMELINE_LIMIT;
-        if let Some(last) = target.timeline.last_mut().filter(|last| last.what != what) {
-            last.count += count - 1;
-        }
         match target.timeline.last_mut() {
-            Some(last) if last.what == what => last.count += count,
+            Some(last) if last.what == what => last.count += 1,
             _ if room => target.timeline.push(Stretch { at, what, count: 1 }),
             _ => {}
         }
@@ -183,15 +217,23 @@ impl Wait {
         } else {
             (target.row, target.row_began) = (0, None);
         }
+        let failure = seen.as_ref().err();
+        let (cost, tries, watched) = (target.cost, target.attempts, target.watched);
         let pause = match self.rules.rhythm {
             Rhythm::Every(pause) => pause,
             Rhythm::Adaptive => {
-                let moment = PollProgress { cost: target.cost, age: at, spent, tries: target.attempts };
-                pace::pause(moment, seen.as_ref().err())
+                let moment = PollProgress { cost, age: at, spent: spent * polled, polled, tries, watched };
+                pace::pause(moment, failure)
             }
         };
-        target.pause = pause;
         target.next = now + pause;
+        if watched {
+            // A sign may mislead again and again: a listener on another address, in the tables of a kernel
+            // that means something else by them.
+            target.misled = if std::mem::take(&mut target.sighted) { (target.misled + 1).min(6) } else { 0 };
+            let alone = PollProgress { cost, age: at, spent, polled: 1, tries, watched: false };
+            target.soonest = now + pace::pause(alone, failure) * (1 << target.misled);
+        }
         // The last look of a stable span comes at its end, not a pause later.
         if let Some(began) = target.row_began.filter(|_| target.row >= self.rules.successes) {
             target.next = target.next.min(began + self.rules.stable_for);
@@ -276,7 +318,7 @@ mod tests {
         loop {
             for Due { index, .. } in wait.due(now) {
                 let millis = u64::try_from((now - began).as_millis()).unwrap();
-                wait.observe(now, index, 1, world(index, millis), Duration::from_micros(30));
+                wait.observe(now, index, world(index, millis), Duration::from_micros(30));
             }
             if let Some(verdict) = wait.verdict(now) {
                 return (verdict, u64::try_from((now - began).as_millis()).unwrap(), wait);

@@ -6,6 +6,7 @@ use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Exit, Signal, Spec, StartError, Stdio};
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Watch};
+use crate::sys::task::{self, Cancel};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// How long the end of a program waits for a start that is under way in another thread.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// Between two looks at a flag that may have been set.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a bounded run of a command gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,28 +70,78 @@ pub fn run(
     limit: usize,
     cancelled: &AtomicBool,
 ) -> Result<Finished, StartError> {
-    run_to_its_end(spec, deadline, limit, cancelled, false)
+    task::block_on(run_to_its_end(spec, deadline, limit, Stop::Flag(cancelled), false))
 }
 
-/// The same for a question that is asked again and again: what it has left when it has ended is ended too, or
-/// it would pile up.
+/// The same for a question that is asked again and again, as a task: what it has left when it has ended is
+/// ended too, or it would pile up. Dropped before its end it kills all that came of it there and then.
 ///
 /// # Errors
 /// As `run`.
-pub fn run_whole(
+pub async fn run_whole(
     spec: Spec,
     deadline: Instant,
     limit: usize,
-    cancelled: &AtomicBool,
+    cancelled: &Cancel,
 ) -> Result<Finished, StartError> {
-    run_to_its_end(spec, deadline, limit, cancelled, true)
+    run_to_its_end(spec, deadline, limit, Stop::Word(cancelled), true).await
 }
 
-fn run_to_its_end(
+/// How a run is told to stop.
+enum Stop<'a> {
+    /// By a flag, which wakes nobody: it is looked at now and then.
+    Flag(&'a AtomicBool),
+    /// By a word that wakes the task.
+    Word(&'a Cancel),
+}
+
+/// A command that was started: whoever lets go of it before its end kills it, and waits for that.
+struct Begun {
+    wall: Wall,
+    who: Identity,
+    over: bool,
+}
+
+impl Begun {
+    fn kill(&mut self) {
+        self.wall.kill();
+        self.bury();
+    }
+
+    /// Awaits what was killed, so that nobody gets it for a child; not what even a kill does not end.
+    fn bury(&mut self) {
+        self.over = true;
+        if child::await_exit(self.who, Instant::now() + SETTLE).is_none() {
+            child::release(self.who.pid);
+        }
+    }
+
+    /// Takes it off the list of what runs; whether it was on it.
+    fn strike(&self) -> bool {
+        let mut running = running();
+        let before = running.lives.len();
+        running.lives.retain(|(other, ..)| *other != self.who);
+        running.lives.len() < before
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let listed = self.strike();
+        match self.over {
+            true => {}
+            false if listed => self.kill(),
+            // `end_helpers` has killed it.
+            false => self.bury(),
+        }
+    }
+}
+
+async fn run_to_its_end(
     mut spec: Spec,
     deadline: Instant,
     limit: usize,
-    cancelled: &AtomicBool,
+    stop: Stop<'_>,
     whole: bool,
 ) -> Result<Finished, StartError> {
     let [stdin, stdout, stderr] = &mut spec.stdio;
@@ -99,6 +153,7 @@ fn run_to_its_end(
     let mut wall = Wall::new(&family, parent.as_ref(), false, false);
     let started = begin(&mut wall, spec)?;
     let who = started.identity;
+    let mut begun = Begun { wall, who, over: false };
     let watch = Watch::over(who).ok().flatten();
     let mut out = Capture::new(started.stdout, limit);
     let mut err = Capture::new(started.stderr, limit);
@@ -110,30 +165,36 @@ fn run_to_its_end(
             // What it wrote before it died is in the pipes by now.
             out.read();
             err.read();
+            begun.over = true;
             break child::wait(who.pid);
         }
         let now = Instant::now();
-        if now >= deadline || cancelled.load(Ordering::SeqCst) {
-            wall.kill();
-            let _ = child::wait(who.pid);
+        let stopped = match &stop {
+            Stop::Flag(flag) => flag.load(Ordering::SeqCst),
+            Stop::Word(word) => word.is_set().await,
+        };
+        if now >= deadline || stopped {
+            begun.kill();
             break None;
         }
         let mut fds = Vec::new();
         fds.extend(watch.as_ref().and_then(Watch::fd).map(|fd| (fd, For::Reading)));
-        // Without a descriptor for the death we must look ourselves; and `cancelled` wakes nobody.
-        let pause = if fds.is_empty() { 2 } else { 10 };
-        let until = deadline.min(now + Duration::from_millis(pause));
+        // Without a descriptor for the death we must look ourselves; and a flag wakes nobody.
+        let until = match &stop {
+            _ if fds.is_empty() => deadline.min(now + Duration::from_millis(2)),
+            Stop::Flag(_) => deadline.min(now + LOOK),
+            Stop::Word(_) => deadline,
+        };
         let pipes = [&out, &err].into_iter().filter_map(|one| one.pipe.as_ref());
         fds.extend(pipes.map(|pipe| (pipe.as_fd(), For::Reading)));
         // A wait that fails is tried again until the deadline: what was started is never left alone.
-        if poll::wait(&fds, Some(until)).is_err() {
-            std::thread::sleep(Duration::from_millis(pause));
+        if task::ready(&fds, until).await.is_err() {
+            task::sleep(now + LOOK).await;
         }
     };
-    if whole && exit.is_some() && !wall.is_empty() {
-        wall.kill();
+    if whole && exit.is_some() && !begun.wall.is_empty() {
+        begun.wall.kill();
     }
-    running().lives.retain(|(other, ..)| *other != who);
     Ok(Finished { exit, stdout: out.text(), stderr: err.text() })
 }
 
@@ -165,7 +226,8 @@ pub fn end_helpers() {
         return;
     }
     let waited = SETTLED.wait_timeout_while(now, SETTLE, |running| running.starting > 0);
-    let lives = waited.unwrap_or_else(PoisonError::into_inner).0.lives.clone();
+    // Those who wait for them in this thread have nothing to do any more.
+    let lives = std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0.lives);
     kill_all(lives);
 }
 

@@ -1,8 +1,7 @@
 //! `dns:name`: does the name resolve?
 
-use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::net;
-use crate::words::failure::Failure;
 use std::time::Instant;
 
 /// Up when the system's resolver knows `name`.
@@ -12,8 +11,8 @@ pub struct Dns {
 }
 
 impl Probe for Dns {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        net::resolve(&self.name, deadline).map(|_| ProbeAnswer::default())
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        Box::pin(async move { net::resolve(&self.name, deadline).await.map(|_| ProbeAnswer::default()) })
     }
 
     fn cost(&self) -> Cost {

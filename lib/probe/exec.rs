@@ -1,12 +1,12 @@
 //! `exec:COMMAND`: does the command succeed?
 
 use crate::life;
-use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::child::{Exit, Spec};
+use crate::sys::task::Cancel;
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
 use std::ffi::OsString;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const OUTPUT_LIMIT: usize = 4096;
@@ -14,20 +14,21 @@ const OUTPUT_LIMIT: usize = 4096;
 /// Up when the command, run by sh(1), exits with 0. At the deadline it is killed with all its children.
 pub struct Exec {
     command: OsString,
-    cancelled: AtomicBool,
+    cancelled: Cancel,
 }
 
 impl Exec {
     /// A question that `command`, a line for sh(1), answers by its status.
     pub fn new(command: OsString) -> Exec {
-        Exec { command, cancelled: AtomicBool::new(false) }
+        Exec { command, cancelled: Cancel::default() }
     }
 }
 
-impl Probe for Exec {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
+impl Exec {
+    async fn run(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         let spec = Spec::new("/bin/sh", [OsString::from("-c"), self.command.clone()]);
         let finished = life::run_whole(spec, deadline, OUTPUT_LIMIT, &self.cancelled)
+            .await
             .map_err(|error| Failure::new(Class::Other, error.to_string()))?;
         let said = brief(if finished.stderr.trim().is_empty() { &finished.stdout } else { &finished.stderr });
         let with = |text: String| if said.is_empty() { text } else { format!("{text}: {said}") };
@@ -42,12 +43,18 @@ impl Probe for Exec {
             None => Err(Failure::timeout("running the command")),
         }
     }
+}
+
+impl Probe for Exec {
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        Box::pin(self.run(deadline))
+    }
 
     fn cost(&self) -> Cost {
         Cost::Process
     }
 
     fn cancel(&self) {
-        self.cancelled.store(true, Ordering::SeqCst);
+        self.cancelled.set();
     }
 }

@@ -1,6 +1,6 @@
 //! `file:/path`: is it there?
 
-use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::words::failure::Failure;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -12,11 +12,13 @@ pub struct FileProbe {
 }
 
 impl Probe for FileProbe {
-    fn ask(&self, _: Instant) -> Result<ProbeAnswer, Failure> {
-        match std::fs::metadata(&self.path) {
-            Ok(_) => Ok(ProbeAnswer::default()),
-            Err(cause) => Err(Failure::io(&format!("cannot find {}", self.path.display()), &cause)),
-        }
+    fn ask(&self, _: Instant) -> Asked<'_> {
+        Box::pin(async {
+            match std::fs::metadata(&self.path) {
+                Ok(_) => Ok(ProbeAnswer::default()),
+                Err(cause) => Err(Failure::io(&format!("cannot find {}", self.path.display()), &cause)),
+            }
+        })
     }
 
     fn cost(&self) -> Cost {

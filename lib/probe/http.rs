@@ -1,13 +1,14 @@
 //! `http://`, `https://`, `http+unix://`: does it answer as it should?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Cost, Probe, ProbeAnswer, pace};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::http::{self, Request};
+use crate::sys::net::Endpoint;
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::error::brief;
 use crate::words::failure::{Class, Failure};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A range of HTTP statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,12 +138,12 @@ impl Http {
 }
 
 impl Probe for Http {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        http::ask(&self.request, deadline, &|answer| self.judge(&answer))
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        Box::pin(async move { http::ask(&self.request, deadline, &|answer| self.judge(&answer)).await })
     }
 
-    fn doze(&self, pause: Duration) {
-        pace::doze(&self.request.url.endpoint(), pause);
+    fn endpoint(&self) -> Option<Endpoint> {
+        Some(self.request.url.endpoint())
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {
@@ -150,7 +151,7 @@ impl Probe for Http {
     }
 
     fn cost(&self) -> Cost {
-        if http::is_local(&self.request.url) { Cost::Local } else { Cost::Remote }
+        Cost::of(&self.request.url.endpoint())
     }
 }
 

@@ -10,8 +10,12 @@ pub mod process;
 pub mod tcp;
 pub mod unix;
 
+use crate::sys::net::{Endpoint, Reach};
 use crate::sys::process::Pid;
+use crate::sys::task;
 use crate::words::failure::Failure;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 /// What a successful probe saw.
@@ -28,21 +32,46 @@ pub struct ProbeAnswer {
 pub enum Cost {
     /// A system call or two on this machine: every few milliseconds.
     Local,
+    /// Packets to a machine or a container on a private network: many times a second for a while.
+    Near,
     /// Packets to another machine: politely.
     Remote,
     /// A process to start: now and then.
     Process,
 }
 
+impl Cost {
+    /// What it costs to connect to `endpoint`, as far as is known without asking anybody.
+    pub fn of(endpoint: &Endpoint) -> Cost {
+        match endpoint.reach() {
+            Reach::Own => Cost::Local,
+            Reach::Near => Cost::Near,
+            Reach::Far => Cost::Remote,
+        }
+    }
+}
+
+/// A question that has been asked: a task for `sys::task`.
+pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<ProbeAnswer, Failure>> + 'a>>;
+
 /// A question that can be asked again and again.
 pub trait Probe: Send + Sync {
-    /// Asks once; returns at `deadline` or a few milliseconds later whatever the other side does.
+    /// Asks once; is over at `deadline` or a few milliseconds later whatever the other side does. Dropped
+    /// before, it leaves nothing running.
     ///
     /// # Errors
     /// Why it is not up, as far as can be told.
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure>;
+    fn ask(&self, deadline: Instant) -> Asked<'_>;
 
-    /// What asking costs.
+    /// The same for a thread that does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// As `ask`.
+    fn ask_now(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
+        task::block_on(self.ask(deadline))
+    }
+
+    /// What asking costs, as far as is known: a name that was resolved may be nearer than it looked.
     fn cost(&self) -> Cost;
 
     /// The process that is asked, whoever it is and whatever it answers; `None` where nobody is, or it cannot
@@ -51,13 +80,18 @@ pub trait Probe: Send + Sync {
         None
     }
 
-    /// Waits after an `ask` that found it down, until asking again may be of use: for `pause`, or longer
-    /// where a cheaper sign of life is watched.
-    fn doze(&self, pause: Duration) {
-        std::thread::sleep(pause);
+    /// Where a connection is made, if one is: a listener on this machine can be seen in the kernel's tables.
+    fn endpoint(&self) -> Option<Endpoint> {
+        None
     }
 
-    /// Makes an `ask` that runs in another thread return within milliseconds, if what it has running would
-    /// outlive this process.
+    /// Waits after a question that found it down, until asking again may be of use: for `pause`, or longer
+    /// where a cheaper sign of life is watched.
+    fn doze(&self, pause: Duration) {
+        pace::doze(self.endpoint().as_ref(), pause);
+    }
+
+    /// Makes an `ask_now` that runs in another thread return within milliseconds, if what it has running
+    /// would outlive this process.
     fn cancel(&self) {}
 }

@@ -1,7 +1,7 @@
 //! `pid:N`: does that process live?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::process::{Identity, Pid};
 use crate::words::failure::{Class, Failure};
 use std::sync::OnceLock;
@@ -22,8 +22,8 @@ impl Process {
     }
 }
 
-impl Probe for Process {
-    fn ask(&self, _: Instant) -> Result<ProbeAnswer, Failure> {
+impl Process {
+    fn look(&self) -> Result<ProbeAnswer, Failure> {
         match Identity::of(self.pid) {
             Some(who) if *self.seen.get_or_init(|| who) == who => {
                 self.demand.judge_age(self.pid)?;
@@ -35,6 +35,12 @@ impl Probe for Process {
             )),
             None => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
         }
+    }
+}
+
+impl Probe for Process {
+    fn ask(&self, _: Instant) -> Asked<'_> {
+        Box::pin(async { self.look() })
     }
 
     fn cost(&self) -> Cost {

@@ -1,12 +1,12 @@
 //! `tcp://host:port`: does somebody accept there?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Cost, Probe, ProbeAnswer, pace};
+use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::net::{self, Endpoint};
 use crate::sys::owner;
 use crate::sys::process::Pid;
 use crate::words::failure::Failure;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Up when a connection is accepted, by a process that meets the demand.
 pub struct Tcp {
@@ -18,34 +18,48 @@ pub struct Tcp {
     pub demand: Demand,
 }
 
-impl Probe for Tcp {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        let addresses = Endpoint::Tcp(self.host.clone(), self.port).addresses(deadline)?;
-        let conn = net::connect(&addresses, deadline)?;
+impl Tcp {
+    async fn connect(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
+        let addresses = self.place().addresses(deadline).await?;
+        let conn = net::connect(&addresses, deadline).await?;
         let first = self.demand.judge(conn.link());
         if first.is_ok() || addresses.len() == 1 {
             return first;
         }
         // ::1 and 127.0.0.1 may be two servers: each of them is asked.
-        let others = addresses
-            .iter()
-            .filter(|address| !matches!(conn.link(), net::Link::Tcp(_, asked) if asked == *address));
-        others
-            .filter_map(|address| net::connect(&[*address], deadline).ok())
-            .map(|conn| self.demand.judge(conn.link()))
-            .find(Result::is_ok)
-            .unwrap_or(first)
+        for address in &addresses {
+            if matches!(conn.link(), net::Link::Tcp(_, asked) if asked == address) {
+                continue;
+            }
+            if let Ok(other) = net::connect(&[*address], deadline).await {
+                let judged = self.demand.judge(other.link());
+                if judged.is_ok() {
+                    return judged;
+                }
+            }
+        }
+        first
     }
 
-    fn doze(&self, pause: Duration) {
-        pace::doze(&Endpoint::Tcp(self.host.clone(), self.port), pause);
+    fn place(&self) -> Endpoint {
+        Endpoint::Tcp(self.host.clone(), self.port)
+    }
+}
+
+impl Probe for Tcp {
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        Box::pin(self.connect(deadline))
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {
-        owner::holder(&Endpoint::Tcp(self.host.clone(), self.port), deadline)
+        owner::holder(&self.place(), deadline)
+    }
+
+    fn endpoint(&self) -> Option<Endpoint> {
+        Some(self.place())
     }
 
     fn cost(&self) -> Cost {
-        if net::is_local(&self.host) { Cost::Local } else { Cost::Remote }
+        Cost::of(&self.place())
     }
 }

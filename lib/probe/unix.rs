@@ -1,11 +1,10 @@
 //! `unix:///path`: does somebody listen on the socket?
 
 use crate::probe::demand::Demand;
-use crate::probe::{Cost, Probe, ProbeAnswer};
+use crate::probe::{Asked, Cost, Probe};
 use crate::sys::net::{self, Endpoint};
 use crate::sys::owner;
 use crate::sys::process::Pid;
-use crate::words::failure::Failure;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -18,9 +17,11 @@ pub struct Unix {
 }
 
 impl Probe for Unix {
-    fn ask(&self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
-        let conn = net::connect_unix(&self.path, deadline)?;
-        self.demand.judge(conn.link())
+    fn ask(&self, deadline: Instant) -> Asked<'_> {
+        Box::pin(async move {
+            let conn = net::connect_unix(&self.path, deadline).await?;
+            self.demand.judge(conn.link())
+        })
     }
 
     fn holder(&self, deadline: Instant) -> Option<Pid> {

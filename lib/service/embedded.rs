@@ -117,7 +117,7 @@ impl KeeperPaths {
         // In a stranger's directory no keeper of ours listens, and that none does means nothing either.
         let stranger =
             trust::way(&self.control()).err().filter(trust::is_distrust).map(|cause| denied(&cause));
-        let mut conn = match net::connect_unix(&self.control(), deadline) {
+        let mut conn = match net::connect_unix_now(&self.control(), deadline) {
             Ok(conn) => conn,
             Err(_) if stranger.is_some() => return stranger.map_or(Err(retry(String::new())), Err),
             Err(failure) if failure.class.is_down() && !self.held() => {

@@ -30,7 +30,7 @@ pub enum Unserved {
 /// When there is none.
 pub fn listener(path: &Path) -> std::result::Result<Pid, Unserved> {
     let down = |why: &str| Unserved::Down(why.to_owned());
-    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT)
+    let conn = net::connect_unix_now(path, Instant::now() + SOCKET_LIMIT)
         .map_err(|failure| down(failure.text.rsplit(": ").next().unwrap_or("no answer")))?;
     let Link::Unix(Some(pid)) = *conn.link() else { return Err(down("nobody tells who listens there")) };
     let uid = conn.peer_uid().map_err(|cause| Unserved::Down(reason(&cause)))?;
@@ -72,7 +72,7 @@ pub fn sessions(path: &Path) -> Option<Vec<String>> {
 /// too, and what the server may tell its client to run: so it runs as that user, in no environment of ours.
 /// `None` where it cannot be told whose the server is.
 pub fn client(server: Pid, path: &Path) -> Option<Spec> {
-    let conn = net::connect_unix(path, Instant::now() + SOCKET_LIMIT).ok()?;
+    let conn = net::connect_unix_now(path, Instant::now() + SOCKET_LIMIT).ok()?;
     // Of the socket, not of the process: whoever hides what his process does has it shown as root's.
     let uid = conn.peer_uid().ok().filter(|_| *conn.link() == Link::Unix(Some(server)))?;
     let program = process::program(server).map_or_else(|| "tmux".into(), Into::into);

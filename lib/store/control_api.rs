@@ -164,11 +164,11 @@ impl ControlApi {
             Error::new(status, format!("Control API {path}: {}", self.clean(&failure.text)))
         };
         let deadline = Instant::now() + limit;
-        let answer = match http::ask(&request, deadline, &Ok) {
+        let answer = match http::ask_now(&request, deadline, &Ok) {
             // A server that is full may close a connection before it has heard what we want; and what it has
             // heard is asked again. Not so a release: the second one would find nothing to give up.
             Err(failure) if failure.class == Class::Reset && path != RELEASE => {
-                http::ask(&request, deadline, &Ok)
+                http::ask_now(&request, deadline, &Ok)
             }
             answer => answer,
         };

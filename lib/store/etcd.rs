@@ -134,7 +134,7 @@ impl Etcd {
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(self.hosts.len() - turn).unwrap_or(1);
             let request = self.request(host, path, body, token)?;
-            match http::ask(&request, Instant::now() + share, &Ok) {
+            match http::ask_now(&request, Instant::now() + share, &Ok) {
                 Ok(answer) => {
                     let value: Option<Value> = serde_json::from_slice(&answer.body).ok();
                     match (answer.status, value) {

@@ -103,13 +103,13 @@ pub fn is_token(text: &str) -> bool {
 ///
 /// # Errors
 /// The last failure, of the connection, of the protocol or of `accept`.
-pub fn ask<T>(
+pub async fn ask<T>(
     request: &Request,
     deadline: Instant,
     accept: &dyn Fn(Answer) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let addresses = request.url.endpoint().addresses(deadline)?;
-    let first = match follow(request, &addresses, deadline) {
+    let addresses = request.url.endpoint().addresses(deadline).await?;
+    let first = match follow(request, &addresses, deadline).await {
         Ok(answer) => {
             let from = answer.conn.link().clone();
             match accept(answer) {
@@ -122,7 +122,7 @@ pub fn ask<T>(
     // ::1 and 127.0.0.1 may be two servers: an old one on one of them must not hide the new one on the other.
     let (failure, Link::Tcp(_, asked)) = first else { return Err(first.0) };
     for address in addresses.iter().filter(|address| address.ip().is_loopback() && **address != asked) {
-        if let Ok(answer) = follow(request, &[*address], deadline)
+        if let Ok(answer) = follow(request, &[*address], deadline).await
             && let Ok(value) = accept(answer)
         {
             return Ok(value);
@@ -131,18 +131,30 @@ pub fn ask<T>(
     Err(failure)
 }
 
-fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Result<Answer, Failure> {
+/// The same for a thread that does nothing else meanwhile.
+///
+/// # Errors
+/// As `ask`.
+pub fn ask_now<T>(
+    request: &Request,
+    deadline: Instant,
+    accept: &dyn Fn(Answer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    crate::sys::task::block_on(ask(request, deadline, accept))
+}
+
+async fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Result<Answer, Failure> {
     let mut url = request.url.clone();
     let mut addresses = addresses.to_vec();
     for _ in 0..=REDIRECT_LIMIT {
         let trusted = url.same_origin(&request.url);
-        let (answer, location) = exchange(request, &url, &addresses, trusted, deadline)?;
+        let (answer, location) = exchange(request, &url, &addresses, trusted, deadline).await?;
         match location {
             Some(location) if request.redirects && matches!(answer.status, 301 | 302 | 303 | 307 | 308) => {
                 url = url.join(&location).map_err(|why| {
                     Failure::new(Class::Protocol, format!("redirected to a bad place: {why}"))
                 })?;
-                addresses = url.endpoint().addresses(deadline)?;
+                addresses = url.endpoint().addresses(deadline).await?;
             }
             _ => return Ok(answer),
         }
@@ -151,7 +163,7 @@ fn follow(request: &Request, addresses: &[SocketAddr], deadline: Instant) -> Res
 }
 
 /// One request and one answer. Header fields and the login go only to the origin that they were given for.
-fn exchange(
+async fn exchange(
     request: &Request,
     url: &Url,
     addresses: &[SocketAddr],
@@ -159,7 +171,7 @@ fn exchange(
     deadline: Instant,
 ) -> Result<(Answer, Option<String>), Failure> {
     let endpoint = url.endpoint();
-    let mut conn = endpoint.connect(addresses, deadline)?;
+    let mut conn = endpoint.connect(addresses, deadline).await?;
     if let Some(known) = request.known_peer
         && url.scheme() == Scheme::HttpUnix
     {

@@ -29,5 +29,6 @@ mod runtime;
 pub mod say;
 pub mod secret;
 pub mod signal;
+pub mod task;
 pub mod trust;
 pub mod user;

@@ -2,10 +2,13 @@
 //! time.
 
 pub(crate) mod names;
+pub mod reach;
 
-pub use names::{is_local, resolve};
+pub use names::{is_local, resolve, resolve_now};
+pub use reach::Reach;
 
 use crate::sys::poll::{self, For};
+use crate::sys::task;
 use crate::words::failure::{Class, Failure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr};
 use std::io::{self, Read, Write};
@@ -94,6 +97,48 @@ impl Conn {
         peer_uid(self.fd.as_fd())
     }
 
+    /// Reads what is there, or waits for it; 0 at the end. The loop of the task goes on meanwhile.
+    ///
+    /// # Errors
+    /// TimedOut at the deadline; those of read(2).
+    pub async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // A peer that drips keeps the socket ready, so the deadline is looked at before the socket.
+            if Instant::now() >= self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match nix::unistd::read(&self.fd, buffer) {
+                Err(nix::errno::Errno::EAGAIN) => self.wait_for(For::Reading).await?,
+                Err(nix::errno::Errno::EINTR) => {}
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    /// Writes all of `bytes`. The loop of the task goes on meanwhile.
+    ///
+    /// # Errors
+    /// TimedOut at the deadline; those of write(2).
+    pub async fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if Instant::now() >= self.deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            match nix::unistd::write(&self.fd, bytes) {
+                Err(nix::errno::Errno::EAGAIN) => self.wait_for(For::Writing).await?,
+                Err(nix::errno::Errno::EINTR) => {}
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn wait_for(&self, what: For) -> io::Result<()> {
+        task::ready(&[(self.fd.as_fd(), what)], self.deadline).await.map(drop)
+    }
+
     fn ready(&self, what: For) -> io::Result<()> {
         // A peer that drips keeps the socket ready, so the deadline is looked at before the socket.
         if Instant::now() >= self.deadline || !poll::wait(&[(self.fd.as_fd(), what)], Some(self.deadline))?[0]
@@ -144,7 +189,7 @@ impl Write for Conn {
 /// # Errors
 /// The best failure: a refusal counts only if every address refused or has no such network here; else the
 /// more telling one.
-pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
+pub async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
     let mut trying: Vec<(OwnedFd, SocketAddr)> = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
     let mut waiting = addresses.iter();
@@ -169,7 +214,8 @@ pub fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Fail
         }
         let until = if waiting.len() > 0 { deadline.min(next_start) } else { deadline };
         let fds: Vec<_> = trying.iter().map(|(fd, _)| (fd.as_fd(), For::Writing)).collect();
-        let ready = poll::wait(&fds, Some(until))
+        let ready = task::ready(&fds, until)
+            .await
             .map_err(|cause| Failure::io("cannot wait for a connection", &cause))?;
         let mut still = Vec::new();
         for ((fd, address), ready) in trying.into_iter().zip(ready) {
@@ -259,7 +305,7 @@ fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn
 ///
 /// # Errors
 /// `missing` without the path, `refused` when nobody listens on it, `timeout` when its backlog stays full.
-pub fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
+pub async fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
     let doing = format!("cannot connect to {}", path.display());
     let address = UnixAddr::new(path).map_err(|errno| Failure::io(&doing, &errno.into()))?;
     loop {
@@ -269,11 +315,19 @@ pub fn connect_unix(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
                 return Ok(Conn { fd, link, deadline });
             }
             Err(cause) if cause.raw_os_error() == Some(libc::EAGAIN) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5))
+                task::sleep(deadline.min(Instant::now() + Duration::from_millis(5))).await;
             }
             Err(cause) => return Err(Failure::io(&doing, &cause)),
         }
     }
+}
+
+/// The same for a thread that does nothing else meanwhile.
+///
+/// # Errors
+/// As `connect_unix`.
+pub fn connect_unix_now(path: &Path, deadline: Instant) -> Result<Conn, Failure> {
+    task::block_on(connect_unix(path, deadline))
 }
 
 /// The process that called listen(2) on the other end.
@@ -346,10 +400,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// As `resolve`.
-    pub fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
+    pub async fn addresses(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Failure> {
         match self {
             Endpoint::Tcp(host, port) => {
-                Ok(resolve(host, deadline)?.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
+                let found = names::resolve_often(host, deadline).await?;
+                Ok(found.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect())
             }
             Endpoint::Unix(_) => Ok(Vec::new()),
         }
@@ -359,10 +414,26 @@ impl Endpoint {
     ///
     /// # Errors
     /// As `connect` and `connect_unix`.
-    pub fn connect(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
+    pub async fn connect(&self, addresses: &[SocketAddr], deadline: Instant) -> Result<Conn, Failure> {
         match self {
-            Endpoint::Tcp(..) => connect(addresses, deadline),
-            Endpoint::Unix(path) => connect_unix(path, deadline),
+            Endpoint::Tcp(..) => connect(addresses, deadline).await,
+            Endpoint::Unix(path) => connect_unix(path, deadline).await,
+        }
+    }
+
+    /// How far away it is, as far as is known without asking anybody.
+    pub fn reach(&self) -> Reach {
+        match self {
+            Endpoint::Tcp(host, _) => reach::of(host),
+            Endpoint::Unix(_) => Reach::Own,
+        }
+    }
+
+    /// Where a listener would show itself in the tables of this kernel; nowhere if it is not this machine's.
+    pub fn own_sockets(&self) -> Vec<SocketAddr> {
+        match self {
+            Endpoint::Tcp(host, port) => reach::own_sockets(host, *port),
+            Endpoint::Unix(_) => Vec::new(),
         }
     }
 }
@@ -402,7 +473,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let listener = UnixListener::bind(&path).unwrap();
-        let mut conn = connect_unix(&path, Instant::now() + Duration::from_millis(300)).unwrap();
+        let mut conn = connect_unix_now(&path, Instant::now() + Duration::from_millis(300)).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let over = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -2,6 +2,7 @@
 
 use crate::sys::net::{self, Endpoint, Link};
 use crate::sys::process::Pid;
+use crate::sys::task;
 use crate::sys::user;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -70,8 +71,11 @@ pub fn holder(endpoint: &Endpoint, deadline: Instant) -> Option<Pid> {
     if matches!(endpoint, Endpoint::Tcp(host, _) if !net::is_local(host)) {
         return None;
     }
-    let addresses = endpoint.addresses(deadline).ok()?;
-    any(endpoint.connect(&addresses, deadline).ok()?.link())
+    let connect = async {
+        let addresses = endpoint.addresses(deadline).await?;
+        endpoint.connect(&addresses, deadline).await
+    };
+    any(task::block_on(connect).ok()?.link())
 }
 
 /// Whether a socket that listens on `at` takes connections to `peer`: the same port, the same address or a

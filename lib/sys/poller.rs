@@ -1,6 +1,7 @@
 //! Many descriptors that are waited for together and for long: the kernel keeps the list (epoll(7),
 //! kqueue(2)), so a wait costs what has come, not what there is.
 
+use crate::sys::poll::For;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -35,12 +36,27 @@ impl Poller {
     /// # Errors
     /// Those of epoll_ctl(2).
     pub fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
-        let event = nix::sys::epoll::EpollEvent::new(nix::sys::epoll::EpollFlags::EPOLLIN, key);
-        Ok(self.queue.add(fd, event)?)
+        self.add_for(fd, &[For::Reading], key)
+    }
+
+    /// The same for all that is given; a descriptor may be in the list once.
+    ///
+    /// # Errors
+    /// As `add`.
+    pub fn add_for(&self, fd: BorrowedFd<'_>, what: &[For], key: u64) -> io::Result<()> {
+        use nix::sys::epoll::{EpollEvent, EpollFlags};
+        let flag =
+            |what: &For| if *what == For::Reading { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLOUT };
+        Ok(self.queue.add(fd, EpollEvent::new(what.iter().map(flag).collect(), key))?)
     }
 
     /// Takes `fd` out, before it is closed.
     pub fn remove(&self, fd: BorrowedFd<'_>) {
+        self.remove_for(fd, &[For::Reading]);
+    }
+
+    /// The same for one that was added for `what`.
+    pub fn remove_for(&self, fd: BorrowedFd<'_>, _: &[For]) {
         let _ = self.queue.delete(fd);
     }
 
@@ -72,12 +88,25 @@ impl Poller {
     /// # Errors
     /// Those of kevent(2).
     pub fn add(&self, fd: BorrowedFd<'_>, key: u64) -> io::Result<()> {
-        self.change(fd, EvFlags::EV_ADD, key)
+        self.add_for(fd, &[For::Reading], key)
+    }
+
+    /// The same for all that is given; a descriptor may be in the list once.
+    ///
+    /// # Errors
+    /// As `add`.
+    pub fn add_for(&self, fd: BorrowedFd<'_>, what: &[For], key: u64) -> io::Result<()> {
+        what.iter().try_for_each(|what| self.change(fd, *what, EvFlags::EV_ADD, key))
     }
 
     /// Takes `fd` out, before it is closed.
     pub fn remove(&self, fd: BorrowedFd<'_>) {
-        let _ = self.change(fd, EvFlags::EV_DELETE, 0);
+        self.remove_for(fd, &[For::Reading]);
+    }
+
+    /// The same for one that was added for `what`.
+    pub fn remove_for(&self, fd: BorrowedFd<'_>, what: &[For]) {
+        what.iter().for_each(|what| drop(self.change(fd, *what, EvFlags::EV_DELETE, 0)));
     }
 
     /// Readable when something in the list is.
@@ -94,10 +123,11 @@ impl Poller {
         events[..count].iter().map(|event| event.udata() as u64).collect()
     }
 
-    fn change(&self, fd: BorrowedFd<'_>, flags: EvFlags, key: u64) -> io::Result<()> {
+    fn change(&self, fd: BorrowedFd<'_>, what: For, flags: EvFlags, key: u64) -> io::Result<()> {
         use std::os::fd::AsRawFd;
         let number = fd.as_raw_fd() as usize;
-        let filter = EventFilter::EVFILT_READ;
+        let reads = what == For::Reading;
+        let filter = if reads { EventFilter::EVFILT_READ } else { EventFilter::EVFILT_WRITE };
         let change = KEvent::new(number, filter, flags, FilterFlag::empty(), 0, key as isize);
         let at_once = Some(libc::timespec { tv_sec: 0, tv_nsec: 0 });
         self.queue.kevent(&[change], &mut [], at_once)?;

@@ -221,7 +221,7 @@ mod feed {
                 want_body: true,
                 trust: Trust::default(),
             };
-            match http::ask(&request, Instant::now() + Duration::from_secs(10), &Ok) {
+            match http::ask_now(&request, Instant::now() + Duration::from_secs(10), &Ok) {
                 Ok(answer) => assert!(answer.body.len() <= http::BODY_LIMIT && answer.status >= 100),
                 Err(failure) => {
                     told(&failure.text);

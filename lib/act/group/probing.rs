@@ -106,12 +106,14 @@ fn next(waiting: &Mutex<Receiver<Question>>) -> Option<Question> {
 
 fn answer(question: &Question) -> ProbeReply {
     let began = Instant::now();
-    let said = question.probe.ask(began + question.timeout);
+    let said = question.probe.ask_now(began + question.timeout);
     let cost = question.probe.cost();
     // An answer that took long has cost others, not us.
     let spent = began.elapsed().min(Duration::from_millis(1));
     let failure = said.as_ref().err();
-    let soon = pace::pause(PollProgress { cost, age: question.age, spent, tries: question.tries }, failure);
+    let (age, tries) = (question.age, question.tries);
+    let moment = PollProgress { cost, age, spent, polled: 1, tries, watched: false };
+    let soon = pace::pause(moment, failure);
     let said = match said {
         Ok(_) => Said::Ready,
         Err(failure) => match loading(cost, &failure) {

@@ -173,8 +173,8 @@ fn by_http(
             want_body: true,
             trust,
         };
-        let answer =
-            http::ask(&request, until.min(Instant::now() + ANSWER), &Ok).map_err(|failure| failure.text)?;
+        let answer = http::ask_now(&request, until.min(Instant::now() + ANSWER), &Ok)
+            .map_err(|failure| failure.text)?;
         if Statuses::SUCCESS.hold(answer.status) {
             Ok(answer.body)
         } else {

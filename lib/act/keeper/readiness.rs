@@ -126,7 +126,7 @@ impl Asking {
             let (began, mut tries, mut good) = (Instant::now(), 0, 0);
             while !stop.load(Ordering::SeqCst) {
                 let asked = Instant::now();
-                let failure = probe.ask(asked + ANSWER).err();
+                let failure = probe.ask_now(asked + ANSWER).err();
                 tries += 1;
                 good = if failure.is_none() { good + 1 } else { 0 };
                 if good >= successes {
@@ -137,7 +137,9 @@ impl Asking {
                     cost: probe.cost(),
                     age: began.elapsed(),
                     spent: asked.elapsed().min(Duration::from_millis(1)),
+                    polled: 1,
                     tries,
+                    watched: false,
                 };
                 let pause = pace::pause(moment, failure.as_ref());
                 match failure {
@@ -232,7 +234,7 @@ impl LiveWatch {
         let work = move || {
             let mut failures = 0;
             while held.recv_timeout(live.interval) == Err(RecvTimeoutError::Timeout) {
-                let Err(failure) = probe.ask(Instant::now() + ANSWER_LATER) else {
+                let Err(failure) = probe.ask_now(Instant::now() + ANSWER_LATER) else {
                     failures = 0;
                     continue;
                 };

@@ -32,7 +32,7 @@ pub fn bind(url: &str, anywhere: bool) -> Result<TcpListener> {
             ),
         ));
     }
-    let addresses = net::resolve(&host, Instant::now() + RESOLVING)
+    let addresses = net::resolve_now(&host, Instant::now() + RESOLVING)
         .map_err(|failure| Error::new(Status::Unavailable, failure.text))?;
     let address = addresses.first().ok_or_else(|| usage(format!("has no address: {host}")))?;
     serve::bind(SocketAddr::new(*address, port))

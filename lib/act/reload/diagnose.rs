@@ -154,7 +154,7 @@ fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Reg
 /// Where its manager cannot be asked, what is answered is told, whoever answers.
 fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
     let limit = clock::after(Instant::now(), request.settings.probe_timeout);
-    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask(limit));
+    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask_now(limit));
     let more = match &asked {
         None => "",
         Some(Ok(_)) => "; its health check is answered well, by whomever",
@@ -168,7 +168,7 @@ fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
 fn ask(request: &ReloadRequest, one: &NamedService, health: &HealthCheck, state: &JobState) -> Verdict {
     let roots: Vec<_> = state.pid.into_iter().chain(state.others.iter().copied()).collect();
     let limit = request.settings.probe_timeout;
-    let demanded = |demand: Demand| health.ask(demand).ask(clock::after(Instant::now(), limit));
+    let demanded = |demand: Demand| health.ask(demand).ask_now(clock::after(Instant::now(), limit));
     if roots.is_empty() {
         let failure = demanded(Demand::default()).err();
         let words = match failure {

@@ -143,6 +143,8 @@ impl Reload<'_> {
                 age: now - round.began,
                 spent: Duration::from_micros(50),
                 tries: round.tries,
+                polled: 1,
+                watched: false,
             };
             let pause = pace::pause(moment, Some(&failure));
             // A check that the deadline cut short tells less than the one before it.
@@ -215,7 +217,7 @@ impl Reload<'_> {
         let until = self.clock.now() + self.request.probe_timeout;
         let deadline = self.deadline.map_or(until, |deadline| deadline.min(until));
         self.report.probes += 1;
-        let failure = match health(demand).ask(deadline) {
+        let failure = match health(demand).ask_now(deadline) {
             Ok(answer) if answer.pid.is_some() => {
                 self.served = true;
                 return Ok(Look::Proven(process.pid, Proof::Listener));
@@ -237,7 +239,7 @@ impl Reload<'_> {
             // Another machine's address, or sockets that we may not see: then the death of the old process
             // must do.
             Class::UnknownProcess if self.old.is_none_or(|old| !old.alive()) => {
-                match health(Demand::default()).ask(deadline) {
+                match health(Demand::default()).ask_now(deadline) {
                     Ok(_) => {
                         self.served = true;
                         Ok(Look::Proven(process.pid, Proof::Process))
@@ -330,6 +332,6 @@ impl Reload<'_> {
         let Some(health) = self.version.health else { return Ok(None) };
         self.report.probes += 1;
         let demand = Demand::default();
-        Ok(health(demand).ask(self.clock.now() + self.request.probe_timeout).err())
+        Ok(health(demand).ask_now(self.clock.now() + self.request.probe_timeout).err())
     }
 }

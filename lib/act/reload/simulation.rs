@@ -5,7 +5,7 @@
 
 use super::unfinished::UnfinishedReload;
 use super::*;
-use crate::probe::{Cost, ProbeAnswer};
+use crate::probe::{Asked, Cost, ProbeAnswer};
 use crate::service::{Kick, Phase};
 use crate::sys::clock::FakeClock;
 use crate::sys::process::Start;
@@ -317,7 +317,17 @@ impl Service for World {
 struct Health(Option<u64>, Option<Vec<Pid>>);
 
 impl Probe for Health {
-    fn ask(&self, _: Instant) -> Result<ProbeAnswer, Failure> {
+    fn ask(&self, _: Instant) -> Asked<'_> {
+        Box::pin(async { self.answer() })
+    }
+
+    fn cost(&self) -> Cost {
+        Cost::Local
+    }
+}
+
+impl Health {
+    fn answer(&self) -> Result<ProbeAnswer, Failure> {
         let Some(pid) = self.0 else { return Err(Failure::new(Class::Refused, "refused")) };
         let pid = Pid::new(i32::try_from(pid).unwrap());
         match &self.1 {
@@ -326,10 +336,6 @@ impl Probe for Health {
             }
             _ => Ok(ProbeAnswer { pid, http_status: None }),
         }
-    }
-
-    fn cost(&self) -> Cost {
-        Cost::Local
     }
 }
 

@@ -41,7 +41,7 @@ impl Reload<'_> {
             return seen;
         }
         self.report.probes += 1;
-        let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask(until);
+        let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask_now(until);
         let other = answer.ok().and_then(|answer| answer.pid).filter(|pid| !self.is_old(*pid));
         // Whoever answers well in the place of the job, nothing shows that its version is bad.
         self.outdone |= other.is_some();

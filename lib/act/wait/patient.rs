@@ -1,16 +1,20 @@
-//! The loop around a wait: one thread for each target asks, this one decides, and nothing keeps it past the
-//! deadline.
+//! The loop around a wait: every question is a task of one thread, one look at the kernel's tables serves all
+//! that are down on this machine, and nothing keeps it past the deadline.
 
-use super::{Due, Wait, WaitRules, WaitVerdict};
+use super::{Wait, WaitRules, WaitVerdict};
+use crate::probe::pace;
 use crate::probe::{Cost, Probe, ProbeAnswer};
 use crate::sys::clock;
+use crate::sys::listening::Listening;
+use crate::sys::net::Endpoint;
 use crate::sys::poll::{self, For};
 use crate::sys::process::{Identity, Pid, Watch};
-use crate::sys::signal::{Bell, Signal, Signals};
+use crate::sys::signal::{Signal, Signals};
+use crate::sys::task::Tasks;
 use crate::words::error::{Error, Result};
 use crate::words::failure::Failure;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How a wait ended.
@@ -24,8 +28,6 @@ pub enum WaitEnding {
     Signal(Signal),
 }
 
-/// A doze ends soon after this, so that it does not reach beyond a deadline.
-const LONGEST_DOZE: Duration = Duration::from_millis(105);
 /// Between two looks at watched processes of which no descriptor tells.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -45,15 +47,14 @@ pub fn wait(
     let cannot = |cause: std::io::Error| Error::io("cannot wait", &cause);
     let began = Instant::now();
     let costs: Vec<Cost> = probes.iter().map(|probe| probe.cost()).collect();
-    let local = u32::try_from(costs.iter().filter(|cost| **cost == Cost::Local).count()).unwrap_or(1).max(1);
     let mut wait = Wait::new(rules, &costs, began);
     let (watches, dead) = watches(watched)?;
     if let Some(pid) = dead {
         return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive"))));
     }
-    let threads = ProbeThreads::open(probes).map_err(cannot)?;
-    let (mut spent_before, mut probes_before) = (clock::processor_time(), 0u32);
-    let mut spent = Duration::ZERO;
+    let mut tasks: Tasks<'_, std::result::Result<ProbeAnswer, Failure>> = Tasks::new().map_err(cannot)?;
+    let mut looks = Looks::new(probes.len(), began);
+    let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };
     let ending = loop {
         if let Some(pid) = watches.iter().find(|watch| watch.dead()) {
             break WaitEnding::Died(epitaph(pid));
@@ -61,39 +62,104 @@ pub fn wait(
         if let Some(signal) = signals.take().first() {
             break WaitEnding::Signal(*signal);
         }
+        let done = tasks.run();
         let now = Instant::now();
-        while let Ok(Seen { index, count, last }) = threads.results.try_recv() {
-            probes_before += count;
-            wait.observe(now, index, count, last, spent * local);
+        prices.count += u32::try_from(done.len()).unwrap_or(0);
+        prices.reckon(&mut looks);
+        for (index, seen) in done {
+            looks.places[index] = match &seen {
+                Err(failure) if failure.class.is_down() => looks.places_of(&*probes[index]),
+                _ => Vec::new(),
+            };
+            wait.place(index, probes[index].cost(), !looks.places[index].is_empty());
+            wait.observe(now, index, seen, prices.one);
         }
-        if probes_before >= 8 {
-            let used = clock::processor_time();
-            spent = used.saturating_sub(spent_before) / probes_before;
-            (spent_before, probes_before) = (used, 0);
-        }
+        looks.look(now, &mut wait);
         show(&wait, now);
         if let Some(verdict) = wait.verdict(now) {
             break WaitEnding::By(verdict);
         }
         for due in wait.due(now) {
-            threads.ask(due);
+            tasks.start(due.index, probes[due.index].ask(due.deadline));
         }
-        let mut fds = vec![(signals.fd(), For::Reading), (threads.bell.fd(), For::Reading)];
+        let mut fds = vec![(signals.fd(), For::Reading), (tasks.fd(), For::Reading)];
         fds.extend(watches.iter().filter_map(Watch::fd).map(|fd| (fd, For::Reading)));
-        let mut until = wait.wake();
-        if fds.len() < 2 + watches.len() {
-            until = Some(until.unwrap_or(now + LOOK).min(now + LOOK));
-        }
-        let heartbeat = now + refresh;
-        poll::wait(&fds, Some(until.map_or(heartbeat, |until| until.min(heartbeat)))).map_err(cannot)?;
-        threads.bell.silence();
+        let blind = (fds.len() < 2 + watches.len()).then(|| now + LOOK);
+        let times = [wait.wake(), tasks.wake(), looks.wake(&wait), blind, Some(now + refresh)];
+        poll::wait(&fds, times.into_iter().flatten().min()).map_err(cannot)?;
     };
-    // The threads are left behind, but not the commands that they run: whoever is to kill them may not run
-    // for long on a machine that is busy, so it is done here.
+    // The commands that are running are killed all at once; then each task lets go of its own.
     if costs.contains(&Cost::Process) {
         crate::life::end_helpers();
     }
+    drop(tasks);
     Ok((wait, ending))
+}
+
+/// What a probe costs.
+struct Prices {
+    before: Duration,
+    count: u32,
+    one: Duration,
+}
+
+impl Prices {
+    /// Divides the processor time, without that of the looks, among the probes.
+    fn reckon(&mut self, looks: &mut Looks) {
+        if self.count >= 8 {
+            let used = clock::processor_time();
+            let looked = std::mem::take(&mut looks.spent);
+            self.one = used.saturating_sub(self.before).saturating_sub(looked) / self.count;
+            (self.before, self.count) = (used, 0);
+        }
+    }
+}
+
+/// Looks at the kernel's tables for those who are down.
+struct Looks {
+    /// Opened when somebody is down for the first time; `None` within where there is no way.
+    way: Option<Option<Listening>>,
+    places: Vec<Vec<SocketAddr>>,
+    next: Instant,
+    spent: Duration,
+}
+
+impl Looks {
+    fn new(count: usize, now: Instant) -> Looks {
+        Looks { way: None, places: vec![Vec::new(); count], next: now, spent: Duration::ZERO }
+    }
+
+    /// Where a listener of `probe` would show itself; nowhere if that cannot be seen.
+    fn places_of(&mut self, probe: &dyn Probe) -> Vec<SocketAddr> {
+        match self.way.get_or_insert_with(Listening::open) {
+            Some(_) => probe.endpoint().as_ref().map(Endpoint::own_sockets).unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Looks, if it is time to, and tells the wait of those whom it saw.
+    fn look(&mut self, now: Instant, wait: &mut Wait) {
+        let Some(Some(way)) = &self.way else { return };
+        if now < self.next {
+            return;
+        }
+        let dozing = wait.dozing();
+        if dozing.is_empty() {
+            return;
+        }
+        let before = clock::processor_time();
+        let places: Vec<&[SocketAddr]> = dozing.iter().map(|index| self.places[*index].as_slice()).collect();
+        for position in way.where_somebody_may(&places) {
+            wait.sighted(dozing[position]);
+        }
+        let spent = clock::processor_time().saturating_sub(before);
+        self.spent += spent;
+        self.next = now + pace::look(spent);
+    }
+
+    fn wake(&self, wait: &Wait) -> Option<Instant> {
+        (matches!(self.way, Some(Some(_))) && !wait.dozing().is_empty()).then_some(self.next)
+    }
 }
 
 fn watches(pids: &[Pid]) -> Result<(Vec<Watch>, Option<Pid>)> {
@@ -124,61 +190,5 @@ fn verb(exit: crate::sys::child::Exit) -> String {
     match exit {
         crate::sys::child::Exit::Code(_) => exit.to_string(),
         crate::sys::child::Exit::Signal(_) => format!("was {exit}"),
-    }
-}
-
-/// What a thread saw.
-struct Seen {
-    index: usize,
-    count: u32,
-    last: std::result::Result<ProbeAnswer, Failure>,
-}
-
-/// Where threads lay down what they saw, and ring.
-struct ProbeThreads {
-    askers: Vec<Sender<Due>>,
-    results: Receiver<Seen>,
-    bell: Arc<Bell>,
-}
-
-impl ProbeThreads {
-    fn open(probes: &[Arc<dyn Probe>]) -> std::io::Result<ProbeThreads> {
-        let (sender, results) = channel();
-        let bell = Arc::new(Bell::new()?);
-        let mut askers = Vec::new();
-        for (index, probe) in probes.iter().cloned().enumerate() {
-            let (asker, asked) = channel::<Due>();
-            let (sender, bell) = (sender.clone(), bell.clone());
-            std::thread::Builder::new().stack_size(256 * 1024).spawn(move || {
-                for due in asked {
-                    if sender.send(ask(index, &*probe, due)).is_err() {
-                        return;
-                    }
-                    bell.ring();
-                }
-            })?;
-            askers.push(asker);
-        }
-        Ok(ProbeThreads { askers, results, bell })
-    }
-
-    fn ask(&self, due: Due) {
-        let _ = self.askers[due.index].send(due);
-    }
-}
-
-fn ask(index: usize, probe: &dyn Probe, due: Due) -> Seen {
-    let mut count = 1;
-    loop {
-        let last = probe.ask(due.deadline);
-        match (&last, due.again) {
-            (Err(failure), Some((pause, until)))
-                if failure.class.is_down() && Instant::now() + LONGEST_DOZE.max(pause) < until =>
-            {
-                probe.doze(pause)
-            }
-            _ => return Seen { index, count, last },
-        }
-        count += 1;
     }
 }

@@ -84,21 +84,29 @@ pub fn words(
         WaitEnding::Signal(signal) => Some(format!("ended by {}", signal.as_str())),
         WaitEnding::By(WaitVerdict::TooLate) => {
             let wanted = if invert { "down" } else { "up" };
-            let laggards: Vec<String> = wait
-                .targets()
+            let laggards: Vec<(&Progress, &String)> =
+                wait.targets().iter().zip(names).filter(|(target, _)| target.ready_after.is_none()).collect();
+            let told: Vec<String> = laggards
                 .iter()
-                .zip(names)
-                .filter(|(target, _)| target.ready_after.is_none())
+                .take(if laggards.len() > TOLD + 1 { TOLD } else { TOLD + 1 })
                 .map(|(target, name)| laggard(target, name, invert))
                 .collect();
-            Some(format!("not {wanted} after {}: {}", span::show(wait.elapsed(now)), laggards.join("; ")))
+            let more = match laggards.len() - told.len() {
+                0 => String::new(),
+                more => format!("; and {more} more of {}", wait.targets().len()),
+            };
+            let took = span::show(wait.elapsed(now));
+            Some(format!("not {wanted} after {took}: {}{more}", told.join("; ")))
         }
     }
 }
 
+/// So many targets that are late are told of one by one; all of them are in the JSON object.
+const TOLD: usize = 4;
+
 fn laggard(target: &Progress, name: &str, invert: bool) -> String {
     let why = match &target.last {
-        _ if target.attempts == 0 => "no answer in time".to_owned(),
+        None if target.timeline.is_empty() => "no answer in time".to_owned(),
         Some(last) if target.timeline.last().is_none_or(|stretch| stretch.what != "up") => last.text.clone(),
         _ if invert => "still up".to_owned(),
         _ => "up, but not for long enough".to_owned(),
@@ -120,6 +128,6 @@ pub fn live(wait: &Wait, names: &[String], now: Instant) -> String {
     format!(
         "waiting {} for {name}{more}: attempt {}{last}",
         span::show(Duration::from_millis(millis(wait.elapsed(now)) / 100 * 100)),
-        target.attempts + 1
+        target.attempts.max(1)
     )
 }

@@ -1,12 +1,15 @@
 //! Names of hosts: from the system's resolver, which is given no more time than there is.
 
+use super::reach;
 use crate::sys::nss;
+use crate::sys::task;
+use crate::sys::task::pool::{Job, Pool};
 use crate::words::failure::{Class, Failure};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Whether no module of the name service can be loaded into this program.
@@ -14,6 +17,12 @@ const STATIC: bool = cfg!(target_env = "musl");
 
 /// How long the name service may take for one name. Whoever asked may have gone by then.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long the addresses of a name are used again without asking anew.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How many names may be asked for at once: a name service that hangs costs no more threads.
+static NAMES: Pool = Pool::new(16);
 
 /// Whether `host` is this machine by its very name, so that asking it often disturbs nobody.
 pub fn is_local(host: &str) -> bool {
@@ -28,25 +37,45 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The addresses of `host`: a literal as it is, `localhost` as ::1 and 127.0.0.1 without asking anybody, a
-/// name from the system's resolver.
+/// The addresses of `host` if it says them itself: a literal as it is, `localhost` as ::1 and 127.0.0.1.
+pub(super) fn plain(host: &str) -> Option<Vec<IpAddr>> {
+    let localhost =
+        || is_localhost(host).then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+    literal(host).map(|address| vec![address]).or_else(localhost)
+}
+
+/// The addresses of `host`: those that it says itself without asking anybody, else from the system's
+/// resolver.
 ///
 /// # Errors
 /// `missing` for a name that does not exist, `dns` for a resolver that cannot say, `timeout` at the deadline.
-pub fn resolve(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
-    if let Some(address) = literal(host) {
-        return Ok(vec![address]);
+pub async fn resolve(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+    match plain(host) {
+        Some(addresses) => Ok(addresses),
+        None => pending(host, deadline, false).await,
     }
-    if is_localhost(host) {
-        return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+}
+
+/// The same for a thread that does nothing else meanwhile.
+///
+/// # Errors
+/// As `resolve`.
+pub fn resolve_now(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+    task::block_on(resolve(host, deadline))
+}
+
+/// The same for one who asks many times a second: what a name had a second ago is good enough.
+///
+/// # Errors
+/// As `resolve`.
+pub(super) async fn resolve_often(host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+    match plain(host) {
+        Some(addresses) => Ok(addresses),
+        None => pending(host, deadline, true).await,
     }
-    let name =
-        CString::new(host).map_err(|_| Failure::new(Class::Missing, format!("'{host}' is not a name")))?;
-    pending(name, deadline).unwrap_or_else(|| Err(Failure::timeout(&format!("resolving {host}"))))
 }
 
 type Found = Result<Vec<IpAddr>, Failure>;
-type Slot = Arc<(Mutex<Option<Found>>, Condvar)>;
 
 /// A static program asks the libc only for /etc/hosts and DNS, and getent first where nsswitch.conf names
 /// more. That getent knows no such name proves nothing, for it says so of a dead server too: then we ask
@@ -77,46 +106,37 @@ pub(crate) fn listed(text: &str) -> Vec<IpAddr> {
 }
 
 /// getaddrinfo(3) cannot be told when to stop, so it runs in a thread that is left behind at the deadline;
-/// the next attempt waits for the same thread, so that a dead resolver costs one thread and not one per
-/// attempt.
-fn pending(name: CString, deadline: Instant) -> Option<Found> {
-    static RUNNING: Mutex<Option<HashMap<CString, Slot>>> = Mutex::new(None);
+/// the next attempt waits for the same thread, so that a dead resolver costs one thread a name and not one
+/// per attempt, and never more than `NAMES` has.
+async fn pending(host: &str, deadline: Instant, often: bool) -> Found {
+    static RUNNING: Mutex<BTreeMap<CString, Arc<Job<Found>>>> = Mutex::new(BTreeMap::new());
     let lock = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-    let slot = {
-        let mut guard = lock();
-        let running = guard.get_or_insert_with(HashMap::new);
-        match running.get(&name) {
-            Some(slot) => slot.clone(),
+    let name =
+        CString::new(host).map_err(|_| Failure::new(Class::Missing, format!("'{host}' is not a name")))?;
+    let fresh = |(at, found): (Instant, Found)| often && found.is_ok() && at.elapsed() < FRESH;
+    let job = {
+        let mut running = lock();
+        match running.get(&name).filter(|job| job.done().is_none_or(fresh)) {
+            Some(job) => Arc::clone(job),
             None => {
-                let slot: Slot = Slot::default();
-                let (asked, filled) = (name.clone(), slot.clone());
-                let ask = move || {
-                    let found = ask(&asked);
-                    *filled.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-                    filled.1.notify_all();
-                };
-                if let Err(cause) = std::thread::Builder::new().spawn(ask) {
-                    return Some(Err(Failure::io("cannot start a thread to resolve a name", &cause)));
-                }
-                running.insert(name.clone(), slot.clone());
-                slot
+                running.retain(|_, job| job.done().is_none_or(|(at, _)| at.elapsed() < FRESH));
+                let asked = name.clone();
+                let job = NAMES
+                    .run(move || ask(&asked))
+                    .map_err(|cause| Failure::io("cannot start a thread to resolve a name", &cause))?;
+                running.insert(name, Arc::clone(&job));
+                job
             }
         }
     };
-    let mut state = slot.0.lock().unwrap_or_else(PoisonError::into_inner);
-    while state.is_none() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return None;
+    match job.result(deadline).await {
+        Some(found) => found.inspect(|addresses| reach::note(host, addresses)),
+        None if job.begun() => Err(Failure::timeout(&format!("resolving {host}"))),
+        None => {
+            let busy = NAMES.limit();
+            Err(Failure::timeout(&format!("waiting to resolve {host}, behind {busy} names that hang")))
         }
-        state = slot.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
-    let found = state.clone();
-    drop(state);
-    if let Some(running) = lock().as_mut() {
-        running.remove(&name);
-    }
-    found
 }
 
 fn getaddrinfo(name: &CString) -> Found {
