@@ -5,6 +5,10 @@
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# Where shells look. fish on Linux does not look below /usr/local unless XDG_DATA_DIRS says so; Debian's zsh has a name of its own.
+COMPLETE_BASH ?= $(PREFIX)/share/bash-completion/completions
+COMPLETE_ZSH  ?= $(if $(and $(filter /usr,$(PREFIX)),$(wildcard /etc/debian_version)),/usr/share/zsh/vendor-completions,$(PREFIX)/share/zsh/site-functions)
+COMPLETE_FISH ?= $(if $(and $(filter /usr/local,$(PREFIX)),$(filter Linux,$(shell uname -s))),/etc/fish/completions,$(PREFIX)/share/fish/vendor_completions.d)
 CARGO   ?= cargo
 
 PROGRAMS := $(notdir $(wildcard bins/*))
@@ -84,21 +88,21 @@ artefacts completions man: toolchain ## write completions, and the generated par
 
 install: target/built ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX)
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man7" \
-		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+		"$(DESTDIR)$(COMPLETE_BASH)" "$(DESTDIR)$(COMPLETE_ZSH)" "$(DESTDIR)$(COMPLETE_FISH)"
 	for program in $(PROGRAMS); do \
 		install -m 755 "$$(cat target/built)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 		install -m 644 "man/$$program.1" "$(DESTDIR)$(PREFIX)/share/man/man1/$$program.1" && \
-		install -m 644 "completions/$$program.bash" "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program" && \
-		install -m 644 "completions/_$$program" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program" && \
-		install -m 644 "completions/$$program.fish" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish" || exit 1; \
+		install -m 644 "completions/$$program.bash" "$(DESTDIR)$(COMPLETE_BASH)/$$program" && \
+		install -m 644 "completions/_$$program" "$(DESTDIR)$(COMPLETE_ZSH)/_$$program" && \
+		install -m 644 "completions/$$program.fish" "$(DESTDIR)$(COMPLETE_FISH)/$$program.fish" || exit 1; \
 	done
 	install -m 644 man/baa.7 man/baa-cookbook.7 man/baa-hardening.7 "$(DESTDIR)$(PREFIX)/share/man/man7/"
 
 uninstall: ## remove what install has put there
 	for program in $(PROGRAMS); do \
 		rm -f "$(DESTDIR)$(PREFIX)/bin/$$program" "$(DESTDIR)$(PREFIX)/share/man/man1/$$program.1" \
-			"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$program" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_$$program" \
-			"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/$$program.fish"; \
+			"$(DESTDIR)$(COMPLETE_BASH)/$$program" "$(DESTDIR)$(COMPLETE_ZSH)/_$$program" \
+			"$(DESTDIR)$(COMPLETE_FISH)/$$program.fish"; \
 	done
 	rm -f "$(DESTDIR)$(PREFIX)/share/man/man7/baa.7" "$(DESTDIR)$(PREFIX)/share/man/man7/baa-hardening.7" \
 		"$(DESTDIR)$(PREFIX)/share/man/man7/baa-cookbook.7"

@@ -1,345 +1,76 @@
-_baa__canary() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
-    else
-        cur="${COMP_WORDS[COMP_CWORD]}"
-    fi
-    prev="$3"
-    cmd=""
-    opts=""
+# Completion of baa-canary for bash: the program itself says what may stand where the cursor is.
 
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="baa__canary"
+_baa_canary() {
+    local i line=$COMP_LINE piece rest cur head='' breaks word kind before
+    local -a words=() starts=()
+    COMPREPLY=()
+    # readline parts words at '=' and ':' too; what no blank parts is one word.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        rest=${line#"${line%%[![:blank:]]*}"}
+        if [[ $i == 0 || -z $rest || $rest != "$line" ]]; then
+            words+=('')
+            starts+=("$i")
+        fi
+        line=${rest#"$piece"}
+        # Of the last one only what is before the cursor.
+        [[ $i == "$COMP_CWORD" && $piece != *"$2" ]] && piece=$2
+        words[${#words[@]} - 1]+=$piece
+    done
+    words=("${words[@]//[\\\"\']/}")
+    cur=${words[${#words[@]} - 1]}
+    # readline puts what we reply after the last of these.
+    breaks=${COMP_WORDBREAKS//[!:=]/}
+    if [[ -n $breaks && $cur == *[$breaks]* ]]; then
+        head=${cur%"${cur##*["$breaks"]}"}
+    fi
+    while IFS= read -r line; do
+        if [[ $line != $'\t'* ]]; then
+            word=${line%%$'\t'*}
+            if [[ $word == "$cur"* ]]; then
+                word=${word#"$head"}
+                [[ $word == *[!A-Za-z0-9_./:=@%+,-]* ]] && printf -v word %q "$word"
+                COMPREPLY+=("$word")
+            fi
+            continue
+        fi
+        IFS=$'\t' read -r kind before <<< "${line#?}"
+        rest=${cur#"$before"}
+        case $kind in
+            command)
+                if [[ $(type -t _comp_command_offset) == function ]]; then
+                    _comp_command_offset "${starts[before]}"
+                elif [[ $(type -t _command_offset) == function ]]; then
+                    _command_offset "${starts[before]}"
+                elif ((before == ${#words[@]} - 1)); then
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$cur")
+                else
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$cur")
+                    compopt -o filenames 2> /dev/null
+                fi
+                return
                 ;;
-            baa__canary,arm)
-                cmd="baa__canary__subcmd__arm"
-                ;;
-            baa__canary,classify)
-                cmd="baa__canary__subcmd__classify"
-                ;;
-            baa__canary,dismiss)
-                cmd="baa__canary__subcmd__dismiss"
-                ;;
-            baa__canary,list)
-                cmd="baa__canary__subcmd__list"
-                ;;
-            baa__canary,snapshot)
-                cmd="baa__canary__subcmd__snapshot"
-                ;;
-            baa__canary,status)
-                cmd="baa__canary__subcmd__status"
-                ;;
-            baa__canary,watch)
-                cmd="baa__canary__subcmd__watch"
+            commands)
+                while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$rest")
                 ;;
             *)
+                while IFS= read -r word; do
+                    word=$before$word
+                    COMPREPLY+=("${word#"$head"}")
+                done < <(
+                    case $kind in
+                        files) compgen -f -- "$rest" ;;
+                        plists) compgen -f -X '!*.plist' -- "$rest"; compgen -d -- "$rest" ;;
+                        directories) compgen -d -- "$rest" ;;
+                    esac
+                )
+                compopt -o filenames 2> /dev/null
                 ;;
         esac
-    done
-
-    case "${cmd}" in
-        baa__canary)
-            opts="-h -V --help --version watch arm dismiss status list snapshot classify"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__arm)
-            opts="-q -v -n -h --sock --pid --pidfile --unit --label --identity --targets-from --grace --channel --no-channel --no-ring --full-args --exec --exec-timeout --announce --log-dir --root --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --sock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pidfile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --unit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --identity)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --targets-from)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --grace)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__classify)
-            opts="-h --sock --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --sock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__dismiss)
-            opts="-q -v -n -h --sock --pid --identity --log-dir --root --quiet --verbose --dry-run --json --all --must-exist --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --sock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --identity)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__list)
-            opts="-q -v -n -h --log-dir --root --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --log-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__snapshot)
-            opts="-q -v -n -h --sock --pid --pidfile --unit --label --identity --full-args --log-dir --root --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --sock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pidfile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --unit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --identity)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__status)
-            opts="-q -v -n -h --sock --pid --identity --log-dir --root --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --sock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --identity)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__canary__subcmd__watch)
-            opts="-q -v -n -h --sock --pid --pidfile --unit --label --identity --targets-from --grace --channel --no-channel --no-ring --full-args --exec --exec-timeout --announce --log-dir --root --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --sock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pid)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pidfile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --unit)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --identity)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --targets-from)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --grace)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-dir)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-    esac
+    done < <(command baa-canary __complete -- "${words[@]:1}" 2> /dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=/] ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _baa__canary -o nosort -o bashdefault -o default baa-canary
-else
-    complete -F _baa__canary -o bashdefault -o default baa-canary
-fi
+complete -F _baa_canary baa-canary

@@ -1,228 +1,76 @@
-_baa__daemons() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
-    else
-        cur="${COMP_WORDS[COMP_CWORD]}"
-    fi
-    prev="$3"
-    cmd=""
-    opts=""
+# Completion of baa-daemons for bash: the program itself says what may stand where the cursor is.
 
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="baa__daemons"
+_baa_daemons() {
+    local i line=$COMP_LINE piece rest cur head='' breaks word kind before
+    local -a words=() starts=()
+    COMPREPLY=()
+    # readline parts words at '=' and ':' too; what no blank parts is one word.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        rest=${line#"${line%%[![:blank:]]*}"}
+        if [[ $i == 0 || -z $rest || $rest != "$line" ]]; then
+            words+=('')
+            starts+=("$i")
+        fi
+        line=${rest#"$piece"}
+        # Of the last one only what is before the cursor.
+        [[ $i == "$COMP_CWORD" && $piece != *"$2" ]] && piece=$2
+        words[${#words[@]} - 1]+=$piece
+    done
+    words=("${words[@]//[\\\"\']/}")
+    cur=${words[${#words[@]} - 1]}
+    # readline puts what we reply after the last of these.
+    breaks=${COMP_WORDBREAKS//[!:=]/}
+    if [[ -n $breaks && $cur == *[$breaks]* ]]; then
+        head=${cur%"${cur##*["$breaks"]}"}
+    fi
+    while IFS= read -r line; do
+        if [[ $line != $'\t'* ]]; then
+            word=${line%%$'\t'*}
+            if [[ $word == "$cur"* ]]; then
+                word=${word#"$head"}
+                [[ $word == *[!A-Za-z0-9_./:=@%+,-]* ]] && printf -v word %q "$word"
+                COMPREPLY+=("$word")
+            fi
+            continue
+        fi
+        IFS=$'\t' read -r kind before <<< "${line#?}"
+        rest=${cur#"$before"}
+        case $kind in
+            command)
+                if [[ $(type -t _comp_command_offset) == function ]]; then
+                    _comp_command_offset "${starts[before]}"
+                elif [[ $(type -t _command_offset) == function ]]; then
+                    _command_offset "${starts[before]}"
+                elif ((before == ${#words[@]} - 1)); then
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$cur")
+                else
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$cur")
+                    compopt -o filenames 2> /dev/null
+                fi
+                return
                 ;;
-            baa__daemons,check)
-                cmd="baa__daemons__subcmd__check"
-                ;;
-            baa__daemons,graph)
-                cmd="baa__daemons__subcmd__graph"
-                ;;
-            baa__daemons,logs)
-                cmd="baa__daemons__subcmd__logs"
-                ;;
-            baa__daemons,reload)
-                cmd="baa__daemons__subcmd__reload"
-                ;;
-            baa__daemons,restart)
-                cmd="baa__daemons__subcmd__restart"
-                ;;
-            baa__daemons,run)
-                cmd="baa__daemons__subcmd__run"
-                ;;
-            baa__daemons,start)
-                cmd="baa__daemons__subcmd__start"
-                ;;
-            baa__daemons,status)
-                cmd="baa__daemons__subcmd__status"
-                ;;
-            baa__daemons,stop)
-                cmd="baa__daemons__subcmd__stop"
-                ;;
-            baa__daemons,until-success)
-                cmd="baa__daemons__subcmd__until__subcmd__success"
+            commands)
+                while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$rest")
                 ;;
             *)
+                while IFS= read -r word; do
+                    word=$before$word
+                    COMPREPLY+=("${word#"$head"}")
+                done < <(
+                    case $kind in
+                        files) compgen -f -- "$rest" ;;
+                        plists) compgen -f -X '!*.plist' -- "$rest"; compgen -d -- "$rest" ;;
+                        directories) compgen -d -- "$rest" ;;
+                    esac
+                )
+                compopt -o filenames 2> /dev/null
                 ;;
         esac
-    done
-
-    case "${cmd}" in
-        baa__daemons)
-            opts="-h -V --help --version run until-success check graph status start stop restart reload logs"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__check)
-            opts="-q -v -n -h --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__graph)
-            opts="-q -v -n -h --dot --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__logs)
-            opts="-l -q -v -n -h --lines --events --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --lines)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -l)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__reload)
-            opts="-q -v -n -h --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__restart)
-            opts="-q -v -n -h --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__run)
-            opts="-q -v -n -h --no-echo --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__start)
-            opts="-q -v -n -h --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__status)
-            opts="-q -v -n -h --watch --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__stop)
-            opts="-q -v -n -h --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__daemons__subcmd__until__subcmd__success)
-            opts="-q -v -n -h --timeout --no-echo --quiet --verbose --dry-run --json --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-    esac
+    done < <(command baa-daemons __complete -- "${words[@]:1}" 2> /dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=/] ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _baa__daemons -o nosort -o bashdefault -o default baa-daemons
-else
-    complete -F _baa__daemons -o bashdefault -o default baa-daemons
-fi
+complete -F _baa_daemons baa-daemons

@@ -1,163 +1,76 @@
-_baa__healthwait() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
-    else
-        cur="${COMP_WORDS[COMP_CWORD]}"
-    fi
-    prev="$3"
-    cmd=""
-    opts=""
+# Completion of baa-healthwait for bash: the program itself says what may stand where the cursor is.
 
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="baa__healthwait"
+_baa_healthwait() {
+    local i line=$COMP_LINE piece rest cur head='' breaks word kind before
+    local -a words=() starts=()
+    COMPREPLY=()
+    # readline parts words at '=' and ':' too; what no blank parts is one word.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        rest=${line#"${line%%[![:blank:]]*}"}
+        if [[ $i == 0 || -z $rest || $rest != "$line" ]]; then
+            words+=('')
+            starts+=("$i")
+        fi
+        line=${rest#"$piece"}
+        # Of the last one only what is before the cursor.
+        [[ $i == "$COMP_CWORD" && $piece != *"$2" ]] && piece=$2
+        words[${#words[@]} - 1]+=$piece
+    done
+    words=("${words[@]//[\\\"\']/}")
+    cur=${words[${#words[@]} - 1]}
+    # readline puts what we reply after the last of these.
+    breaks=${COMP_WORDBREAKS//[!:=]/}
+    if [[ -n $breaks && $cur == *[$breaks]* ]]; then
+        head=${cur%"${cur##*["$breaks"]}"}
+    fi
+    while IFS= read -r line; do
+        if [[ $line != $'\t'* ]]; then
+            word=${line%%$'\t'*}
+            if [[ $word == "$cur"* ]]; then
+                word=${word#"$head"}
+                [[ $word == *[!A-Za-z0-9_./:=@%+,-]* ]] && printf -v word %q "$word"
+                COMPREPLY+=("$word")
+            fi
+            continue
+        fi
+        IFS=$'\t' read -r kind before <<< "${line#?}"
+        rest=${cur#"$before"}
+        case $kind in
+            command)
+                if [[ $(type -t _comp_command_offset) == function ]]; then
+                    _comp_command_offset "${starts[before]}"
+                elif [[ $(type -t _command_offset) == function ]]; then
+                    _command_offset "${starts[before]}"
+                elif ((before == ${#words[@]} - 1)); then
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$cur")
+                else
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$cur")
+                    compopt -o filenames 2> /dev/null
+                fi
+                return
+                ;;
+            commands)
+                while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$rest")
                 ;;
             *)
+                while IFS= read -r word; do
+                    word=$before$word
+                    COMPREPLY+=("${word#"$head"}")
+                done < <(
+                    case $kind in
+                        files) compgen -f -- "$rest" ;;
+                        plists) compgen -f -X '!*.plist' -- "$rest"; compgen -d -- "$rest" ;;
+                        directories) compgen -d -- "$rest" ;;
+                    esac
+                )
+                compopt -o filenames 2> /dev/null
                 ;;
         esac
-    done
-
-    case "${cmd}" in
-        baa__healthwait)
-            opts="-t -H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --method --header --data --data-file --status --header-contains --body-contains --body-regex --json-path --cacert --insecure --cert --key --no-redirect --token-env --token-file --resolve --proxy --exec-status --quiet --verbose --dry-run --json --help --version"
-            opts="-H -q -v -n -h -V --all --any --invert --successes --stable-for --timeout --interval --probe-timeout --attempts --delay --watch-pid --served-by --newer-than --any-process --method --header --status --body-contains --json-path --cacert --insecure --no-redirect --token-env --token-file --quiet --verbose --dry-run --json --help --version"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --successes)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --stable-for)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -t)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --interval)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --probe-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --attempts)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --delay)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --watch-pid)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --served-by)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --newer-than)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --method)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -H)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --data)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --data-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --status)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --header-contains)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --body-contains)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --body-regex)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --json-path)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cacert)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cert)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --key)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --token-env)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --token-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --resolve)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --proxy)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec-status)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-    esac
+    done < <(command baa-healthwait __complete -- "${words[@]:1}" 2> /dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=/] ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _baa__healthwait -o nosort -o bashdefault -o default baa-healthwait
-else
-    complete -F _baa__healthwait -o bashdefault -o default baa-healthwait
-fi
+complete -F _baa_healthwait baa-healthwait

@@ -1,54 +1,76 @@
-_baa__peer__remove() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
-    else
-        cur="${COMP_WORDS[COMP_CWORD]}"
-    fi
-    prev="$3"
-    cmd=""
-    opts=""
+# Completion of baa-peer-remove for bash: the program itself says what may stand where the cursor is.
 
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="baa__peer__remove"
+_baa_peer_remove() {
+    local i line=$COMP_LINE piece rest cur head='' breaks word kind before
+    local -a words=() starts=()
+    COMPREPLY=()
+    # readline parts words at '=' and ':' too; what no blank parts is one word.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        rest=${line#"${line%%[![:blank:]]*}"}
+        if [[ $i == 0 || -z $rest || $rest != "$line" ]]; then
+            words+=('')
+            starts+=("$i")
+        fi
+        line=${rest#"$piece"}
+        # Of the last one only what is before the cursor.
+        [[ $i == "$COMP_CWORD" && $piece != *"$2" ]] && piece=$2
+        words[${#words[@]} - 1]+=$piece
+    done
+    words=("${words[@]//[\\\"\']/}")
+    cur=${words[${#words[@]} - 1]}
+    # readline puts what we reply after the last of these.
+    breaks=${COMP_WORDBREAKS//[!:=]/}
+    if [[ -n $breaks && $cur == *[$breaks]* ]]; then
+        head=${cur%"${cur##*["$breaks"]}"}
+    fi
+    while IFS= read -r line; do
+        if [[ $line != $'\t'* ]]; then
+            word=${line%%$'\t'*}
+            if [[ $word == "$cur"* ]]; then
+                word=${word#"$head"}
+                [[ $word == *[!A-Za-z0-9_./:=@%+,-]* ]] && printf -v word %q "$word"
+                COMPREPLY+=("$word")
+            fi
+            continue
+        fi
+        IFS=$'\t' read -r kind before <<< "${line#?}"
+        rest=${cur#"$before"}
+        case $kind in
+            command)
+                if [[ $(type -t _comp_command_offset) == function ]]; then
+                    _comp_command_offset "${starts[before]}"
+                elif [[ $(type -t _command_offset) == function ]]; then
+                    _command_offset "${starts[before]}"
+                elif ((before == ${#words[@]} - 1)); then
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$cur")
+                else
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$cur")
+                    compopt -o filenames 2> /dev/null
+                fi
+                return
+                ;;
+            commands)
+                while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$rest")
                 ;;
             *)
+                while IFS= read -r word; do
+                    word=$before$word
+                    COMPREPLY+=("${word#"$head"}")
+                done < <(
+                    case $kind in
+                        files) compgen -f -- "$rest" ;;
+                        plists) compgen -f -X '!*.plist' -- "$rest"; compgen -d -- "$rest" ;;
+                        directories) compgen -d -- "$rest" ;;
+                    esac
+                )
+                compopt -o filenames 2> /dev/null
                 ;;
         esac
-    done
-
-    case "${cmd}" in
-        baa__peer__remove)
-            opts="-q -v -n -h -V --force --root --wait --must-exist --keep-state --purge-only --quiet --verbose --dry-run --json --help --version"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --root)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --wait)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-    esac
+    done < <(command baa-peer-remove __complete -- "${words[@]:1}" 2> /dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=/] ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _baa__peer__remove -o nosort -o bashdefault -o default baa-peer-remove
-else
-    complete -F _baa__peer__remove -o bashdefault -o default baa-peer-remove
-fi
+complete -F _baa_peer_remove baa-peer-remove

@@ -1,12 +1,41 @@
-complete -c baa-peer-remove -l root -d 'The root of the installation [default: $IAPEER_ROOT, or .iapeer in the home directory]' -r -F
-complete -c baa-peer-remove -l wait -d 'How long to wait for the registry\'s lock' -r
-complete -c baa-peer-remove -l force -d 'Also remove what lives, is being waked, has a foreign launchd job, or stands in a registry of a newer version'
-complete -c baa-peer-remove -l must-exist -d 'End with 1 when the peer is not registered'
-complete -c baa-peer-remove -l keep-state -d 'Leave what is kept under its name in state/lifecycle'
-complete -c baa-peer-remove -l purge-only -d 'Only remove what a peer that is not registered has left in state/lifecycle'
-complete -c baa-peer-remove -s q -l quiet -d 'Say nothing but errors'
-complete -c baa-peer-remove -s v -l verbose -d 'Say every step'
-complete -c baa-peer-remove -s n -l dry-run -d 'Say what would be done, and do nothing'
-complete -c baa-peer-remove -l json -d 'Print one JSON object on stdout'
-complete -c baa-peer-remove -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c baa-peer-remove -s V -l version -d 'Print version'
+# Completion of baa-peer-remove for fish: the program itself says what may stand where the cursor is.
+
+function _baa_peer_remove
+    set -l typed (commandline -opc)
+    set -l current (commandline -ct)
+    set -l word (string replace -ra '[\\\\"\']' '' -- $current)
+    set -e typed[1]
+    for line in (command baa-peer-remove __complete -- $typed "$word" 2> /dev/null)
+        if not string match -q \t'*' -- $line
+            echo $line
+            continue
+        end
+        set -l parts (string split \t -- $line)
+        set -l before $parts[3]
+        set -l rest (string sub -s (math 1 + (string length -- "$before")) -- "$word")
+        switch $parts[2]
+            case command
+                if test $before -le (count $typed)
+                    complete -C (string join ' ' -- (string escape -- $typed[$before..-1]) "$current")
+                else
+                    complete -C "$current"
+                end
+            case commands
+                complete -C "$rest"
+            case files
+                for path in (__fish_complete_path "$rest")
+                    echo -- $before$path
+                end
+            case plists
+                for path in (__fish_complete_path "$rest" | string match -r '^.*(?:/|\.plist)(?:\t.*)?$')
+                    echo -- $before$path
+                end
+            case directories
+                for path in (__fish_complete_directories "$rest")
+                    echo -- $before$path
+                end
+        end
+    end
+end
+
+complete -c baa-peer-remove -f -a '(_baa_peer_remove)'

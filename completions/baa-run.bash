@@ -1,199 +1,76 @@
-_baa__run() {
-    local i cur prev opts cmd
-    COMPREPLY=()
-    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-        cur="$2"
-    else
-        cur="${COMP_WORDS[COMP_CWORD]}"
-    fi
-    prev="$3"
-    cmd=""
-    opts=""
+# Completion of baa-run for bash: the program itself says what may stand where the cursor is.
 
-    for i in "${COMP_WORDS[@]:0:COMP_CWORD}"
-    do
-        case "${cmd},${i}" in
-            ",$1")
-                cmd="baa__run"
+_baa_run() {
+    local i line=$COMP_LINE piece rest cur head='' breaks word kind before
+    local -a words=() starts=()
+    COMPREPLY=()
+    # readline parts words at '=' and ':' too; what no blank parts is one word.
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        piece=${COMP_WORDS[i]}
+        rest=${line#"${line%%[![:blank:]]*}"}
+        if [[ $i == 0 || -z $rest || $rest != "$line" ]]; then
+            words+=('')
+            starts+=("$i")
+        fi
+        line=${rest#"$piece"}
+        # Of the last one only what is before the cursor.
+        [[ $i == "$COMP_CWORD" && $piece != *"$2" ]] && piece=$2
+        words[${#words[@]} - 1]+=$piece
+    done
+    words=("${words[@]//[\\\"\']/}")
+    cur=${words[${#words[@]} - 1]}
+    # readline puts what we reply after the last of these.
+    breaks=${COMP_WORDBREAKS//[!:=]/}
+    if [[ -n $breaks && $cur == *[$breaks]* ]]; then
+        head=${cur%"${cur##*["$breaks"]}"}
+    fi
+    while IFS= read -r line; do
+        if [[ $line != $'\t'* ]]; then
+            word=${line%%$'\t'*}
+            if [[ $word == "$cur"* ]]; then
+                word=${word#"$head"}
+                [[ $word == *[!A-Za-z0-9_./:=@%+,-]* ]] && printf -v word %q "$word"
+                COMPREPLY+=("$word")
+            fi
+            continue
+        fi
+        IFS=$'\t' read -r kind before <<< "${line#?}"
+        rest=${cur#"$before"}
+        case $kind in
+            command)
+                if [[ $(type -t _comp_command_offset) == function ]]; then
+                    _comp_command_offset "${starts[before]}"
+                elif [[ $(type -t _command_offset) == function ]]; then
+                    _command_offset "${starts[before]}"
+                elif ((before == ${#words[@]} - 1)); then
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$cur")
+                else
+                    while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -f -- "$cur")
+                    compopt -o filenames 2> /dev/null
+                fi
+                return
                 ;;
-            baa__run,ctl)
-                cmd="baa__run__subcmd__ctl"
+            commands)
+                while IFS= read -r word; do COMPREPLY+=("$word"); done < <(compgen -c -- "$rest")
                 ;;
             *)
+                while IFS= read -r word; do
+                    word=$before$word
+                    COMPREPLY+=("${word#"$head"}")
+                done < <(
+                    case $kind in
+                        files) compgen -f -- "$rest" ;;
+                        plists) compgen -f -X '!*.plist' -- "$rest"; compgen -d -- "$rest" ;;
+                        directories) compgen -d -- "$rest" ;;
+                    esac
+                )
+                compopt -o filenames 2> /dev/null
                 ;;
         esac
-    done
-
-    case "${cmd}" in
-        baa__run)
-            opts="-q -v -n -h -V --job --label --restart --throttle --stop-timeout --lock --lock-wait --backoff --healthy-after --give-up --give-up-status --listen --ready --ready-timeout --ready-successes --update-timeout --live --live-interval --live-failures --watchdog --notify-access --drain-signal --drain-cmd --drain-url --drain-timeout --drain-notice --drain-abort --cooldown --on-restart --usr1 --supervisor --shutdown-timeout --no-new-privs --detach --quiet --verbose --dry-run --json --help --version ctl"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --job)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --label)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --restart)
-                    COMPREPLY=($(compgen -W "never on-failure always" -- "${cur}"))
-                    return 0
-                    ;;
-                --throttle)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --stop-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --lock)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --lock-wait)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --backoff)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --healthy-after)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --give-up)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --give-up-status)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --listen)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ready)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ready-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --ready-successes)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --update-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --live)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --live-interval)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --live-failures)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --watchdog)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --notify-access)
-                    COMPREPLY=($(compgen -W "main exec all" -- "${cur}"))
-                    return 0
-                    ;;
-                --drain-signal)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-cmd)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-url)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-notice)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --drain-abort)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cooldown)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --on-restart)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --usr1)
-                    COMPREPLY=($(compgen -W "ignore restart pass" -- "${cur}"))
-                    return 0
-                    ;;
-                --supervisor)
-                    COMPREPLY=($(compgen -W "auto none launchd systemd external" -- "${cur}"))
-                    return 0
-                    ;;
-                --shutdown-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        baa__subcmd__run__subcmd__ctl)
-            opts="-h --reason --now --no-wait --timeout --json --help status start restart update stop drain intend"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --reason)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-    esac
+    done < <(command baa-run __complete -- "${words[@]:1}" 2> /dev/null)
+    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[:=/] ]]; then
+        compopt -o nospace 2> /dev/null
+    fi
 }
 
-if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERSINFO[0]}" -gt 4 ]]; then
-    complete -F _baa__run -o nosort -o bashdefault -o default baa-run
-else
-    complete -F _baa__run -o bashdefault -o default baa-run
-fi
+complete -F _baa_run baa-run

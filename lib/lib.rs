@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! bins/baa-NAME   parse, prepare, act, report
-//! program         the edge: a parsed program run, usage errors and statuses out
+//! program         the edge: a parsed program run, usage errors and statuses out; complete: what a shell is
+//!                 told of a line that is being typed
 //! act             wait (baa-healthwait) · reload (baa-reload) · keeper (baa-run) · canary (baa-canary) ·
 //!                 peers (baa-peer-remove) · lease (baa-lease) · control (baa-control) · group (baa-daemons):
 //!                 one decision each, no printing of answers
@@ -10,6 +11,7 @@
 //!                 keep it, control_api asks for it
 //! service         launchd · systemd · embedded (a baa-run per job) behind one trait; manager: which of
 //!                 them, decided in one place;
+//!                 names: what services are called here;
 //!                 job: a property list, read once; recipe, target: what is started, what is asked;
 //!                 tmux, iapeer: who serves a socket, and what peers are called
 //! probe           one question each: http · tcp · unix · exec · file · process · dns · record (of a name) ·

@@ -1,10 +1,13 @@
 //! The edge of every program: arguments in, one line of diagnosis and a status out.
 
+pub mod complete;
+
 use crate::sys::say::{self, Level, Voice};
 use crate::words::error::Result;
 use crate::words::exit::Status;
 use clap::Parser;
 use clap::error::{ContextKind, ErrorKind};
+use complete::{LiveOffer, LiveValues};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -41,22 +44,36 @@ pub fn one_of(names: &'static [(&'static str, &'static str)]) -> clap::builder::
     names.iter().map(|(name, help)| clap::builder::PossibleValue::new(*name).help(*help)).into()
 }
 
+/// What some programs have beside their act.
+#[derive(Clone, Copy)]
+pub struct Edge {
+    /// The verb that is taken for granted, by the first argument.
+    pub implied: fn(&str) -> Option<&'static str>,
+    /// What this machine knows, for a shell that completes a line.
+    pub live: LiveValues,
+}
+
+impl Default for Edge {
+    fn default() -> Edge {
+        Edge { implied: |_| None, live: |_| LiveOffer::default() }
+    }
+}
+
 /// Reads the arguments and runs `act`.
 ///
 /// Usage errors end with 2; with 125 where a command follows `--`, as timeout(1) does, so that they are not
 /// taken for the command's own status.
-pub fn run<A: Parser>(act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
-    run_with(|_| None, act)
-}
-
-/// The same for a program that takes a verb for granted: `implied` says which one, by the first argument.
-pub fn run_with<A: Parser>(
-    implied: impl FnOnce(&str) -> Option<&'static str>,
-    act: impl FnOnce(A) -> Result<Status>,
-) -> ExitCode {
+pub fn run<A: Parser>(edge: Edge, act: impl FnOnce(A) -> Result<Status>) -> ExitCode {
     crate::sys::signal::begin();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    let verb = arguments.get(1).and_then(|first| first.to_str()).and_then(implied);
+    let implied = |first: Option<&OsString>| first.and_then(|first| first.to_str()).and_then(edge.implied);
+    if let Some(words) = complete::question(&arguments) {
+        complete::answer(A::command(), implied(words.first()), words, edge.live);
+        crate::life::end_helpers();
+        say::finish();
+        return ExitCode::from(Status::Done.code());
+    }
+    let verb = implied(arguments.get(1));
     verb.into_iter().for_each(|verb| arguments.insert(1, verb.into()));
     let wraps = arguments.iter().any(|argument| argument == "--");
     let usage = if wraps { Status::WrapperFailed } else { Status::Usage };

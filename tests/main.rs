@@ -22,6 +22,7 @@ macro_rules! test {
 mod artefacts;
 mod canary;
 mod canary_causes;
+mod completions;
 mod conductor;
 mod conformance;
 mod control;

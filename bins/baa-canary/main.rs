@@ -1,6 +1,7 @@
 //! Records deaths with their causes.
 
 mod args;
+mod live;
 
 use args::{CanaryArgs, CanaryVerb, Chosen, Classify, Dismiss, RecordArgs, Snapshot, Targets, WatchArgs};
 use baa::act::canary::arm::{self, ArmOutcome};
@@ -12,6 +13,7 @@ use baa::act::canary::record::RecordDirectory;
 use baa::act::canary::request::{self, ArmedFilter, RequestedTarget};
 use baa::act::canary::target::{self, CanaryTargetName};
 use baa::act::canary::watch::{Canary, CanaryOutcome, CanarySettings};
+use baa::program::Edge;
 use baa::sys::say;
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
@@ -19,7 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    baa::program::run(run)
+    baa::program::run(Edge { live: live::values, ..Edge::default() }, run)
 }
 
 fn run(args: CanaryArgs) -> Result<Status> {

@@ -1,11 +1,13 @@
 //! Serves leases.
 
 mod args;
+mod live;
 
 use args::{Backup, ControlArgs, ControlVerb, Serve};
 use baa::act::control::authorization::Authorization;
 use baa::act::control::listener::ListenAddress;
 use baa::act::control::server::{self, ServeLimits, ServeOptions};
+use baa::program::Edge;
 use baa::store::sqlite::Sqlite;
 use baa::store::{self, Access};
 use baa::sys::say::{self, Level, Voice};
@@ -21,7 +23,8 @@ const RESOLVING: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     store::take_secrets();
-    baa::program::run(|args: ControlArgs| match &args.verb {
+    let edge = Edge { live: live::values, ..Edge::default() };
+    baa::program::run(edge, |args: ControlArgs| match &args.verb {
         None => serve(&args.serve),
         Some(ControlVerb::Backup(args)) => backup(args),
     })

@@ -1,11 +1,13 @@
 //! Runs groups.
 
 mod args;
+mod live;
 
 use args::{DaemonsArgs, DaemonsVerb, Graph, GroupFileArgs, GroupRunArgs, Logs, One, StatusArgs, Stop};
 use baa::act::group::attend::{self, GroupRequest};
 use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
+use baa::program::Edge;
 use baa::service::group::GroupPaths;
 use baa::store;
 use baa::sys::{clock, file, say, user};
@@ -21,7 +23,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     store::take_secrets();
-    baa::program::run(|args: DaemonsArgs| match &args.verb {
+    let edge = Edge { live: live::values, ..Edge::default() };
+    baa::program::run(edge, |args: DaemonsArgs| match &args.verb {
         DaemonsVerb::Run(args) => run(args, None),
         DaemonsVerb::UntilSuccess(args) => {
             run(&args.run, Some((!args.timeout.is_zero()).then_some(args.timeout)))

@@ -1,6 +1,7 @@
 //! Waits until something answers, and knows what answered.
 
 mod args;
+mod live;
 
 use args::HealthwaitArgs;
 use baa::act::wait::patient::{self, WaitEnding};
@@ -9,6 +10,7 @@ use baa::probe::Probe;
 use baa::probe::demand::Demand;
 use baa::probe::http::Statuses;
 use baa::probe::lineage::Lineage;
+use baa::program::Edge;
 use baa::service::expectation::HttpExpectation;
 use baa::service::target::{self, TargetOptions};
 use baa::sys::child::Spec;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 fn main() -> ExitCode {
-    baa::program::run(wait)
+    baa::program::run(Edge { live: live::values, ..Edge::default() }, wait)
 }
 
 fn wait(args: HealthwaitArgs) -> Result<Status> {

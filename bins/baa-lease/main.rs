@@ -1,6 +1,7 @@
 //! Holds leases.
 
 mod args;
+mod live;
 mod settings;
 mod steps;
 
@@ -9,6 +10,7 @@ use baa::act::lease::conductor::{self, Conductor};
 use baa::act::lease::hold::{self, HoldRequest};
 use baa::act::lease::hooks::Commands;
 use baa::act::lease::{guard, name, start};
+use baa::program::Edge;
 use baa::service::quote;
 use baa::store::{self, BootMoment, Record};
 use baa::sys::say;
@@ -24,10 +26,10 @@ use steps::{acquire, only_said, release, renew};
 fn main() -> ExitCode {
     store::take_secrets();
     // As the seed does, options without a verb start a conductor.
-    let implied = |first: &str| {
+    let implied: fn(&str) -> Option<&'static str> = |first| {
         (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start")
     };
-    baa::program::run_with(implied, |args: LeaseArgs| match &args.verb {
+    baa::program::run(Edge { implied, live: live::values }, |args: LeaseArgs| match &args.verb {
         LeaseVerb::Hold(args) => hold(args),
         LeaseVerb::Start(args) => start(args),
         LeaseVerb::Acquire(args) => acquire(args),

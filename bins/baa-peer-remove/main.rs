@@ -1,12 +1,14 @@
 //! Removes peers of iapeer.
 
 mod args;
+mod live;
 
 use args::PeerRemoveArgs;
 use baa::act::peers::owner::{self, Share};
 use baa::act::peers::remove::{self, RemoveSettings};
 use baa::act::peers::report::PeerReport;
 use baa::act::peers::root::Root;
+use baa::program::Edge;
 use baa::service::iapeer;
 use baa::sys::say;
 use baa::words::error::{Error, Result, brief};
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // As iapeer: 0, 1 and 2, and the finer reason in the JSON.
-    baa::program::run(|args: PeerRemoveArgs| {
+    baa::program::run(Edge { live: live::values, ..Edge::default() }, |args: PeerRemoveArgs| {
         run(&args).map_err(|error| {
             if error.status == Status::Usage { error } else { Error::new(Status::No, error.to_string()) }
         })

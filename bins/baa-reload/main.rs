@@ -1,13 +1,14 @@
 //! Reloads services and proves that they recovered.
 
 mod args;
+mod live;
 
 use args::{Diagnose, Health, History, How, ReloadArgs, ReloadVerb, Scope, Which};
 use baa::act::reload::RollbackRule;
 use baa::act::reload::carry_out::Done;
 use baa::act::reload::request::{HealthOptions, ReloadHooks, ReloadRequest, ReloadSettings, ReloadTarget};
 use baa::act::reload::{carry_out, check, diagnose, guardian, history};
-use baa::program::{Common, run};
+use baa::program::{Common, Edge, run};
 use baa::service::expectation::HttpExpectation;
 use baa::service::manager::{ManagerKind, ServiceLocation};
 use baa::sys::say;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 fn main() -> ExitCode {
-    run(reload)
+    run(Edge { live: live::values, ..Edge::default() }, reload)
 }
 
 fn reload(args: ReloadArgs) -> Result<Status> {

@@ -1,10 +1,12 @@
 //! Keeps one command or one job running.
 
 mod args;
+mod live;
 mod settings;
 
 use args::{Ctl, CtlArgs, CtlVerb, RunArgs};
 use baa::act::keeper::{ask, attend, detach, request};
+use baa::program::Edge;
 use baa::service::recipe::Recipe;
 use baa::service::{check_label, quote};
 use baa::sys::say::{self, Level, Voice};
@@ -13,7 +15,7 @@ use baa::words::exit::Status;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    baa::program::run(run)
+    baa::program::run(Edge { live: live::values, ..Edge::default() }, run)
 }
 
 fn run(args: RunArgs) -> Result<Status> {

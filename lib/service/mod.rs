@@ -9,6 +9,7 @@ pub mod intent;
 pub mod job;
 pub mod launchd;
 pub mod manager;
+pub mod names;
 pub mod recipe;
 pub mod systemd;
 pub mod target;

@@ -59,6 +59,19 @@ impl std::fmt::Debug for Systemd {
     }
 }
 
+/// The services that a manager has loaded, the system's or the user's; none where it cannot be asked.
+pub fn units(system: bool, deadline: Instant) -> Vec<String> {
+    let which = if system { "--system" } else { "--user" };
+    let how = ["list-units", "--all", "--type=service", "--plain", "--no-legend", "--no-pager", which];
+    let listed = call::run(how.map(str::to_owned).to_vec(), deadline);
+    let listed = listed.and_then(|finished| call::judge("list-units", finished)).unwrap_or_default();
+    let known = listed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        words.next().filter(|_| words.next() == Some("loaded"))
+    });
+    known.filter(|unit| crate::service::check_label(unit).is_ok()).map(str::to_owned).collect()
+}
+
 impl Systemd {
     /// The unit `name` (`.service` is added where there is no suffix) of the system's manager or of the
     /// user's.

@@ -121,7 +121,21 @@ impl ControlApi {
         self.ask("POST", path, body.to_string().into_bytes(), limit)
     }
 
-    fn ask(&self, method: &str, path: &str, body: Vec<u8>, limit: Duration) -> Result<Value> {
+    /// The names of all leases, as its metrics tell them.
+    ///
+    /// # Errors
+    /// Where it is not asked, or does not answer within `limit`.
+    pub(super) fn lease_names(&self, limit: Duration) -> Result<Vec<String>> {
+        let request = self.request("GET", "/metrics", Vec::new())?;
+        let answer = http::ask_now(&request, Instant::now() + limit)
+            .map_err(|failure| Error::new(Status::Unavailable, failure.text))?;
+        let said = String::from_utf8_lossy(&answer.body);
+        let name =
+            |line: &str| Some(line.strip_prefix("baa_lease_term{lease=\"")?.split('"').next()?.to_owned());
+        Ok(said.lines().filter_map(name).collect())
+    }
+
+    fn request(&self, method: &str, path: &str, body: Vec<u8>) -> Result<Request> {
         let url =
             Url::parse(&format!("{}{path}", self.base)).map_err(|why| Error::new(Status::Usage, why))?;
         let mut headers = vec![
@@ -130,7 +144,7 @@ impl ControlApi {
         ];
         let field = |token: &SecretText| ("Authorization".to_owned(), format!("Bearer {}", token.reveal()));
         headers.extend(self.token.as_ref().map(field));
-        let request = Request {
+        Ok(Request {
             url,
             method: method.to_owned(),
             headers,
@@ -140,7 +154,11 @@ impl ControlApi {
             trust: self.trust.clone(),
             known_peer: Some(self.server.uid()?),
             route: Route::default(),
-        };
+        })
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Vec<u8>, limit: Duration) -> Result<Value> {
+        let request = self.request(method, path, body)?;
         let unreachable = |failure: Failure| {
             let refused = failure.class == Class::NotPermitted;
             let status = if refused { Status::NotPermitted } else { Status::Unavailable };

@@ -4,6 +4,7 @@ pub mod control_api;
 pub mod controller;
 pub mod etcd;
 pub mod guard;
+pub mod listing;
 pub mod quota;
 pub mod sqlite;
 

@@ -320,6 +320,36 @@ impl Sqlite {
     }
 }
 
+/// The names of all leases in the store at `path`, sorted. Nothing is made or changed: where no process has
+/// it open it is read as it lies there.
+///
+/// # Errors
+/// Where there is none, where it is no store of ours, or where it is busy for longer than `limit`.
+pub fn lease_names(path: &Path, limit: Duration) -> Result<Vec<String>> {
+    let cannot = |cause: std::io::Error| Error::io(format!("cannot read {}", path.display()), &cause);
+    let real = trust::follow(path).map_err(cannot)?;
+    trust::judge(&real, &std::fs::symlink_metadata(&real).map_err(cannot)?)
+        .map_err(|why| cannot(why.into()))?;
+    let beside = |end: &str| {
+        let mut name = real.clone().into_os_string();
+        name.push(end);
+        Path::new(&name).exists()
+    };
+    // A reader of a file that is being written to uses the log and its index, and would make what is missing.
+    let still = if beside("-wal") && beside("-shm") { "" } else { "&immutable=1" };
+    let encoded: String =
+        real.as_os_str().as_encoded_bytes().iter().map(|byte| format!("%{byte:02x}")).collect();
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let told = |error: rusqlite::Error| told(path, &error);
+    let connection =
+        Connection::open_with_flags(format!("file:{encoded}?mode=ro{still}"), flags).map_err(told)?;
+    connection.busy_timeout(limit).map_err(told)?;
+    let mut statement = connection.prepare("SELECT name FROM leases ORDER BY name").map_err(told)?;
+    let names = statement.query_map([], |row| row.get(0)).and_then(Iterator::collect);
+    names.map_err(told)
+}
+
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     let found = std::fs::symlink_metadata(path)?;
     Ok((found.dev(), found.ino()))

@@ -17,6 +17,7 @@ pub mod history;
 pub mod launchd;
 pub mod root;
 pub mod servers;
+pub mod shell;
 pub mod systemd;
 pub mod tmux;
 

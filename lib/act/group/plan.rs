@@ -318,6 +318,15 @@ impl GroupPlan {
     }
 }
 
+/// The ids in the file of a group, in their order; of one that makes no sense as a whole too, while somebody
+/// writes it.
+pub fn ids(path: &Path) -> Vec<String> {
+    let text = trust::read_setting(path, LIMIT).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let table = text.and_then(|text| toml::from_str::<toml::Table>(&text).ok()).unwrap_or_default();
+    let kinds = ["daemon", "oneshot", "check"].into_iter().filter_map(|kind| table.get(kind)?.as_array());
+    kinds.flatten().filter_map(|entry| Some(entry.get("id")?.as_str()?.to_owned())).collect()
+}
+
 /// A line for what toml says in several.
 fn malformed(name: &str, text: &str, error: &toml::de::Error) -> Error {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
