@@ -3,7 +3,7 @@
 
 use crate::service::embedded::KeeperPaths;
 use crate::service::{check_label, systemd};
-use crate::sys::{net, task};
+use crate::sys::net;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -31,9 +31,7 @@ pub fn agents() -> Option<PathBuf> {
 
 /// The labels of jobs whose keeper listens, sorted.
 pub fn kept(deadline: Instant) -> Vec<String> {
-    let listens = |label: &String| {
-        task::block_on(net::connect_unix(&KeeperPaths::of(label).control(), deadline)).is_ok()
-    };
+    let listens = |label: &String| net::connect_unix_now(&KeeperPaths::of(label).control(), deadline).is_ok();
     let all = KeeperPaths::all();
     let labels = files(&all).filter(|label| check_label(label).is_ok());
     let mut labels: Vec<String> = labels.filter(listens).collect();
