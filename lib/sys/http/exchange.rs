@@ -476,7 +476,6 @@ mod tests {
             redirects: true,
             want_body: true,
             trust: Trust::default(),
-            route: Default::default(),
             known_peer: None,
             route: Route::default(),
         }
