@@ -272,7 +272,7 @@ fn met(deed: &Arc<Deed>, more: &[&str]) -> (String, String, u64) {
 fn withstand(all: Vec<Hostile>, usual: Deed, more: &[&str]) {
     const LIMIT: u64 = 1024;
     let (_, _, usual) = met(&Arc::new(usual), more);
-    assert!(usual > 0);
+    assert!(usual > 0 || !cfg!(target_os = "linux"));
     let wrong = Mutex::new(Vec::new());
     let turns = Mutex::new(all.into_iter());
     std::thread::scope(|scope| {
