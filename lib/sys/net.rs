@@ -16,7 +16,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, Sockaddr
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -84,20 +83,30 @@ pub struct UnixLink {
     /// The process that called listen(2) there, where the system tells. Another may have accepted.
     pub listener: Option<crate::sys::process::Pid>,
     /// The inode of our socket.
+    #[cfg(target_os = "linux")]
     pub(super) inode: u64,
-    /// The name that the socket was bound to which listens there.
+    /// The name that the socket was bound to which listens there; an abstract one begins with a NUL.
+    #[cfg(target_os = "linux")]
     pub(super) name: Vec<u8>,
 }
 
 impl UnixLink {
     fn of(fd: &OwnedFd) -> UnixLink {
-        let name = nix::sys::socket::getpeername::<UnixAddr>(fd.as_raw_fd()).ok().map(|address| {
-            let path = address.path().map(|path| path.as_os_str().as_bytes().to_vec());
-            path.or_else(|| address.as_abstract().map(|name| [b"\0", name].concat())).unwrap_or_default()
-        });
-        let inode = nix::sys::stat::fstat(fd).map_or(0, |found| found.st_ino);
-        UnixLink { listener: peer_pid(fd), inode, name: name.unwrap_or_default() }
+        UnixLink {
+            listener: peer_pid(fd),
+            #[cfg(target_os = "linux")]
+            inode: nix::sys::stat::fstat(fd).map_or(0, |found| found.st_ino),
+            #[cfg(target_os = "linux")]
+            name: peer_name(fd).unwrap_or_default(),
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn peer_name(fd: &OwnedFd) -> Option<Vec<u8>> {
+    let address = nix::sys::socket::getpeername::<UnixAddr>(fd.as_raw_fd()).ok()?;
+    let path = address.path().map(|path| std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec());
+    path.or_else(|| Some([b"\0", address.as_abstract()?].concat()))
 }
 
 /// A connected stream whose reads and writes end at a deadline.
