@@ -45,6 +45,11 @@ pub trait Probe: Send + Sync {
     /// What asking costs.
     fn cost(&self) -> Cost;
 
+    /// Whether it answers at once whatever is, so that nobody need stand by for a signal meanwhile.
+    fn is_instant(&self) -> bool {
+        false
+    }
+
     /// The process that is asked, whoever it is and whatever it answers; `None` where nobody is, or it cannot
     /// be told.
     fn holder(&self, _deadline: Instant) -> Option<Pid> {
