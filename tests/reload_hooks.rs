@@ -132,3 +132,61 @@ fn a_refusal_is_a_failure_and_a_signal_ends_a_wait() {
     );
     assert_eq!(collect(first).status, 0);
 }
+
+#[apply(test)]
+fn what_a_hook_has_refused_stands_in_the_history() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    assert_eq!(finish(&mut launchd.reload(&["--before", "echo not today >&2; exit 3"])).status, 69);
+    let told = finish(room.command("baa-reload").args(["history", "--label", LABEL, "--json"]));
+    let record: serde_json::Value = serde_json::from_str(told.stdout.trim()).unwrap();
+    assert_eq!(
+        (record["end"]["outcome"].as_str(), record["end"]["exit"].as_u64()),
+        (Some("refused"), Some(69))
+    );
+    assert!(record["end"]["reason"].as_str().unwrap().contains("not today"), "{record}");
+}
+
+/// The last words of a hook are shown without secrets, whatever was refused.
+#[apply(test)]
+fn a_hook_after_a_refusal_tells_no_secret() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &[], "");
+    launchd.bootstrap(LABEL);
+    assert_eq!(finish(&mut launchd.reload(&[])).status, 0);
+    let leak = ["--on-failure", "echo it is hunter2 >&2; exit 1"];
+    let refused = finish(launchd.reload(&leak).args(["--before", "exit 1"]));
+    let cut_short = "<plist><dict><key>TOKEN</key><string>hunter2</string";
+    room.write(&format!("agents/{LABEL}.plist"), cut_short);
+    for done in [refused, finish(&mut launchd.reload(&leak))] {
+        assert!(done.status != 0 && done.stderr.contains("it is ***"), "{done:?}");
+        assert!(!done.stderr.contains("hunter2"), "{done:?}");
+    }
+}
+
+/// A signal ends the wait for the answer of a health check.
+#[apply(test)]
+fn a_signal_is_heard_during_a_health_check() {
+    let (room, port) = (Room::new(), port());
+    let launchd = Launchd::start(&room, &[]);
+    room.conductor(port, &["--mute", "--count", &room.text("requests")], "");
+    launchd.bootstrap(LABEL);
+    let asked = room.text("asked");
+    let exec = format!("exec:touch {asked}; sleep 3600");
+    let of_the_job = format!("http://127.0.0.1:{port}/");
+    for url in [exec, of_the_job] {
+        let hour = ["--probe-timeout", "1h", "--health-url", &url, "-v"];
+        let child = launchd.reload(&hour).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("a health check is made", || match url.starts_with("exec") {
+            true => room.path("asked").exists(),
+            false => std::fs::read_to_string(room.path("requests")).is_ok_and(|made| !made.is_empty()),
+        });
+        crate::support::signal(child.id(), nix::sys::signal::Signal::SIGINT);
+        let done = collect(child);
+        assert_eq!(done.status, 130, "{done:?}");
+        assert!(done.stderr.contains("ended by SIGINT; the job is registered"), "{done:?}");
+    }
+}

@@ -194,6 +194,117 @@ told --label bad --attempts 1 --delay 10ms; grep -o 'journal: .*' $ROOM/said"#,
     );
 }
 
+/// A oneshot whose run is under way is neither kicked nor rolled back; the command that is printed tells
+/// how it goes.
+#[apply(test)]
+fn a_oneshot_that_runs_is_not_rolled_back() {
+    check(
+        r#"
+unit backup Type=oneshot 'ExecStart=/bin/true'; told --label backup
+wait="until test -e $ROOM/go; do sleep 0.1; done"
+unit backup Type=oneshot "ExecStart=/bin/sh -c 'echo run >> $ROOM/runs; $wait; echo done >> $ROOM/runs'"
+for how in '' --rollback '--rollback --timeout 100ms'; do
+  told --label backup --attempts 2 --delay 10ms $how
+  grep -o 'must not be cut off' $ROOM/said | head -n 1; tail -n 1 $ROOM/said > $ROOM/repair
+  cat $ROOM/runs | tr '\n' ' '; show backup ActiveState; ls $D
+  test -e $ROOM/went || { sed 's/.*manual recovery: //' $ROOM/repair; }
+  touch $ROOM/went; systemctl --user stop backup; rm $ROOM/runs
+done
+told --label backup --attempts 2 --delay 10ms
+sh -c "$(sed 's/.*manual recovery: //' $ROOM/repair)" > $ROOM/status || true
+grep -o 'activating (start)' $ROOM/status; touch $ROOM/go
+while test "$(show backup ActiveState)" = activating; do sleep 0.02; done; tr '\n' ' ' < $ROOM/runs"#,
+        &format!(
+            "0\n69\nmust not be cut off\nrun activating\nbackup.service\nsystemctl --user status \
+             backup.service\n69\n{0}124\n{0}69\nactivating (start)\nrun done ",
+            "must not be cut off\nrun activating\nbackup.service\n"
+        ),
+    );
+}
+
+/// A dead unit has not recovered, whatever has kept it from running; and it is not what is gone back to.
+#[apply(test)]
+fn a_dead_unit_has_not_recovered() {
+    check(
+        r#"
+need() { printf '[Unit]\n%s\n[Service]\nExecStart=/bin/sleep 1000\n' "$2" > $D/$1.service; }
+quick() { told --label $1 --attempts 2 --delay 50ms --no-rollback; grep -o "$2" $ROOM/said | head -n 1; }
+unit fails Type=oneshot ExecStart=/bin/false
+need cond ConditionPathExists=$ROOM/none; quick cond 'a condition of the unit may not be met'
+need assert AssertPathExists=$ROOM/none; quick assert 'Assertion failed on job for assert.service'
+need dep "Requires=fails.service
+After=fails.service"; quick dep 'A dependency job for dep.service failed'
+unit skip ExecCondition=/bin/false 'ExecStart=/bin/sleep 1000'; quick skip 'a condition .* met'
+unit done Type=oneshot ExecCondition=/bin/false ExecStart=/bin/true; quick done 'a condition .* met'
+unit gone 'ExecStart=/bin/sleep 1000'; told --label gone
+unit gone ExecStart=/bin/true; told --label gone --attempts 2 --delay 50ms --settle 500ms
+grep -c 'sleep 1000' $D/gone.service; show gone ActiveState; grep -c 'manual recovery' $ROOM/said || true
+unit stays RemainAfterExit=yes ExecStart=/bin/true; told --label stays; show stays ActiveState"#,
+        "69\na condition of the unit may not be met\n69\nAssertion failed on job for assert.service\n69\n\
+         A dependency job for dep.service failed\n69\na condition of the unit may not be met\n69\n\
+         a condition of the unit may not be met\n0\n78\n1\nactive\n0\n0\nactive\n",
+    );
+}
+
+/// Where systemd forgets a unit when it is over, its journal tells whether a condition has kept it from
+/// running.
+#[apply(test)]
+fn a_oneshot_with_a_condition_that_is_met_has_recovered() {
+    let room = Room::new();
+    let script = format!(
+        r#"{PRELUDE}
+unit met Type=oneshot ExecCondition=/bin/true "ExecStart=/bin/sh -c 'echo run >> $ROOM/runs'"
+told --label met --attempts 9 --delay 1s; wc -l < $ROOM/runs
+unit unmet Type=oneshot ExecCondition=/bin/false ExecStart=/bin/true
+told --label unmet --attempts 2 --delay 50ms
+grep -o "Skipped due to 'exec-condition'" $ROOM/said | head -n 1"#
+    );
+    let done = beside_journal(&room, &script);
+    done.expect(0, "0\n1\n69\nSkipped due to 'exec-condition'\n", "");
+}
+
+/// --timeout ends the wait for the old process too: systemd goes on with the restart.
+#[apply(test)]
+fn the_deadline_cuts_the_end_of_the_old_process() {
+    check(
+        r#"
+unit slow TimeoutStopSec=1h \
+  "ExecStart=/bin/sh -c 'trap \"\" TERM; echo > $ROOM/up; while :; do sleep 0.1; done'"
+systemctl --user start slow; while ! test -e $ROOM/up; do sleep 0.02; done; first=$(show slow MainPID)
+told --label slow --timeout 300ms; show slow ActiveState; grep -o 'before the deadline' $ROOM/said | head -n 1
+kill -KILL $first; while test "$(show slow ActiveState)" != active; do sleep 0.02; done"#,
+        "124\ndeactivating\nbefore the deadline\n",
+    );
+}
+
+/// By whatever name a unit is called, it is one: one lock, one journal, one version that is kept.
+#[apply(test)]
+fn an_alias_and_an_escaped_name_are_units_as_others() {
+    check(
+        r#"
+unit real 'ExecStart=/bin/sleep 1000'; ln -s real.service $D/other.service
+told --label other; told --label real; told --label other.service
+baa-reload history --label real | grep -c recovered; ls $XDG_STATE_HOME/baa/reload | grep -c other || true
+unit web@ 'ExecStart=/bin/sleep 100'; told --label 'web@a-b\x2dc'; told --label web@a:b
+baa-reload history --label 'web@a-b\x2dc' | grep -c recovered
+told --label "web@$(printf '%0201d' 0)"; grep -o 'is longer than 200 letters' $ROOM/said"#,
+        "0\n0\n0\n3\n0\n0\n0\n1\n2\nis longer than 200 letters\n",
+    );
+}
+
+/// What a unit has from its manager is not told either.
+#[apply(test)]
+fn what_a_unit_inherits_is_not_told() {
+    check(
+        r#"
+systemctl --user set-environment 'DB_PASSWORD=of the manager'
+unit web 'ExecStart=/bin/sleep 1000'
+told --label web --attempts 1 --delay 50ms -v --json --health-url 'exec:echo no: of the manager >&2; exit 1'
+grep -o 'no: [*]*$' $ROOM/said | head -n 1; cat $ROOM/said $ROOM/out | grep -c 'of the manager' || true"#,
+        "69\nno: ***\n0\n",
+    );
+}
+
 /// A unit file or a drop-in that was accepted and does not serve gives way to what worked, and stays away.
 #[apply(test)]
 fn a_unit_or_a_drop_in_that_does_not_serve_gives_way_to_the_last_one_that_did() {

@@ -287,11 +287,11 @@ pub struct How {
 
     /// Go back to the last version that worked whenever the new one is not proven [default: where it never
     /// gave a good answer and its attempts are used up]
-    #[arg(long, overrides_with = "no_rollback", help_heading = "How")]
+    #[arg(long, conflicts_with = "no_rollback", help_heading = "How")]
     pub rollback: bool,
 
     /// Never go back from a version that the manager has accepted
-    #[arg(long, overrides_with = "rollback", help_heading = "How")]
+    #[arg(long, help_heading = "How")]
     pub no_rollback: bool,
 
     /// Wait so long while another reload of the service runs [default: end with 75 at once]

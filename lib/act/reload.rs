@@ -28,10 +28,11 @@ mod secrets;
 mod services;
 mod stranger;
 pub mod unfinished;
+mod wait;
 
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
-use crate::service::{JobState, Registration, Service, Trouble, TroubleClass};
+use crate::service::{JobState, Registration, Service, Trouble};
 use crate::sys::clock::Clock;
 use crate::sys::process::{Identity, Pid};
 use crate::sys::say::Voice;
@@ -40,9 +41,11 @@ use crate::words::error::Error;
 use crate::words::exit::Status;
 use crate::words::failure::Failure;
 use polls::{Backoff, Polls};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+pub use wait::look;
 
 /// What is added to the time that the manager lets a job take to exit.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -340,8 +343,12 @@ struct Reload<'a> {
     served: bool,
     /// Whether another process has given the good answers in its place.
     outdone: bool,
+    /// Whether a run of the version is under way that must not be cut off.
+    runs_on: bool,
     /// Whether the version is the last one that worked.
     went_back: bool,
+    /// Whether the manager is waited for no longer than the deadline lets.
+    hurried: Cell<bool>,
     old: Option<Identity>,
     /// What told the life before from others, where the manager has such a thing.
     old_life: Option<String>,
@@ -353,24 +360,6 @@ struct Halt {
     outcome: ReloadOutcome,
     status: Status,
     reason: String,
-}
-
-/// What the manager knows of a job; one that is busy is asked again for a while.
-///
-/// # Errors
-/// When it cannot be told.
-pub fn look(service: &dyn Service, clock: &dyn Clock) -> Result<Option<JobState>, Trouble> {
-    let until = clock.now() + MARGIN;
-    let mut pause = Duration::from_millis(100);
-    loop {
-        match service.inspect() {
-            Err(trouble) if trouble.class == TroubleClass::Retry && clock.now() < until => {
-                clock.sleep_until(clock.now() + pause);
-                pause *= 2;
-            }
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Reloads the service, of which `before` is known.
@@ -407,7 +396,9 @@ impl<'a> Reload<'a> {
             accepted: false,
             served: false,
             outdone: false,
+            runs_on: false,
             went_back: false,
+            hurried: Cell::new(false),
             old: None,
             old_life: None,
             report: ReloadReport::begun(Registration::of(Ok(before.cloned()))),
@@ -441,7 +432,12 @@ impl<'a> Reload<'a> {
             self.report.holder = self.stranger();
         }
         // What is told last is what was seen last.
-        self.report.known = Registration::of(look(self.service, self.clock));
+        self.report.known = Registration::of(self.look());
+        // A run that was waited for no longer may have come to its good end meanwhile.
+        if self.runs_on && self.report.known.state().is_some_and(|state| self.completed(state)) {
+            (self.report.outcome, self.report.status) = (ReloadOutcome::Recovered, Status::Done);
+            (self.report.reason, self.report.healthy_after) = (None, Some(self.clock.now() - self.began));
+        }
         let state = self.report.known.state();
         self.report.life = self.report.life.take().or_else(|| self.new_life(state));
         let now = self.report.new.or(state.and_then(|state| state.pid));
@@ -478,7 +474,7 @@ impl<'a> Reload<'a> {
         };
         self.accepted = true;
         self.report.up_after = Some(self.clock.now() - self.began);
-        (self.context.progress)(ReloadPhase::Proving);
+        self.reaches(ReloadPhase::Proving);
         self.obey_signal()?;
         let proven = self.prove()?;
         // It runs, but not as it was asked for.
@@ -514,12 +510,12 @@ impl<'a> Reload<'a> {
     /// A signal ends the wait for health, once it is seen that the job is registered.
     fn obey_signal(&mut self) -> Result<(), Halt> {
         let Some(signal) = (self.context.interrupted)() else { return Ok(()) };
-        let mut seen = look(self.service, self.clock);
+        let mut seen = self.look();
         if matches!(seen, Ok(None)) && !self.service.restarts_in_place() {
             self.voice
                 .warn(format!("{}: it is no longer registered; registering it again", self.request.name));
             self.bring_back(Duration::ZERO)?;
-            seen = look(self.service, self.clock);
+            seen = self.look();
         }
         let seen = match seen {
             Ok(Some(_)) => "the job is registered".to_owned(),

@@ -3,7 +3,8 @@
 
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote, run_tool,
+    AnswerBy, CALL_LIMIT, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote,
+    run_tool,
 };
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
@@ -159,12 +160,18 @@ impl KeeperPaths {
 pub struct Embedded {
     label: String,
     paths: KeeperPaths,
+    /// When it should have answered.
+    by: AnswerBy,
 }
 
 impl Embedded {
     /// The job `label`.
     pub fn new(label: &str) -> Embedded {
-        Embedded { label: label.to_owned(), paths: KeeperPaths::of(label) }
+        Embedded { label: label.to_owned(), paths: KeeperPaths::of(label), by: AnswerBy::default() }
+    }
+
+    fn tell(&self, request: &Value) -> std::result::Result<(), Trouble> {
+        self.paths.ask_until(request, self.by.limit(Instant::now() + CALL_LIMIT)).map(drop)
     }
 
     /// The command that brings it up from `source`.
@@ -203,7 +210,7 @@ impl Service for Embedded {
     }
 
     fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
-        match self.paths.ask_until(&json!({ "verb": "status" }), deadline) {
+        match self.paths.ask_until(&json!({ "verb": "status" }), self.by.limit(deadline)) {
             Ok(answer) => Ok(Some(state(&answer))),
             Err(trouble) if trouble.class == TroubleClass::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
@@ -212,7 +219,7 @@ impl Service for Embedded {
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {
         // Where it can finish what it has begun, it does; a job that cannot is stopped at once.
-        self.paths.ask(&json!({ "verb": "drain" })).map(drop)
+        self.tell(&json!({ "verb": "drain" }))
     }
 
     fn bring_up(&self, source: &Path) -> std::result::Result<(), Trouble> {
@@ -247,7 +254,11 @@ impl Service for Embedded {
 
     fn kick(&self, how: Kick) -> std::result::Result<(), Trouble> {
         let verb = if how == Kick::Replace { "restart" } else { "start" };
-        self.paths.ask(&json!({ "verb": verb, "now": true })).map(drop)
+        self.tell(&json!({ "verb": verb, "now": true }))
+    }
+
+    fn answer_by(&self, until: Option<Instant>) {
+        self.by.set(until);
     }
 
     fn spare(&self, helper: Pid) -> std::result::Result<(), Trouble> {

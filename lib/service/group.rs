@@ -5,7 +5,7 @@ mod place;
 pub use place::GroupPaths;
 
 use crate::service::{
-    CALL_LIMIT, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote,
+    AnswerBy, CALL_LIMIT, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote,
 };
 use crate::sys::process::Pid;
 use crate::words::error::{Error, Result};
@@ -21,6 +21,8 @@ pub struct Grouped {
     file: PathBuf,
     id: String,
     paths: GroupPaths,
+    /// When it should have answered.
+    by: AnswerBy,
 }
 
 impl Grouped {
@@ -29,7 +31,12 @@ impl Grouped {
     /// # Errors
     /// 66, 77 where the path leads nowhere.
     pub fn new(file: &Path, id: &str) -> Result<Grouped> {
-        Ok(Grouped { file: file.to_owned(), id: id.to_owned(), paths: GroupPaths::of(file)? })
+        Ok(Grouped {
+            file: file.to_owned(),
+            id: id.to_owned(),
+            paths: GroupPaths::of(file)?,
+            by: AnswerBy::default(),
+        })
     }
 
     fn restart(&self) -> String {
@@ -37,8 +44,13 @@ impl Grouped {
     }
 
     fn tell(&self, verb: &str) -> std::result::Result<Value, Trouble> {
-        self.paths.ask_within(verb, Some(&self.id), CALL_LIMIT).map_err(trouble)
+        let deadline = self.by.limit(Instant::now() + CALL_LIMIT);
+        self.paths.ask_within(verb, Some(&self.id), patience(deadline)).map_err(trouble)
     }
+}
+
+fn patience(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))
 }
 
 fn trouble(error: Error) -> Trouble {
@@ -70,8 +82,7 @@ impl Service for Grouped {
     }
 
     fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
-        let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        match self.paths.ask_within("status", None, patience) {
+        match self.paths.ask_within("status", None, patience(self.by.limit(deadline))) {
             Ok(answer) => Ok(answer["entries"]
                 .as_array()
                 .and_then(|entries| entries.iter().find(|entry| entry["id"] == self.id))
@@ -79,6 +90,10 @@ impl Service for Grouped {
             Err(error) if error.status == Status::Unavailable => Ok(None),
             Err(error) => Err(trouble(error)),
         }
+    }
+
+    fn answer_by(&self, until: Option<Instant>) {
+        self.by.set(until);
     }
 
     fn take_down(&self) -> std::result::Result<(), Trouble> {

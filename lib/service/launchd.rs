@@ -9,8 +9,8 @@ pub(crate) mod print;
 
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobCause, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble, TroubleClass, quote,
-    run_tool,
+    AnswerBy, CALL_LIMIT, JobCause, JobEnd, JobState, Kick, Phase, Registration, Service, Trouble,
+    TroubleClass, quote, run_tool,
 };
 use crate::sys::child::{Exit, Spec};
 use crate::sys::process::Pid;
@@ -37,12 +37,19 @@ pub struct Launchd {
     label: String,
     /// Whether this launchctl can wait for a bootout to be over.
     waits: OnceLock<bool>,
+    /// When it should have answered.
+    by: AnswerBy,
 }
 
 impl Launchd {
     /// The job `label` in `domain`: `gui/501`, `user/501`, `system`.
     pub fn new(domain: impl Into<String>, label: impl Into<String>) -> Launchd {
-        Launchd { domain: domain.into(), label: label.into(), waits: OnceLock::new() }
+        Launchd {
+            domain: domain.into(),
+            label: label.into(),
+            waits: OnceLock::new(),
+            by: AnswerBy::default(),
+        }
     }
 
     /// The domain of agents of this user, or of daemons.
@@ -104,7 +111,8 @@ impl Launchd {
         arguments: &[&str],
         deadline: Instant,
     ) -> std::result::Result<String, Trouble> {
-        let finished = run_tool("launchctl", Spec::new("launchctl", arguments), deadline)?;
+        let spec = Spec::new("launchctl", arguments);
+        let finished = run_tool("launchctl", spec, self.by.limit(deadline))?;
         match finished.exit {
             Some(Exit::Code(0)) => Ok(finished.stdout),
             Some(Exit::Code(code)) => {
@@ -209,6 +217,10 @@ impl Service for Launchd {
             Err(trouble) if trouble.class == TroubleClass::Unregistered => Ok(None),
             Err(trouble) => Err(trouble),
         }
+    }
+
+    fn answer_by(&self, until: Option<Instant>) {
+        self.by.set(until);
     }
 
     fn ending(&self, pid: Pid) -> Option<JobEnd> {

@@ -5,7 +5,7 @@ use crate::service::embedded::Embedded;
 use crate::service::group::Grouped;
 use crate::service::launchd::{self, Launchd};
 use crate::service::systemd::Systemd;
-use crate::service::{Service, check_label};
+use crate::service::{Service, check_label, check_unit_name};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::OsStr;
@@ -173,7 +173,11 @@ impl ServiceLocation {
         if let Some(domain) = &self.domain {
             launchd::check_domain(domain).map_err(usage)?;
         }
-        check_label(label).map_err(usage)?;
+        if self.kind == ManagerKind::Systemd && self.group.is_none() {
+            check_unit_name(label).map_err(usage)?;
+        } else {
+            check_label(label).map_err(usage)?;
+        }
         if self.group.is_some() {
             return Ok(Box::new(Grouped::new(source, label)?));
         }

@@ -23,6 +23,7 @@ use crate::sys::process::{Identity, Pid, Watch};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a job is doing, as its manager sees it.
@@ -74,6 +75,12 @@ pub struct JobState {
 }
 
 impl JobState {
+    /// All processes that are known, the main one first.
+    pub fn processes(&self) -> Vec<Pid> {
+        let others = self.others.iter().copied().filter(|pid| Some(*pid) != self.pid);
+        self.pid.into_iter().chain(others).collect()
+    }
+
     /// Whether the manager loaded it from the file `source`: a bootstrap from another file than the loaded
     /// one can end with 0 and keep the old definition. True where the manager does not tell.
     pub fn is_from(&self, source: &Path) -> bool {
@@ -287,6 +294,14 @@ pub trait Service: std::fmt::Debug {
     /// `Unregistered` when it must be brought up first.
     fn kick(&self, how: Kick) -> Result<(), Trouble>;
 
+    /// From now on no question and no order is waited for beyond `until`, but each for a moment at least.
+    fn answer_by(&self, _until: Option<Instant>) {}
+
+    /// The name that the manager itself has for the job, where it may have been called by another.
+    fn own_name(&self) -> Option<String> {
+        None
+    }
+
     /// How the process `pid`, which is dead and was the job's main one, ended; `None` where the manager does
     /// not know or tell.
     fn ending(&self, _pid: Pid) -> Option<JobEnd> {
@@ -373,6 +388,9 @@ pub trait Service: std::fmt::Debug {
 /// How long a call of a manager's tool may take. `kickstart -k` may take as long as the exit timeout, and
 /// blocks for minutes while a spawn is scheduled (KiroCrew#1698).
 const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// What a call gets that comes after the time until which it should be answered: enough for a manager that
+/// works.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How much of a tool's output is read.
 const OUTPUT_LIMIT: usize = 256 * 1024;
 
@@ -403,24 +421,54 @@ pub fn quote(text: impl AsRef<std::ffi::OsStr>) -> String {
     }
 }
 
+/// The time by which a manager should have answered, for all who ask for one job.
+#[derive(Clone, Debug, Default)]
+struct AnswerBy(Arc<Mutex<Option<Instant>>>);
+
+impl AnswerBy {
+    fn set(&self, until: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// `deadline`, or that time where it is before; but a moment from now at least.
+    fn limit(&self, deadline: Instant) -> Instant {
+        let by = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        by.map_or(deadline, |by| deadline.min(by.max(Instant::now() + LAST_CALL)))
+    }
+}
+
+/// The longest label.
+const LONGEST_LABEL: usize = 200;
+
 /// Whether `label` can name a job: launchd's own rule, and no way out of a directory.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub fn check_label(label: &str) -> Result<(), String> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte);
-    if label.is_empty()
-        || label.len() > 200
-        || !label.bytes().all(good)
-        || label.contains("..")
-        || label.starts_with(['.', '-'])
-    {
-        return Err(format!(
-            "'{}' is not a label: letters, digits, '.', '_' and '-'",
-            crate::words::error::brief(label)
-        ));
-    }
-    Ok(())
+    check_name(label, b"._-@", "letters, digits, '.', '_', '-' and '@'")
+}
+
+/// Whether `name` can name a unit of systemd, which may be escaped (systemd.unit(5)), or another job.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn check_unit_name(name: &str) -> Result<(), String> {
+    check_name(name, b"._-@:\\", "letters, digits, '.', '_', '-', '@', ':' and '\\'")
+}
+
+fn check_name(name: &str, signs: &[u8], which: &str) -> Result<(), String> {
+    let why = if name.is_empty() {
+        "it is empty".to_owned()
+    } else if name.len() > LONGEST_LABEL {
+        format!("it is longer than {LONGEST_LABEL} letters")
+    } else if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || signs.contains(&byte)) {
+        which.to_owned()
+    } else if name.contains("..") || name.starts_with(['.', '-']) {
+        "it begins with '.' or '-', or has two dots in a row".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(format!("'{}' is not a label: {why}", crate::words::error::brief(name)))
 }
 
 #[cfg(test)]
@@ -433,7 +481,10 @@ mod tests {
             assert!(check_label(label).is_ok(), "{label}");
         }
         for label in ["", "..", "a/b", "../a", "a..b", "-k", ".hidden", "a b", "a\n", "ä"] {
-            assert!(check_label(label).is_err(), "{label}");
+            assert!(check_label(label).is_err() && check_unit_name(label).is_err(), "{label}");
+        }
+        for name in [r"dev-disk@a-b\x2dc", "x@a:b"] {
+            assert!(check_unit_name(name).is_ok() && check_label(name).is_err(), "{name}");
         }
     }
 

@@ -12,7 +12,8 @@ pub(crate) use show::{ended, properties, state};
 
 use crate::service::job::Job;
 use crate::service::{
-    CALL_LIMIT, JobEnd, JobState, Kick, LifeLog, Phase, Registration, Service, Trouble, TroubleClass, quote,
+    AnswerBy, CALL_LIMIT, JobEnd, JobState, Kick, LifeLog, Phase, Registration, Service, Trouble,
+    TroubleClass, quote,
 };
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::words::error::{Error, Result};
@@ -21,7 +22,7 @@ use call::Verb;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How old an answer may be that is used for a second question, as long as nothing was ordered since and the
 /// main process that it names lives.
@@ -39,6 +40,8 @@ pub struct Systemd {
     unit: String,
     system: bool,
     memory: Arc<Mutex<Memory>>,
+    /// When the manager should have answered.
+    by: AnswerBy,
 }
 
 /// What is known from before.
@@ -49,7 +52,22 @@ struct Memory {
     /// Whether it still answers the next question.
     reusable: bool,
     /// The last order.
-    verb: Option<Verb>,
+    order: Option<Order>,
+    /// The environment of the manager, once it was asked for.
+    environment: Option<Verb>,
+}
+
+/// What was ordered, and what is known of it.
+#[derive(Clone)]
+struct Order {
+    verb: Verb,
+    at: SystemTime,
+    /// The life before.
+    before: String,
+    /// Whether another life was seen since.
+    ran: bool,
+    /// Whether its end was told.
+    told: bool,
 }
 
 /// The environment of a service is among what is remembered, and must not be printed.
@@ -81,7 +99,7 @@ impl Systemd {
         } else {
             format!("{name}.service")
         };
-        Systemd { unit, system, memory: Arc::default() }
+        Systemd { unit, system, memory: Arc::default(), by: AnswerBy::default() }
     }
 
     /// From the target of a probe: `UNIT` in the own manager (root: the system's), or `user/UNIT`,
@@ -95,7 +113,7 @@ impl Systemd {
             Some(("system", unit)) => (true, unit),
             _ => (Systemd::default_is_system(), text),
         };
-        crate::service::check_label(unit).map_err(|why| Error::new(Status::Usage, why))?;
+        crate::service::check_unit_name(unit).map_err(|why| Error::new(Status::Usage, why))?;
         Ok(Systemd::new(unit, system))
     }
 
@@ -152,7 +170,7 @@ impl Systemd {
 
     fn call(&self, arguments: &[&str], deadline: Instant) -> std::result::Result<String, Trouble> {
         let verb = arguments.first().copied().unwrap_or_default();
-        call::judge(verb, call::run(self.arguments(arguments), deadline)?)
+        call::judge(verb, call::run(self.arguments(arguments), self.by.limit(deadline))?)
     }
 
     /// Asks for all properties.
@@ -191,6 +209,12 @@ impl Systemd {
             .then(|| shown.clone())
     }
 
+    /// Whether the last order is not done with; its end is waited for at most until `until`.
+    fn is_under_way(&self, until: Instant) -> bool {
+        let order = self.memory().order.clone();
+        order.is_some_and(|order| !order.verb.wait(until))
+    }
+
     /// Orders `verb`, and returns once the manager has taken the order: when it is done, or has begun. `old`
     /// is the process that it ends.
     fn order(&self, verb: &'static str, old: Option<Identity>) -> std::result::Result<(), Trouble> {
@@ -199,7 +223,14 @@ impl Systemd {
         {
             let mut memory = self.memory();
             memory.reusable = false;
-            memory.verb = Some(order.clone());
+            let before = memory.shown.as_ref().map_or("", |(_, shown)| value(shown, "InvocationID"));
+            memory.order = Some(Order {
+                verb: order.clone(),
+                at: SystemTime::now(),
+                before: before.to_owned(),
+                ran: false,
+                told: false,
+            });
         }
         let began = Instant::now();
         let watch = old.and_then(|old| Watch::over(old).ok().flatten());
@@ -251,6 +282,48 @@ impl Systemd {
         self.order("restart", main.and_then(Identity::of))
     }
 
+    /// What `shown` means, after what was ordered last; `under_way` says whether that is not done with.
+    fn meaning(&self, shown: &Shown, under_way: bool) -> Option<JobState> {
+        let mut state = state(shown)?;
+        let order = {
+            let mut memory = self.memory();
+            if let Some(order) = &mut memory.order {
+                order.ran |= state.life.as_ref().is_some_and(|life| *life != order.before);
+            }
+            memory.order.clone()
+        };
+        // Our order has not begun to be carried out: what is there is what was there.
+        if under_way && has_job(shown) {
+            state.phase = match state.phase {
+                Phase::Running => Phase::Stopping,
+                Phase::Failed | Phase::Stopped => Phase::Waiting,
+                other => other,
+            };
+            return Some(state);
+        }
+        let Some(order) = order.filter(|_| state.phase == Phase::Stopped) else { return Some(state) };
+        let failure = order.verb.failure();
+        // A unit that is held by nothing is unloaded when it is over, and all is forgotten.
+        if state.completed && state.life.is_none() {
+            let ran = order.ran || self.has_run(shown, &order);
+            state.completed = ran && order.verb.has_succeeded();
+            self.memory().order.iter_mut().for_each(|order| order.ran |= ran);
+        }
+        if let Some(words) = failure {
+            state.word.push_str(&format!(", {words}"));
+        } else if !state.completed && state.life.is_none() && show::has_conditions(shown) {
+            state.word.push_str(", a condition of the unit may not be met");
+        }
+        Some(state)
+    }
+
+    /// Whether the unit has run by the `order`, which has ended well, as far as that is known: an unmet
+    /// condition ends it just as well.
+    fn has_run(&self, shown: &Shown, order: &Order) -> bool {
+        !show::has_conditions(shown)
+            || journal::tells_of_a_run(&self.unit, self.system, order.at, self.by.limit(journal::deadline()))
+    }
+
     fn command(&self, verb: &str) -> String {
         let user = if self.system { "" } else { " --user" };
         format!("systemctl{user} {verb} {}", quote(&self.unit))
@@ -298,7 +371,26 @@ impl Service for Systemd {
     }
 
     fn environment(&self, _definition: Option<&Job>) -> Vec<(String, String)> {
-        self.shown(Instant::now() + CALL_LIMIT).map_or_else(|_| Vec::new(), |shown| show::environment(&shown))
+        // Both are asked at once.
+        let asked = self.memory().environment.take().map_or_else(
+            || Verb::begin("show-environment", self.arguments(&["show-environment"])).ok(),
+            Some,
+        );
+        self.memory().environment.clone_from(&asked);
+        let shown = self.shown(Instant::now() + CALL_LIMIT).unwrap_or_default();
+        let text = asked.and_then(|asked| asked.output(self.by.limit(Instant::now() + CALL_LIMIT)));
+        let inherited = show::inherited(&text.unwrap_or_default(), &shown, self.system);
+        inherited.into_iter().chain(show::environment(&shown)).collect()
+    }
+
+    fn own_name(&self) -> Option<String> {
+        let shown = self.shown(Instant::now() + CALL_LIMIT).ok()?;
+        let id = value(&shown, "Id");
+        Some(id.strip_suffix(".service").unwrap_or(id).to_owned()).filter(|id| !id.is_empty())
+    }
+
+    fn answer_by(&self, until: Option<Instant>) {
+        self.by.set(until);
     }
 
     fn manager(&self) -> &'static str {
@@ -337,31 +429,23 @@ impl Service for Systemd {
 
     fn inspect(&self) -> std::result::Result<Option<JobState>, Trouble> {
         match self.just_shown() {
-            Some(shown) => Ok(state(&shown)),
+            Some(shown) => Ok(self.meaning(&shown, self.is_under_way(Instant::now()))),
             None => self.inspect_until(Instant::now() + CALL_LIMIT),
         }
     }
 
     fn inspect_until(&self, deadline: Instant) -> std::result::Result<Option<JobState>, Trouble> {
-        let verb = self.memory().verb.clone();
-        let under_way = verb.is_some_and(|verb| !verb.wait(deadline.min(Instant::now() + ORDER_WAIT)));
+        let under_way = self.is_under_way(self.by.limit(deadline).min(Instant::now() + ORDER_WAIT));
         let shown = match self.show(deadline) {
             Ok(shown) => shown,
             Err(trouble) if trouble.class == TroubleClass::Unregistered => return Ok(None),
             Err(trouble) => return Err(trouble),
         };
-        let Some(mut state) = state(&shown) else { return Ok(None) };
-        // Our order has not begun to be carried out: what is there is what was there.
-        if under_way && has_job(&shown) {
-            state.phase = match state.phase {
-                Phase::Running => Phase::Stopping,
-                Phase::Failed | Phase::Stopped => Phase::Waiting,
-                other => other,
-            };
-        } else if state.phase == Phase::Running {
+        let state = self.meaning(&shown, under_way);
+        if state.as_ref().is_some_and(|state| state.phase == Phase::Running) {
             self.memory().reusable = true;
         }
-        Ok(Some(state))
+        Ok(state)
     }
 
     fn ending(&self, pid: Pid) -> Option<JobEnd> {
@@ -387,15 +471,18 @@ impl Service for Systemd {
     fn life_log(&self, life: Option<&str>, count: usize) -> Option<LifeLog> {
         Some(match life {
             Some(life) => journal::of_life(life, &self.unit, self.system, count),
-            None => journal::of_none(&self.unit, self.system),
+            None => {
+                let since = self.memory().order.as_ref().map(|order| order.at);
+                journal::of_none(&self.unit, self.system, since, count)
+            }
         })
     }
 
     fn await_news(&self, until: Instant) -> bool {
-        let Some(verb) = self.memory().verb.clone() else { return false };
-        let ended = verb.wait(until);
-        if ended {
-            self.memory().verb = None;
+        let Some(order) = self.memory().order.clone().filter(|order| !order.told) else { return false };
+        let ended = order.verb.wait(until);
+        if let Some(order) = self.memory().order.as_mut().filter(|_| ended) {
+            order.told = true;
         }
         ended
     }
@@ -423,7 +510,11 @@ impl Service for Systemd {
         ]
     }
 
-    fn repair(&self, _: &Path, _: &Registration) -> String {
+    fn repair(&self, _: &Path, known: &Registration) -> String {
+        // A run that is under way must not be cut off, nor one that is over meanwhile be begun again.
+        if known.state().is_some_and(|state| state.phase == Phase::Starting) && self.runs_to_its_end() {
+            return self.command("status");
+        }
         format!("{}; {}", self.command("reset-failed"), self.command("restart"))
     }
 }

@@ -77,6 +77,29 @@ pub async fn sleep(until: Instant) {
     }
 }
 
+/// `future`, unless `stop` says at one of its looks, which are `tick` apart, that it is to end: then it is left
+/// as it is, and the answer is `None`.
+pub async fn unless<T>(
+    future: impl Future<Output = T>,
+    tick: Duration,
+    stop: &dyn Fn() -> bool,
+) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(value) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(value));
+        }
+        if stop() {
+            WANTS.take();
+            return Poll::Ready(None);
+        }
+        let look = Instant::now() + tick;
+        WANTS.with_borrow_mut(|wants| wants.until = Some(wants.until.map_or(look, |until| until.min(look))));
+        Poll::Pending
+    })
+    .await
+}
+
 /// Waits until another thread wakes the task, or `until` comes, or sooner: whoever calls looks again.
 async fn woken(until: Instant) {
     Pause(Some(Wants { fds: Vec::new(), until: Some(until) })).await;

@@ -1,7 +1,8 @@
 //! The dangerous part of a reload: from the moment the job is told to go until it is registered again.
 
 use super::polls::Backoff;
-use super::{Halt, MARGIN, Reload, ReloadOutcome, ReloadPhase, look, refused};
+use super::wait::late;
+use super::{Halt, MARGIN, Reload, ReloadOutcome, ReloadPhase, refused};
 use crate::service::{JobState, Kick, Phase, Trouble, TroubleClass, intent};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -41,8 +42,9 @@ enum Refusal {
 }
 
 impl<'a> Reload<'a> {
-    /// Tells the job to go and waits until it is gone: the process dead and the label free.
-    pub(super) fn take_down(&mut self, before: &JobState) -> Result<(), Halt> {
+    /// Tells the job to go and waits until it is gone: the process dead and the label free. Says whether it
+    /// is known to have been told.
+    pub(super) fn take_down(&mut self, before: &JobState) -> Result<bool, Halt> {
         let patience = self.patience(before);
         self.step(format!(
             "taking it down ({} may take up to {} to exit)",
@@ -56,8 +58,8 @@ impl<'a> Reload<'a> {
             .and_then(|old| intent::announce(old.pid, "baa-reload"));
         let for_copy = self.bringing() == ReloadPhase::BringingCopyBack;
         let phase = if for_copy { ReloadPhase::TakingDownForCopy } else { ReloadPhase::TakingDown };
-        (self.context.progress)(phase);
-        let until = self.clock.now() + MARGIN;
+        self.reaches(phase);
+        let until = self.in_place_by_the_deadline(self.clock.now() + MARGIN);
         let mut backoff = Backoff::new();
         let mut doubt = None;
         loop {
@@ -82,10 +84,11 @@ impl<'a> Reload<'a> {
             }
             self.pause(backoff.next());
         }
-        let gone = self.await_gone(self.clock.now() + patience);
+        let gone = self.await_gone(self.in_place_by_the_deadline(self.clock.now() + patience));
+        let heard = gone || doubt.is_none();
         // Only what is seen to be as it was has not heard it.
         if let Some(trouble) = doubt.filter(|_| !gone)
-            && let Ok(Some(state)) = look(self.service, self.clock)
+            && let Ok(Some(state)) = self.look()
             && state.phase != Phase::Stopping
             && state.pid == self.old.map(|old| old.pid)
         {
@@ -93,7 +96,12 @@ impl<'a> Reload<'a> {
             return Err(refused(&trouble));
         }
         self.report.gone_after = Some(self.clock.now() - self.began);
-        Ok(())
+        Ok(heard)
+    }
+
+    /// `until`, or the deadline where that is before and the manager brings the job back by itself.
+    fn in_place_by_the_deadline(&self, until: Instant) -> Instant {
+        if self.service.restarts_in_place() { self.by_the_deadline(until) } else { until }
     }
 
     fn gone_or_going(&self) -> bool {
@@ -132,9 +140,14 @@ impl<'a> Reload<'a> {
     /// Registers the job, from the new file or else from the last one that worked, and sees to it that it is
     /// started. Says how it ends where it was the last one that worked.
     pub(super) fn bring_back(&mut self, patience: Duration) -> Result<Option<Halt>, Halt> {
-        (self.context.progress)(self.bringing());
+        self.reaches(self.bringing());
         let limit = patience.max(BRING_UP_LIMIT);
         let Err(trouble) = self.register(limit)? else { return self.start().map(|()| None) };
+        // It may have been heard all the same, and not answered: then another file in its place would be
+        // taken for what is loaded.
+        if trouble.class == TroubleClass::Retry && matches!(self.standing(self.look()), Standing::Ours) {
+            return self.start().map(|()| None);
+        }
         let status = trouble.status();
         let Some(last_good) = self.request.last_good.as_ref().filter(|_| !self.went_back) else {
             return Err(self.lost(&trouble, ""));
@@ -148,7 +161,7 @@ impl<'a> Reload<'a> {
         let copy = &last_good.version.source;
         if outcome.is_err() && self.version.source != *copy {
             self.version.source.clone_from(copy);
-            (self.context.progress)(self.bringing());
+            self.reaches(self.bringing());
             outcome = self.register(limit)?;
         }
         match outcome {
@@ -186,7 +199,7 @@ impl<'a> Reload<'a> {
         let old = self.old.filter(|old| !self.service.await_exit(*old, self.clock.now()));
         let still = old.map_or(String::new(), |old| format!("; the old process {} still runs", old.pid));
         let reason = format!("{trouble}{more}{still}");
-        let (outcome, status) = match look(self.service, self.clock) {
+        let (outcome, status) = match self.look() {
             // Not lost at all: the old job never went.
             Ok(Some(_)) => (ReloadOutcome::Unhealthy, trouble.status()),
             Ok(None) if !self.was_registered => (ReloadOutcome::Unhealthy, trouble.status()),
@@ -202,20 +215,19 @@ impl<'a> Reload<'a> {
         match self.try_to_register(limit) {
             Ok(()) => Ok(Ok(())),
             Err(Refusal::Refused(trouble)) => Ok(Err(trouble)),
-            Err(Refusal::Late(trouble)) => Err(late(&trouble)),
+            Err(Refusal::Late(trouble)) => Err(too_late(&trouble)),
             Err(Refusal::AllAlong(state)) => {
                 self.step("it has been registered all along; taking it down first");
                 self.was_registered = true;
                 self.remember(Some(&state));
                 self.report.old = self.report.old.or(self.old.map(|old| old.pid));
-                self.take_down(&state)?;
-                // From here on what is registered is ours, or nobody can tell.
-                self.seen_free = true;
-                (self.context.progress)(self.bringing());
+                // From here on what is registered is ours, where it was told to go.
+                self.seen_free |= self.take_down(&state)?;
+                self.reaches(self.bringing());
                 Ok(match self.try_to_register(limit) {
                     Ok(()) => Ok(()),
                     Err(Refusal::Refused(trouble)) => Err(trouble),
-                    Err(Refusal::Late(trouble)) => return Err(late(&trouble)),
+                    Err(Refusal::Late(trouble)) => return Err(too_late(&trouble)),
                     Err(Refusal::AllAlong(_)) => Err(Trouble {
                         class: TroubleClass::Retry,
                         code: None,
@@ -235,7 +247,11 @@ impl<'a> Reload<'a> {
         let mut contradictions = 0;
         loop {
             let trouble = match self.service.bring_up(&self.version.source) {
-                Ok(()) => return self.old_definition().map_or(Ok(()), |state| Err(Refusal::AllAlong(state))),
+                // It is registered, by us or all along.
+                Ok(()) => {
+                    self.hurry(true);
+                    return self.old_definition().map_or(Ok(()), |state| Err(Refusal::AllAlong(state)));
+                }
                 Err(trouble) => trouble,
             };
             if trouble.text != told {
@@ -243,7 +259,7 @@ impl<'a> Reload<'a> {
                 told.clone_from(&trouble.text);
             }
             if trouble.class != TroubleClass::Unregistered {
-                match self.standing() {
+                match self.standing(self.poll()) {
                     Standing::Ours => return Ok(()),
                     Standing::AllAlong(state) => return Err(Refusal::AllAlong(state)),
                     Standing::Absent if matches!(trouble.code, Some(5 | 37)) => contradictions += 1,
@@ -274,8 +290,8 @@ impl<'a> Reload<'a> {
     /// Whose registration the manager shows after it has not said that it took ours. "Already loaded" may
     /// mean the old one on its last legs, one that a look had not shown, or our own of which the client did
     /// not hear.
-    fn standing(&self) -> Standing {
-        let state = match self.poll() {
+    fn standing(&self, seen: Result<Option<JobState>, Trouble>) -> Standing {
+        let state = match seen {
             Ok(Some(state)) => state,
             Ok(None) => return Standing::Absent,
             Err(_) => return Standing::NotSeen,
@@ -358,9 +374,9 @@ impl<'a> Reload<'a> {
                 Err(trouble) if trouble.class == TroubleClass::Benign => return Ok(()),
                 Err(trouble) if trouble.class == TroubleClass::Unregistered => {
                     self.step(&trouble);
-                    (self.context.progress)(self.bringing());
+                    self.reaches(self.bringing());
                     self.register(BRING_UP_LIMIT)?.map_err(|trouble| self.lost(&trouble, ""))?;
-                    (self.context.progress)(ReloadPhase::Proving);
+                    self.reaches(ReloadPhase::Proving);
                     if self.version.starts_itself {
                         return Ok(());
                     }
@@ -390,10 +406,6 @@ impl<'a> Reload<'a> {
     }
 }
 
-fn late(trouble: &Trouble) -> Halt {
-    Halt {
-        outcome: ReloadOutcome::Unhealthy,
-        status: Status::TooLate,
-        reason: format!("it could not be registered before the deadline: {trouble}"),
-    }
+fn too_late(trouble: &Trouble) -> Halt {
+    late(format!("it could not be registered before the deadline: {trouble}"))
 }

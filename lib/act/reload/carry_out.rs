@@ -12,12 +12,15 @@ use super::one::{prepare, reload_one, resume_one};
 use super::request::ReloadRequest;
 use super::secrets;
 use super::services::{NamedService, services};
+use crate::service::job::Job;
+use crate::sys::redact::Redactor;
 use crate::sys::say::{self, Voice};
 use crate::sys::signal::{Signal, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What came of it.
@@ -43,7 +46,7 @@ pub fn carry_out(request: &ReloadRequest, voice: &Voice) -> Result<Done> {
         }
         caught.get()
     };
-    let ones = services(request)?;
+    let ones = services(request, None)?;
     health::check(request, &ones)?;
     // Before anything is checked: a job that is stranded does not wait for a file that is good.
     for one in &ones {
@@ -104,18 +107,21 @@ fn refuse(
     voice: &Voice,
     interrupted: &dyn Fn() -> Option<Signal>,
 ) -> Value {
-    let told = tell_refusal(request, one, error);
     // The report is given to the hook in a file of that directory.
     let files = ReloadFiles::of(&one.label, &*one.service);
     let files = files.unwrap_or_else(|_| ReloadFiles::at(&one.label, &*one.service));
+    let job = one.service.definition(&one.source).ok().flatten();
+    let health = health::health_of(request, one, job.as_ref()).ok().flatten();
+    // Where the file cannot be read, the secrets of the one before are likely to be those of the new one.
+    let kept = Job::read(&files.plist()).ok();
+    let redactor = Arc::new(secrets::redactor(one, job.as_ref(), health.as_ref(), kept.as_ref()));
+    let told = tell_refusal(one, error, &redactor);
+    let voice = &voice.discreet(redactor);
     RunningReload { hooks: &request.hooks, one, files: &files, interrupted }.after(false, &told, voice);
     told
 }
 
-fn tell_refusal(request: &ReloadRequest, one: &NamedService, error: &Error) -> Value {
-    let job = one.service.definition(&one.source).ok().flatten();
-    let health = health::health_of(request, one, job.as_ref()).ok().flatten();
-    let redactor = secrets::redactor(one, job.as_ref(), health.as_ref(), None);
+fn tell_refusal(one: &NamedService, error: &Error, redactor: &Redactor) -> Value {
     let reason = error.to_string();
     let reason = redactor.text(&reason);
     say::error(&format!("{}: {reason}; nothing was touched", one.name));
@@ -182,7 +188,7 @@ fn would_resume(files: &ReloadFiles, voice: &Voice) -> Result<bool> {
 /// # Errors
 /// As `services`.
 pub fn tell_what_was_cut_off(request: &ReloadRequest, voice: &Voice) -> Result<()> {
-    for one in services(request)? {
+    for one in services(request, None)? {
         would_resume(&ReloadFiles::at(&one.label, &*one.service), voice)?;
     }
     Ok(())

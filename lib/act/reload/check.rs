@@ -63,7 +63,7 @@ impl ReloadPlan {
 /// # Errors
 /// As `carry_out` before anything is touched.
 pub fn plan(request: &ReloadRequest) -> Result<ReloadPlan> {
-    let ones = services(request)?;
+    let ones = services(request, None)?;
     health::check(request, &ones)?;
     let mut plan = Vec::new();
     for one in ones {

@@ -13,7 +13,8 @@ use super::request::ReloadRequest;
 use super::secrets;
 use super::services::{NamedService, services};
 use super::stranger::stranger;
-use super::{Proof, ReloadReport, look};
+use super::wait::look_until;
+use super::{MARGIN, Proof, ReloadReport};
 use crate::probe::demand::Demand;
 use crate::probe::lineage::Lineage;
 use crate::service::{JobState, Phase, Registration};
@@ -22,10 +23,12 @@ use crate::words::error::Result;
 use crate::words::exit::Status;
 use crate::words::failure::{Class, Failure};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The name and version of the JSON object.
 const SCHEMA: &str = "baa.reload-diagnosis/1";
+/// How long the managers of all services have to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How many of the last reloads are told of.
 const RELOADS: usize = 5;
 
@@ -44,7 +47,9 @@ pub struct Diagnosis {
 /// What is wrong with the request itself.
 pub fn diagnose(request: &ReloadRequest) -> Result<Diagnosis> {
     let (mut lines, mut told, mut status) = (Vec::new(), Vec::new(), Status::Done);
-    let ones = services(request)?;
+    // All that is asked of a manager that hangs takes no longer than one question.
+    let patience = request.settings.timeout.unwrap_or(PATIENCE).min(PATIENCE);
+    let ones = services(request, Some(clock::after(Instant::now(), patience)))?;
     health::check(request, &ones)?;
     for one in ones {
         let (found, case) = diagnose_one(request, &one)?;
@@ -66,8 +71,10 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
     };
     let redactor = secrets::redactor(one, ready.job.as_ref(), ready.health.as_ref(), None);
     let clean = |text: String| redactor.text(&text).into_owned();
-    let known = Registration::of(look(&*one.service, &Real));
-    let verdict = judge(request, one, &ready, &known);
+    let until = request.settings.timeout.map(|timeout| clock::after(Instant::now(), timeout));
+    let limit = Limit { until, probe: request.settings.probe_timeout };
+    let known = Registration::of(look_until(&*one.service, &Real, limit.of_looks()));
+    let verdict = judge(limit, one, &ready, &known);
     let status = match verdict.healthy {
         Some(true) => Status::Done,
         Some(false) => Status::No,
@@ -96,11 +103,11 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
             .then(|| one.service.cause(&report.known, false))
             .flatten()
             .map(|cause| secrets::cause(cause, &redactor)),
-        repair: one.service.repair(&one.source, &report.known),
+        repair: (status != Status::Done).then(|| one.service.repair(&one.source, &report.known)),
         report: &report,
     };
     let mut lines = case.lines();
-    let repair = lines.pop();
+    let repair = if case.repair.is_some() { lines.pop() } else { None };
     lines.extend(unfit.iter().map(|error| clean(format!("its file cannot be used: {error}"))));
     let records =
         ReloadJournal::of(&ReloadFiles::at(&one.label, &*one.service)).records().unwrap_or_default();
@@ -108,7 +115,7 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
     for record in &records[first..] {
         lines.push(format!("reload: {}", history::text(&one.label, record, false)));
     }
-    lines.extend(repair.filter(|_| status != Status::Done));
+    lines.extend(repair);
     let mut told = case.json();
     if let Some(told) = told.as_object_mut() {
         // What only a reload has.
@@ -125,6 +132,28 @@ fn diagnose_one(request: &ReloadRequest, one: &NamedService) -> Result<((Status,
     Ok(((status, lines), told))
 }
 
+/// How long the questions may take.
+#[derive(Clone, Copy)]
+struct Limit {
+    until: Option<Instant>,
+    probe: Duration,
+}
+
+impl Limit {
+    fn by(self, until: Instant) -> Instant {
+        self.until.map_or(until, |limit| limit.min(until))
+    }
+
+    fn of_probes(self) -> Instant {
+        self.by(clock::after(Instant::now(), self.probe))
+    }
+
+    /// A manager that is busy is asked again until then.
+    fn of_looks(self) -> Instant {
+        self.by(Instant::now() + MARGIN)
+    }
+}
+
 /// What is to be said of its health.
 struct Verdict {
     /// `None` where it cannot be told.
@@ -134,13 +163,13 @@ struct Verdict {
     failure: Option<Failure>,
 }
 
-fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Registration) -> Verdict {
+fn judge(limit: Limit, one: &NamedService, ready: &Ready, known: &Registration) -> Verdict {
     let verdict =
         |healthy, words: &str| Verdict { healthy, words: words.to_owned(), proof: None, failure: None };
     let state = match known {
         Registration::Registered(state) => state,
         Registration::NotRegistered => return verdict(Some(false), "it is not registered"),
-        Registration::Unknown(_) => return unknown(request, ready),
+        Registration::Unknown(_) => return unknown(limit, ready),
     };
     let Some(health) = &ready.health else {
         return match state.phase {
@@ -149,13 +178,12 @@ fn judge(request: &ReloadRequest, one: &NamedService, ready: &Ready, known: &Reg
             _ => verdict(Some(false), "it does not run"),
         };
     };
-    ask(request, one, health, state)
+    ask(limit, one, health, state)
 }
 
 /// Where its manager cannot be asked, what is answered is told, whoever answers.
-fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
-    let limit = clock::after(Instant::now(), request.settings.probe_timeout);
-    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask_now(limit));
+fn unknown(limit: Limit, ready: &Ready) -> Verdict {
+    let asked = ready.health.as_ref().map(|health| health.ask(Demand::default()).ask_now(limit.of_probes()));
     let more = match &asked {
         None => "",
         Some(Ok(_)) => "; its health check is answered well, by whomever",
@@ -166,10 +194,9 @@ fn unknown(request: &ReloadRequest, ready: &Ready) -> Verdict {
 }
 
 /// Asks for its health, of its own processes first.
-fn ask(request: &ReloadRequest, one: &NamedService, health: &HealthCheck, state: &JobState) -> Verdict {
-    let roots: Vec<_> = state.pid.into_iter().chain(state.others.iter().copied()).collect();
-    let limit = request.settings.probe_timeout;
-    let demanded = |demand: Demand| health.ask(demand).ask_now(clock::after(Instant::now(), limit));
+fn ask(limit: Limit, one: &NamedService, health: &HealthCheck, state: &JobState) -> Verdict {
+    let roots = state.processes();
+    let demanded = |demand: Demand| health.ask(demand).ask_now(limit.of_probes());
     if roots.is_empty() {
         let failure = demanded(Demand::default()).err();
         let words = match failure {

@@ -35,8 +35,8 @@ pub struct Case<'a> {
     pub cause: Option<JobCause>,
     /// What the new life has said, where the manager keeps that.
     pub life_log: Option<LifeLog>,
-    /// The command that repairs it by hand.
-    pub repair: String,
+    /// The command that repairs it by hand, where there is something to repair.
+    pub repair: Option<String>,
 }
 
 impl Case<'_> {
@@ -95,11 +95,11 @@ impl Case<'_> {
                 "name": cause.name, "words": cause.words, "remedy": cause.remedy
             })),
             "logs": logs,
-            "repair": failed.then_some(&self.repair),
+            "repair": self.repair.as_ref().filter(|_| failed),
         })
     }
 
-    /// The lines that tell of a failure; the last of them is the command that repairs it.
+    /// The lines that tell of a failure; the last of them is the command that repairs it, if there is one.
     pub fn lines(&self) -> Vec<String> {
         let report = self.report;
         let mut lines =
@@ -128,7 +128,7 @@ impl Case<'_> {
         lines.extend(self.cause.iter().map(|cause| format!("cause: {cause}")));
         lines.extend(LogTail::all_lines(&self.logs()));
         lines.extend(self.life_log.iter().flat_map(life_lines));
-        lines.push(format!("manual recovery: {}", self.repair));
+        lines.extend(self.repair.iter().map(|repair| format!("manual recovery: {repair}")));
         lines
     }
 

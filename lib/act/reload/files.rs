@@ -2,7 +2,7 @@
 
 use super::definition::{Definition, UnitFiles};
 use crate::service::job::Job;
-use crate::service::{JobState, Service, check_label};
+use crate::service::{JobState, Service, check_unit_name};
 use crate::sys::file::{self, Lock};
 use crate::sys::process::Identity;
 use crate::sys::{digest, trust};
@@ -58,7 +58,7 @@ impl ReloadFiles {
                 let name = one.file_name().into_string().ok()?;
                 let (label, key) = name.strip_suffix(".journal")?.rsplit_once('.')?;
                 let (label, key) = (label.to_owned(), key.to_owned());
-                (key.len() == KEY_LENGTH && check_label(&label).is_ok()).then(|| ReloadFiles {
+                (key.len() == KEY_LENGTH && check_unit_name(&label).is_ok()).then(|| ReloadFiles {
                     directory: ReloadFiles::place(),
                     label,
                     key,

@@ -2,7 +2,7 @@
 
 use super::files::ReloadFiles;
 use super::journal::{ReloadFinisher, ReloadJournal, ReloadRecord};
-use crate::service::check_label;
+use crate::service::check_unit_name;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for label in labels {
-        check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
+        check_unit_name(label).map_err(|why| Error::new(Status::Usage, why))?;
         let found = ReloadFiles::with_journal(Some(label));
         if found.is_empty() {
             return Err(Error::new(Status::NoInput, format!("no reload of {label} is known")));

@@ -18,8 +18,8 @@ use super::{
     ServiceReload, ended_by, handover, look, reload,
 };
 use crate::probe::demand::Demand;
-use crate::service::JobState;
 use crate::service::job::{Job, KeepAlive};
+use crate::service::{JobState, Registration};
 use crate::sys::clock::{self, Real};
 use crate::sys::file::{self, Lock};
 use crate::sys::process::Pid;
@@ -83,11 +83,6 @@ pub(super) fn reload_one(
         drop(lock);
         return hand_over(one, &files, state, voice);
     }
-    hooks.before(before.as_ref())?;
-    if let Some(state) = &before {
-        files.remember_running(&definition, state);
-    }
-    let since = ready.job.as_ref().map(LogMarks::of);
     let under_way = UnderWay {
         request,
         one,
@@ -97,9 +92,21 @@ pub(super) fn reload_one(
         kept: kept.as_ref(),
         redactor: &redactor,
     };
+    if let Err(error) = hooks.before(before.as_ref()) {
+        tell_of_the_refusal(&under_way, before.as_ref(), &journal, &error, voice);
+        return Err(error);
+    }
+    if let Some(state) = &before {
+        files.remember_running(&definition, state);
+    }
+    let since = ready.job.as_ref().map(LogMarks::of);
     let loading = Loading { one, first: RefCell::new(None), last: RefCell::new(None) };
     let report = guarded(&under_way, before, &lock, &journal, &loading, voice, interrupted)?;
-    if report.recovered() {
+    // What came to its end at once is no proof that it serves; a run that ends by itself is.
+    let ran = report.new.is_some() || one.service.runs_to_its_end();
+    if report.recovered() && !ran && had_process(&files, &journal, &definition) {
+        voice.warn(format!("{}: nothing of it runs now; the version kept before stays kept", one.name));
+    } else if report.recovered() {
         keep(&files, &loading, &definition, voice);
     }
     let told = tell(request, one, &ready, since.as_ref(), &report, &redactor, voice);
@@ -171,6 +178,20 @@ fn keep(files: &ReloadFiles, loading: &Loading<'_>, definition: &Definition, voi
     }
 }
 
+/// Whether a version is kept of which a process ran when it had recovered. One that was not seen to recover
+/// was kept since it ran.
+fn had_process(files: &ReloadFiles, journal: &ReloadJournal, definition: &Definition) -> bool {
+    let Some(kept) = files.kept_hash(definition).filter(|kept| Some(kept) != definition.hash().as_ref())
+    else {
+        return false;
+    };
+    let records = journal.records().unwrap_or_default();
+    let recovered = |end: &&ReloadEnd| end.exit == Status::Done.code();
+    let of_the_kept = records.iter().rev().filter(|record| record.hash_after.as_ref() == Some(&kept));
+    let end = of_the_kept.filter_map(|record| record.end.as_ref()).find(recovered);
+    end.is_none_or(|end| end.new_pid.is_some())
+}
+
 /// The last version that worked, as it is kept.
 enum Kept {
     Job(PathBuf, Box<Job>),
@@ -203,6 +224,67 @@ struct UnderWay<'a> {
     redactor: &'a Redactor,
 }
 
+impl UnderWay<'_> {
+    /// What is left to be done if it is cut off.
+    fn plan(&self, before: Option<&JobState>) -> UnfinishedReload {
+        let UnderWay { request, one, files, ready, definition, .. } = *self;
+        UnfinishedReload {
+            name: one.name.clone(),
+            label: one.label.clone(),
+            manager: one.service.manager().to_owned(),
+            daemon: request.location.daemon,
+            domain: request.location.domain.clone(),
+            group: request.location.group.clone(),
+            source: one.source.clone(),
+            last_good: definition.job().map(|_| files.plist()),
+            starts_itself: ready.job.as_ref().is_none_or(starts_itself),
+            was_registered: before.is_some(),
+            old: before
+                .and_then(|state| one.service.identify(state.pid?))
+                .map(|old| (old.pid.number(), old.start.0)),
+            drain_ms: millis(request.settings.drain),
+            skip_kickstart: request.settings.skip_kickstart,
+        }
+    }
+
+    /// What the journal tells of it when it begins.
+    fn record(&self, id: &str, plan: &UnfinishedReload) -> ReloadRecord {
+        let UnderWay { one, files, definition, .. } = *self;
+        ReloadRecord {
+            id: id.to_owned(),
+            at: stamp::millis(SystemTime::now()),
+            by: ReloadRequester::ourselves(),
+            manager: one.service.manager().to_owned(),
+            target: one.service.target(),
+            hash_before: files.kept_hash(definition),
+            hash_after: definition.hash(),
+            old_pid: plan.old.map(|(pid, _)| pid),
+            plan: plan.clone(),
+            end: None,
+        }
+    }
+}
+
+/// Writes into the journal that nothing was touched, and why.
+fn tell_of_the_refusal(
+    under_way: &UnderWay<'_>,
+    before: Option<&JobState>,
+    journal: &ReloadJournal,
+    error: &Error,
+    voice: &Voice,
+) {
+    let mut report = ReloadReport::begun(Registration::of(Ok(before.cloned())));
+    (report.status, report.reason) = (error.status, Some(error.to_string()));
+    report.redact(under_way.redactor);
+    let id = ReloadJournal::new_id();
+    let written = journal
+        .begin(under_way.record(&id, &under_way.plan(before)))
+        .and_then(|()| journal.end(&id, ReloadEnd::of(&report, ReloadFinisher::Itself)));
+    if let Err(error) = written {
+        voice.warn(error);
+    }
+}
+
 /// The reload itself, with a guardian who stands by and a journal that is kept.
 fn guarded(
     under_way: &UnderWay<'_>,
@@ -215,38 +297,10 @@ fn guarded(
 ) -> Result<ReloadReport> {
     let UnderWay { request, one, files, ready, definition, kept, redactor } = *under_way;
     let settings = &request.settings;
-    let plan = UnfinishedReload {
-        name: one.name.clone(),
-        label: one.label.clone(),
-        manager: one.service.manager().to_owned(),
-        daemon: request.location.daemon,
-        domain: request.location.domain.clone(),
-        group: request.location.group.clone(),
-        source: one.source.clone(),
-        last_good: definition.job().map(|_| files.plist()),
-        starts_itself: ready.job.as_ref().is_none_or(starts_itself),
-        was_registered: before.is_some(),
-        old: before
-            .as_ref()
-            .and_then(|state| one.service.identify(state.pid?))
-            .map(|old| (old.pid.number(), old.start.0)),
-        drain_ms: millis(settings.drain),
-        skip_kickstart: settings.skip_kickstart,
-    };
+    let plan = under_way.plan(before.as_ref());
     let id = ReloadJournal::new_id();
     let guardian = RefCell::new(Some(Guardian::post(&id, &plan, None, lock)?));
-    journal.begin(ReloadRecord {
-        id: id.clone(),
-        at: stamp::millis(SystemTime::now()),
-        by: ReloadRequester::ourselves(),
-        manager: one.service.manager().to_owned(),
-        target: one.service.target(),
-        hash_before: files.kept_hash(definition),
-        hash_after: definition.hash(),
-        old_pid: plan.old.map(|(pid, _)| pid),
-        plan: plan.clone(),
-        end: None,
-    })?;
+    journal.begin(under_way.record(&id, &plan))?;
     let progress = |phase: ReloadPhase| {
         loading.reaches(phase);
         let mut guardian = guardian.borrow_mut();
@@ -425,15 +479,17 @@ fn tell(
         life_log: (!report.recovered())
             .then(|| secrets::life_log(&*one.service, report.life.as_deref(), redactor))
             .flatten(),
-        repair: one.service.repair(&one.source, &report.known),
+        // What has come back runs well.
+        repair: (!matches!(report.outcome, ReloadOutcome::RolledBack | ReloadOutcome::Restored))
+            .then(|| one.service.repair(&one.source, &report.known)),
     };
     if report.recovered() {
         voice.note(format!("{}: {}", one.name, success(report, case.health.as_deref())));
     } else {
         let lines = case.lines();
-        let last = lines.len() - 1;
+        let last = case.repair.as_ref().map(|_| lines.len() - 1);
         for (index, line) in lines.iter().enumerate() {
-            if index == 0 || index == last || !request.settings.quiet {
+            if index == 0 || Some(index) == last || !request.settings.quiet {
                 say::error(line);
             }
         }

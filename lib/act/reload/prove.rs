@@ -3,6 +3,7 @@
 
 use super::polls::Backoff;
 use super::stranger::{PROXY_HINT, Strangers};
+use super::wait::late;
 use super::{Halt, Proof, Reload, ReloadOutcome, ReloadPhase};
 use crate::probe::Cost;
 use crate::probe::demand::Demand;
@@ -36,6 +37,23 @@ struct Round {
     strangers: Strangers,
 }
 
+impl Round {
+    /// One that begins at `now`.
+    fn new(now: Instant, stale: Option<Pid>) -> Round {
+        Round {
+            began: now,
+            attempts: 0,
+            slot_ends: None,
+            tries: 0,
+            state: None,
+            look: now,
+            backoff: Backoff::new(),
+            stale,
+            strangers: Strangers::default(),
+        }
+    }
+}
+
 /// What one look found.
 enum Look {
     Proven(Pid, Proof),
@@ -51,14 +69,11 @@ impl Reload<'_> {
         if self.round(old)? {
             return Ok(ReloadOutcome::Recovered);
         }
+        let Some(state) = self.look_again(old)? else { return Ok(ReloadOutcome::Recovered) };
         if self.request.skip_kickstart {
             return Err(self.unhealthy(" and must not be kicked"));
         }
-        let state = self.service.inspect().ok().flatten();
         let starting = state.as_ref().is_some_and(|state| state.phase == Phase::Starting);
-        if starting && self.service.runs_to_its_end() {
-            return Err(self.unhealthy(" yet, and its run must not be cut off"));
-        }
         let living = state.filter(|_| !starting).and_then(|state| state.pid);
         // -k is for a process that lives and does not serve; without one it would block or kill a start.
         let how = if living.is_some() { Kick::Replace } else { Kick::Start };
@@ -68,10 +83,55 @@ impl Reload<'_> {
             self.last()
         ));
         self.kick(how)?;
-        if self.round(living.or(old))? {
+        let stale = living.or(old);
+        if self.round(stale)? || self.look_again(stale)?.is_none() {
             return Ok(ReloadOutcome::RecoveredByKick);
         }
         Err(self.unhealthy(", even after a kick"))
+    }
+
+    /// The state at the end of a round, before anything is done about it; it is judged as any look of the
+    /// round was, and `None` where it has recovered: what has come to a good end meanwhile must not be begun
+    /// again.
+    fn look_again(&mut self, stale: Option<Pid>) -> Result<Option<Option<JobState>>, Halt> {
+        let state = self.poll().ok().flatten();
+        if state.as_ref().is_some_and(|state| self.must_run_on(state)) {
+            self.runs_on = true;
+            return Err(self.unhealthy(" yet, and its run must not be cut off"));
+        }
+        // Where its health is asked for, the answers of the round have decided.
+        if self.version.health.is_none() {
+            let mut round = Round::new(self.clock.now(), stale);
+            round.look = self.clock.now() + Duration::from_secs(1);
+            round.state.clone_from(&state);
+            let look = self.look_once(&mut round)?;
+            if self.weigh(look)?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(state))
+    }
+
+    /// Whether it is a run that ends by itself, and is under way.
+    pub(super) fn must_run_on(&self, state: &JobState) -> bool {
+        state.phase == Phase::Starting && self.service.runs_to_its_end()
+    }
+
+    /// What a look has found, once that has settled: why it is not enough, or that it has recovered.
+    fn weigh(&mut self, look: Look) -> Result<Option<Failure>, Halt> {
+        match look {
+            Look::Proven(pid, proof) => {
+                if let Some(failure) = self.settle(pid)? {
+                    return Ok(Some(failure));
+                }
+                self.report.new = Some(pid);
+                self.report.proof = Some(proof);
+            }
+            Look::Completed => {}
+            Look::NotYet(failure) => return Ok(Some(failure)),
+        }
+        self.report.healthy_after = Some(self.clock.now() - self.began);
+        Ok(None)
     }
 
     fn unhealthy(&self, more: &str) -> Halt {
@@ -90,35 +150,11 @@ impl Reload<'_> {
 
     /// An attempt is a probe and the pause after it; within the pause it is asked again as often as is free.
     fn round(&mut self, stale: Option<Pid>) -> Result<bool, Halt> {
-        let mut round = Round {
-            began: self.clock.now(),
-            attempts: 0,
-            slot_ends: None,
-            tries: 0,
-            state: None,
-            look: self.clock.now(),
-            backoff: Backoff::new(),
-            stale,
-            strangers: Strangers::default(),
-        };
+        let mut round = Round::new(self.clock.now(), stale);
         loop {
             self.obey_signal()?;
-            let failure = match self.look_once(&mut round)? {
-                Look::Proven(pid, proof) => match self.settle(pid)? {
-                    None => {
-                        self.report.new = Some(pid);
-                        self.report.proof = Some(proof);
-                        self.report.healthy_after = Some(self.clock.now() - self.began);
-                        return Ok(true);
-                    }
-                    Some(failure) => failure,
-                },
-                Look::Completed => {
-                    self.report.healthy_after = Some(self.clock.now() - self.began);
-                    return Ok(true);
-                }
-                Look::NotYet(failure) => failure,
-            };
+            let look = self.look_once(&mut round)?;
+            let Some(failure) = self.weigh(look)? else { return Ok(true) };
             if failure.class != Class::WrongProcess {
                 round.strangers = Strangers::default();
             }
@@ -149,8 +185,7 @@ impl Reload<'_> {
             };
             let pause = pace::pause(moment, Some(&failure));
             // A check that the deadline cut short tells less than the one before it.
-            let cut = failure.class == Class::Timeout
-                && self.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
+            let cut = failure.class == Class::Timeout && self.is_late();
             if !cut || self.report.last_failure.is_none() {
                 self.report.last_failure = Some(failure);
             }
@@ -167,12 +202,8 @@ impl Reload<'_> {
                     None => Ok(false),
                 };
             }
-            if self.deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(Halt {
-                    outcome: ReloadOutcome::Unhealthy,
-                    status: Status::TooLate,
-                    reason: format!("it did not recover before the deadline: {}", self.last()),
-                });
+            if self.is_late() {
+                return Err(late(format!("it did not recover before the deadline: {}", self.last())));
             }
             // Nothing is worth asking before the manager has told of a process.
             let idle = if process.is_none() { round.look - now } else { Duration::ZERO };
@@ -206,19 +237,13 @@ impl Reload<'_> {
         let Some(health) = self.version.health else {
             return Ok(Look::Proven(process.pid, Proof::Process));
         };
-        let mut roots = vec![process.pid];
-        roots.extend(
-            round
-                .state
-                .iter()
-                .flat_map(|state| state.others.iter().copied())
-                .filter(|pid| Some(*pid) != self.old.map(|old| old.pid)),
-        );
+        let old = self.old.map(|old| old.pid);
+        let mut roots = round.state.as_ref().map_or_else(Vec::new, JobState::processes);
+        roots.retain(|pid| *pid == process.pid || Some(*pid) != old);
         let demand = Demand { among: Some(Lineage::of(roots)), ..Demand::default() };
-        let until = self.clock.now() + self.request.probe_timeout;
-        let deadline = self.deadline.map_or(until, |deadline| deadline.min(until));
+        let deadline = self.by_the_deadline(self.clock.now() + self.request.probe_timeout);
         self.report.probes += 1;
-        let failure = match health(demand).ask_now(deadline) {
+        let failure = match self.ask(&health(demand), deadline)? {
             Ok(answer) if answer.pid.is_some() => {
                 self.served = true;
                 return Ok(Look::Proven(process.pid, Proof::Listener));
@@ -240,7 +265,7 @@ impl Reload<'_> {
             // Another machine's address, or sockets that we may not see: then the death of the old process
             // must do.
             Class::UnknownProcess if self.old.is_none_or(|old| !old.alive()) => {
-                match health(Demand::default()).ask_now(deadline) {
+                match self.ask(&health(Demand::default()), deadline)? {
                     Ok(_) => {
                         self.served = true;
                         Ok(Look::Proven(process.pid, Proof::Process))
@@ -249,7 +274,7 @@ impl Reload<'_> {
                 }
             }
             Class::WrongProcess => {
-                round.strangers = self.regard(round.strangers, round.attempts, health, deadline);
+                round.strangers = self.regard(round.strangers, round.attempts, health, deadline)?;
                 // The job may just have been started anew.
                 round.look = round.look.min(self.polls.next(now + round.backoff.next()));
                 Ok(Look::NotYet(failure))
@@ -268,7 +293,7 @@ impl Reload<'_> {
                 if let Some(halt) = self.bring_back(Duration::ZERO)? {
                     return Err(halt);
                 }
-                (self.context.progress)(ReloadPhase::Proving);
+                self.reaches(ReloadPhase::Proving);
             }
             Ok(None) => round.state = None,
             Err(trouble) => self.step(&trouble),
@@ -285,7 +310,7 @@ impl Reload<'_> {
 
     /// Whether a run of this life has come to a good end, or none was to be expected: the job waits for its
     /// time, and must not be kicked.
-    fn completed(&self, state: &JobState) -> bool {
+    pub(super) fn completed(&self, state: &JobState) -> bool {
         let new_life = state.life.is_none() || state.life != self.old_life;
         (state.completed && new_life)
             || (self.request.skip_kickstart && !self.version.starts_itself && state.pid.is_none())
@@ -312,19 +337,25 @@ impl Reload<'_> {
             "process {pid} answers; watching it for {}",
             crate::words::span::show(self.request.settle)
         ));
-        let runs = self.service.inspect().ok().flatten().and_then(|state| state.runs);
+        let runs = self.poll().ok().flatten().and_then(|state| state.runs);
         let until = self.clock.now() + self.request.settle;
         let Some(who) = self.service.identify(pid) else {
             return Ok(Some(Failure::new(Class::Down, format!("process {pid} answered and died"))));
         };
         while self.clock.now() < until {
             self.obey_signal()?;
-            let slice = until.min(self.clock.now() + Duration::from_millis(100));
+            if self.is_late() {
+                let span = crate::words::span::show(self.request.settle);
+                return Err(late(format!(
+                    "process {pid} answers, and the deadline came before {span} of it"
+                )));
+            }
+            let slice = self.by_the_deadline(until.min(self.clock.now() + Duration::from_millis(100)));
             if self.service.await_exit(who, slice) {
                 return Ok(Some(Failure::new(Class::Down, format!("process {pid} answered and died"))));
             }
         }
-        let state = self.service.inspect().ok().flatten();
+        let state = self.poll().ok().flatten();
         if state.as_ref().and_then(|state| state.pid) != Some(pid)
             || state.and_then(|state| state.runs) != runs
         {
@@ -332,7 +363,7 @@ impl Reload<'_> {
         }
         let Some(health) = self.version.health else { return Ok(None) };
         self.report.probes += 1;
-        let demand = Demand::default();
-        Ok(health(demand).ask_now(self.clock.now() + self.request.probe_timeout).err())
+        let until = self.by_the_deadline(self.clock.now() + self.request.probe_timeout);
+        Ok(self.ask(&health(Demand::default()), until)?.err())
     }
 }

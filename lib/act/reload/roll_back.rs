@@ -1,7 +1,7 @@
 //! The way back: a version that was accepted and does not come to serve gives way to the last one that
 //! worked, which has to prove itself too.
 
-use super::{Halt, LastGood, Reload, ReloadOutcome, RollbackRule, look};
+use super::{Halt, LastGood, Reload, ReloadOutcome, RollbackRule};
 use crate::words::error::Error;
 use crate::words::exit::Status;
 
@@ -22,6 +22,7 @@ impl<'a> Reload<'a> {
             && halt.outcome == ReloadOutcome::Unhealthy
             && self.request.last_good.is_some()
             && !self.went_back
+            && !self.runs_on
     }
 
     /// Makes the last version that worked the one that is brought up and proven from now on. Where it cannot
@@ -59,17 +60,21 @@ impl<'a> Reload<'a> {
     /// Takes the new version down and brings the last good one back. Says how that ended.
     pub(super) fn roll_back(&mut self, halt: Halt) -> Halt {
         let Some(last_good) = &self.request.last_good else { return halt };
-        self.voice.note(format!(
-            "{}: {}; rolling back to the last version that worked",
-            self.request.name, halt.reason
-        ));
-        let running = match look(self.service, self.clock) {
+        let running = match self.look() {
+            Ok(Some(state)) if self.must_run_on(&state) => {
+                let reason = format!("{}; not rolled back, for its run must not be cut off", halt.reason);
+                return Halt { reason, ..halt };
+            }
             Ok(state) => state,
             Err(trouble) => {
                 let reason = format!("{}; not rolled back, for {trouble}", halt.reason);
                 return Halt { reason, ..halt };
             }
         };
+        self.voice.note(format!(
+            "{}: {}; rolling back to the last version that worked",
+            self.request.name, halt.reason
+        ));
         // The report is about what did not serve.
         self.report.life = self.new_life(running.as_ref());
         // The old one serves as it did: there is no reason for it to be given less time than the new one.

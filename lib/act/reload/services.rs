@@ -6,6 +6,7 @@ use crate::service::manager::ManagerKind;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// The service that the script checked; the others only had to be loaded.
 const CONDUCTOR: &str = "conductor";
@@ -19,11 +20,11 @@ pub(super) struct NamedService {
     pub(super) is_conductor: bool,
 }
 
-/// All of them, in the order in which they are reloaded.
+/// All of them, in the order in which they are reloaded. Their managers are to answer `by` then, if ever.
 ///
 /// # Errors
 /// 2 for a name that cannot be one; 66 where a prefix has none; those of `ServiceLocation::open`.
-pub(super) fn services(request: &ReloadRequest) -> Result<Vec<NamedService>> {
+pub(super) fn services(request: &ReloadRequest, by: Option<Instant>) -> Result<Vec<NamedService>> {
     let named: Vec<(String, String)> = match &request.aim {
         ReloadTarget::Label(label) => vec![(label.clone(), label.clone())],
         ReloadTarget::Services { prefix, names } => {
@@ -38,10 +39,6 @@ pub(super) fn services(request: &ReloadRequest) -> Result<Vec<NamedService>> {
             Some(short) if request.location.kind == ManagerKind::Systemd => short.to_owned(),
             _ => label,
         };
-        // One that is named twice is reloaded once.
-        if ones.iter().any(|one| one.label == label) {
-            continue;
-        }
         let source = request
             .location
             .group
@@ -51,7 +48,22 @@ pub(super) fn services(request: &ReloadRequest) -> Result<Vec<NamedService>> {
             .unwrap_or_else(|| request.location.install_dir.join(format!("{label}.plist")));
         let source = std::path::absolute(source)
             .map_err(|cause| Error::io("cannot tell the working directory", &cause))?;
-        let service = request.location.open(&label, &source)?;
+        let open = |label: &str| -> Result<Box<dyn Service>> {
+            let service = request.location.open(label, &source)?;
+            service.answer_by(by);
+            Ok(service)
+        };
+        let mut service = open(&label)?;
+        // By whatever name it is called, it is one job, with one lock.
+        let mut label = label;
+        if let Some(own) = service.own_name().filter(|own| *own != label) {
+            service = open(&own)?;
+            label = own;
+        }
+        // One that is named twice is reloaded once.
+        if ones.iter().any(|one| one.label == label) {
+            continue;
+        }
         let is_conductor = name == CONDUCTOR || label.ends_with("-conductor");
         ones.push(NamedService { name, label, source, service, is_conductor });
     }

@@ -6,7 +6,7 @@
 use super::unfinished::UnfinishedReload;
 use super::*;
 use crate::probe::{Asked, Cost, ProbeAnswer};
-use crate::service::{Kick, Phase};
+use crate::service::{Kick, Phase, TroubleClass};
 use crate::sys::clock::FakeClock;
 use crate::sys::process::Start;
 use crate::sys::say::Level;
@@ -62,6 +62,8 @@ struct World {
     conduct: Conduct,
     old_conduct: Conduct,
     starts_itself: bool,
+    /// By when it is to answer, if it was told.
+    answers_by: Cell<Option<Instant>>,
     asked: RefCell<Vec<Instant>>,
     calls: Cell<u64>,
     trace: RefCell<Vec<String>>,
@@ -100,6 +102,7 @@ impl World {
             conduct,
             old_conduct: if dice.chance(90) { Conduct::Serves } else { Conduct::Mute },
             starts_itself: dice.chance(85),
+            answers_by: Cell::new(None),
             asked: RefCell::new(Vec::new()),
             calls: Cell::new(0),
             trace: RefCell::new(Vec::new()),
@@ -162,8 +165,11 @@ impl World {
             1 => (Some(37), "already in progress"),
             2 => (Some(36), "in progress"),
             _ => {
-                // It hangs until its own limit.
-                self.clock.sleep_until(self.clock.now() + Duration::from_secs(10));
+                // It hangs until its own limit, or the one that it was given.
+                let now = self.clock.now();
+                let by = self.answers_by.get().map_or(Duration::MAX, |by| by.saturating_duration_since(now));
+                let limit = by.clamp(Duration::from_secs(1), Duration::from_secs(10));
+                self.clock.sleep_until(now + limit);
                 (None, "did not return in time")
             }
         };
@@ -234,6 +240,10 @@ impl Service for World {
             details: Vec::new(),
             cause: None,
         }))
+    }
+
+    fn answer_by(&self, until: Option<Instant>) {
+        self.answers_by.set(until);
     }
 
     fn take_down(&self) -> Result<(), Trouble> {
@@ -346,6 +356,7 @@ fn faults(
     was_loaded: bool,
     rollback: RollbackRule,
     helpless: bool,
+    deadline: Option<Instant>,
 ) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fault = |is: bool, what: &str| {
@@ -384,9 +395,17 @@ fn faults(
     let most = asked.iter().enumerate().map(|(first, from)| {
         asked[first..].iter().take_while(|at| **at - *from < Duration::from_secs(1)).count()
     });
-    // The looks before and after are no questions while it waits.
-    fault(most.max().unwrap_or(0) > 14, "the manager was asked too often");
+    // The looks before and after are no questions while it waits, and a deadline may bring them together.
+    fault(most.max().unwrap_or(0) > 16, "the manager was asked too often");
     fault(report.elapsed > Duration::from_secs(1200), "it took too long");
+    // Once the job is registered, the deadline ends the wait; a question or an order that is under way then,
+    // and one for the report, are given a moment each.
+    let up = report.up_after.map(|up| world.clock.began + up);
+    let end = deadline.zip(up).map(|(deadline, up)| deadline.max(up) + Duration::from_secs(8));
+    fault(
+        report.status == Status::TooLate && end.is_some_and(|end| world.clock.now() > end),
+        "the deadline did not end it",
+    );
     faults
 }
 
@@ -403,6 +422,8 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
     let rollback = [RollbackRule::Never, RollbackRule::IfNeverServed, RollbackRule::Always];
     let rollback = rollback[usize::try_from(world.roll(3)).unwrap()];
     let kept = world.roll(4) > 0;
+    let deadline = Duration::from_millis(world.roll(20_000));
+    let deadline = (world.roll(3) == 0).then(|| world.clock.now() + deadline);
     let voice = Voice::new(Level::Silent);
     let phase = Cell::new(None);
     let interrupted = || signal_after.filter(|after| world.calls.get() >= *after).map(|_| Signal::SIGTERM);
@@ -430,7 +451,7 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
         skip_kickstart: false,
         settle: Duration::ZERO,
         drain: Duration::ZERO,
-        deadline: None,
+        deadline,
     };
     let context = ReloadContext {
         service: &world,
@@ -466,7 +487,7 @@ fn play(seed: u64) -> (u64, Vec<String>, Vec<String>) {
         skip_kickstart: false,
     };
     let mut faults = match first {
-        Ok(Ok(report)) => faults(&world, &report, was_loaded, rollback, world.refuses_new && !kept),
+        Ok(Ok(report)) => faults(&world, &report, was_loaded, rollback, world.refuses_new && !kept, deadline),
         Ok(Err(_)) => Vec::new(),
         Err(end) if end.is::<Killed>() => finish_after_a_kill(&world, &plan, phase.get(), was_loaded),
         Err(end) => resume_unwind(end),

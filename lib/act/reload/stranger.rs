@@ -36,16 +36,16 @@ impl Reload<'_> {
         attempt: u32,
         health: HealthQuestion<'_>,
         until: Instant,
-    ) -> Strangers {
+    ) -> Result<Strangers, Halt> {
         if seen.last.is_some_and(|(_, last)| last == attempt) {
-            return seen;
+            return Ok(seen);
         }
         self.report.probes += 1;
-        let answer: Result<ProbeAnswer, Failure> = health(whoever()).ask_now(until);
+        let answer: Result<ProbeAnswer, Failure> = self.ask(&health(whoever()), until)?;
         let other = answer.ok().and_then(|answer| answer.pid).filter(|pid| !self.is_old(*pid));
         // Whoever answers well in the place of the job, nothing shows that its version is bad.
         self.outdone |= other.is_some();
-        Strangers { last: other.map(|pid| (pid, attempt)) }
+        Ok(Strangers { last: other.map(|pid| (pid, attempt)) })
     }
 
     fn is_old(&self, pid: Pid) -> bool {
@@ -76,8 +76,8 @@ pub(super) fn stranger(service: &dyn Service, health: &dyn Probe) -> Option<Port
     let pid = health.holder(Instant::now() + LOOK)?;
     let holder = PortHolder::of(pid);
     // The job is looked at after: it may have been started meanwhile.
-    let state: Option<JobState> = service.inspect().ok()?;
-    let own = state.map_or_else(Vec::new, |state| state.pid.into_iter().chain(state.others).collect());
+    let state: Option<JobState> = service.inspect_until(Instant::now() + LOOK).ok()?;
+    let own = state.as_ref().map_or_else(Vec::new, JobState::processes);
     let is_own = Table::read().trees(&own).iter().any(|one| one.pid == pid);
     (!is_own && crate::sys::process::exists(pid)).then_some(holder)
 }

@@ -17,6 +17,8 @@ struct FakeService<'a> {
     calls: RefCell<Vec<&'static str>>,
     /// Whether it forgets the job when it is told to take it down, and takes no other.
     refuses: bool,
+    /// Whether its runs end by themselves.
+    runs_to_its_end: bool,
 }
 
 /// A running job: its process, which started then, and how often it was started.
@@ -87,6 +89,10 @@ impl Service for FakeService<'_> {
         false
     }
 
+    fn runs_to_its_end(&self) -> bool {
+        self.runs_to_its_end
+    }
+
     fn identify(&self, pid: Pid) -> Option<Identity> {
         Some(Identity { pid, start: Start(u64::from(pid.number().unsigned_abs())) })
     }
@@ -102,13 +108,20 @@ impl Service for FakeService<'_> {
 
 /// Reloads a job of which the manager says this, one answer after the other.
 fn reloaded(answers: Vec<JobState>, settle: Duration) -> (ReloadReport, Vec<&'static str>) {
-    reloaded_by(answers, settle, false)
+    reloaded_by(answers, settle, |_| {}, None)
 }
 
-fn reloaded_by(answers: Vec<JobState>, settle: Duration, refuses: bool) -> (ReloadReport, Vec<&'static str>) {
+fn reloaded_by(
+    answers: Vec<JobState>,
+    settle: Duration,
+    set: impl Fn(&mut FakeService<'_>),
+    timeout: Option<Duration>,
+) -> (ReloadReport, Vec<&'static str>) {
     let clock = FakeClock::new();
     let (answers, calls) = (RefCell::new(answers), RefCell::new(Vec::new()));
-    let service = FakeService { clock: &clock, answers, calls, refuses };
+    let mut service = FakeService { clock: &clock, answers, calls, refuses: false, runs_to_its_end: false };
+    set(&mut service);
+    let service = service;
     let request = ServiceReload {
         name: "job".to_owned(),
         version: JobVersion { source: PathBuf::from("/job.plist"), starts_itself: true, health: None },
@@ -120,7 +133,7 @@ fn reloaded_by(answers: Vec<JobState>, settle: Duration, refuses: bool) -> (Relo
         skip_kickstart: false,
         settle,
         drain: Duration::ZERO,
-        deadline: None,
+        deadline: timeout.map(|timeout| clock.now() + timeout),
     };
     let voice = Voice::new(Level::Silent);
     let context = ReloadContext {
@@ -169,9 +182,41 @@ fn a_process_that_is_started_again_while_it_settles_has_not_settled() {
 
 #[test]
 fn what_did_not_go_is_named_where_nothing_came_in_its_place() {
-    let (report, calls) = reloaded_by(vec![running(7, 1)], Duration::ZERO, true);
+    let refuses = |service: &mut FakeService<'_>| service.refuses = true;
+    let (report, calls) = reloaded_by(vec![running(7, 1)], Duration::ZERO, refuses, None);
     assert_eq!((report.outcome, report.status), (ReloadOutcome::Lost, Status::Lost));
     assert!(calls.contains(&"bring_up"));
     let reason = report.reason.unwrap();
     assert!(reason.ends_with("; the old process 7 still runs"), "{reason}");
+}
+
+/// Whenever its run ends: in a round, or after its last look and before the kick.
+#[test]
+fn a_run_that_ends_well_is_not_begun_a_second_time() {
+    let at_rest = |phase: Phase, completed: bool| JobState { phase, completed, pid: None, ..running(7, 1) };
+    let oneshot = |service: &mut FakeService<'_>| service.runs_to_its_end = true;
+    let mut under_way = 0;
+    for looks in 1..200 {
+        let mut answers = vec![at_rest(Phase::Stopped, true)];
+        answers.extend(vec![at_rest(Phase::Starting, false); looks]);
+        answers.push(at_rest(Phase::Stopped, true));
+        let (report, calls) = reloaded_by(answers, Duration::ZERO, oneshot, None);
+        assert!(!calls.contains(&"kick"), "{looks}: {calls:?}");
+        match report.outcome {
+            ReloadOutcome::Recovered => assert_eq!(under_way, 0, "{looks}"),
+            outcome => {
+                assert_eq!((outcome, report.status), (ReloadOutcome::Unhealthy, Status::Unavailable));
+                under_way += 1;
+            }
+        }
+    }
+    assert!(under_way > 0);
+}
+
+#[test]
+fn the_deadline_cuts_the_time_in_which_it_settles() {
+    let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+    let (report, _) = reloaded_by(vec![running(7, 1), running(8, 2)], hour, |_| {}, Some(second));
+    assert_eq!((report.outcome, report.status), (ReloadOutcome::Unhealthy, Status::TooLate));
+    assert!(report.elapsed < second * 3, "{report:?}");
 }

@@ -76,6 +76,30 @@ impl Verb {
         waited.unwrap_or_else(PoisonError::into_inner).0.is_some()
     }
 
+    /// What it wrote, if it has ended well by `until`.
+    pub(super) fn output(&self, until: Instant) -> Option<String> {
+        self.wait(until);
+        self.finished().filter(|end| end.exit == Some(Exit::Code(0))).map(|end| end.stdout)
+    }
+
+    /// Whether it has ended well.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.finished().is_some_and(|end| end.exit == Some(Exit::Code(0)))
+    }
+
+    /// What it said when it had ended otherwise: the first line, for the next ones tell where to read more.
+    pub(super) fn failure(&self) -> Option<String> {
+        let end = self.finished().filter(|end| end.exit.is_some_and(|exit| !exit.success()))?;
+        let first = end.stderr.lines().find(|line| !line.trim().is_empty())?;
+        let short = first.split(". ").next().unwrap_or(first);
+        Some(format!("systemctl {}: {}", self.name, brief(short.trim_end_matches('.'))))
+    }
+
+    fn finished(&self) -> Option<Finished> {
+        let end = self.end.0.lock().unwrap_or_else(PoisonError::into_inner);
+        end.as_ref().and_then(|end| end.as_ref().ok().cloned())
+    }
+
     /// Once it has ended: whether systemd has taken the order. How that came out is in the unit's state.
     pub(super) fn taken(&self) -> Result<(), Trouble> {
         let end = self.end.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -14,7 +14,7 @@ pub(super) const PROPERTIES: &str = "Id,Type,LoadState,LoadError,ActiveState,Sub
      ActiveExitTimestampMonotonic,TimeoutStopUSec,RestartUSec,FragmentPath,DropInPaths,NeedDaemonReload,\
      ExecStart,Job,Environment,EnvironmentFiles,RefuseManualStart,RefuseManualStop,RootDirectory,RootImage,\
      BindPaths,BindReadOnlyPaths,StartLimitIntervalUSec,StartLimitBurst,StateChangeTimestampMonotonic,\
-     ConditionResult,ConditionTimestampMonotonic";
+     ConditionResult,ConditionTimestampMonotonic,PassEnvironment";
 
 /// How much of a file of variables is read.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -48,6 +48,53 @@ pub(super) fn environment(seen: &HashMap<String, String>) -> Vec<(String, String
         all.extend(lines.filter_map(pair).map(unquoted));
     }
     all
+}
+
+/// What the unit has of the environment of its manager, which `text` tells (systemctl(1), show-environment):
+/// of a user's all, of the system's what PassEnvironment= names.
+pub(super) fn inherited(text: &str, seen: &HashMap<String, String>, system: bool) -> Vec<(String, String)> {
+    let passed = words(seen.get("PassEnvironment").map_or("", String::as_str));
+    let all = text.lines().filter_map(|line| line.split_once('='));
+    all.filter(|(name, _)| !system || passed.iter().any(|one| one == name))
+        .map(|(name, value)| (name.to_owned(), plain(value)))
+        .collect()
+}
+
+/// A value as systemctl quotes it for a shell: `$'…'` where it must, with escapes as in C.
+fn plain(value: &str) -> String {
+    let Some(quoted) = value.strip_prefix("$'").and_then(|rest| rest.strip_suffix('\'')) else {
+        return value.to_owned();
+    };
+    let mut plain = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        plain.push(match (letter, letter == '\\') {
+            (_, true) => match letters.next() {
+                Some('n') => '\n',
+                Some('t') => '\t',
+                Some('r') => '\r',
+                Some(other) => other,
+                None => '\\',
+            },
+            (letter, false) => letter,
+        });
+    }
+    plain
+}
+
+/// Whether the unit asks for a condition before it runs (systemd.unit(5)), as its files have it; systemctl
+/// does not print them. What cannot be read may hold one.
+pub(super) fn has_conditions(seen: &HashMap<String, String>) -> bool {
+    let asks = |line: &str| {
+        line.split_once('=').is_some_and(|(key, _)| {
+            let key = key.trim();
+            key.starts_with("Condition") || key == "ExecCondition"
+        })
+    };
+    files(seen).iter().any(|path| match crate::sys::file::read(path, FILE_LIMIT) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).lines().any(asks),
+        Err(_) => true,
+    })
 }
 
 /// The state of a unit, out of its properties (org.freedesktop.systemd1(5)); `None` where there is none.
@@ -88,12 +135,16 @@ pub(crate) fn state(seen: &HashMap<String, String>) -> Option<JobState> {
         throttle: timespan(text("RestartUSec")),
         source: Some(PathBuf::from(text("FragmentPath"))).filter(|path| path.is_absolute()),
         // An inactive unit may be unloaded, and then forgets how its last run ended; but one that failed
-        // is kept, as failed.
+        // is kept, as failed. Only of a oneshot is it the good end that nothing runs.
         completed: text("MainPID") == "0"
             && text("Result") == "success"
             && text("Job").is_empty()
             && !skipped
-            && (phase == Phase::Stopped || (phase == Phase::Running && text("SubState") != "running")),
+            && match phase {
+                Phase::Stopped => text("Type") == "oneshot",
+                Phase::Running => text("SubState") != "running",
+                _ => false,
+            },
         life: Some(text("InvocationID").to_owned()).filter(|id| !id.is_empty()),
         details: Vec::new(),
         cause: None,
@@ -331,6 +382,7 @@ mod tests {
             ("Result", "success"),
             ("ConditionResult", "no"),
             ("ConditionTimestampMonotonic", "0"),
+            ("Type", "oneshot"),
         ];
         assert!(state(&seen(&pairs)).unwrap().completed);
         pairs.push(("ConditionTimestampMonotonic", "17"));
@@ -339,6 +391,32 @@ mod tests {
             (state.completed, state.word.as_str()),
             (false, "inactive (dead), a condition of the unit is not met")
         );
+    }
+
+    #[test]
+    fn nothing_of_a_unit_that_is_no_oneshot_is_no_good_end() {
+        let completed = |kind: &str, active: &str, sub: &str| {
+            let common = [("LoadState", "loaded"), ("MainPID", "0"), ("Result", "success")];
+            let more = [("Type", kind), ("ActiveState", active), ("SubState", sub)];
+            state(&seen(&[&common[..], &more[..]].concat())).unwrap().completed
+        };
+        assert!(completed("oneshot", "inactive", "dead"));
+        for kind in ["simple", "exec", "forking", "notify", "dbus", "idle", ""] {
+            assert!(!completed(kind, "inactive", "dead"), "{kind}");
+            // RemainAfterExit=: systemd calls it active.
+            assert!(completed(kind, "active", "exited"), "{kind}");
+            assert!(!completed(kind, "active", "running"), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_environment_of_the_manager_is_the_units_where_it_passes() {
+        let text = "A=b\nTOKEN=$'a\\'b\\\\c\\nd'\nPATH=/bin";
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let shown = seen(&[("PassEnvironment", "TOKEN OTHER")]);
+        assert_eq!(inherited(text, &shown, true), [pair("TOKEN", "a'b\\c\nd")]);
+        let all = [pair("A", "b"), pair("TOKEN", "a'b\\c\nd"), pair("PATH", "/bin")];
+        assert_eq!(inherited(text, &shown, false), all);
     }
 
     #[test]
