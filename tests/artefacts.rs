@@ -160,21 +160,24 @@ fn completions_are_those_of_the_programs() {
 }
 
 /// What values are called that nobody can know but who types them.
-const FREE: [&str; 22] = [
+const FREE: [&str; 25] = [
     "COUNT",
     "ENDS/SPAN",
     "HEADER",
     "HOST",
+    "HOST:PORT:ADDRESS",
     "INTEGER",
     "LIST",
     "MILLISECONDS",
     "MODE",
     "N",
+    "NAME=TEXT",
     "PERCENT",
     "PID",
     "PID|TIME",
     "PREFIX",
-    "PTR=VALUE",
+    "PTR OP VALUE",
+    "RE",
     "SECONDS",
     "SPAN",
     "STATUS",

@@ -3,7 +3,7 @@
 use baa::program::complete::{LiveOffer, TypedLine, deadline};
 use baa::service::names;
 
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 21] = [
     "http://",
     "https://",
     "http+unix:///",
@@ -15,6 +15,16 @@ const TARGETS: [&str; 11] = [
     "dns:",
     "launchd:",
     "systemd:",
+    "postgres://",
+    "mysql://",
+    "redis://",
+    "rediss://",
+    "mongodb://",
+    "amqp://",
+    "amqps://",
+    "kafka://",
+    "grpc://",
+    "grpcs://",
 ];
 
 pub fn values(typed: &TypedLine) -> LiveOffer {

@@ -77,8 +77,8 @@ pub async fn sleep(until: Instant) {
     }
 }
 
-/// `future`, unless `stop` says at one of its looks, which are `tick` apart, that it is to end: then it is left
-/// as it is, and the answer is `None`.
+/// `future`, unless `stop` says at one of its looks, which are `tick` apart, that it is to end: then it is
+/// left as it is, and the answer is `None`.
 pub async fn unless<T>(
     future: impl Future<Output = T>,
     tick: Duration,
