@@ -1,11 +1,10 @@
 //! What baa-healthwait asks, what it expects, and how it gets there: data, header fields, patterns, JSON,
 //! fixed addresses, zones, sockets without a path, statuses of commands; and what people mistype.
 
-use crate::support::{Done, Room, needs, port, until};
+use crate::support::{Done, Room, port};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 
 fn wait<I: AsRef<OsStr>>(room: &Room, arguments: impl IntoIterator<Item = I>) -> Done {
@@ -324,6 +323,8 @@ fn a_manager_of_another_system_is_not_waited_for() {
 #[cfg(target_os = "linux")]
 #[apply(test)]
 fn nohup_holds_for_the_wait_and_for_the_command() {
+    use crate::support::{needs, until};
+    use std::process::Stdio;
     let room = Room::new();
     needs("nohup");
     let program = crate::support::binary("baa-healthwait");
