@@ -160,21 +160,26 @@ fn completions_are_those_of_the_programs() {
 }
 
 /// What values are called that nobody can know but who types them.
-const FREE: [&str; 22] = [
+const FREE: [&str; 26] = [
     "COUNT",
     "ENDS/SPAN",
     "HEADER",
     "HOST",
+    "HOST:PORT:ADDRESS",
     "INTEGER",
     "LIST",
     "MILLISECONDS",
     "MODE",
     "N",
+    "NAME=TEXT",
+    "PATH",
     "PERCENT",
     "PID",
     "PID|TIME",
     "PREFIX",
+    "PTR OP VALUE",
     "PTR=VALUE",
+    "RE",
     "SECONDS",
     "SPAN",
     "STATUS",
@@ -182,8 +187,6 @@ const FREE: [&str; 22] = [
     "TERM",
     "TEXT",
     "TOKEN",
-    // Of a URL.
-    "PATH",
 ];
 
 /// Somebody has thought of every value that a shell may be asked to complete.

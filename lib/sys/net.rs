@@ -7,7 +7,7 @@ pub mod reach;
 
 pub use fixed::{FixedAddress, FixedAddresses};
 pub use names::{is_local, resolve, resolve_now};
-pub use reach::Reach;
+pub use reach::NetReach;
 
 use crate::sys::poll::{self, For};
 use crate::sys::task;
@@ -492,10 +492,10 @@ impl Endpoint {
     }
 
     /// How far away it is, as far as is known without asking anybody.
-    pub fn reach(&self) -> Reach {
+    pub fn reach(&self) -> NetReach {
         match self {
             Endpoint::Tcp(host, _) => reach::of(host),
-            Endpoint::Unix(_) => Reach::Own,
+            Endpoint::Unix(_) => NetReach::Own,
         }
     }
 

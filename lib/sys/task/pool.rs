@@ -19,9 +19,9 @@ struct PoolState {
 }
 
 /// Something that a thread does, for one or several who wait.
-pub struct Job<T>(Mutex<JobState<T>>);
+pub struct ThreadJob<T>(Mutex<ThreadJobState<T>>);
 
-struct JobState<T> {
+struct ThreadJobState<T> {
     begun: bool,
     result: Option<(Instant, T)>,
     waiting: Vec<Waker>,
@@ -55,8 +55,12 @@ impl Pool {
     pub fn run<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<Arc<Job<T>>> {
-        let job = Arc::new(Job(Mutex::new(JobState { begun: false, result: None, waiting: Vec::new() })));
+    ) -> io::Result<Arc<ThreadJob<T>>> {
+        let job = Arc::new(ThreadJob(Mutex::new(ThreadJobState {
+            begun: false,
+            result: None,
+            waiting: Vec::new(),
+        })));
         let own = Arc::clone(&job);
         let mut state = lock(&self.state);
         state.queue.push_back(Box::new(move || {
@@ -95,7 +99,7 @@ impl Pool {
     }
 }
 
-impl<T: Clone> Job<T> {
+impl<T: Clone> ThreadJob<T> {
     /// Waits for the result; `None` where there is none at `until`.
     pub async fn result(&self, until: Instant) -> Option<T> {
         let waker = own_waker().await;
