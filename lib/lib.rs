@@ -25,7 +25,8 @@
 //!                 file · digest · directory · trust (whose word is believed) · secret (tokens in memory) ·
 //!                 deputy (a process that has become another user) · rights (names of capabilities and
 //!                 limits) · net · datagram (and who sent it) · listening · owner · http · say (and outlet) ·
-//!                 user (nss: getent, never a module) · cgroup · kernel · lines · poller · memory
+//!                 user (nss: getent, never a module) · cgroup · kernel · lines · poller · task (many
+//!                 questions in one thread; pool: a few threads for what only a thread can wait for) · memory
 //! words           exit (the table of statuses) · error · failure · clean (foreign strings) · logfmt · span ·
 //!                 stamp
 //! ```

@@ -281,3 +281,20 @@ fn a_dead_resolver_takes_few_threads() {
     assert_eq!(out.matches("behind 16 names that hang").count(), 44, "{out}");
     assert_eq!(out.matches("no answer in time (resolving n").count(), 16, "{out}");
 }
+
+/// As many connections as there are targets, and what is started then has the limit that we were given.
+#[apply(test)]
+fn many_connections_need_no_higher_limit() {
+    let (room, mute) = (Room::new(), port());
+    let _mute = room.service(&format!("127.0.0.1:{mute}"), &["--mute"]);
+    let script = format!(
+        "ulimit -Sn 40; $HEALTHWAIT --timeout 2s --json $(seq -f 'http://127.0.0.1:{mute}/%g' 60) > out
+        echo $?; $HEALTHWAIT --any file:/ $(seq -f 'http://127.0.0.1:{mute}/%g' 60) -- sh -c 'ulimit -Sn'"
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &script]).env("HEALTHWAIT", binary("baa-healthwait")).current_dir(room.dir.path());
+    let done = finish(&mut shell);
+    assert_eq!(done.stdout, "124\n40\n", "{done:?}");
+    let out = std::fs::read_to_string(room.path("out")).unwrap();
+    assert_eq!(out.matches("no answer in time (waiting for the answer)").count(), 60, "{out}");
+}

@@ -17,7 +17,7 @@ pub mod server;
 pub mod tcp;
 pub mod unix;
 
-use crate::sys::net::{Distance, Endpoint};
+use crate::sys::net::{Endpoint, NetReach};
 use crate::sys::process::Pid;
 use crate::sys::task;
 use crate::words::failure::Failure;
@@ -53,9 +53,9 @@ impl Cost {
     /// What it costs to connect to `endpoint`, as far as is known without asking anybody.
     pub fn of(endpoint: &Endpoint) -> Cost {
         match endpoint.reach() {
-            Distance::Own => Cost::Local,
-            Distance::Near => Cost::Near,
-            Distance::Far => Cost::Remote,
+            NetReach::Own => Cost::Local,
+            NetReach::Near => Cost::Near,
+            NetReach::Far => Cost::Remote,
         }
     }
 }

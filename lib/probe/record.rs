@@ -5,7 +5,7 @@ pub(crate) mod message;
 
 use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
 use crate::sys::http::host_and_port;
-use crate::sys::net::{self, Distance, Endpoint, reach};
+use crate::sys::net::{self, Endpoint, NetReach, reach};
 use crate::sys::poll::For;
 use crate::sys::random;
 use crate::sys::redact::unescape;
@@ -267,7 +267,7 @@ impl Probe for RecordProbe {
 
     fn cost(&self) -> Cost {
         match &self.question.server {
-            Some((host, _)) if reach::of(host) == Distance::Own => Cost::Local,
+            Some((host, _)) if reach::of(host) == NetReach::Own => Cost::Local,
             _ => Cost::Remote,
         }
     }

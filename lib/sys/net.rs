@@ -7,7 +7,7 @@ pub mod reach;
 
 pub use fixed::{FixedAddress, FixedAddresses};
 pub use names::{is_local, resolve, resolve_now};
-pub use reach::Distance;
+pub use reach::NetReach;
 
 use crate::sys::poll::{self, For};
 use crate::sys::task;
@@ -502,10 +502,10 @@ impl Endpoint {
     }
 
     /// How far away it is, as far as is known without asking anybody.
-    pub fn reach(&self) -> Distance {
+    pub fn reach(&self) -> NetReach {
         match self {
             Endpoint::Tcp(host, _) => reach::of(host),
-            Endpoint::Unix(_) => Distance::Own,
+            Endpoint::Unix(_) => NetReach::Own,
         }
     }
 

@@ -106,6 +106,29 @@ pub fn unblock(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// More descriptors than usual, until it is dropped: what is started later has the limit that we were given.
+#[derive(Debug)]
+pub struct RaisedLimit(Option<(u64, u64)>);
+
+impl RaisedLimit {
+    /// Room for `count` descriptors, as far as we may.
+    pub fn new(count: usize) -> RaisedLimit {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+        let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return RaisedLimit(None) };
+        let wanted = u64::try_from(count).unwrap_or(u64::MAX).min(hard);
+        let raised = wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok();
+        RaisedLimit(raised.then_some((soft, hard)))
+    }
+}
+
+impl Drop for RaisedLimit {
+    fn drop(&mut self) {
+        if let Some((soft, hard)) = self.0 {
+            let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard);
+        }
+    }
+}
+
 /// Lets this process open as many descriptors as it may.
 pub fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -11,6 +11,7 @@
 mod canary;
 mod keep;
 mod lease;
+mod neighbour;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,13 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--measure", runs, command @ ..] => measure(runs.parse().unwrap(), command),
-        [programs, other, "start"] => Bench::of(programs, other).start_up(),
+        ["--serve", address] => neighbour::serve(address),
+        [programs, other, "start"] => {
+            let bench = Bench::of(programs, other);
+            bench.start_up();
+            bench.neighbour();
+            bench.many();
+        }
         [programs, other, "reload"] => Bench::of(programs, other).reload(),
         [programs, other, "canary"] => Bench::of(programs, other).canary(),
         [programs, other, "keep"] => Bench::of(programs, other).keep(),
@@ -104,7 +111,9 @@ impl Bench {
         println!("# One run on this machine; × is the peer's figure over ours.\n");
         self.start_up();
         self.reaction();
+        self.neighbour();
         self.share();
+        self.many();
         self.deadline();
         self.reload();
         self.canary();
@@ -144,6 +153,10 @@ impl Bench {
     }
 
     fn tools(&self, port: u16) -> Vec<Tool> {
+        self.tools_at("127.0.0.1", port)
+    }
+
+    fn tools_at(&self, host: &str, port: u16) -> Vec<Tool> {
         let peer = |name: &str| {
             let beside = [self.peers.join("bin").join(name), self.peers.join("node_modules/.bin").join(name)]
                 .into_iter()
@@ -154,13 +167,13 @@ impl Bench {
                     .find(|path| path.is_file())
             })
         };
-        let url = format!("http://127.0.0.1:{port}/");
-        let tcp = format!("127.0.0.1:{port}");
+        let url = format!("http://{host}:{port}/");
+        let tcp = format!("{host}:{port}");
         let mut tools = vec![
             Tool { name: "baa-healthwait tcp", program: self.ours(), arguments: vec![tcp.clone()] },
             Tool { name: "baa-healthwait http", program: self.ours(), arguments: vec![url.clone()] },
         ];
-        let peers: [(&'static str, &str, Vec<String>); 5] = [
+        let peers: [(&'static str, &str, Vec<String>); 7] = [
             (
                 "curl --retry",
                 "curl",
@@ -184,6 +197,8 @@ impl Bench {
                 "wait-service",
                 ["--tcp", &tcp, "--", "true"].map(str::to_owned).to_vec(),
             ),
+            ("wait-for-them (Rust)", "wait-for-them", ["--silent", &tcp].map(str::to_owned).to_vec()),
+            ("go-wait-for-it (Go)", "go-wait-for-it", ["-q", "-w", &tcp].map(str::to_owned).to_vec()),
             ("wait-on (Node)", "wait-on", vec![format!("tcp:{tcp}")]),
             ("wait-port (Node)", "wait-port", vec![tcp]),
         ];

@@ -52,6 +52,8 @@ pub fn wait(
         Ok(guarded) => guarded,
         Err(pid) => return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive")))),
     };
+    // A question may have a connection to each of some addresses.
+    let _room = poll::RaisedLimit::new(64 + 4 * probes.len());
     let mut tasks: Tasks<'_, std::result::Result<ProbeAnswer, Failure>> = Tasks::new().map_err(cannot)?;
     let mut looks = Looks::new(probes.len(), began);
     let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };

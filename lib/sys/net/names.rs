@@ -3,7 +3,7 @@
 use super::reach;
 use crate::sys::nss;
 use crate::sys::task;
-use crate::sys::task::pool::{HelperCall, Pool};
+use crate::sys::task::pool::{Pool, ThreadJob};
 use crate::words::failure::{Class, Failure};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use std::collections::BTreeMap;
@@ -126,7 +126,7 @@ pub(crate) fn listed(text: &str) -> Vec<IpAddr> {
 /// the next attempt waits for the same thread, so that a dead resolver costs one thread a name and not one
 /// per attempt, and never more than `NAMES` has.
 async fn pending(host: &str, deadline: Instant, often: bool) -> Found {
-    static RUNNING: Mutex<BTreeMap<CString, Arc<HelperCall<Found>>>> = Mutex::new(BTreeMap::new());
+    static RUNNING: Mutex<BTreeMap<CString, Arc<ThreadJob<Found>>>> = Mutex::new(BTreeMap::new());
     let lock = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let name =
         CString::new(host).map_err(|_| Failure::new(Class::Missing, format!("'{host}' is not a name")))?;

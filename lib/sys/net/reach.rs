@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How far away a host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Distance {
+pub enum NetReach {
     /// This machine.
     Own,
     /// A private network: other containers, the machines beside us.
@@ -50,10 +50,10 @@ pub(super) fn note(host: &str, addresses: &[IpAddr]) {
 }
 
 /// How far away `host` is, as far as is known without asking anybody.
-pub fn of(host: &str) -> Distance {
+pub fn of(host: &str) -> NetReach {
     match addresses(host) {
         Some(addresses) => {
-            addresses.iter().map(|address| of_address(*address)).max().unwrap_or(Distance::Far)
+            addresses.iter().map(|address| of_address(*address)).max().unwrap_or(NetReach::Far)
         }
         None => of_name(host),
     }
@@ -63,7 +63,7 @@ pub fn of(host: &str) -> Distance {
 /// of them are this machine's.
 pub fn own_sockets(host: &str, port: u16) -> Vec<SocketAddr> {
     let all = addresses(host).unwrap_or_default();
-    if !all.iter().all(|address| of_address(*address) == Distance::Own) {
+    if !all.iter().all(|address| of_address(*address) == NetReach::Own) {
         return Vec::new();
     }
     let meant = |address: IpAddr| match address {
@@ -79,19 +79,19 @@ fn addresses(host: &str) -> Option<Vec<IpAddr>> {
     names::plain(host).or_else(|| known().names.get(host).cloned())
 }
 
-fn of_name(host: &str) -> Distance {
+fn of_name(host: &str) -> NetReach {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     if !host.contains('.') || PRIVATE.iter().any(|end| host.ends_with(end)) {
-        Distance::Near
+        NetReach::Near
     } else {
-        Distance::Far
+        NetReach::Far
     }
 }
 
-fn of_address(address: IpAddr) -> Distance {
+fn of_address(address: IpAddr) -> NetReach {
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() || is_own(address) {
-        return Distance::Own;
+        return NetReach::Own;
     }
     let near = match address {
         IpAddr::V4(old) => {
@@ -101,7 +101,7 @@ fn of_address(address: IpAddr) -> Distance {
         }
         IpAddr::V6(new) => new.is_unique_local() || new.is_unicast_link_local(),
     };
-    if near { Distance::Near } else { Distance::Far }
+    if near { NetReach::Near } else { NetReach::Far }
 }
 
 fn is_own(address: IpAddr) -> bool {
@@ -121,10 +121,10 @@ mod tests {
         for host in
             ["127.0.0.9", "::1", "[::1]", "localhost", "LOCALHOST.", "0.0.0.0", "[::]", "::ffff:127.0.0.1"]
         {
-            assert_eq!(of(host), Distance::Own, "{host}");
+            assert_eq!(of(host), NetReach::Own, "{host}");
         }
         for own in super::super::own_addresses() {
-            assert_eq!(of(&own.to_string()), Distance::Own, "{own}");
+            assert_eq!(of(&own.to_string()), NetReach::Own, "{own}");
         }
         for host in [
             "10.255.0.1",
@@ -142,12 +142,12 @@ mod tests {
             "api.prod.svc.cluster.local",
             "printer.local",
         ] {
-            assert_eq!(of(host), Distance::Near, "{host}");
+            assert_eq!(of(host), NetReach::Near, "{host}");
         }
         for host in
             ["192.0.2.1", "172.32.0.1", "100.128.0.1", "2001:db8::1", "example.org", "internal.example.org"]
         {
-            assert_eq!(of(host), Distance::Far, "{host}");
+            assert_eq!(of(host), NetReach::Far, "{host}");
         }
     }
 
@@ -155,10 +155,10 @@ mod tests {
     fn a_name_is_as_far_as_the_farthest_of_its_addresses() {
         let (own, far) = ("127.0.0.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
         note("reach.example.org", &[own]);
-        assert_eq!(of("reach.example.org"), Distance::Own);
+        assert_eq!(of("reach.example.org"), NetReach::Own);
         assert_eq!(own_sockets("reach.example.org", 5), [SocketAddr::new(own, 5)]);
         note("reach.example.org", &[own, far]);
-        assert_eq!(of("reach.example.org"), Distance::Far);
+        assert_eq!(of("reach.example.org"), NetReach::Far);
         assert!(own_sockets("reach.example.org", 5).is_empty());
         assert_eq!(own_sockets("0.0.0.0", 5), [SocketAddr::from(([127, 0, 0, 1], 5))]);
     }

@@ -19,9 +19,9 @@ struct PoolState {
 }
 
 /// Something that a thread does, for one or several who wait.
-pub struct HelperCall<T>(Mutex<HelperCallState<T>>);
+pub struct ThreadJob<T>(Mutex<ThreadJobState<T>>);
 
-struct HelperCallState<T> {
+struct ThreadJobState<T> {
     begun: bool,
     result: Option<(Instant, T)>,
     waiting: Vec<Waker>,
@@ -55,8 +55,8 @@ impl Pool {
     pub fn run<T: Send + 'static>(
         &'static self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<Arc<HelperCall<T>>> {
-        let job = Arc::new(HelperCall(Mutex::new(HelperCallState {
+    ) -> io::Result<Arc<ThreadJob<T>>> {
+        let job = Arc::new(ThreadJob(Mutex::new(ThreadJobState {
             begun: false,
             result: None,
             waiting: Vec::new(),
@@ -99,7 +99,7 @@ impl Pool {
     }
 }
 
-impl<T: Clone> HelperCall<T> {
+impl<T: Clone> ThreadJob<T> {
     /// Waits for the result; `None` where there is none at `until`.
     pub async fn result(&self, until: Instant) -> Option<T> {
         let waker = own_waker().await;
