@@ -16,7 +16,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, Sockaddr
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -353,7 +352,7 @@ fn connected(fd: OwnedFd, address: SocketAddr, deadline: Instant) -> Result<Conn
 /// The address of a socket: a path, or on Linux `@NAME` for one of the abstract namespace (unix(7)).
 fn unix_address(path: &Path) -> nix::Result<UnixAddr> {
     #[cfg(target_os = "linux")]
-    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+    if let Some(name) = path.as_os_str().as_encoded_bytes().strip_prefix(b"@") {
         return UnixAddr::new_abstract(name);
     }
     UnixAddr::new(path)
