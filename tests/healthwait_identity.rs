@@ -4,6 +4,7 @@
 use crate::support::{Done, Room, Service, collect, copy_program, needs, needs_root, port, signal, until};
 use nix::sys::signal::Signal;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -386,4 +387,76 @@ fn of_two_that_were_started_together_the_later_is_newer_and_neither_is_newer_tha
         }
         assert_eq!(outcomes, [0, 124, 124, 124]);
     }
+}
+
+/// A password is for the process that was named: another one hears nothing.
+#[apply(test)]
+fn who_is_the_wrong_process_is_told_no_secret() {
+    let room = Room::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+            stream.read_to_end(&mut all).unwrap();
+        }
+        all
+    });
+    let mut other = Command::new("sleep").arg("600").spawn().unwrap();
+    for target in
+        [format!("redis://:hunter2@127.0.0.1:{port}"), format!("http://me:hunter2@127.0.0.1:{port}/")]
+    {
+        let words = ["--attempts", "1", "--served-by", &other.id().to_string(), &target].map(str::to_owned);
+        let done = room.run("baa-healthwait", words);
+        assert!(done.status == 124 && done.stderr.contains("answered by process"), "{done:?}");
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard.join().unwrap()), "");
+}
+
+/// Who answers is another user's: of those who may be looked into one has the socket too, and did not.
+#[apply(test)]
+fn whom_we_may_not_see_is_not_taken_for_one_whom_we_see() {
+    needs_root();
+    needs("setpriv");
+    let room = Room::new();
+    let program = room.path("baa-healthwait");
+    copy_program(&crate::support::binary("baa-healthwait"), &program);
+    std::fs::set_permissions(room.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let stranger = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", tcp.local_addr().unwrap());
+    let shared = OwnedFd::from(tcp.try_clone().unwrap());
+    let _old = holder(&room, tcp, "old", &["serve"]);
+    let mut new = stranger().args(["sleep", "600"]).stdin(Stdio::from(shared)).spawn().unwrap();
+    let name = || std::fs::read_to_string(format!("/proc/{}/comm", new.id())).unwrap();
+    until("it is another user's", || name() == "sleep\n");
+    let mut ask = stranger();
+    ask.arg(&program).args(["--attempts", "1", "--probe-timeout", "500ms", "--served-by"]);
+    let done = crate::support::finish(ask.args([&new.id().to_string(), &url]));
+    new.kill().unwrap();
+    new.wait().unwrap();
+    done.failed_with(124, "cannot tell which process answered");
+}
+
+/// It is enough then that a process that counts has the socket, whoever is quicker.
+#[apply(test)]
+fn with_any_process_it_does_not_matter_who_was_quicker() {
+    let room = Room::new();
+    handover(&room, "serve", "hold", |_, new, targets| {
+        for target in targets {
+            for _ in 0..4 {
+                let done =
+                    wait(&room, ["--attempts", "1", "--served-by", &new.pid(), "--any-process", target]);
+                assert!(done.status == 0 && done.stderr.contains("may not have answered"), "{done:?}");
+            }
+        }
+    });
 }

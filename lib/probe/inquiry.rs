@@ -139,6 +139,7 @@ impl<'a> Inquiry<'a> {
     /// good as well where only an answer can show more.
     ///
     /// # Errors
+    /// `wrong-process` when it is known already: nothing is said to it then, least of all a password;
     /// `unknown-process` when it must be seen who accepts the connection, and nobody does.
     pub async fn connected(&mut self, deadline: Instant) -> Result<(), Failure> {
         let began = Instant::now();
@@ -149,7 +150,12 @@ impl<'a> Inquiry<'a> {
                 Sight::Dim => began.elapsed() >= PATIENCE,
             })
             .await;
-        if last == Sight::Queued { Err(unknown(&self.why)) } else { Ok(()) }
+        match &self.known {
+            // Where others may lead to it, the first of them is another.
+            Some(Err(failure)) if !self.demand.any_process => Err(failure.clone()),
+            _ if last == Sight::Queued => Err(unknown(&self.why)),
+            _ => Ok(()),
+        }
     }
 
     /// The judgement when an answer has come.
@@ -206,6 +212,11 @@ impl<'a> Inquiry<'a> {
     fn accepted(&mut self, holders: &Holders) -> Sight {
         match self.weigh(holders) {
             Weight::All(pid) => self.good(pid, &[]),
+            // It is enough that one that counts has the socket too.
+            Weight::None(failure) if self.demand.any_process => match self.weigh_listeners() {
+                Weight::All(pid) | Weight::Some(pid, _) => self.good(pid, &holders.pids),
+                Weight::None(_) | Weight::Unknown(_) => self.judged(Err(failure)),
+            },
             Weight::None(failure) => self.judged(Err(failure)),
             Weight::Some(pid, others) if self.demand.any_process => self.good(pid, &others),
             // It was one of ours that accepted it, and has shared it since.
@@ -217,9 +228,10 @@ impl<'a> Inquiry<'a> {
             }
             // It was closed while those were looked for that have it.
             Weight::Unknown(_) if owner::other_end(&self.link) == OtherEnd::Gone => self.gone(),
-            // What holds it may be out of sight: an io_uring, another pid namespace.
+            // A process with an io_uring may hold it without a descriptor. Else whoever holds it is one whom
+            // we may not see, and not one of those whom we see.
             Weight::Unknown(why) => match self.weigh_listeners() {
-                Weight::All(pid) => self.good(pid, &[]),
+                Weight::All(pid) if owner::has_ring(pid) => self.good(pid, &[]),
                 _ => {
                     self.known = None;
                     self.dim(why)

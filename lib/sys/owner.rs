@@ -71,6 +71,11 @@ pub fn is_hidden(pid: Pid) -> bool {
     system::is_hidden(pid)
 }
 
+/// Whether `pid` has an io_uring, in which it may have sockets without a descriptor (io_uring(7)).
+pub fn has_ring(pid: Pid) -> bool {
+    system::has_ring(pid)
+}
+
 /// Why `pid` may not be looked into, for people.
 pub fn why_hidden(pid: Pid) -> String {
     let takes = if user::own_uid() == 0 { ", which takes CAP_SYS_PTRACE" } else { "" };

@@ -8,6 +8,7 @@ use crate::sys::process::{Identity, Pid};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 pub(super) fn other_end(link: &Link) -> OtherEnd {
     match link {
@@ -112,6 +113,11 @@ pub(super) fn is_hidden(pid: Pid) -> bool {
         Ok(fds) => fds.flatten().any(|fd| fs::read_link(fd.path()).is_err_and(|cause| refused(&cause))),
     };
     hidden && Identity::of(pid).is_some()
+}
+
+pub(super) fn has_ring(pid: Pid) -> bool {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    fds.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|link| link == Path::new("anon_inode:[io_uring]"))
 }
 
 fn same(one: SocketAddr, other: SocketAddr) -> bool {
