@@ -57,11 +57,12 @@ pub fn wait(
     let mut tasks: Tasks<'_, std::result::Result<ProbeAnswer, Failure>> = Tasks::new().map_err(cannot)?;
     let mut looks = Looks::new(probes.len(), began);
     let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };
+    let (mut signalled, mut woken) = (true, true);
     let ending = loop {
-        if let Some(signal) = signals.take().first() {
+        if signalled && let Some(signal) = signals.take().first() {
             break WaitEnding::Signal(*signal);
         }
-        let done = tasks.run();
+        let done = tasks.run(woken);
         let now = Instant::now();
         let news = match guarded.look(now) {
             Vigil::Died(why) => break WaitEnding::Died(why),
@@ -89,7 +90,8 @@ pub fn wait(
         let mut fds = vec![(signals.fd(), For::Reading), (tasks.fd(), For::Reading)];
         fds.extend(guarded.fds().map(|fd| (fd, For::Reading)));
         let times = [wait.wake(), tasks.wake(), looks.wake(&wait), guarded.next(now), Some(now + refresh)];
-        poll::wait(&fds, times.into_iter().flatten().min()).map_err(cannot)?;
+        let ready = poll::wait(&fds, times.into_iter().flatten().min()).map_err(cannot)?;
+        (signalled, woken) = (ready[0], ready[1]);
     };
     // The commands that are running are killed all at once; then each task lets go of its own.
     if costs.contains(&Cost::Process) {
@@ -124,12 +126,19 @@ struct Looks {
     way: Option<Option<Listening>>,
     places: Vec<Vec<SocketAddr>>,
     next: Instant,
+    /// What the last one that was measured took, how many there were since, and what all of them took.
+    one: Duration,
+    unmeasured: u32,
     spent: Duration,
 }
 
+/// So many looks are taken to cost the same: to measure one costs as much as a small one.
+const ALIKE: u32 = 16;
+
 impl Looks {
     fn new(count: usize, now: Instant) -> Looks {
-        Looks { way: None, places: vec![Vec::new(); count], next: now, spent: Duration::ZERO }
+        let (one, spent) = (Duration::ZERO, Duration::ZERO);
+        Looks { way: None, places: vec![Vec::new(); count], next: now, one, unmeasured: ALIKE, spent }
     }
 
     /// Where a listener of `probe` would show itself; nowhere if that cannot be seen.
@@ -150,14 +159,17 @@ impl Looks {
         if dozing.is_empty() {
             return;
         }
-        let before = clock::processor_time();
+        let before = (self.unmeasured >= ALIKE).then(clock::processor_time);
         let places: Vec<&[SocketAddr]> = dozing.iter().map(|index| self.places[*index].as_slice()).collect();
         for position in way.where_somebody_may(&places) {
             wait.sighted(dozing[position]);
         }
-        let spent = clock::processor_time().saturating_sub(before);
-        self.spent += spent;
-        self.next = now + pace::look(spent);
+        self.unmeasured += 1;
+        if let Some(before) = before {
+            (self.one, self.unmeasured) = (clock::processor_time().saturating_sub(before), 0);
+        }
+        self.spent += self.one;
+        self.next = now + pace::look(self.one);
     }
 
     fn wake(&self, wait: &Wait) -> Option<Instant> {
