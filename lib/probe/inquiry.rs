@@ -234,7 +234,7 @@ impl<'a> Inquiry<'a> {
                 Weight::All(pid) if owner::has_ring(pid) => self.good(pid, &[]),
                 _ => {
                     self.known = None;
-                    self.dim(why)
+                    self.unseen(why)
                 }
             },
         }
@@ -251,7 +251,7 @@ impl<'a> Inquiry<'a> {
                 self.why = format!("{}{accepted}", both(pid, &others));
                 sight
             }
-            Some(Weight::Unknown(why)) => self.dim(why),
+            Some(Weight::Unknown(why)) => self.unseen(why),
             None => Sight::Dim,
         }
     }
@@ -280,6 +280,12 @@ impl<'a> Inquiry<'a> {
             None => {}
         }
         Sight::Over
+    }
+
+    /// Somebody is not to be seen: soon, if it only begins just now, or never.
+    fn unseen(&mut self, why: String) -> Sight {
+        let sight = self.dim(why);
+        if self.began.elapsed() < PATIENCE { sight } else { Sight::Over }
     }
 
     fn dim(&mut self, why: String) -> Sight {
