@@ -6,7 +6,7 @@ use super::listens_for;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The size of the struct.
-pub const SIZE: usize = 792;
+pub(super) const SIZE: usize = 792;
 const KIND: usize = 256;
 const SOCKINFO_TCP: i32 = 2;
 const FOREIGN_PORT: usize = 264;
@@ -21,7 +21,7 @@ const INI_IPV6: u8 = 2;
 
 /// How a process takes part in the other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketPart {
+pub(super) enum SocketPart {
     Listens,
     Accepted,
 }
@@ -30,7 +30,7 @@ pub enum SocketPart {
 ///
 /// A socket of IPv6 that takes IPv4 as well has both flags (`tcp6_usr_bind`), so its addresses are read both
 /// ways, and one that fits is enough.
-pub fn part(info: &[u8; SIZE], local: SocketAddr, peer: SocketAddr) -> Option<SocketPart> {
+pub(super) fn part(info: &[u8; SIZE], local: SocketAddr, peer: SocketAddr) -> Option<SocketPart> {
     if word(info, KIND)? != SOCKINFO_TCP {
         return None;
     }
