@@ -1,5 +1,5 @@
-//! The report of a Mac (tests/launchctl/mac-report), tried on the model of launchd: each claim of the table has
-//! a scenario, each scenario sees what the model was built to do, and nothing is left behind.
+//! The report of a Mac (tests/launchctl/mac-report), tried on the model of launchd: each claim of the table
+//! has a scenario, each scenario sees what the model was built to do, and nothing is left behind.
 
 use crate::support::launchd::{DOMAIN, Launchd};
 use crate::support::{Room, binary, example, finish, needs, signal, until};
@@ -169,7 +169,8 @@ fn what_differs_is_told_and_is_1() {
     let room = Room::new();
     let launchd = Launchd::start(&room, &[]);
     let script = format!(
-        "#!/bin/sh\n{} \"$@\" > '{1}'\nstatus=$?\nsed 's/exit code = 7/exit code = \"\\\\8\"/' '{1}'\nexit $status\n",
+        "#!/bin/sh\n{} \"$@\" > '{1}'\nstatus=$?\n\
+         sed 's/exit code = 7/exit code = \"\\\\8\"/' '{1}'\nexit $status\n",
         example("launchctl").display(),
         room.text("said")
     );
