@@ -26,7 +26,7 @@ BUILD     = $(CARGO) build --locked --target $(TARGET) --release --bins
 # The programs under test.
 BAA_BIN  ?= $(BUILT)
 
-.PHONY: all build programs demo test test-musl fuzz mutants lint bench install uninstall artefacts completions man check check-macos dist clean help toolchain
+.PHONY: all build programs demo test test-musl fuzz mutants lint bench mac-report install uninstall artefacts completions man check check-macos dist clean help toolchain
 
 all: build
 
@@ -67,6 +67,10 @@ fuzz: toolchain ## throw foreign data at each parser; PART=a parser, TIME=1m for
 	test -n "$$list" || { echo "there is no parser $(PART); tests/fuzz/targets.rs lists them" >&2; exit 66; } && \
 	printf '%s\n' $$list | BAA_FUZZ_INPUT="$(INPUT)" BAA_FUZZ_TIME="$(TIME)" \
 		xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I {} "$$program" -q --exact {} --nocapture
+
+# On a Mac; it says so elsewhere. The table of claims, and what each rests on: tests/launchctl/claims.
+mac-report: build ## on a Mac: try what is believed of launchd, and the programs; writes one report into target/mac-report
+	@tests/launchctl/mac-report -b $(BUILT) -o target/mac-report
 
 # Which files, and why these: .cargo/mutants.toml.
 mutants: toolchain ## change the decisions one by one and see that a test fails; needs cargo-mutants; FILE=a part of them

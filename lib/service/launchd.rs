@@ -1,7 +1,7 @@
 //! launchd, through launchctl(1): every call bounded in time, every code classified, `print` read with care.
 //!
 //! Never run on a Mac by its makers: built from public reports of what launchctl does, and tested against a
-//! model of it.
+//! model of it. What is believed stands in tests/launchctl/claims; `make mac-report` tries it on a Mac.
 
 mod cause;
 pub mod code;

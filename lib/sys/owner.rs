@@ -16,6 +16,8 @@ mod elsewhere;
 pub(crate) mod linux;
 #[cfg(target_os = "linux")]
 use linux as system;
+#[cfg(any(target_os = "macos", test))]
+mod fdinfo;
 #[cfg(target_os = "macos")]
 mod macos;
 #[cfg(target_os = "macos")]

@@ -22,6 +22,8 @@
 //!   (Homebrew/brew#23895);
 //! - `bootout --wait` where `launchctl help bootout` shows it: back when the job is gone;
 //! - `print`: see print.rs.
+//!
+//! Each of these has a name in `claims`, and is tried on a Mac by `mac-report`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,6 +35,7 @@
 
 mod faults;
 mod print;
+mod table;
 
 use faults::Faults;
 use serde_json::{Value, json};
@@ -43,6 +46,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use table::claim;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -219,6 +223,7 @@ impl Launchd {
             for setting in settings {
                 let (key, value) = setting.split_once('=').unwrap();
                 match key {
+                    "reset" => self.faults = Faults::new(),
                     "seed" => self.dice = value.parse().unwrap(),
                     _ => self.faults.set(key, value),
                 }
@@ -227,6 +232,11 @@ impl Launchd {
         }
         let verb = *words.first().unwrap_or(&"");
         if self.faults.domain_code != 0 && verb != "model" {
+            claim(match verb {
+                "print" => "domain-print",
+                "bootstrap" => "domain-bootstrap",
+                _ => "domain-others",
+            });
             let message = if verb == "print" && self.faults.domain_code == 112 {
                 "Bad request.\nCould not find domain for user gui: 501"
             } else {
@@ -236,15 +246,18 @@ impl Launchd {
         }
         let changes = matches!(verb, "bootstrap" | "kickstart" | "bootout");
         if changes && self.faults.sandbox {
+            claim("sandboxed");
             return Answer::Now(fail(verb, 5, text(5)));
         }
         if changes && self.roll() < self.faults.hiccups {
+            claim("hiccup");
             return Answer::Now(fail(verb, 37, text(37)));
         }
         match words {
             ["print", target] => Answer::Now(self.print(target)),
             ["print-disabled", domain] => Answer::Now(self.print_disabled(domain)),
             ["help", "bootout"] => {
+                claim("bootout-wait-named");
                 let wait = if self.faults.waits { "[--wait] " } else { "" };
                 let usage = format!(
                     "Usage: launchctl bootout {wait}<domain-target> [service-path1, service-path2, ...] | \
@@ -253,22 +266,30 @@ impl Launchd {
                 Answer::Now((0, usage, String::new()))
             }
             ["enable", target] => {
+                claim("enable");
                 self.disabled.retain(|one| one != target);
                 Answer::Now(ok())
             }
             ["disable", target] => {
+                claim("disable");
                 self.disabled.push((*target).to_owned());
                 Answer::Now(ok())
             }
             ["bootstrap", domain, path] => Answer::Now(self.bootstrap(domain, path)),
             ["bootout", "--wait", target] if self.faults.waits => match self.bootout(target) {
-                (0, ..) => Answer::Later(Wait::Gone((*target).to_owned())),
+                (0, ..) => {
+                    claim("bootout-wait");
+                    Answer::Later(Wait::Gone((*target).to_owned()))
+                }
                 refusal => Answer::Now(refusal),
             },
             ["bootout", target] => Answer::Now(self.bootout(target)),
             ["kickstart", "-k", target] => self.kickstart(target, true),
             ["kickstart", target] => self.kickstart(target, false),
-            _ => Answer::Now((64, String::new(), "Unrecognized target specifier.\n".to_owned())),
+            _ => {
+                claim("usage");
+                Answer::Now((64, String::new(), "Unrecognized target specifier.\n".to_owned()))
+            }
         }
     }
 
@@ -276,18 +297,25 @@ impl Launchd {
         let no = |code: i64| fail("bootstrap", code, text(code));
         self.faults.hides = false;
         if !self.faults.bad_file.is_empty() && path.contains(&self.faults.bad_file) {
+            claim("bootstrap-invalid");
             return no(109);
         }
-        let Ok(value) = plist::Value::from_file(path) else { return no(5) };
+        let Ok(value) = plist::Value::from_file(path) else {
+            claim(if Path::new(path).exists() { "bootstrap-malformed" } else { "bootstrap-missing" });
+            return no(5);
+        };
         let keys = value.as_dictionary().unwrap();
         let label = keys["Label"].as_string().unwrap();
         let target = format!("{domain}/{label}");
         if let Some(job) = self.jobs.get(&target) {
             if job.leaving.is_some() {
+                claim("bootstrap-draining");
                 self.turn += 1;
                 return no(self.faults.drain_codes[self.turn % self.faults.drain_codes.len()]);
             }
             // Already loaded, and the old definition stays.
+            claim("bootstrap-loaded");
+            claim("bootstrap-keeps-definition");
             self.turn += 1;
             return match self.faults.loaded_codes[self.turn % self.faults.loaded_codes.len()] {
                 0 => ok(),
@@ -295,10 +323,12 @@ impl Launchd {
             };
         }
         if self.disabled.contains(&target) {
+            claim("bootstrap-disabled");
             self.turn += 1;
             return no([119, 5][self.turn % 2]);
         }
         if self.faults.refusals > 0 {
+            claim("bootstrap-passing");
             self.faults.refusals -= 1;
             return no(self.faults.refusal_code);
         }
@@ -344,12 +374,15 @@ impl Launchd {
         if flag("RunAtLoad") || job.keep_alive {
             if self.faults.pended > 0 {
                 self.faults.pended -= 1;
+                claim("bootstrap-pended");
                 job.pended = true;
             } else {
+                claim("bootstrap-starts");
                 job.spawn(&target, &mut self.faults);
             }
         }
         if self.faults.removes {
+            claim("login-items");
             if let Some(child) = &mut job.child {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -357,7 +390,9 @@ impl Launchd {
             return ok();
         }
         self.jobs.insert(target, job);
+        claim("bootstrap");
         if self.faults.unheard > 0 {
+            claim("bootstrap-unheard");
             self.faults.unheard -= 1;
             return no(self.faults.unheard_code);
         }
@@ -366,15 +401,21 @@ impl Launchd {
 
     fn bootout(&mut self, target: &str) -> Reply {
         let linger = self.faults.linger;
-        let Some(job) = self.jobs.get_mut(target) else { return fail("bootout", 3, text(3)) };
+        let Some(job) = self.jobs.get_mut(target) else {
+            claim("bootout-unknown");
+            return fail("bootout", 3, text(3));
+        };
         if job.leaving.is_some() {
+            claim("bootout-twice");
             return fail("bootout", 37, text(37));
         }
         job.leaving = Some(Instant::now() + job.exit_timeout);
         job.spawn_at = None;
         if job.child.is_some() {
+            claim("bootout-accepted");
             signal(job.pid, libc::SIGTERM);
         } else {
+            claim("bootout-idle");
             job.gone_at = Some(Instant::now() + linger);
         }
         if self.faults.bootout_code == 0 {
@@ -387,26 +428,35 @@ impl Launchd {
     fn kickstart(&mut self, target: &str, kill: bool) -> Answer {
         if self.faults.kicks > 0 {
             self.faults.kicks -= 1;
+            claim(if self.faults.kick_code == 150 { "kickstart-sip" } else { "kickstart-passing" });
             return Answer::Now(fail("kickstart", self.faults.kick_code, text(self.faults.kick_code)));
         }
-        let Some(job) = self.jobs.get_mut(target) else { return Answer::Now(unknown(target)) };
+        let Some(job) = self.jobs.get_mut(target) else {
+            claim("kickstart-unknown");
+            return Answer::Now(unknown(target));
+        };
         if job.leaving.is_some() {
+            claim("kickstart-draining");
             return Answer::Now(fail("kickstart", 37, text(37)));
         }
         if job.child.is_some() {
             if !kill {
+                claim("kickstart-running");
                 return Answer::Now(ok());
             }
+            claim("kickstart-k");
             // launchd starts it anew at once; the throttle does not hold a kickstart back.
             signal(job.pid, libc::SIGTERM);
             job.replaced.get_or_insert(Instant::now() + job.exit_timeout);
             return Answer::Later(Wait::Started(target.to_owned(), job.runs + 1));
         }
         if job.spawn_at.is_some() && kill || self.faults.blocked > 0 {
+            claim("kickstart-k-scheduled");
             self.faults.blocked = self.faults.blocked.saturating_sub(1);
             return Answer::Later(Wait::Until(Instant::now() + Duration::from_secs(600)));
         }
         job.pended = false;
+        claim(if job.spawn_at.is_some() { "kickstart-scheduled" } else { "kickstart-idle" });
         if job.spawn_at.is_none() {
             job.spawn(target, &mut self.faults);
         }
@@ -429,6 +479,7 @@ impl Launchd {
                 } else if job.leaving.is_some() {
                     job.gone_at = Some(now + linger);
                 } else if job.keep_alive {
+                    claim("throttle");
                     job.spawn_at = Some(job.started.unwrap() + job.throttle);
                 }
             }
@@ -437,6 +488,7 @@ impl Launchd {
                 && !job.exit_timeout.is_zero()
                 && job.leaving.or(job.replaced).is_some_and(|until| now >= until)
             {
+                claim(if job.leaving.is_some() { "bootout-kills" } else { "kickstart-k-kills" });
                 job.killed = true;
                 signal(job.pid, libc::SIGKILL);
             }
@@ -444,6 +496,7 @@ impl Launchd {
                 job.spawn(target, &mut self.faults);
             }
             if job.gone_at.is_some_and(|at| now >= at) {
+                claim("bootout-gone");
                 gone.push(target.clone());
             }
         }
@@ -467,6 +520,7 @@ impl Job {
     fn spawn(&mut self, target: &str, faults: &mut Faults) {
         let out = || match &self.stdout {
             Some(path) => {
+                claim("job-output");
                 Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap())
             }
             None => Stdio::null(),
@@ -476,14 +530,21 @@ impl Job {
         // What never becomes the program is xpcproxy to its end.
         let end = match self.doom.as_deref() {
             None => None,
-            Some(code) if code.parse::<i32>().is_ok() => Some(format!("exit {code}")),
-            Some(_) => Some("kill -KILL $$".to_owned()),
+            Some(code) if code.parse::<i32>().is_ok() => {
+                claim("start-fails");
+                Some(format!("exit {code}"))
+            }
+            Some(_) => {
+                claim("start-refused");
+                Some("kill -KILL $$".to_owned())
+            }
         };
         let script = |end: String| format!("sleep {}; {end}", faults.proxy.as_secs_f64());
         let words = match end {
             None => self.arguments.clone(),
             Some(end) => vec!["/bin/sh".to_owned(), "-c".to_owned(), script(end)],
         };
+        ["job-environment", "job-directory", "job-group", "job-input"].into_iter().for_each(claim);
         let mut command = Command::new(&words[0]);
         command
             .args(&words[1..])

@@ -4,6 +4,7 @@
 //! The order and the names of the lines are those of posted captures; up to 10.15 the header is the label
 //! alone (wazuh-packages#2206, puppet-boxen#104).
 
+use super::table::claim;
 use super::{Job, Launchd, Reply, unknown};
 use std::os::unix::process::ExitStatusExt;
 use std::time::Instant;
@@ -11,9 +12,17 @@ use std::time::Instant;
 impl Launchd {
     pub fn print(&self, target: &str) -> Reply {
         let shown = self.jobs.get(target).filter(|_| !self.faults.hides);
-        let Some(job) = shown else { return unknown(target) };
+        let Some(job) = shown else {
+            claim(if self.jobs.contains_key(target) { "print-late" } else { "print-unknown" });
+            return unknown(target);
+        };
         let label = target.rsplit('/').next().unwrap();
         let header = if self.faults.old_header { label } else { target };
+        claim(if self.faults.old_header { "print-header-old" } else { "print-header" });
+        ["print-path", "print-program", "print-arguments", "print-environment"].into_iter().for_each(claim);
+        ["print-exit-timeout", "print-throttle", "print-runs", "print-nested", "print-job-state"]
+            .into_iter()
+            .for_each(claim);
         let state = self.state(job);
         let mut out = format!(
             "{header} = {{\n\tactive count = 1\n\tpath = {}\n\ttype = LaunchAgent\n\tstate = {state}\n\n\
@@ -35,9 +44,11 @@ impl Launchd {
             job.runs
         ));
         if job.child.is_some() {
+            claim("print-pid");
             out.push_str(&format!("\tpid = {}\n\timmediate reason = speculative\n", job.pid));
         }
         if job.pended {
+            claim("print-pended");
             out.push_str(&format!("\tpended nondemand spawn = {}\n", self.faults.pended_for));
         }
         out.push_str(&last_end(job));
@@ -54,18 +65,21 @@ impl Launchd {
 
     fn state<'a>(&'a self, job: &'a Job) -> &'a str {
         let starts = job.proxy_until.is_some_and(|until| Instant::now() < until) || job.doom.is_some();
-        match (&job.child, job.leaving.or(job.replaced), job.spawn_at) {
-            (Some(_), Some(_), _) if job.killed => "SIGKILLed",
-            (Some(_), Some(_), _) => "SIGTERMed",
-            (Some(_), None, _) if starts => &self.faults.proxy_word,
-            (Some(_), None, _) => "running",
-            (None, _, Some(_)) => "spawn scheduled",
-            _ => "not running",
-        }
+        let (name, word) = match (&job.child, job.leaving.or(job.replaced), job.spawn_at) {
+            (Some(_), Some(_), _) if job.killed => ("state-killed", "SIGKILLed"),
+            (Some(_), Some(_), _) => ("state-ending", "SIGTERMed"),
+            (Some(_), None, _) if starts => ("state-starting", self.faults.proxy_word.as_str()),
+            (Some(_), None, _) => ("state-running", "running"),
+            (None, _, Some(_)) => ("state-scheduled", "spawn scheduled"),
+            _ => ("state-idle", "not running"),
+        };
+        claim(name);
+        word
     }
 
     /// What nobody has said anything about is not named.
     pub fn print_disabled(&self, domain: &str) -> Reply {
+        claim(if self.faults.old_disabled { "print-disabled-old" } else { "print-disabled" });
         let word = if self.faults.old_disabled { "true" } else { "disabled" };
         let mut out = "\tdisabled services = {\n".to_owned();
         for target in &self.disabled {
@@ -80,6 +94,11 @@ impl Launchd {
 
 /// The lines about the last end; a signal stands in place of the code.
 fn last_end(job: &Job) -> String {
+    claim(match job.last_exit.map(|status| status.code()) {
+        None => "print-never-exited",
+        Some(Some(_)) => "print-exit-code",
+        Some(None) => "print-signal",
+    });
     let mut out = match job.last_exit.map(|status| (status.code(), status.signal())) {
         None => "\tlast exit code = (never exited)\n".to_owned(),
         Some((Some(78), _)) => "\tlast exit code = 78: EX_CONFIG\n".to_owned(),
@@ -96,6 +115,7 @@ fn last_end(job: &Job) -> String {
         }
     };
     if let Some(reason) = &job.reason {
+        claim("print-reason");
         out.push_str(&format!("\tlast exit reason = {reason}\n"));
     }
     out

@@ -1,40 +1,22 @@
 //! macOS: proc_pidfdinfo(PROC_PIDFDSOCKETINFO) over the descriptors of the candidates. Built and linked,
 //! never run here.
-//!
-//! The libc crate has no socket_fdinfo, so its fields are read at the offsets of <sys/proc_info.h> (XNU; both
-//! architectures): the struct has 792 bytes, the protocol's part begins at 264.
 
-use super::{Holders, OtherEnd, listens_for};
+use super::fdinfo::{self, SocketPart};
+use super::{Holders, OtherEnd};
 use crate::sys::net::Link;
 use crate::sys::process::{Pid, Table};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 const PROC_PIDLISTFDS: i32 = 1;
 const PROC_PIDFDSOCKETINFO: i32 = 3;
 const PROX_FDTYPE_SOCKET: u32 = 2;
-const SOCKET_FDINFO_SIZE: usize = 792;
-const SOI_KIND: usize = 256;
-const SOCKINFO_TCP: i32 = 2;
-const FOREIGN_PORT: usize = 264;
-const LOCAL_PORT: usize = 268;
-const VERSION_FLAGS: usize = 288;
-const FOREIGN_ADDRESS: usize = 296;
-const LOCAL_ADDRESS: usize = 312;
-const TCP_STATE: usize = 344;
-const TSI_S_LISTEN: i32 = 1;
-const INI_IPV4: u8 = 1;
-
-/// How a process takes part in the other end of a connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Listens,
-    Accepted,
-}
+/// How often a list of descriptors may have outgrown the room that was made for it.
+const TRIES: u32 = 8;
 
 pub(super) fn other_end(link: &Link) -> OtherEnd {
     match link {
         Link::Tcp(local, peer) => {
-            let pids = holders(*local, *peer, Part::Accepted);
+            let pids = holders(*local, *peer, SocketPart::Accepted);
             if pids.is_empty() && !super::is_ours(peer.ip()) {
                 return OtherEnd::Elsewhere { near: false, text: "it is on another machine".to_owned() };
             }
@@ -56,7 +38,7 @@ pub(super) fn other_end(link: &Link) -> OtherEnd {
 /// Which of several sockets somebody has is not told: whoever has one of them counts as having all.
 pub(super) fn listeners(link: &Link) -> Option<Holders> {
     let Link::Tcp(local, peer) = link else { return None };
-    let pids = holders(*local, *peer, Part::Listens);
+    let pids = holders(*local, *peer, SocketPart::Listens);
     Some(Holders { unseen: pids.is_empty(), pids })
 }
 
@@ -68,24 +50,31 @@ pub(super) fn has_ring(_: Pid) -> bool {
     false
 }
 
-fn holders(local: SocketAddr, peer: SocketAddr, wanted: Part) -> Vec<Pid> {
+fn holders(local: SocketAddr, peer: SocketAddr, wanted: SocketPart) -> Vec<Pid> {
     let table = Table::read();
     let all = table.entries().iter().map(|entry| entry.identity.pid);
     all.filter(|pid| takes_part(*pid, local, peer, wanted)).collect()
 }
 
-fn takes_part(pid: Pid, local: SocketAddr, peer: SocketAddr, wanted: Part) -> bool {
+fn takes_part(pid: Pid, local: SocketAddr, peer: SocketAddr, wanted: SocketPart) -> bool {
     sockets(pid).into_iter().any(|fd| socket_part(pid, fd, local, peer) == Some(wanted))
 }
 
+/// Two 32-bit words for each descriptor: its number and its type. What fills the whole room may have been
+/// cut.
 fn sockets(pid: Pid) -> Vec<i32> {
-    // Two 32-bit words for each descriptor: its number and its type.
-    let mut words = vec![0u32; 2 * 4096];
-    let size = i32::try_from(words.len() * 4).unwrap_or(0);
-    // SAFETY: the buffer holds `size` bytes.
-    let got =
-        unsafe { libc::proc_pidinfo(pid.number(), PROC_PIDLISTFDS, 0, words.as_mut_ptr().cast(), size) };
-    words.truncate(usize::try_from(got).unwrap_or(0) / 4);
+    let mut words = Vec::new();
+    for _ in 0..TRIES {
+        let Some(needed) = list(pid, &mut []) else { return Vec::new() };
+        // Room for those that are opened meanwhile.
+        words = vec![0u32; needed + 2 * 64];
+        let Some(got) = list(pid, &mut words) else { return Vec::new() };
+        let whole = got < words.len();
+        words.truncate(got);
+        if whole {
+            break;
+        }
+    }
     words
         .chunks_exact(2)
         .filter(|one| one[1] == PROX_FDTYPE_SOCKET)
@@ -93,36 +82,22 @@ fn sockets(pid: Pid) -> Vec<i32> {
         .collect()
 }
 
-fn socket_part(pid: Pid, fd: i32, local: SocketAddr, peer: SocketAddr) -> Option<Part> {
-    let mut buffer = [0u8; SOCKET_FDINFO_SIZE];
+/// Fills `words` with descriptors, and tells how many words were written; without room for any, how many
+/// there would be.
+fn list(pid: Pid, words: &mut [u32]) -> Option<usize> {
+    let size = i32::try_from(size_of_val(words)).ok()?;
+    let room = if words.is_empty() { std::ptr::null_mut() } else { words.as_mut_ptr().cast() };
+    // SAFETY: the buffer holds `size` bytes, or is null, which asks for the size alone.
+    let got = unsafe { libc::proc_pidinfo(pid.number(), PROC_PIDLISTFDS, 0, room, size) };
+    usize::try_from(got).ok().filter(|got| *got > 0).map(|got| got / 4)
+}
+
+fn socket_part(pid: Pid, fd: i32, local: SocketAddr, peer: SocketAddr) -> Option<SocketPart> {
+    let mut buffer = [0u8; fdinfo::SIZE];
     let size = i32::try_from(buffer.len()).ok()?;
     // SAFETY: the buffer holds `size` bytes.
     let got = unsafe {
         libc::proc_pidfdinfo(pid.number(), fd, PROC_PIDFDSOCKETINFO, buffer.as_mut_ptr().cast(), size)
     };
-    if got != size || word(&buffer, SOI_KIND)? != SOCKINFO_TCP {
-        return None;
-    }
-    let here = address(&buffer, LOCAL_ADDRESS, LOCAL_PORT)?;
-    if word(&buffer, TCP_STATE)? == TSI_S_LISTEN {
-        return listens_for(here, peer).then_some(Part::Listens);
-    }
-    let there = address(&buffer, FOREIGN_ADDRESS, FOREIGN_PORT)?;
-    (here == peer && there == local).then_some(Part::Accepted)
-}
-
-fn word(buffer: &[u8], at: usize) -> Option<i32> {
-    Some(i32::from_ne_bytes(buffer.get(at..at + 4)?.try_into().ok()?))
-}
-
-/// Ports are in network order in the low half of an int; an IPv4 address is in the last word of the union.
-fn address(buffer: &[u8], at: usize, port_at: usize) -> Option<SocketAddr> {
-    let port = u16::from_be_bytes(buffer.get(port_at..port_at + 2)?.try_into().ok()?);
-    let bytes: [u8; 16] = buffer.get(at..at + 16)?.try_into().ok()?;
-    let ip = if buffer.get(VERSION_FLAGS)? & INI_IPV4 != 0 {
-        IpAddr::V4(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]))
-    } else {
-        IpAddr::V6(Ipv6Addr::from(bytes))
-    };
-    Some(SocketAddr::new(ip, port))
+    if got == size { fdinfo::part(&buffer, local, peer) } else { None }
 }
