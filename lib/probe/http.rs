@@ -32,13 +32,15 @@ impl Statuses {
     /// Says what is wrong.
     pub fn parse(text: &str) -> Result<Statuses, String> {
         let wrong = || format!("'{text}' is not an HTTP status; write 200, 2xx or 200-399");
+        // Blanks follow the commas of a list.
+        let text = text.trim_matches(' ');
         let number = |text: &str| {
             text.parse::<u16>()
                 .ok()
                 .filter(|number| text.len() == 3 && (100..=599).contains(number))
                 .ok_or_else(wrong)
         };
-        if let Some(class) = text.strip_suffix("xx") {
+        if let Some(class) = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX")) {
             let class =
                 class.parse::<u16>().ok().filter(|class| (1..=5).contains(class)).ok_or_else(wrong)?;
             return Ok(Statuses { first: class * 100, last: class * 100 + 99 });
@@ -274,6 +276,7 @@ mod tests {
         assert!(two.hold(204) && !two.hold(301));
         assert!(Statuses::parse("200-399").unwrap().hold(302));
         assert!(Statuses::parse("404").unwrap().hold(404));
+        assert_eq!(Statuses::parse(" 2XX"), Ok(two));
         for text in ["", "2x", "xx", "6xx", "99", "600", "+20", "300-200", "200-", "abc"] {
             assert!(Statuses::parse(text).is_err(), "{text}");
         }
