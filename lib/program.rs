@@ -2,11 +2,12 @@
 
 pub mod complete;
 
+use crate::sys::redact;
 use crate::sys::say::{self, Level, Voice};
 use crate::words::error::Result;
 use crate::words::exit::Status;
 use clap::Parser;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use complete::{LiveOffer, LiveValues};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -102,6 +103,18 @@ pub fn run<A: Parser>(edge: Edge, act: impl FnOnce(A) -> Result<Status>) -> Exit
     ExitCode::from(status.code())
 }
 
+/// `value` without what may be a login, where there is one; a place may have one without a scheme.
+fn shown(value: &str, place: bool) -> Option<String> {
+    let shown = match value.rfind('@') {
+        Some(end) if place && end > 0 => {
+            let scheme = value[..end].split_once("://").map_or(0, |(scheme, _)| scheme.len() + 3);
+            format!("{}{}{}", &value[..scheme], redact::MASK, &value[end..])
+        }
+        _ => redact::urls(value).into_owned(),
+    };
+    (shown != value).then_some(shown)
+}
+
 /// clap's message in one line, without its usage text.
 fn line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::InvalidUtf8 {
@@ -110,7 +123,14 @@ fn line(error: &clap::Error) -> String {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return "arguments are missing".to_owned();
     }
-    let text = error.render().to_string();
+    let mut text = error.render().to_string();
+    // A value is repeated without a login.
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) {
+        let proxy = error.get(ContextKind::InvalidArg).is_some_and(|flag| flag.to_string().contains("proxy"));
+        if let Some(shown) = shown(value, proxy) {
+            text = text.replace(value.as_str(), &shown);
+        }
+    }
     // What follows `--` is the command of a program that has one, not a value of ours.
     let wraps = text.lines().any(|line| line.starts_with("Usage:") && line.contains("COMMAND"));
     let mut joined = String::new();
@@ -129,5 +149,31 @@ fn line(error: &clap::Error) -> String {
         crate::words::clean::line(joined).chars().take(400).collect()
     } else {
         crate::words::error::brief(joined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::http::Proxy;
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[arg(long, value_parser = Proxy::parse)]
+        proxy: Option<Proxy>,
+    }
+
+    #[test]
+    fn a_login_of_a_value_that_is_refused_is_not_repeated() {
+        for text in [
+            "socks5://u:secretw@127.0.0.1:1",
+            "http://u:secretw@127.0.0.1:bad",
+            "u:secretw@127.0.0.1:bad",
+            "http://u:a/secretw@127.0.0.1:1",
+            "http://u:a'secretw@127.0.0.1",
+        ] {
+            let said = line(&Arguments::try_parse_from(["x", "--proxy", text]).unwrap_err());
+            assert!(said.contains("***@127.0.0.1") && !said.contains("secretw"), "{said}");
+        }
     }
 }

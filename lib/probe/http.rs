@@ -32,13 +32,15 @@ impl Statuses {
     /// Says what is wrong.
     pub fn parse(text: &str) -> Result<Statuses, String> {
         let wrong = || format!("'{text}' is not an HTTP status; write 200, 2xx or 200-399");
+        // Blanks follow the commas of a list.
+        let text = text.trim_matches(' ');
         let number = |text: &str| {
             text.parse::<u16>()
                 .ok()
                 .filter(|number| text.len() == 3 && (100..=599).contains(number))
                 .ok_or_else(wrong)
         };
-        if let Some(class) = text.strip_suffix("xx") {
+        if let Some(class) = text.strip_suffix("xx").or_else(|| text.strip_suffix("XX")) {
             let class =
                 class.parse::<u16>().ok().filter(|class| (1..=5).contains(class)).ok_or_else(wrong)?;
             return Ok(Statuses { first: class * 100, last: class * 100 + 99 });
@@ -94,17 +96,17 @@ impl AnswerRules {
         !self.contains.is_empty() || !self.patterns.is_empty() || !self.json.is_empty()
     }
 
-    /// Judges an answer.
+    /// Judges an answer, until `deadline`.
     ///
     /// # Errors
-    /// The first rule that it breaks.
-    pub fn judge(&self, answer: &http::Answer) -> Result<(), Failure> {
-        self.judge_head(answer).and_then(|()| self.judge_body(answer))
+    /// The first rule that it breaks, or that there was no time to find out.
+    pub fn judge(&self, answer: &http::Answer, deadline: Instant) -> Result<(), Failure> {
+        self.judge_head(answer).and_then(|()| self.judge_body(answer, deadline))
     }
 
     /// Whether what has come of an answer decides, though more of it may come: a wrong status does, and a
     /// body that is as wanted already. `before` bytes of it were looked at the last time.
-    pub fn is_clear(&self, answer: &http::Answer, before: usize) -> bool {
+    pub fn is_clear(&self, answer: &http::Answer, before: usize, deadline: Instant) -> bool {
         if self.judge_head(answer).is_err() {
             return true;
         }
@@ -115,7 +117,7 @@ impl AnswerRules {
         }
         let may_have_come =
             self.contains.is_empty() || self.contains.iter().any(|one| answer.holds(one, before));
-        may_have_come && self.judge_body(answer).is_ok()
+        may_have_come && self.judge_body(answer, deadline).is_ok()
     }
 
     fn judge_head(&self, answer: &http::Answer) -> Result<(), Failure> {
@@ -136,7 +138,7 @@ impl AnswerRules {
         Ok(())
     }
 
-    fn judge_body(&self, answer: &http::Answer) -> Result<(), Failure> {
+    fn judge_body(&self, answer: &http::Answer, deadline: Instant) -> Result<(), Failure> {
         let refuse = |text: String| {
             let text = text + &answer.coding_note();
             Failure { class: Class::Body, text, http_status: Some(answer.status) }
@@ -144,9 +146,15 @@ impl AnswerRules {
         if let Some(missing) = self.contains.iter().find(|wanted| !answer.holds(wanted, 0)) {
             return Err(refuse(format!("the body does not contain '{}'", brief(missing))));
         }
-        if let Some(missing) = self.patterns.iter().find(|pattern| !pattern.matches_bytes(&answer.body)) {
-            let why = format!("the body does not match '{}'", brief(&missing.to_string()));
-            return Err(refuse(why));
+        for pattern in &self.patterns {
+            match pattern.matches_until(&answer.body, deadline) {
+                Some(true) => {}
+                Some(false) => {
+                    let why = format!("the body does not match '{}'", brief(&pattern.to_string()));
+                    return Err(refuse(why));
+                }
+                None => return Err(Failure::timeout("looking for a regular expression")),
+            }
         }
         self.json.iter().try_for_each(|wanted| wanted.check(&answer.body).map_err(refuse))
     }
@@ -190,8 +198,13 @@ pub struct Http {
 }
 
 impl Http {
-    fn judge(&self, answer: &http::Answer, who: ProbeAnswer) -> Result<ProbeAnswer, Failure> {
-        self.rules.judge(answer)?;
+    fn judge(
+        &self,
+        answer: &http::Answer,
+        who: ProbeAnswer,
+        deadline: Instant,
+    ) -> Result<ProbeAnswer, Failure> {
+        self.rules.judge(answer, deadline)?;
         Ok(ProbeAnswer { http_status: Some(answer.status), ..who })
     }
 }
@@ -227,13 +240,13 @@ impl Hearing for Way<'_> {
     }
 
     fn enough(&self, answer: &http::Answer, before: usize) -> bool {
-        self.probe.rules.is_clear(answer, before)
+        self.probe.rules.is_clear(answer, before, self.deadline)
     }
 
     fn verdict(&mut self, answer: &http::Answer) -> Result<ProbeAnswer, Failure> {
         // Who answered comes first: what a wrong process says is of no interest.
         let who = self.who.take().unwrap_or_else(|| Ok(ProbeAnswer::default()))?;
-        self.probe.judge(answer, who)
+        self.probe.judge(answer, who, self.deadline)
     }
 }
 
@@ -274,6 +287,7 @@ mod tests {
         assert!(two.hold(204) && !two.hold(301));
         assert!(Statuses::parse("200-399").unwrap().hold(302));
         assert!(Statuses::parse("404").unwrap().hold(404));
+        assert_eq!(Statuses::parse(" 2XX"), Ok(two));
         for text in ["", "2x", "xx", "6xx", "99", "600", "+20", "300-200", "200-", "abc"] {
             assert!(Statuses::parse(text).is_err(), "{text}");
         }

@@ -3,6 +3,7 @@
 
 use regex_lite::{Regex, RegexBuilder};
 use std::fmt;
+use std::time::Instant;
 
 /// The largest pattern, compiled, and the step in which the size of one is found.
 const LARGEST: usize = 16 * 1024;
@@ -10,6 +11,11 @@ const STEP: usize = 1024;
 /// So much of a text is looked at by a pattern of one step, and the less the larger it is: what it takes
 /// grows with both, to a twentieth of a second at most.
 const LOOKED_AT: usize = 256 * 1024;
+
+/// The first of the pieces that a text is looked at in while a clock runs; each is twice the one before.
+const FIRST: usize = 4 * 1024;
+/// So much longer a piece takes than the one before, at most.
+const LONGER: u32 = 3;
 
 /// A regular expression, which matches anywhere in a text unless it says `^` or `$`.
 #[derive(Clone, Debug)]
@@ -35,9 +41,29 @@ impl Pattern {
         }
     }
 
-    /// The same of bytes, of which not all may be text.
-    pub fn matches_bytes(&self, bytes: &[u8]) -> bool {
-        self.matches(&String::from_utf8_lossy(&bytes[..bytes.len().min(self.limit)]))
+    /// The same of bytes, of which not all may be text; `None` when there is no time left to find out. A
+    /// search cannot be broken off, so it is begun with little, and goes on with more only where that, to
+    /// judge by the last piece, ends in time.
+    pub fn matches_until(&self, bytes: &[u8], deadline: Instant) -> Option<bool> {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(self.limit)]);
+        let (mut length, mut last) = (FIRST, None);
+        loop {
+            let began = Instant::now();
+            let left = deadline.checked_duration_since(began).filter(|left| !left.is_zero())?;
+            if last.is_some_and(|took| took * LONGER > left) {
+                return None;
+            }
+            if length >= text.len() {
+                return Some(self.matches(&text));
+            }
+            // What matches at an end that moves tells nothing, and how long it took does.
+            let end = (0..=length).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            if self.matches(&text[..end]) && self.is_steady() {
+                return Some(true);
+            }
+            last = Some(began.elapsed());
+            length *= 2;
+        }
     }
 
     /// Whether what is looked at of `text` matches.
@@ -67,6 +93,7 @@ impl fmt::Display for Pattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn matches_anywhere_and_only_as_far_as_it_looks() {
@@ -76,6 +103,22 @@ mod tests {
         assert!(Pattern::parse("é$").unwrap().matches(&text));
         assert!(!Pattern::parse("x").unwrap().matches(&(text + "x")));
         assert!(Pattern::parse("[a-z]{1,90}x[0-9]{1,90}").unwrap().limit < LOOKED_AT);
+    }
+
+    #[test]
+    fn a_search_ends_with_the_clock() {
+        let slow = Pattern::parse("(.*a){30}b").unwrap();
+        let text = vec![b'a'; LOOKED_AT];
+        let now = Instant::now();
+        assert_eq!(slow.matches_until(&text, now), None);
+        assert_eq!(slow.matches_until(b"ab", now), None);
+        let later = now + Duration::from_secs(600);
+        assert_eq!(slow.matches_until(&text, later), Some(false));
+        let sure = Pattern::parse("^é+$").unwrap();
+        let text = "é".repeat(10_000);
+        assert_eq!(sure.matches_until(text.as_bytes(), later), Some(true));
+        assert_eq!(sure.matches_until((text + "x").as_bytes(), later), Some(false));
+        assert_eq!(sure.matches_until(b"", later), Some(false));
     }
 
     #[test]

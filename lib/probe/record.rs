@@ -72,6 +72,17 @@ impl RecordQuestion {
                 _ => return Err(format!("'{}' is unknown here", brief(key))),
             }
         }
+        // Such an address no record can be.
+        let address = question.equals.as_deref().map(str::parse::<IpAddr>);
+        match (question.kind, address) {
+            (RecordKind::A, Some(address)) if !address.as_ref().is_ok_and(IpAddr::is_ipv4) => {
+                return Err("equals of an A record is an address of IPv4".to_owned());
+            }
+            (RecordKind::Aaaa, Some(address)) if !address.as_ref().is_ok_and(IpAddr::is_ipv6) => {
+                return Err("equals of an AAAA record is an address of IPv6".to_owned());
+            }
+            _ => {}
+        }
         if message::question(0, &question.name, question.kind).is_none() {
             return Err("a name has labels of 1 to 63 letters, and no others than those of ASCII".to_owned());
         }
@@ -109,6 +120,9 @@ impl RecordQuestion {
         match (reply.code, &reply.records) {
             (0, None) => {
                 Err(Failure::new(Class::Protocol, "the answer of the name server breaks the rules of DNS"))
+            }
+            (0, Some(records)) if records.is_empty() && !reply.is_whole => {
+                cannot("the name server refers to others, and does not ask them")
             }
             (0, Some(records)) if records.is_empty() => {
                 let text = format!("the name {name} exists, and has no {kind} record (NODATA)");
@@ -297,8 +311,31 @@ mod tests {
             (RecordKind::Mx, ("::1".into(), 5353), "x.y")
         );
         assert_eq!(RecordQuestion::parse("x?server=::1").unwrap().server, Some(("::1".into(), 53)));
-        for text in ["x?type=PTR", "x?tipe=A", "x:53?type=A", "?type=A", "x?server=a,b", "a..b?type=A"] {
+        for text in [
+            "x?type=PTR",
+            "x?tipe=A",
+            "x:53?type=A",
+            "?type=A",
+            "x?server=a,b",
+            "a..b?type=A",
+            "x?equals=1.2.3.04",
+            "x?type=AAAA&equals=1.2.3.4",
+            "x?equals=::1&type=A",
+        ] {
             assert!(RecordQuestion::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_refers_to_others_says_nothing_of_the_name() {
+        let question = RecordQuestion::parse("x?type=A").unwrap();
+        for (is_whole, class) in [(true, Class::Missing), (false, Class::Dns)] {
+            let reply = DnsReply { code: 0, cut: false, records: Some(Vec::new()), is_whole };
+            let failure = match question.judge(&reply) {
+                Ok(verdict) => verdict.unwrap_err(),
+                Err(failure) => failure,
+            };
+            assert_eq!(failure.class, class);
         }
     }
 
@@ -306,7 +343,7 @@ mod tests {
     fn records_are_compared_by_what_they_mean() {
         for (kind, wanted, record, met) in [
             ("A", "192.0.2.1", "192.0.2.1", true),
-            ("A", "192.0.2", "192.0.2.1", false),
+            ("A", "192.0.2.2", "192.0.2.1", false),
             ("AAAA", "2001:DB8::0:1", "2001:db8::1", true),
             ("CNAME", "Host.Example.", "host.example", true),
             ("MX", "mail.example", "10 mail.example", true),

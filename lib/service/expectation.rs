@@ -74,6 +74,12 @@ impl HttpExpectation {
         if !http::is_token(&method) {
             return Err(usage("a method is a token, like GET (RFC 9110, 9.1)".to_owned()));
         }
+        if method.eq_ignore_ascii_case("CONNECT") {
+            return Err(usage("CONNECT asks a proxy for a tunnel, and no target anything".to_owned()));
+        }
+        if body.is_some() && ["HEAD", "TRACE"].contains(&method.as_str()) {
+            return Err(usage(format!("a request with {method} has no data (RFC 9110, 9.3)")));
+        }
         let mut headers = self
             .headers
             .iter()
@@ -188,7 +194,7 @@ mod tests {
     #[test]
     fn a_command_says_what_is_expected_and_keeps_what_is_secret() {
         let expected = HttpExpectation {
-            method: Some("HEAD".to_owned()),
+            method: Some("PUT".to_owned()),
             headers: vec!["Accept: text/x".to_owned(), "X-Api-Key: k3y".to_owned()],
             statuses: vec![Statuses::OK, Statuses::parse("3xx").unwrap()],
             data: Some("password=hunter2".to_owned()),
@@ -199,7 +205,7 @@ mod tests {
             redirects: true,
             ..HttpExpectation::default()
         };
-        let flags = "--method HEAD --header 'Accept: text/x' --header 'X-Api-Key: ***' --data '***' \
+        let flags = "--method PUT --header 'Accept: text/x' --header 'X-Api-Key: ***' --data '***' \
                      --status 200,300-399 --header-contains ETag=x --body-regex 'a|b' --json-path '/a=b c' \
                      --insecure";
         assert_eq!(expected.flags().join(" "), flags);
@@ -209,5 +215,18 @@ mod tests {
         assert_eq!(options.headers[2].1, "application/x-www-form-urlencoded");
         let bad = HttpExpectation { method: Some("G T".to_owned()), ..HttpExpectation::default() };
         assert_eq!(bad.options(Statuses::OK).unwrap_err().status, Status::Usage);
+    }
+
+    #[test]
+    fn what_no_request_can_be_is_refused_at_once() {
+        for (method, data) in [("CONNECT", None), ("HEAD", Some("x")), ("TRACE", Some("x"))] {
+            let asked = HttpExpectation {
+                method: Some(method.to_owned()),
+                data: data.map(str::to_owned),
+                ..HttpExpectation::default()
+            };
+            let refused = asked.options(Statuses::OK).unwrap_err();
+            assert_eq!(refused.status, Status::Usage, "{method}");
+        }
     }
 }

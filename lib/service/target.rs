@@ -16,6 +16,7 @@ use crate::service::manager::ManagerKind;
 use crate::service::unit::Unit;
 use crate::sys::http::{Request, Route, Trust, Url, check_abstract, host_and_port};
 use crate::sys::process::{Age, Identity, Pid, Start};
+use crate::sys::redact;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::{OsStr, OsString};
@@ -293,14 +294,19 @@ fn http(url: Url, options: &TargetOptions, demand: &Demand) -> Http {
 }
 
 fn hide_login(text: &str) -> String {
-    if url::is_server(text) {
-        return url::shown(text);
-    }
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let cut = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..cut].rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[cut..]),
-        None => text.to_owned(),
+    let plain = ["file:", "unix:", "dns:", "pid:", "launchd:", "systemd:"];
+    if text.starts_with("exec:") {
+        redact::urls(text).into_owned()
+    } else if url::is_server(text) {
+        url::shown(text)
+    } else if text.contains("://") {
+        redact::without_login(text)
+    } else {
+        // A host and a port, before which somebody may have written a login.
+        match text.rfind('@').filter(|_| !plain.iter().any(|scheme| text.starts_with(scheme))) {
+            Some(end) if end > 0 => format!("{}{}", redact::MASK, &text[end..]),
+            _ => text.to_owned(),
+        }
     }
 }
 
@@ -374,9 +380,34 @@ mod tests {
 
     #[test]
     fn a_login_is_never_shown() {
-        assert_eq!(hide_login("http://a:b@host/x@y"), "http://***@host/x@y");
+        // What follows the host may as well be the rest of a password.
+        assert_eq!(hide_login("http://a:b@host/x@y"), "http://***@y");
+        assert_eq!(hide_login("http://host/x@y?m=a@b"), "http://host/x@y?m=a@b");
+        assert_eq!(hide_login("systemd:a@b.service"), "systemd:a@b.service");
+        assert_eq!(hide_login("exec:curl http://u:a#b@h; echo x@y"), "exec:curl http://***@h; echo x@y");
         assert_eq!(hide_login("ftp://a:b@host"), "ftp://***@host");
         assert_eq!(hide_login("host:80"), "host:80");
+    }
+
+    #[test]
+    fn no_refusal_and_no_reason_repeats_a_login() {
+        for text in [
+            "tcp://u:secretw@h:1",
+            "u:secretw@h:1",
+            "http://u:a#secretw@h",
+            "http://u:99#secretw@h",
+            "http://u:a/secretw@h",
+            "http://u:a?secretw@h",
+            "http://u:a'secretw@h:x",
+            "postgres://u:a#secretw@h",
+        ] {
+            let why = parse(OsStr::new(text), &TargetOptions::default(), &Demand::default());
+            let why = why.map(|target| target.name).unwrap_err().to_string();
+            assert!(why.contains("***@") && !why.contains("secretw"), "{why}");
+            assert!(!why.contains("'a'"), "{why}");
+        }
+        let text = OsStr::new("http://u:99/secretw@h/");
+        assert_eq!(parse(text, &TargetOptions::default(), &Demand::default()).unwrap().name, "http://***@h/");
     }
 
     #[test]

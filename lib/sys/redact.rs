@@ -204,7 +204,7 @@ fn of_variable(name: &str, value: &str) -> Vec<String> {
 /// What may be secret of the URLs in `text`.
 pub fn of_urls(text: &str) -> Vec<String> {
     let mut secrets = Vec::new();
-    for part in hidden(text) {
+    for part in hidden(text, false).into_iter().chain(torn(text)) {
         let plain = &text[part.from..part.to];
         let sure = part.name.is_none_or(says_secret);
         if sure || !is_plain(plain) {
@@ -220,11 +220,30 @@ pub fn of_urls(text: &str) -> Vec<String> {
     secrets
 }
 
+/// Where the login of a URL ends at the latest, given what follows its `://`: at the last `@`, as `/`, `?`,
+/// `#` and `@` may stand in a password though they should be escaped. What names a host alone, without a port
+/// and a login, has none.
+pub fn login_end(rest: &str) -> Option<usize> {
+    let last = rest.rfind('@').filter(|at| *at > 0)?;
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let named = authority.contains(':') && !authority.starts_with('[');
+    (authority.contains('@') || named || after.starts_with('#')).then_some(last)
+}
+
+/// `url`, which is one URL and nothing else, without what may be its login.
+pub fn without_login(url: &str) -> String {
+    let hidden = url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest, login_end(rest)?)));
+    match hidden {
+        Some((scheme, rest, end)) => format!("{scheme}://{MASK}{}", &rest[end..]),
+        None => url.to_owned(),
+    }
+}
+
 /// `text` with every login and every value of a query in its URLs masked; the keys stay.
 pub fn urls(text: &str) -> Cow<'_, str> {
     let mut fit = String::new();
     let mut at = 0;
-    for part in hidden(text) {
+    for part in hidden(text, true) {
         fit.push_str(&text[at..part.from]);
         fit.push_str(MASK);
         at = part.to;
@@ -243,7 +262,19 @@ struct Hidden<'a> {
     name: Option<&'a str>,
 }
 
-fn hidden(text: &str) -> Vec<Hidden<'_>> {
+/// The logins that hold what should be escaped, where no host and port can be read before it.
+fn torn(text: &str) -> Vec<Hidden<'_>> {
+    let sure = |part: &Hidden<'_>| {
+        let login = &text[part.from..part.to];
+        let authority = login.split(['/', '?', '#']).next().unwrap_or_default();
+        let port = authority.split_once(':').map_or("", |(_, port)| port);
+        part.name.is_none() && authority != login && port.parse::<u16>().is_err()
+    };
+    hidden(text, true).into_iter().filter(sure).collect()
+}
+
+/// With `wide` a login reaches as far as it may.
+fn hidden(text: &str, wide: bool) -> Vec<Hidden<'_>> {
     let mut parts = Vec::new();
     let mut at = 0;
     while let Some(found) = text[at..].find("://") {
@@ -251,10 +282,13 @@ fn hidden(text: &str) -> Vec<Hidden<'_>> {
         let ends = |letter: char| letter.is_whitespace() || letter.is_control() || "\"'<>`".contains(letter);
         let end = text[begin..].find(ends).map_or(text.len(), |length| begin + length);
         let authority = text[begin..end].find(['/', '?', '#']).map_or(end, |length| begin + length);
-        if let Some(length) = text[begin..authority].rfind('@').filter(|length| *length > 0) {
-            parts.push(Hidden { from: begin, to: begin + length, name: None });
+        let narrow = text[begin..authority].rfind('@').filter(|length| *length > 0);
+        let login = if wide { login_end(&text[begin..end]) } else { narrow };
+        let login_end = login.map_or(begin, |length| begin + length);
+        if login.is_some() {
+            parts.push(Hidden { from: begin, to: login_end, name: None });
         }
-        let mut from = text[begin..end].find(['?', '#']).map_or(end, |length| begin + length + 1);
+        let mut from = text[login_end..end].find(['?', '#']).map_or(end, |length| login_end + length + 1);
         while from < end {
             let to = text[from..end].find(['&', '#', '?', ';']).map_or(end, |length| from + length);
             if let Some((key, value)) = text[from..to].split_once('=')
@@ -358,7 +392,11 @@ mod tests {
             ("http://h/?key&empty=&x=1", "http://h/?key&empty=&x=***"),
             ("http://h/cb#access_token=a1b2", "http://h/cb#access_token=***"),
             ("http://h/?u=http://a:b@c/", "http://h/?u=***"),
-            ("a://b://@?=", "a://b://@?="),
+            ("a://b://@?=", "a://***@?="),
+            ("http://u:a#secret@h/?k=v see", "http://***@h/?k=*** see"),
+            ("http://u:a/secret@h http://u:a?secret@h", "http://***@h http://***@h"),
+            ("http://u:a@b/secret@h", "http://***@h"),
+            ("http://h/@scope/x http://[::1]:1/@x", "http://h/@scope/x http://[::1]:1/@x"),
             ("no url: a@b?c=d", "no url: a@b?c=d"),
             ("http://grüße:x@h/ü?ä=ö ü", "http://***@h/ü?ä=*** ü"),
         ] {
@@ -376,6 +414,7 @@ mod tests {
             ("H", "Bearer tok-en-1"),
             ("DATABASE_URL", "postgres://u:p%40ssword@db/x?sslcert=s3cr3ts"),
             ("CONNECTION", "Server=db;Password=s3same"),
+            ("TORN_URL", "postgres://u:aB3/s3cretw@h/db"),
         ]);
         for (text, shown) in [
             ("a hunter2-and-more b hunter2 c", "a *** b *** c"),
@@ -384,6 +423,7 @@ mod tests {
             ("line MIIabcdef", "line ***"),
             ("got tok-en-1", "got ***"),
             ("p@ssword p%40ssword s3cr3ts s3same", "*** *** *** ***"),
+            ("aB3/s3cretw", "***"),
             ("cut hunte…", "cut ***…"),
             ("…and-more, hun…", "…***, hun…"),
             ("nothing", "nothing"),

@@ -33,8 +33,13 @@ const KINDS: [(&str, RecordKind, u16); 7] = [
 ];
 const HEAD: usize = 12;
 const INTERNET: u16 = 1;
-/// The bits of a head: an answer, cut off, recursion desired.
+const SOA: u16 = 6;
+/// So many other names a name has one after the other, at most.
+const ALIASES: usize = 16;
+/// The bits of a head: an answer, by whom the zone is served, cut off, recursion desired, recursion available.
 const ANSWER: u16 = 0x8000;
+const AUTHORITY: u16 = 0x0400;
+const RECURSIVE: u16 = 0x0080;
 const CUT: u16 = 0x0200;
 const RECURSION: u16 = 0x0100;
 /// A name in its longest form, with its dots.
@@ -63,8 +68,11 @@ pub(crate) struct DnsReply {
     pub(crate) code: u8,
     /// Whether it was too long for a datagram.
     pub(crate) cut: bool,
-    /// The records of the kind, in their usual text; `None` where the answer breaks the rules.
+    /// The records of the kind that the name has, in their usual text; `None` where the answer breaks the
+    /// rules.
     pub(crate) records: Option<Vec<String>>,
+    /// Whether that there are none is known, and not left to other servers (RFC 2308, 2.2).
+    pub(crate) is_whole: bool,
 }
 
 /// A question, or `None` for a name that none can be asked of.
@@ -101,29 +109,97 @@ pub(crate) fn reply(asked: &[u8], heard: &[u8], kind: RecordKind) -> Option<DnsR
     if !same_id || flags & ANSWER == 0 || !(same_question || ((cut || code != 0) && number(4)? == 0)) {
         return None;
     }
-    let records = if cut || !same_question {
-        Some(Vec::new())
-    } else {
-        records(heard, HEAD + question.len(), number(6)?, kind)
+    if cut || !same_question {
+        return Some(DnsReply { code, cut, records: Some(Vec::new()), is_whole: false });
+    }
+    let (own, recursive) = (flags & AUTHORITY != 0, flags & RECURSIVE != 0);
+    let Some(section) = Section::read(heard, HEAD + question.len(), number(6)?, kind) else {
+        return Some(DnsReply { code, cut, records: None, is_whole: false });
     };
-    Some(DnsReply { code, cut, records })
+    let (serves, starts) = authority(heard, section.end, number(8)?);
+    let is_whole = match section.chain {
+        AliasChain::None => own || starts || (recursive && !serves),
+        AliasChain::Ends => starts || (recursive && !serves),
+        AliasChain::Turns => false,
+    };
+    Some(DnsReply { code, cut, records: Some(section.records), is_whole })
 }
 
-fn records(heard: &[u8], mut at: usize, count: u16, kind: RecordKind) -> Option<Vec<String>> {
-    let mut found = Vec::new();
-    for _ in 0..count {
-        (_, at) = name(heard, at)?;
-        let head = heard.get(at..at + 10)?;
-        let (own, class) = (u16::from_be_bytes([head[0], head[1]]), u16::from_be_bytes([head[2], head[3]]));
-        let end = at + 10 + usize::from(u16::from_be_bytes([head[8], head[9]]));
-        let start = at + 10;
-        heard.get(start..end)?;
-        if own == kind.number() && class == INTERNET {
-            found.push(record(heard, start, end, kind)?);
+/// Where the other names of a name lead.
+enum AliasChain {
+    /// It has none.
+    None,
+    /// To a name that has none.
+    Ends,
+    /// In a circle, or too far.
+    Turns,
+}
+
+/// What an answer says of the name that was asked for.
+struct Section {
+    records: Vec<String>,
+    chain: AliasChain,
+    end: usize,
+}
+
+impl Section {
+    fn read(heard: &[u8], mut at: usize, count: u16, kind: RecordKind) -> Option<Section> {
+        let (mut wanted, _) = name(heard, HEAD)?;
+        let (mut found, mut aliases) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (owner, one) = entry(heard, at)?;
+            at = one.end;
+            if one.class != INTERNET {
+                continue;
+            }
+            if one.kind == kind.number() {
+                found.push((owner, record(heard, one.start, one.end, kind)?));
+            } else if one.kind == RecordKind::Cname.number() {
+                aliases.push((owner, record(heard, one.start, one.end, RecordKind::Cname)?));
+            }
         }
-        at = end;
+        let mut chain = AliasChain::None;
+        for step in 0..=ALIASES {
+            let Some((_, next)) = aliases.iter().find(|(owner, _)| *owner == wanted) else { break };
+            wanted.clone_from(next);
+            chain = if step < ALIASES { AliasChain::Ends } else { AliasChain::Turns };
+        }
+        // What others have is not of this name.
+        let own = found.into_iter().filter(|(owner, _)| *owner == wanted).map(|(_, text)| text);
+        Some(Section { records: own.collect(), chain, end: at })
     }
-    Some(found)
+}
+
+/// A record: its kind, its class, and where its data is.
+struct Entry {
+    kind: u16,
+    class: u16,
+    start: usize,
+    end: usize,
+}
+
+/// The record that stands at `at`, and whose it is.
+fn entry(heard: &[u8], at: usize) -> Option<(String, Entry)> {
+    let (owner, at) = name(heard, at)?;
+    let head = heard.get(at..at + 10)?;
+    let number = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let start = at + 10;
+    let end = start + usize::from(number(8));
+    heard.get(start..end)?;
+    Some((owner, Entry { kind: number(0), class: number(2), start, end }))
+}
+
+/// Whether this section, which begins at `at`, names servers without the start of their zone, which refers to
+/// them; and whether it has the start of a zone, which tells that there is nothing.
+fn authority(heard: &[u8], mut at: usize, count: u16) -> (bool, bool) {
+    let (mut serves, mut starts) = (false, false);
+    for _ in 0..count {
+        let Some((_, one)) = entry(heard, at) else { break };
+        serves |= one.kind == RecordKind::Ns.number();
+        starts |= one.kind == SOA;
+        at = one.end;
+    }
+    (serves && !starts, starts)
 }
 
 /// The text of a record that stands from `start` to `end`.
@@ -220,6 +296,56 @@ mod tests {
                 let cut = reply(&asked, &heard[..cut], kind);
                 assert!(cut.is_none_or(|reply| reply.records.is_none()));
             }
+        }
+    }
+
+    /// An answer for x.y with these flags, of these records; as many of them as `authority` are of that
+    /// section.
+    fn section(flags: [u8; 2], authority: u8, records: &[(&[u8], u8, &[u8])]) -> DnsReply {
+        let asked = question(1, "x.y", RecordKind::A).unwrap();
+        let mut heard = asked.clone();
+        (heard[2], heard[3], heard[9]) = (flags[0], flags[1], authority);
+        heard[7] = u8::try_from(records.len()).unwrap() - authority;
+        for (owner, kind, data) in records {
+            heard.extend(*owner);
+            heard.extend([0, *kind, 0, 1, 0, 0, 0, 9, 0, u8::try_from(data.len()).unwrap()]);
+            heard.extend(*data);
+        }
+        reply(&asked, &heard, RecordKind::A).unwrap()
+    }
+
+    #[test]
+    fn only_records_of_the_name_and_of_its_other_names_count() {
+        let (own, other, address) = (&[0xc0, 12][..], &b"\x04EVIL\0"[..], &[1, 2, 3, 4][..]);
+        let both = [0x85, 0x80];
+        assert_eq!(section(both, 0, &[(other, 1, address)]).records.unwrap(), Vec::<String>::new());
+        let chain = [(&b"\x01b\0"[..], 1, address), (b"\x01a\0", 5, b"\x01B\0"), (own, 5, b"\x01a\0")];
+        assert_eq!(section(both, 0, &chain).records.unwrap(), ["1.2.3.4"]);
+        let beside = [(own, 5, &b"\x01a\0"[..]), (own, 1, address)];
+        assert_eq!(section(both, 0, &beside).records.unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn that_there_is_none_is_told_by_who_knows() {
+        let (own, zone) = (&[0xc0, 12][..], &[0xc0, 14][..]);
+        let (serves, starts) = ((zone, 2, &[0][..]), (zone, 6, &[0][..]));
+        let (leads, turns) = ((own, 5, &b"\x01a\0"[..]), (own, 5, own));
+        let (authoritative, recursive, neither) = ([0x85, 0], [0x81, 0x80], [0x81, 0]);
+        for (flags, authority, records, whole) in [
+            (authoritative, 0, &[][..], true),
+            (recursive, 0, &[], true),
+            (neither, 0, &[], false),
+            (neither, 1, &[serves], false),
+            (recursive, 1, &[serves], false),
+            (recursive, 2, &[serves, starts], true),
+            (neither, 1, &[starts], true),
+            (authoritative, 0, &[leads], false),
+            (recursive, 0, &[leads], true),
+            (authoritative, 1, &[leads, starts], true),
+            (recursive, 0, &[turns], false),
+        ] {
+            let reply = section(flags, authority, records);
+            assert_eq!((reply.records.unwrap().len(), reply.is_whole), (0, whole), "{flags:?} {records:?}");
         }
     }
 

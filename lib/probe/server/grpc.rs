@@ -85,7 +85,8 @@ impl Grpc<'_> {
                     return Some(self.ended());
                 }
             }
-            DATA if of_ours => {
+            // A head comes first (RFC 9113, 8.1).
+            DATA if of_ours && self.http_status.is_some() => {
                 self.message.extend(unpadded(flags & PADDED, body)?);
                 if flags & END_STREAM != 0 {
                     return Some(self.ended());
@@ -235,18 +236,46 @@ fn unpadded(flags: u8, body: &[u8]) -> Option<&[u8]> {
 }
 
 /// The field 1 of a health answer, which is a number, and 0 where it is left out.
-fn serving(message: &[u8]) -> Option<u8> {
+fn serving(message: &[u8]) -> Option<u32> {
     let mut reader = ByteReader(message);
     // Nothing that we have asked for is compressed.
     if reader.byte()? != 0 {
         return None;
     }
     let size = usize::try_from(u32::from_be_bytes(reader.array()?)).ok()?;
-    match reader.take(size)? {
-        [] => Some(0),
-        [0x08, status, ..] => Some(*status),
-        _ => None,
+    let mut fields = ByteReader(reader.take(size)?);
+    let mut status = 0;
+    while !fields.0.is_empty() {
+        let key = varint(&mut fields)?;
+        match (key >> 3, key & 7) {
+            (0, _) => return None,
+            // The last one counts where there are several. It is 32 bits long, whatever is sent.
+            (1, 0) => status = u32::try_from(varint(&mut fields)? & 0xffff_ffff).ok()?,
+            (1, _) => return None,
+            (_, 0) => drop(varint(&mut fields)?),
+            (_, 1) => drop(fields.take(8)?),
+            (_, 2) => {
+                let length = usize::try_from(varint(&mut fields)?).ok()?;
+                fields.take(length)?;
+            }
+            (_, 5) => drop(fields.take(4)?),
+            _ => return None,
+        }
     }
+    Some(status)
+}
+
+/// A number of protobuf: seven bits in each byte, the lowest first.
+fn varint(reader: &mut ByteReader<'_>) -> Option<u64> {
+    let mut number = 0;
+    for place in 0..10 {
+        let byte = reader.byte()?;
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 fn framed(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {

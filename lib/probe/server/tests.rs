@@ -128,6 +128,7 @@ fn good() -> Vec<(&'static str, Vec<u8>)> {
         ("kafka://h", b"\0\0\0\x0abaa\0\0\0".to_vec()),
         ("kafka://h", b"\0\0\0\x0abaa\0\0\x23".to_vec()),
         ("grpc://h:1/s", grpc(&[8, 1], b"0")),
+        ("grpc://h:1/s", grpc(&[8, 2, 0x12, 1, 9, 8, 0x81, 0], b"0")),
     ]
 }
 
@@ -180,6 +181,15 @@ fn what_is_not_ready_says_why() {
         ("kafka://h", b"\0\0\0\x18\0\x12\0\0baa\0".to_vec(), Class::Protocol, "not Kafka"),
         ("grpc://h:1", grpc(&[8, 2], b"0"), Class::NotReady, "NOT_SERVING"),
         ("grpc://h:1", grpc(&[], b"0"), Class::Other, "(UNKNOWN)"),
+        // Of a field that comes twice the last one counts.
+        ("grpc://h:1", grpc(&[8, 1, 8, 2], b"0"), Class::NotReady, "NOT_SERVING"),
+        ("grpc://h:1", grpc(&[8, 1, 0x12, 2, 8], b"0"), Class::Protocol, "not gRPC"),
+        (
+            "grpc://h:1",
+            [frame(4, 0, 0, &[]), frame(0, 0, 1, &[0, 0, 0, 0, 2, 8, 1]), frame(1, 5, 1, &[0x88])].concat(),
+            Class::Protocol,
+            "not gRPC",
+        ),
         ("grpc://h:1", grpc(&[], b"12"), Class::Other, "UNIMPLEMENTED"),
         ("grpc://h:1", grpc(&[], b"16"), Class::NotPermitted, "UNAUTHENTICATED"),
         (

@@ -145,9 +145,28 @@ fn known(scheme: &str) -> Option<&'static ServerScheme> {
     SCHEMES.iter().find(|one| one.name.eq_ignore_ascii_case(scheme))
 }
 
+/// What is said of a login that must be written otherwise.
+const TORN: &str = "write / as %2F, ? as %3F and # as %23 in a login, and @ as %40 everywhere but after it";
+
 /// `text` without its login, and without the values of a query that are not ours.
 pub fn shown(text: &str) -> String {
-    let Some((before, query)) = text.split_once('?') else { return redact::urls(text).into_owned() };
+    let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+    // What is torn is masked as far as the login may reach, and else no `@` of a query ends one.
+    let cut = if is_torn(rest) { None } else { text.split_once('?') };
+    let masked = |text: &str| match text.split_once("://").map(|(scheme, rest)| (scheme, rest.rfind('@'))) {
+        Some((scheme, Some(end))) if end > 0 => {
+            let rest = &text[scheme.len() + 3..];
+            format!("{scheme}://{}{}", redact::MASK, &rest[end..])
+        }
+        _ => text.to_owned(),
+    };
+    let (before, query) = match cut {
+        Some((before, query)) => (masked(before), query.to_owned()),
+        None => match masked(text).split_once('?') {
+            Some((before, query)) => (before.to_owned(), query.to_owned()),
+            None => return masked(text),
+        },
+    };
     let pair = |pair: &str| match pair.split_once('=') {
         Some((key, value)) if !SHOWN.contains(&key) && !value.is_empty() => {
             format!("{key}={}", redact::MASK)
@@ -155,7 +174,18 @@ pub fn shown(text: &str) -> String {
         _ => pair.to_owned(),
     };
     let pairs: Vec<String> = query.split('&').map(pair).collect();
-    format!("{}?{}", redact::urls(before), pairs.join("&"))
+    format!("{before}?{}", pairs.join("&"))
+}
+
+/// Whether an `@` stands where none ends a login: what is before it may be the rest of a password.
+fn is_torn(rest: &str) -> bool {
+    let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, path) = before.split_at(before.find(['/', '#']).unwrap_or(before.len()));
+    let address = authority.rsplit('@').next().unwrap_or_default();
+    let port = if address.starts_with('[') { None } else { address.split_once(':') };
+    let has_no_port = port.is_some_and(|(_, port)| !port.is_empty() && port.parse::<u16>().is_err());
+    let key = |pair: &str| pair.split('=').next().is_some_and(|key| key.contains('@'));
+    path.contains('@') || query.split('&').any(key) || (has_no_port && query.contains('@'))
 }
 
 impl ServerUrl {
@@ -169,6 +199,9 @@ impl ServerUrl {
         }
         let (scheme, rest) = text.split_once("://").unwrap_or((text, ""));
         let scheme = known(scheme).ok_or("unknown scheme")?;
+        if is_torn(rest) {
+            return Err(TORN.to_owned());
+        }
         let (protocol, default_port) = (scheme.protocol, scheme.port);
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -347,5 +380,28 @@ mod tests {
         ] {
             assert_eq!(shown(text), safe);
         }
+    }
+
+    #[test]
+    fn what_is_not_escaped_in_a_login_is_refused_and_not_shown() {
+        for text in [
+            "postgres://u:a#secretw@127.0.0.1:1/x",
+            "redis://:a#secretw@h",
+            "postgres://user:aB3/secretw@h/db",
+            "mysql://user:99/secretw@h/db",
+            "postgres://p:p@ss/secretw@h/db",
+            "amqp://u:a?secretw@h",
+            "amqp://u:99?secretw@h",
+            "mongodb://u:a?k=secretw@h",
+            "redis://u:a secretw@h",
+            "kafka://u:a'secretw@h:x",
+        ] {
+            let why = ServerUrl::parse(text).unwrap_err();
+            let said = format!("{} {why}", shown(text));
+            assert!(!said.contains("secretw") && said.contains("***"), "{said}");
+        }
+        let url = ServerUrl::parse("postgres://u:a%23b%2Fc%3Fd@e@h/db?application_name=x@y").unwrap();
+        assert_eq!(url.to_string(), "postgres://***@h/db?application_name=***");
+        assert_eq!(url.password.unwrap().reveal(), "a#b/c?d@e");
     }
 }

@@ -242,7 +242,9 @@ fn certificate(cause: &CertificateError, host: &str) -> String {
             "the certificate is signed in a way that is not known or not safe".to_owned()
         }
         Cause::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "the certificate is that of an authority and not one for servers".to_owned()
+            "the certificate has signed itself, or is that of an authority, and is not trusted (--cacert names \
+             whom to trust)"
+                .to_owned()
         }
         Cause::Other(other) if other.to_string().contains("UnsupportedCertVersion") => {
             "the certificate is older than X.509 version 3".to_owned()

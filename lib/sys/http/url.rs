@@ -4,6 +4,7 @@
 use crate::sys::net::Endpoint;
 use crate::sys::redact::{self, unescape};
 use base64::Engine;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -17,6 +18,9 @@ pub enum Scheme {
     /// http+unix: `http+unix:///run/app.sock:/path`.
     HttpUnix,
 }
+
+/// What is said of a login that must be written otherwise.
+const TORN: &str = "write / as %2F, ? as %3F and # as %23 in a login";
 
 /// Where an HTTP request goes.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,8 +42,10 @@ impl Url {
         }
         let (scheme, rest) =
             text.split_once("://").ok_or("a URL begins with http://, https:// or http+unix://")?;
+        let whole = rest;
         let rest = rest.split('#').next().unwrap_or("");
         match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" if is_torn(whole) => Err(TORN.to_owned()),
             "http" => Url::over_tcp(Scheme::Http, rest, 80),
             "https" => Url::over_tcp(Scheme::Https, rest, 443),
             "http+unix" => Url::over_unix(rest),
@@ -55,7 +61,9 @@ impl Url {
             None => (None, authority),
         };
         // In a URL the sign before a zone is an escaped one (RFC 6874, 2), which not everybody knows.
-        let (host, port) = host_and_port(&address.replacen("%25", "%", 1))?;
+        let (host, port) = host_and_port(&address.replacen("%25", "%", 1))
+            // What was taken for a port may be the beginning of a password.
+            .map_err(|why| if path.contains('@') { TORN.to_owned() } else { why })?;
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Url { scheme, endpoint: Endpoint::Tcp(host, port.unwrap_or(default_port)), login, path })
     }
@@ -206,7 +214,7 @@ fn without_dots(path: &str) -> String {
 
 impl fmt::Display for Url {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let login = self.login.as_ref().map_or(String::new(), |login| format!("{login}@"));
+        let login = self.login.as_ref().map_or(String::new(), |_| format!("{}@", redact::MASK));
         let place = match &self.endpoint {
             Endpoint::Tcp(host, _) => self.authority(&host.replacen('%', "%25", 1)),
             Endpoint::Unix(_) => String::new(),
@@ -226,6 +234,12 @@ impl fmt::Debug for Url {
     }
 }
 
+/// Whether what follows `://` has a fragment right behind the host, in which a login seems to go on.
+fn is_torn(rest: &str) -> bool {
+    let after = rest.find(['/', '?', '#']).map_or("", |end| &rest[end..]);
+    after.starts_with('#') && after.contains('@')
+}
+
 /// Whether `@NAME` can be a socket of the abstract namespace.
 ///
 /// # Errors
@@ -242,7 +256,14 @@ pub fn check_abstract(socket: &str) -> Result<(), String> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
-    let shown = || crate::words::error::brief(text);
+    // Before it may stand a login.
+    let address = text.rsplit('@').next().unwrap_or_default();
+    let masked =
+        if address == text { Cow::Borrowed(text) } else { format!("{}@{address}", redact::MASK).into() };
+    let shown = || crate::words::error::brief(&masked);
+    if address != text {
+        return Err(format!("'{}' has a login, which is of no use here", shown()));
+    }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, tail) =
