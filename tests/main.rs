@@ -51,6 +51,7 @@ mod lease;
 mod lease_api;
 mod lease_chaos;
 mod lease_life;
+mod packages;
 mod peer_remove;
 mod peer_remove_races;
 mod reload;
