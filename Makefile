@@ -22,7 +22,10 @@ STD      := $(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(
 MUSL_CC  := $(if $(HOST),$(shell command -v $(ARCH)-linux-musl-gcc || command -v musl-gcc))
 TARGET   ?= $(if $(and $(findstring linux,$(HOST)),$(STD),$(MUSL_CC)),$(ARCH)-unknown-linux-musl,$(HOST))
 BUILT     = target/$(TARGET)/release
-BUILD     = $(CARGO) build --locked --target $(TARGET) --release --bins
+# The programs hold no names of the builder's directories. (RUSTFLAGS knows no spaces.)
+CRATES   := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAP    := $(if $(filter 2,$(words $(CURDIR) $(CRATES))),--remap-path-prefix=$(CRATES)=/cargo --remap-path-prefix=$(CURDIR)=/baa)
+BUILD     = RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target $(TARGET) --release --bins
 # The programs under test.
 BAA_BIN  ?= $(BUILT)
 # What the image is for.
@@ -81,7 +84,7 @@ lint: toolchain ## format, clippy, shell scripts, man pages
 check: lint test ## what must pass before a commit
 
 bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|reload|canary|keep|lease|control
-	$(CARGO) build --locked --target $(HOST) --release --bins --examples
+	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target $(HOST) --release --bins --examples
 	@.ci/musl
 	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/release target/$(HOST)/release $(PART)
 
