@@ -22,11 +22,16 @@ STD      := $(wildcard $(shell rustc --print sysroot 2>/dev/null)/lib/rustlib/$(
 MUSL_CC  := $(if $(HOST),$(shell command -v $(ARCH)-linux-musl-gcc || command -v musl-gcc))
 TARGET   ?= $(if $(and $(findstring linux,$(HOST)),$(STD),$(MUSL_CC)),$(ARCH)-unknown-linux-musl,$(HOST))
 BUILT     = target/$(TARGET)/release
-BUILD     = $(CARGO) build --locked --target $(TARGET) --release --bins
+# The programs hold no names of the builder's directories. (RUSTFLAGS knows no spaces.)
+CRATES   := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAP    := $(if $(filter 2,$(words $(CURDIR) $(CRATES))),--remap-path-prefix=$(CRATES)=/cargo --remap-path-prefix=$(CURDIR)=/baa)
+BUILD     = RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target $(TARGET) --release --bins
 # The programs under test.
 BAA_BIN  ?= $(BUILT)
+# What the image is for.
+IMAGE    ?= x86_64 aarch64
 
-.PHONY: all build programs demo test test-musl fuzz mutants lint bench mac-report install uninstall artefacts completions man check check-macos dist clean help toolchain
+.PHONY: all build programs demo test test-musl fuzz mutants lint bench mac-report install uninstall artefacts completions man check check-macos dist deb image packages same-bytes clean help toolchain
 
 all: build
 
@@ -83,18 +88,18 @@ lint: toolchain ## format, clippy, shell scripts, man pages
 check: lint test ## what must pass before a commit
 
 bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|reload|canary|keep|lease|control
-	$(CARGO) build --locked --target $(HOST) --release --bins --examples
+	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target $(HOST) --release --bins --examples
 	@.ci/musl
 	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/release target/$(HOST)/release $(PART)
 
 artefacts completions man: toolchain ## write completions, and the generated parts of pages and README
 	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: > /dev/null
 
-install: target/built ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX)
+install: $(if $(FROM),,target/built) ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX); FROM=DIR: these programs
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man7" \
 		"$(DESTDIR)$(COMPLETE_BASH)" "$(DESTDIR)$(COMPLETE_ZSH)" "$(DESTDIR)$(COMPLETE_FISH)"
 	for program in $(PROGRAMS); do \
-		install -m 755 "$$(cat target/built)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program" && \
+		install -m 755 "$(or $(FROM),$$(cat target/built))/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program" && \
 		install -m 644 "man/$$program.1" "$(DESTDIR)$(PREFIX)/share/man/man1/$$program.1" && \
 		install -m 644 "completions/$$program.bash" "$(DESTDIR)$(COMPLETE_BASH)/$$program" && \
 		install -m 644 "completions/_$$program" "$(DESTDIR)$(COMPLETE_ZSH)/_$$program" && \
@@ -114,12 +119,26 @@ uninstall: ## remove what install has put there
 check-macos: ## type-check for both macOS targets
 	@.ci/check-macos
 
-dist: ## archives for Linux (static) and, linked here and run nowhere, for macOS, in dist/
+dist: ## archives, sums, SBOMs and the Homebrew formula, in dist/: static for Linux and, linked here and run nowhere, for macOS
 	@.ci/dist $(PROGRAMS)
+
+deb: ## the Debian package, in dist/; needs what test-musl does, and cargo-deb, which it builds
+	@.ci/musl
+	@packaging/deb $(ARCH) target/musl/$(ARCH)-unknown-linux-musl/release
+
+image: ## an OCI image layout of baa-run and baa-healthwait, in dist/image; needs what test-musl does, and no daemon
+	@.ci/musl $(IMAGE)
+	@packaging/image dist/image $(foreach one,$(IMAGE),$(one)=target/musl/$(one)-unknown-linux-musl/release)
+
+packages: ## all packages for this machine, tried in a fresh root; needs what deb does, and lintian
+	@.ci/packages
+
+same-bytes: ## build a program twice, in two homes, and see that the bytes are the same; needs what test-musl does
+	@.ci/same-bytes
 
 clean: ## remove what was built
 	$(CARGO) clean
 	rm -rf dist
 
 help: ## list the targets
-	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 28
+	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -

@@ -33,6 +33,7 @@ fn systemd_accepts_the_units_and_finds_little_open() {
         ("baa-canary@.service", 50),
         ("baa-control.service", 20),
         ("baa-daemons.service", 75),
+        ("baa-run@.service", 75),
         ("baa-web.service", 40),
     ]);
     let units = files("unit");
@@ -108,7 +109,7 @@ fn the_programs_know_what_the_units_and_property_lists_say() {
         let words = words.split("<string>").skip(1).map(|word| word.split('<').next().unwrap().to_owned());
         commands.push(words.collect());
     }
-    assert_eq!(commands.len(), 5);
+    assert_eq!(commands.len(), 6);
     for words in commands {
         let program = words[0].rsplit_once('/').unwrap().1;
         let arguments = words[1..].iter().map(|word| {

@@ -258,6 +258,7 @@ fn the_top_level_is_as_agreed() {
         "lib",
         "completions",
         "man",
+        "packaging",
         "tests",
         "target",
         "dist",

@@ -52,6 +52,7 @@ mod lease_api;
 mod lease_chaos;
 mod lease_life;
 mod mac_report;
+mod packages;
 mod peer_remove;
 mod peer_remove_races;
 mod reload;
