@@ -153,6 +153,7 @@ fn what_is_not_ready_says_why() {
         |code: u16, text: &str| mysql(0, &[&[0xff], &code.to_le_bytes()[..], text.as_bytes()].concat());
     let code = |code: u8| [b"\x10code\0", &[code, 0, 0, 0][..]].concat();
     let standby = [postgres(b'R', &[0; 4]), postgres(b'S', b"in_hot_standby\0on\0"), postgres(b'Z', b"I")];
+    let late_head = frame(1, 5, 1, b"\x88\x40\x0bgrpc-status\x010");
     for (url, heard, class, words) in [
         ("postgres://h", error("57P03", "starting up"), Class::NotReady, "starting up (57P03)"),
         ("postgres://h", error("53300", "too many"), Class::Busy, "too many (53300)"),
@@ -186,7 +187,7 @@ fn what_is_not_ready_says_why() {
         ("grpc://h:1", grpc(&[8, 1, 0x12, 2, 8], b"0"), Class::Protocol, "not gRPC"),
         (
             "grpc://h:1",
-            [frame(4, 0, 0, &[]), frame(0, 0, 1, &[0, 0, 0, 0, 2, 8, 1]), frame(1, 5, 1, &[0x88])].concat(),
+            [frame(4, 0, 0, &[]), frame(0, 0, 1, &[0, 0, 0, 0, 2, 8, 1]), late_head].concat(),
             Class::Protocol,
             "not gRPC",
         ),
