@@ -1,5 +1,5 @@
-//! What is alive: of the commands that baa-healthwait asks by, after it, nothing, however busy the machine is;
-//! and a process that cannot be looked at may be.
+//! What is alive: of the commands that baa-healthwait asks by, after it, nothing, however busy the machine
+//! is; and a process that cannot be looked at may be.
 
 use crate::support::{Done, Room, Service, binary, collect, finish, needs, needs_root, signal, skip, until};
 use nix::sys::signal::Signal;

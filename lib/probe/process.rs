@@ -2,7 +2,7 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
-use crate::sys::process::{Identity, Pid, Sight};
+use crate::sys::process::{Identity, Pid, ProcessSight};
 use crate::words::failure::{Class, Failure};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -25,17 +25,17 @@ impl Process {
 impl Process {
     fn look(&self) -> Result<ProbeAnswer, Failure> {
         match Identity::sight(self.pid) {
-            Sight::Lives(who) if *self.seen.get_or_init(|| who) == who => {
+            ProcessSight::Lives(who) if *self.seen.get_or_init(|| who) == who => {
                 self.demand.judge_age(self.pid)?;
                 Ok(ProbeAnswer { pid: Some(self.pid), ..ProbeAnswer::default() })
             }
-            Sight::Lives(_) => Err(Failure::new(
+            ProcessSight::Lives(_) => Err(Failure::new(
                 Class::Missing,
                 format!("process {} is gone; another has its pid", self.pid),
             )),
-            Sight::Gone => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
+            ProcessSight::Gone => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
             // Whether it lives nobody can tell, so it is neither up nor down.
-            Sight::Unseen(why) => {
+            ProcessSight::Unseen(why) => {
                 Err(Failure::new(Class::UnknownProcess, format!("process {} exists, but {why}", self.pid)))
             }
         }

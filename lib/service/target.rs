@@ -15,7 +15,7 @@ use crate::probe::unix::Unix;
 use crate::service::manager::ManagerKind;
 use crate::service::unit::Unit;
 use crate::sys::http::{Request, Route, Trust, Url, check_abstract, host_and_port};
-use crate::sys::process::{Age, Identity, Pid, Sight, Start};
+use crate::sys::process::{Age, Identity, Pid, ProcessSight, Start};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use std::ffi::{OsStr, OsString};
@@ -341,9 +341,9 @@ impl Newer {
         match self {
             Newer::Process(pid) => {
                 let why = match Identity::sight(*pid) {
-                    Sight::Lives(who) => return Ok(Age::Process(who)),
-                    Sight::Gone => "it is not alive".to_owned(),
-                    Sight::Unseen(why) => format!("it exists, but {why}"),
+                    ProcessSight::Lives(who) => return Ok(Age::Process(who)),
+                    ProcessSight::Gone => "it is not alive".to_owned(),
+                    ProcessSight::Unseen(why) => format!("it exists, but {why}"),
                 };
                 Err(Error::new(
                     Status::Unavailable,

@@ -111,7 +111,7 @@ pub struct Identity {
 
 /// What can be told of whoever has a pid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sight {
+pub enum ProcessSight {
     /// It lives, and this is who it is.
     Lives(Identity),
     /// It exists, and nobody can tell who it is or whether it lives; why.
@@ -154,21 +154,21 @@ impl Identity {
 
     /// The process that has `pid` now, told from one that only cannot be looked at: one that is hidden from
     /// us, or any where we lack a descriptor to look with.
-    pub fn sight(pid: Pid) -> Sight {
+    pub fn sight(pid: Pid) -> ProcessSight {
         if let Some(who) = Identity::of(pid) {
-            return Sight::Lives(who);
+            return ProcessSight::Lives(who);
         }
         let in_use = nix::sys::signal::kill(pid.raw(), None) != Err(nix::errno::Errno::ESRCH);
         if !in_use || child::is_zombie(pid) {
-            return Sight::Gone;
+            return ProcessSight::Gone;
         }
         match system::entry(pid) {
             // It has come, or can be looked at, since.
-            Some(entry) if !entry.zombie => Sight::Lives(entry.identity),
-            Some(_) => Sight::Gone,
+            Some(entry) if !entry.zombie => ProcessSight::Lives(entry.identity),
+            Some(_) => ProcessSight::Gone,
             None => match Watch::blind(pid) {
-                Ok(Some(_)) | Err(_) => Sight::Unseen(system::unseen(pid)),
-                Ok(None) => Sight::Gone,
+                Ok(Some(_)) | Err(_) => ProcessSight::Unseen(system::unseen(pid)),
+                Ok(None) => ProcessSight::Gone,
             },
         }
     }
@@ -342,9 +342,9 @@ impl Watch {
     /// back to asking, where the process can be looked at.
     pub fn new(pid: Pid) -> io::Result<Option<Watch>> {
         match Identity::sight(pid) {
-            Sight::Lives(identity) => Watch::over(identity),
-            Sight::Gone => Ok(None),
-            Sight::Unseen(why) => {
+            ProcessSight::Lives(identity) => Watch::over(identity),
+            ProcessSight::Gone => Ok(None),
+            ProcessSight::Unseen(why) => {
                 Watch::blind(pid).map_err(|_| io::Error::other(format!("it exists, but {why}")))
             }
         }

@@ -6,7 +6,7 @@ use crate::service::iapeer;
 use crate::service::manager::ManagerKind;
 use crate::service::tmux::{self, Unserved};
 use crate::sys::file;
-use crate::sys::process::{self, Identity, Pid, Sight};
+use crate::sys::process::{self, Identity, Pid, ProcessSight};
 use crate::words::error::{Error, Result, brief, reason};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -108,9 +108,9 @@ pub fn pin(aim: &CanaryTargetName, identity: Option<&str>) -> Result<CanaryTarge
         }
     };
     let who = match Identity::sight(pid) {
-        Sight::Lives(who) => who,
-        Sight::Gone => return Err(absent(&format!("process {pid} is not alive"))),
-        Sight::Unseen(why) => return Err(absent(&format!("process {pid} exists, but {why}"))),
+        ProcessSight::Lives(who) => who,
+        ProcessSight::Gone => return Err(absent(&format!("process {pid} is not alive"))),
+        ProcessSight::Unseen(why) => return Err(absent(&format!("process {pid} exists, but {why}"))),
     };
     let identity = match identity {
         Some(identity) => identity.to_owned(),

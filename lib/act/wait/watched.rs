@@ -3,7 +3,7 @@
 
 use crate::probe::lineage::Lineage;
 use crate::sys::child::Exit;
-use crate::sys::process::{self, Identity, Pid, Sight, Watch};
+use crate::sys::process::{self, Identity, Pid, ProcessSight, Watch};
 use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
 use std::os::fd::BorrowedFd;
@@ -60,7 +60,7 @@ impl Guarded {
         }
         if let Some(server) = &server {
             for pid in server.roots() {
-                if let Sight::Unseen(why) = Identity::sight(*pid) {
+                if let ProcessSight::Unseen(why) = Identity::sight(*pid) {
                     let text = format!("cannot tell whether process {pid} answers: it exists, but {why}");
                     return Err(Error::new(Status::Unavailable, text));
                 }
