@@ -1,6 +1,7 @@
-//! What is alive of the commands that baa-healthwait asks by, after it: nothing, however busy the machine is.
+//! What is alive: of the commands that baa-healthwait asks by, after it, nothing, however busy the machine
+//! is; and a process that cannot be looked at may be.
 
-use crate::support::{Room, collect, finish, signal, until};
+use crate::support::{Done, Room, Service, binary, collect, finish, needs, needs_root, signal, skip, until};
 use nix::sys::signal::Signal;
 use std::process::{Child, Command, Stdio};
 
@@ -128,4 +129,81 @@ fn a_stopped_wait_ends_its_command_when_it_goes_on() {
     signal(child.id(), Signal::SIGCONT);
     assert_eq!(collect(child).status, 124);
     assert_eq!(with(&time), 0);
+}
+
+/// Signals that nobody has asked for end it too, and it is by them that it is ended.
+#[apply(test)]
+fn no_command_outlives_a_wait_that_any_signal_ends() {
+    let room = Room::new();
+    let ends = [Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGXCPU];
+    for (number, end) in ends.into_iter().enumerate() {
+        let time = time(60 + number);
+        let mut wait = room.command("baa-healthwait");
+        wait.args(["--timeout", "1000s", &format!("exec:sleep {time} | cat")]);
+        let child = wait.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("it sleeps", || with(&time) > 0);
+        signal(child.id(), end);
+        collect(child).expect(1000 + end as i32, "", "");
+        assert_eq!(with(&time), 0, "{end}");
+    }
+}
+
+#[apply(test)]
+fn a_signal_that_the_caller_ignores_ends_no_wait() {
+    let room = Room::new();
+    let script = "trap '' QUIT USR1
+        \"$0\" -t 50s \"file:$1\" & kill -QUIT $!; kill -USR1 $!; : > \"$1\"; wait $!";
+    let mut shell = room.command_at(std::path::Path::new("/bin/sh"));
+    shell.args(["-c", script]).arg(binary("baa-healthwait")).arg(room.path("file"));
+    finish(&mut shell).expect(0, "", "");
+}
+
+/// baa-healthwait where there is no /proc.
+fn blind(room: &Room, arguments: &[&str]) -> Done {
+    let mut inside = room.command_at(&needs("unshare"));
+    inside.args(["--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$0\" \"$@\""]);
+    let done = finish(inside.arg(binary("baa-healthwait")).args(arguments));
+    if done.stderr.contains("unshare:") || done.stderr.contains("mount:") {
+        skip("no mount namespaces can be made here");
+    }
+    done
+}
+
+#[apply(test)]
+fn without_proc_no_command_of_its_group_outlives_a_wait_that_is_too_late() {
+    needs_root();
+    let room = Room::new();
+    let time = time(70);
+    let done = blind(&room, &["-q", "--timeout", "500ms", &format!("exec:sleep {time} | cat")]);
+    assert_eq!((done.status, with(&time)), (124, 0), "{done:?}");
+}
+
+/// Not down, not dead: nobody can tell.
+#[apply(test)]
+fn a_process_that_cannot_be_looked_at_is_not_said_to_be_dead() {
+    needs_root();
+    let room = Room::new();
+    let sleeper = || Service { child: Command::new("sleep").arg("1000").spawn().unwrap() };
+    let mut other = sleeper();
+    let pid = other.pid();
+    let unseen = format!("process {pid} exists, but it cannot be looked at without /proc");
+    let target = format!("pid:{pid}");
+    let seen = blind(&room, &["--attempts", "1", "--invert", "--json", &target]);
+    assert_eq!(seen.status, 124, "{seen:?}");
+    let told = &seen.json()["targets"][0]["last_error"];
+    assert_eq!((&told["class"], &told["text"]), (&"unknown-process".into(), &unseen.as_str().into()));
+    for (flag, words) in [
+        ("--newer-than", format!("than process {pid}: it exists, but it cannot be looked at without /proc")),
+        ("--served-by", format!("whether process {pid} answers: it exists, but it cannot be looked at")),
+    ] {
+        blind(&room, &[flag, &pid, "http://127.0.0.1:1/"]).failed_with(69, &words);
+    }
+    // Its death is told by a descriptor of it.
+    blind(&room, &["-t", "300ms", "--watch-pid", &pid, "127.0.0.1:1"]).failed_with(124, "refused");
+    other.child.kill().unwrap();
+    // Dead, and not reaped.
+    blind(&room, &["-t", "300ms", "--watch-pid", &pid, "127.0.0.1:1"]).failed_with(69, "is not alive");
+    blind(&room, &["--attempts", "1", "--invert", &target]).expect(0, "", "");
+    other.child.wait().unwrap();
+    blind(&room, &["--attempts", "1", "--invert", &target]).expect(0, "", "");
 }

@@ -1,5 +1,5 @@
-//! What installs the programs: make's recipe, for whoever has built them, and what the packages are made from. (The
-//! packages themselves are tried by .ci/packages.)
+//! What installs the programs: make's recipe, for whoever has built them, and what the packages are made
+//! from. (The packages themselves are tried by .ci/packages.)
 
 use crate::support::root::PROGRAMS;
 use crate::support::{Done, Room, binary, finish, needs};

@@ -366,13 +366,28 @@ fn a_control_that_nobody_reads_serves_and_obeys() {
 }
 
 #[apply(test)]
-fn a_wait_ends_at_its_deadline_on_a_paused_terminal() {
+fn a_wait_ends_at_its_deadline_though_nobody_reads_its_words() {
+    for how in [Unread::Paused, Unread::Full] {
+        let room = Room::new();
+        let begun = std::time::Instant::now();
+        let words = ["baa-healthwait", "file:never", "--timeout", "500ms"];
+        assert_eq!(Mute::spawn(&room, how, &words).code(), Some(124), "{how:?}");
+        assert!(begun.elapsed() < PATIENCE / 2, "{how:?}");
+        room.write("there", "");
+        let words = ["baa-healthwait", "-v", "file:there", "--", "/bin/sh", "-c", "exit 9"];
+        assert_eq!(Mute::spawn(&room, how, &words).code(), Some(9), "{how:?}");
+    }
+}
+
+/// An answer waits for its reader, as in every pipeline; until then TERM ends the program.
+#[apply(test)]
+fn a_wait_whose_answer_nobody_reads_is_ended_by_a_signal() {
     let room = Room::new();
-    let begun = std::time::Instant::now();
-    let words = ["baa-healthwait", "file:never", "--timeout", "500ms"];
-    assert_eq!(Mute::spawn(&room, Unread::Paused, &words).code(), Some(124));
-    assert!(begun.elapsed() < PATIENCE / 2);
-    room.write("there", "");
-    let words = ["baa-healthwait", "file:there", "--", "/bin/sh", "-c", "exit 9"];
-    assert_eq!(Mute::spawn(&room, Unread::Paused, &words).code(), Some(9));
+    let words = ["baa-healthwait", "exec:: > asked; exit 1", "--timeout", "1s", "--json"];
+    let mut wait = Mute::spawn(&room, Unread::Full, &words);
+    until("its signals are caught", || room.path("asked").exists());
+    until("TERM ends it", || {
+        signal(wait.child.id(), Signal::SIGTERM);
+        wait.child.try_wait().unwrap().is_some()
+    });
 }

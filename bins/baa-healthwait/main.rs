@@ -17,13 +17,16 @@ use baa::sys::child::Spec;
 use baa::sys::clock;
 use baa::sys::net::FixedAddresses;
 use baa::sys::say::{self, Live};
-use baa::sys::signal::{Signal, Signals};
+use baa::sys::signal::{self, Signal, Signals};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use baa::words::span;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The signals that end a wait with a word and a status of its own.
+const TOLD: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 fn main() -> ExitCode {
     baa::program::run(Edge { live: live::values, ..Edge::default() }, wait)
@@ -48,13 +51,13 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
         return Ok(Status::Done);
     }
     let probes: Vec<Arc<dyn Probe>> = targets.into_iter().map(|target| target.probe).collect();
-    let signals = Signals::catch(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
-        .map_err(|cause| Error::io("cannot catch signals", &cause))?;
+    // A terminal that is paused, or a pipe that nobody reads, must not put the deadline off.
+    say::never_wait_with_words();
+    let cannot = |cause: std::io::Error| Error::io("cannot catch signals", &cause);
+    let signals = Signals::catch(&TOLD).map_err(cannot)?;
+    // All others end us as ever, once the commands that we ask by have ended.
+    signals.catch_ending().map_err(cannot)?;
     let mut line = Live::new(!args.common.quiet && !args.common.json);
-    if line.visible() {
-        // A terminal that is paused must not put the deadline off.
-        say::never_wait_with_words();
-    }
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
@@ -75,6 +78,14 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     let watched = (args.watch_pid.as_slice(), demand.among.clone());
     let (wait, ending) = patient::wait(rules(&args, began), &probes, watched, &signals, refresh, &mut show)?;
     drop(line);
+    // All that was started has ended: whoever ends us while an answer is not read ends us at once.
+    signals.release();
+    if let WaitEnding::Signal(number) = ending
+        && !TOLD.iter().any(|told| *told as i32 == number)
+    {
+        say::finish();
+        signal::die_of(number);
+    }
     report::doubts(&wait, &names).into_iter().for_each(|doubt| voice.warn(doubt));
     let now = Instant::now();
     if args.common.json {

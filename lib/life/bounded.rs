@@ -5,7 +5,7 @@ use super::wall::{Wall, key};
 use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Exit, Signal, Spec, StartError, Stdio};
 use crate::sys::poll::{self, For};
-use crate::sys::process::{Identity, Watch};
+use crate::sys::process::{self, Identity, Watch};
 use crate::sys::task::{self, Cancel};
 use std::fs::File;
 use std::io::{self, Read};
@@ -104,6 +104,7 @@ struct Begun {
 
 impl Begun {
     fn kill(&mut self) {
+        kill_group_unseen(self.who);
         self.wall.kill();
         self.bury();
     }
@@ -166,6 +167,9 @@ async fn run_to_its_end(
             out.read();
             err.read();
             begun.over = true;
+            if whole {
+                kill_group_unseen(who);
+            }
             break child::wait(who.pid);
         }
         let now = Instant::now();
@@ -228,7 +232,15 @@ pub fn end_helpers() {
     let waited = SETTLED.wait_timeout_while(now, SETTLE, |running| running.starting > 0);
     // Those who wait for them in this thread have nothing to do any more.
     let lives = std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0.lives);
+    lives.iter().for_each(|(main, ..)| kill_group_unseen(*main));
     kill_all(lives);
+}
+
+/// Where the system shows us no processes, nothing but its process group tells what a command has started.
+fn kill_group_unseen(main: Identity) {
+    if !process::is_shown() {
+        child::signal_group(main, Signal::SIGKILL);
+    }
 }
 
 /// One output of a command: read without blocking, kept up to a limit, drained beyond it so that the writer

@@ -2,7 +2,7 @@
 
 use crate::probe::demand::Demand;
 use crate::probe::{Asked, Cost, Probe, ProbeAnswer};
-use crate::sys::process::{Identity, Pid};
+use crate::sys::process::{Identity, Pid, ProcessSight};
 use crate::words::failure::{Class, Failure};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -24,16 +24,20 @@ impl Process {
 
 impl Process {
     fn look(&self) -> Result<ProbeAnswer, Failure> {
-        match Identity::of(self.pid) {
-            Some(who) if *self.seen.get_or_init(|| who) == who => {
+        match Identity::sight(self.pid) {
+            ProcessSight::Lives(who) if *self.seen.get_or_init(|| who) == who => {
                 self.demand.judge_age(self.pid)?;
                 Ok(ProbeAnswer { pid: Some(self.pid), ..ProbeAnswer::default() })
             }
-            Some(_) => Err(Failure::new(
+            ProcessSight::Lives(_) => Err(Failure::new(
                 Class::Missing,
                 format!("process {} is gone; another has its pid", self.pid),
             )),
-            None => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
+            ProcessSight::Gone => Err(Failure::new(Class::Missing, format!("no process {}", self.pid))),
+            // Whether it lives nobody can tell, so it is neither up nor down.
+            ProcessSight::Unseen(why) => {
+                Err(Failure::new(Class::UnknownProcess, format!("process {} exists, but {why}", self.pid)))
+            }
         }
     }
 }

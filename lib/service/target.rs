@@ -15,7 +15,7 @@ use crate::probe::unix::Unix;
 use crate::service::manager::ManagerKind;
 use crate::service::unit::Unit;
 use crate::sys::http::{Request, Route, Trust, Url, check_abstract, host_and_port};
-use crate::sys::process::{Age, Identity, Pid, Start};
+use crate::sys::process::{Age, Identity, Pid, ProcessSight, Start};
 use crate::sys::redact;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
@@ -345,16 +345,20 @@ impl Newer {
     /// 69 when the process is gone: its start time is no longer to be had.
     pub fn limit(&self) -> Result<Age> {
         match self {
-            Newer::Process(pid) => match Identity::of(*pid) {
-                Some(who) => Ok(Age::Process(who)),
-                None => Err(Error::new(
+            Newer::Process(pid) => {
+                let why = match Identity::sight(*pid) {
+                    ProcessSight::Lives(who) => return Ok(Age::Process(who)),
+                    ProcessSight::Gone => "it is not alive".to_owned(),
+                    ProcessSight::Unseen(why) => format!("it exists, but {why}"),
+                };
+                Err(Error::new(
                     Status::Unavailable,
                     format!(
-                        "cannot tell what is newer than process {pid}: it is not alive; \
+                        "cannot tell what is newer than process {pid}: {why}; \
                              give a time instead (@SECONDS)"
                     ),
-                )),
-            },
+                ))
+            }
             Newer::Time(time) => {
                 let start = Start::at(*time).map(Age::Tick);
                 start.ok_or_else(|| Error::new(Status::Io, "cannot read the clock since boot"))

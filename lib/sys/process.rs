@@ -109,6 +109,17 @@ pub struct Identity {
     pub start: Start,
 }
 
+/// What can be told of whoever has a pid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProcessSight {
+    /// It lives, and this is who it is.
+    Lives(Identity),
+    /// It exists, and nobody can tell who it is or whether it lives; why.
+    Unseen(String),
+    /// No process has the pid, or a dead one that nobody has reaped yet.
+    Gone,
+}
+
 /// One row of the process table.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -138,6 +149,27 @@ impl Identity {
                 // Without a table an orphan of ours is known by its parent.
                 (!is_shown() && child::is_ours(pid)).then_some(Identity { pid, start: Start(0) })
             }),
+        }
+    }
+
+    /// The process that has `pid` now, told from one that only cannot be looked at: one that is hidden from
+    /// us, or any where we lack a descriptor to look with.
+    pub fn sight(pid: Pid) -> ProcessSight {
+        if let Some(who) = Identity::of(pid) {
+            return ProcessSight::Lives(who);
+        }
+        let in_use = nix::sys::signal::kill(pid.raw(), None) != Err(nix::errno::Errno::ESRCH);
+        if !in_use || child::is_zombie(pid) {
+            return ProcessSight::Gone;
+        }
+        match system::entry(pid) {
+            // It has come, or can be looked at, since.
+            Some(entry) if !entry.zombie => ProcessSight::Lives(entry.identity),
+            Some(_) => ProcessSight::Gone,
+            None => match Watch::blind(pid) {
+                Ok(Some(_)) | Err(_) => ProcessSight::Unseen(system::unseen(pid)),
+                Ok(None) => ProcessSight::Gone,
+            },
         }
     }
 
@@ -302,14 +334,32 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the process that has `pid` now; `None` when it is dead already.
+    /// Watches the process that has `pid` now; `None` when it is dead already. One that cannot be looked at
+    /// is watched by a descriptor of it.
     ///
     /// # Errors
     /// Those of the system's watch. One that the kernel does not offer (before Linux 5.3, or a sandbox) falls
-    /// back to asking.
+    /// back to asking, where the process can be looked at.
     pub fn new(pid: Pid) -> io::Result<Option<Watch>> {
-        let Some(identity) = Identity::of(pid) else { return Ok(None) };
-        Watch::over(identity)
+        match Identity::sight(pid) {
+            ProcessSight::Lives(identity) => Watch::over(identity),
+            ProcessSight::Gone => Ok(None),
+            ProcessSight::Unseen(why) => {
+                Watch::blind(pid).map_err(|_| io::Error::other(format!("it exists, but {why}")))
+            }
+        }
+    }
+
+    /// Watches whoever has `pid` by a descriptor alone, and never asks who that is; `None` when it is dead.
+    fn blind(pid: Pid) -> io::Result<Option<Watch>> {
+        match system::watch(pid) {
+            Ok(fd) => {
+                let watch = Watch { identity: Identity { pid, start: Start(0) }, fd: Some(fd) };
+                Ok((!watch.dead()).then_some(watch))
+            }
+            Err(cause) if cause.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Watches this very process; `None` when it is dead already.

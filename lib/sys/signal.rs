@@ -85,6 +85,16 @@ impl Signals {
         Ok(())
     }
 
+    /// Catches nothing any more: from now on a signal does what it would have done without us, and so does
+    /// one that has come and was not taken.
+    pub fn release(self) {
+        let ours = [note as *const () as usize, note_sent as *const () as usize];
+        for number in all().filter(|number| disposition(*number).is_some_and(|now| ours.contains(&now))) {
+            set_disposition(number, libc::SIG_DFL);
+        }
+        self.take_numbers().into_iter().for_each(die_of);
+    }
+
     /// Readable when a signal came.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
@@ -196,6 +206,13 @@ extern "C" fn note(number: libc::c_int) {
         unsafe { libc::write(fd, byte.as_ptr().cast(), 1) };
     }
     nix::errno::Errno::set_raw(errno);
+}
+
+/// Ends this process by that signal, as if it had never been caught. Returns only where it ends nobody.
+pub fn die_of(number: i32) {
+    set_disposition(number, libc::SIG_DFL);
+    // SAFETY: raise(3) with an integer; nothing of ours handles the signal any more.
+    unsafe { libc::raise(number) };
 }
 
 /// A bell that threads ring to wake a loop that waits in poll(2).

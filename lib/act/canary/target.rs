@@ -6,7 +6,7 @@ use crate::service::iapeer;
 use crate::service::manager::ManagerKind;
 use crate::service::tmux::{self, Unserved};
 use crate::sys::file;
-use crate::sys::process::{self, Identity, Pid};
+use crate::sys::process::{self, Identity, Pid, ProcessSight};
 use crate::words::error::{Error, Result, brief, reason};
 use crate::words::exit::Status;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,11 @@ pub fn pin(aim: &CanaryTargetName, identity: Option<&str>) -> Result<CanaryTarge
             from_service(aim, kind.service(label)?)?
         }
     };
-    let who = Identity::of(pid).ok_or_else(|| absent(&format!("process {pid} is not alive")))?;
+    let who = match Identity::sight(pid) {
+        ProcessSight::Lives(who) => who,
+        ProcessSight::Gone => return Err(absent(&format!("process {pid} is not alive"))),
+        ProcessSight::Unseen(why) => return Err(absent(&format!("process {pid} exists, but {why}"))),
+    };
     let identity = match identity {
         Some(identity) => identity.to_owned(),
         None => default_identity(aim, who),

@@ -11,7 +11,7 @@ use crate::sys::listening::Listening;
 use crate::sys::net::Endpoint;
 use crate::sys::poll::{self, For};
 use crate::sys::process::Pid;
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::signal::Signals;
 use crate::sys::task::Tasks;
 use crate::words::error::{Error, Result};
 use crate::words::failure::Failure;
@@ -26,8 +26,8 @@ pub enum WaitEnding {
     By(WaitVerdict),
     /// A process that was watched is dead.
     Died(String),
-    /// A signal came.
-    Signal(Signal),
+    /// A signal came; its number, for real-time signals have no name.
+    Signal(i32),
 }
 
 /// Waits by `rules` until the probes answer, a process of `watched` or the last of `server` dies, or a
@@ -59,7 +59,7 @@ pub fn wait(
     let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };
     let (mut signalled, mut woken) = (true, true);
     let ending = loop {
-        if signalled && let Some(signal) = signals.take().first() {
+        if signalled && let Some(signal) = signals.take_numbers().first() {
             break WaitEnding::Signal(*signal);
         }
         let done = tasks.run(woken);

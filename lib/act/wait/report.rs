@@ -2,6 +2,7 @@
 
 use super::{Progress, Wait, WaitVerdict};
 use crate::act::wait::patient::WaitEnding;
+use crate::sys::signal;
 use crate::words::exit::Status;
 use crate::words::span::{self, millis};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ pub fn status(ending: &WaitEnding) -> Status {
         WaitEnding::By(WaitVerdict::Ready) => Status::Done,
         WaitEnding::By(WaitVerdict::TooLate) => Status::TooLate,
         WaitEnding::Died(_) => Status::Unavailable,
-        WaitEnding::Signal(signal) => Status::Signal(u8::try_from(*signal as i32).unwrap_or(0)),
+        WaitEnding::Signal(signal) => Status::Signal(u8::try_from(*signal).unwrap_or(0)),
     }
 }
 
@@ -31,7 +32,7 @@ pub fn json(wait: &Wait, ending: &WaitEnding, names: &[String], now: Instant) ->
         WaitEnding::By(WaitVerdict::Ready) => ("ready", None),
         WaitEnding::By(WaitVerdict::TooLate) => ("timeout", None),
         WaitEnding::Died(reason) => ("died", Some(reason.clone())),
-        WaitEnding::Signal(signal) => ("signal", Some(signal.as_str().to_owned())),
+        WaitEnding::Signal(number) => ("signal", Some(signal::name(*number))),
     };
     json!({
         "schema": SCHEMA,
@@ -82,7 +83,7 @@ pub fn words(
     match ending {
         WaitEnding::By(WaitVerdict::Ready) => None,
         WaitEnding::Died(reason) => Some(reason.clone()),
-        WaitEnding::Signal(signal) => Some(format!("ended by {}", signal.as_str())),
+        WaitEnding::Signal(number) => Some(format!("ended by {}", signal::name(*number))),
         WaitEnding::By(WaitVerdict::TooLate) => {
             let wanted = if invert { "down" } else { "up" };
             let laggards: Vec<(&Progress, &String)> =

@@ -3,8 +3,9 @@
 
 use crate::probe::lineage::Lineage;
 use crate::sys::child::Exit;
-use crate::sys::process::{self, Identity, Pid, Watch};
-use crate::words::error::{Error, Result};
+use crate::sys::process::{self, Identity, Pid, ProcessSight, Watch};
+use crate::words::error::{Error, Result, reason};
+use crate::words::exit::Status;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,7 @@ impl Guarded {
     /// Watches `pids`, and those that `server` began with.
     ///
     /// # Errors
-    /// Those of the system's watch; or the first one that is dead already.
+    /// 69 when nobody can tell whether one lives, or who a server is; or the first one that is dead already.
     pub fn open(
         pids: &[Pid],
         server: Option<Lineage>,
@@ -49,13 +50,21 @@ impl Guarded {
     ) -> Result<std::result::Result<Guarded, Pid>> {
         let mut watches = Vec::new();
         for pid in pids.iter().chain(server.iter().flat_map(|server| server.roots())) {
-            let watch = Watch::new(*pid);
-            match watch.map_err(|cause| Error::io(format!("cannot watch process {pid}"), &cause))? {
+            let unknown = |cause: &str| {
+                Error::new(Status::Unavailable, format!("cannot tell whether process {pid} lives: {cause}"))
+            };
+            match Watch::new(*pid).map_err(|cause| unknown(&reason(&cause)))? {
                 Some(watch) => watches.push(watch),
                 None => return Ok(Err(*pid)),
             }
         }
         if let Some(server) = &server {
+            for pid in server.roots() {
+                if let ProcessSight::Unseen(why) = Identity::sight(*pid) {
+                    let text = format!("cannot tell whether process {pid} answers: it exists, but {why}");
+                    return Err(Error::new(Status::Unavailable, text));
+                }
+            }
             server.learn();
         }
         Ok(Ok(Guarded { watches, server, heirs_of: None, looked: now, began: now }))

@@ -36,7 +36,8 @@ const INTERNET: u16 = 1;
 const SOA: u16 = 6;
 /// So many other names a name has one after the other, at most.
 const ALIASES: usize = 16;
-/// The bits of a head: an answer, by whom the zone is served, cut off, recursion desired, recursion available.
+/// The bits of a head: an answer, by whom the zone is served, cut off, recursion desired, recursion
+/// available.
 const ANSWER: u16 = 0x8000;
 const AUTHORITY: u16 = 0x0400;
 const RECURSIVE: u16 = 0x0080;

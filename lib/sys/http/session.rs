@@ -242,8 +242,8 @@ fn certificate(cause: &CertificateError, host: &str) -> String {
             "the certificate is signed in a way that is not known or not safe".to_owned()
         }
         Cause::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-            "the certificate has signed itself, or is that of an authority, and is not trusted (--cacert names \
-             whom to trust)"
+            "the certificate has signed itself, or is that of an authority, and is not trusted \
+             (--cacert names whom to trust)"
                 .to_owned()
         }
         Cause::Other(other) if other.to_string().contains("UnsupportedCertVersion") => {

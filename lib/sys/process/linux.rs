@@ -13,6 +13,19 @@ pub(super) fn entry(pid: Pid) -> Option<Entry> {
     parse(pid, &stat(pid)?)
 }
 
+/// Why a process that exists cannot be looked at, for people.
+pub(super) fn unseen(pid: Pid) -> String {
+    let cause = match fs::File::open(format!("/proc/{pid}/stat")) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => cause,
+        _ if entry(Pid::own()).is_some() => return "/proc does not show it to us".to_owned(),
+        _ => match fs::File::open("/proc/self/stat") {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => cause,
+            _ => return "it cannot be looked at without /proc".to_owned(),
+        },
+    };
+    format!("it cannot be looked at: {}", crate::words::error::reason(&cause))
+}
+
 /// One read: the kernel makes the whole line at once, of 52 numbers and a short name, and a file without a
 /// size is otherwise read in crumbs.
 fn stat(pid: Pid) -> Option<Vec<u8>> {

@@ -96,6 +96,11 @@ pub(super) fn entry(pid: Pid) -> Option<Entry> {
     bytes.chunks_exact(KINFO_SIZE).filter_map(|one| Kinfo(one).entry()).find(|one| one.identity.pid == pid)
 }
 
+/// Why a process that exists cannot be looked at, for people.
+pub(super) fn unseen(_: Pid) -> String {
+    "the system's table does not show it to us".to_owned()
+}
+
 pub(super) fn all() -> Vec<Entry> {
     let bytes = kinfo(libc::KERN_PROC_ALL, 0);
     bytes.chunks_exact(KINFO_SIZE).filter_map(|one| Kinfo(one).entry()).collect()
