@@ -206,7 +206,8 @@ fn passing(room: &Room, how: &str) -> (Service, String, String) {
 fn whom_a_connection_is_passed_on_to_answers_it() {
     let room = Room::new();
     let (parent, child, target) = passing(&room, "pass");
-    ask(&room, &child, &target).expect(0, "", "");
+    // It is its parent's until it was passed on.
+    wait(&room, ["--timeout", "60s", "--served-by", &child, &target]).expect(0, "", "");
     ask(&room, &parent.pid(), &target).expect(0, "", "");
 }
 
@@ -219,8 +220,13 @@ fn of_a_connection_that_a_stranger_has_too_it_cannot_be_told() {
          (python3) has the connection too)",
         parent.pid()
     );
-    ask(&room, &child, &target).failed_with(124, &who);
-    let done = wait(&room, ["--attempts", "1", "--served-by", &child, "--any-process", &target]);
+    // It is its parent's until it was passed on, and never the child's alone.
+    until("the stranger has it too", || {
+        let done = ask(&room, &child, &target);
+        assert_eq!(done.status, 124, "{done:?}");
+        done.stderr.contains(&who)
+    });
+    let done = wait(&room, ["--timeout", "60s", "--served-by", &child, "--any-process", &target]);
     assert!(done.status == 0 && done.stderr.contains("may not have answered"), "{done:?}");
     // Whoever has started them both has both.
     ask(&room, &parent.pid(), &target).expect(0, "", "");
@@ -431,19 +437,24 @@ fn whom_we_may_not_see_is_not_taken_for_one_whom_we_see() {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command
     };
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", tcp.local_addr().unwrap());
-    let shared = OwnedFd::from(tcp.try_clone().unwrap());
-    let _old = holder(&room, tcp, "old", &["serve"]);
-    let mut new = stranger().args(["sleep", "600"]).stdin(Stdio::from(shared)).spawn().unwrap();
-    let name = || std::fs::read_to_string(format!("/proc/{}/comm", new.id())).unwrap();
-    until("it is another user's", || name() == "sleep\n");
-    let mut ask = stranger();
-    ask.arg(&program).args(["--attempts", "1", "--probe-timeout", "500ms", "--served-by"]);
-    let done = crate::support::finish(ask.args([&new.id().to_string(), &url]));
-    new.kill().unwrap();
-    new.wait().unwrap();
-    done.failed_with(124, "cannot tell which process answered");
+    for how in ["serve", "hold", "hang-up"] {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = tcp.local_addr().unwrap();
+        let shared = OwnedFd::from(tcp.try_clone().unwrap());
+        let _old = holder(&room, tcp, how, &[how]);
+        let mut new = stranger().args(["sleep", "600"]).stdin(Stdio::from(shared)).spawn().unwrap();
+        let name = || std::fs::read_to_string(format!("/proc/{}/comm", new.id())).unwrap();
+        until("it is another user's", || name() == "sleep\n");
+        for target in [format!("http://{at}/"), format!("tcp://{at}")] {
+            let mut ask = stranger();
+            ask.arg(&program).args(["--attempts", "1", "--probe-timeout", "500ms", "--served-by"]);
+            let done = crate::support::finish(ask.args([&new.id().to_string(), &target]));
+            let told = done.stderr.contains("cannot tell which process answered");
+            assert!(done.status == 124 && (told || how == "hang-up"), "{how} {target}: {done:?}");
+        }
+        new.kill().unwrap();
+        new.wait().unwrap();
+    }
 }
 
 /// It is enough then that a process that counts has the socket, whoever is quicker.

@@ -58,6 +58,8 @@ pub struct Inquiry<'a> {
 enum Weight {
     /// All of them count; the oldest.
     All(Pid),
+    /// All that we may look into count, and others whom we may not look into may be holders too; the oldest.
+    Seen(Pid),
     /// None does, and this is why.
     None(Failure),
     /// Only some: one that counts, and the others.
@@ -211,10 +213,10 @@ impl<'a> Inquiry<'a> {
 
     fn accepted(&mut self, holders: &Holders) -> Sight {
         match self.weigh(holders) {
-            Weight::All(pid) => self.good(pid, &[]),
+            Weight::All(pid) | Weight::Seen(pid) => self.good(pid, &[]),
             // It is enough that one that counts has the socket too.
             Weight::None(failure) if self.demand.any_process => match self.weigh_listeners() {
-                Weight::All(pid) | Weight::Some(pid, _) => self.good(pid, &holders.pids),
+                Weight::All(pid) | Weight::Seen(pid) | Weight::Some(pid, _) => self.good(pid, &holders.pids),
                 Weight::None(_) | Weight::Unknown(_) => self.judged(Err(failure)),
             },
             Weight::None(failure) => self.judged(Err(failure)),
@@ -251,6 +253,12 @@ impl<'a> Inquiry<'a> {
                 self.why = format!("{}{accepted}", both(pid, &others));
                 sight
             }
+            Some(Weight::Seen(pid)) if self.demand.any_process => self.good(pid, &[]),
+            // Another user's process may be quicker.
+            Some(Weight::Seen(pid)) => {
+                self.why = perhaps_alone(pid);
+                sight
+            }
             Some(Weight::Unknown(why)) => self.unseen(why),
             None => Sight::Dim,
         }
@@ -272,6 +280,10 @@ impl<'a> Inquiry<'a> {
                 self.why = format!("{} listens there, and whoever answered hung up at once", named(pid));
             }
             Some(Weight::None(failure)) => return self.judged(Err(failure)),
+            Some(Weight::Seen(pid)) if self.demand.any_process => return self.good(pid, &[]),
+            Some(Weight::Seen(pid)) => {
+                self.why = format!("{}, and whoever answered hung up at once", perhaps_alone(pid));
+            }
             Some(Weight::Some(pid, others)) if self.demand.any_process => return self.good(pid, &others),
             Some(Weight::Some(pid, others)) => {
                 self.why = format!("{}, and whoever answered hung up at once", both(pid, &others));
@@ -307,6 +319,7 @@ impl<'a> Inquiry<'a> {
         let (good, bad): (Vec<Pid>, Vec<Pid>) = holders.pids.iter().partition(|pid| judged(pid).is_ok());
         let hidden = || tree.iter().map(|one| one.pid).find(|pid| owner::is_hidden(*pid));
         match (owner::oldest(&good), owner::oldest(&bad)) {
+            (Some(pid), None) if !holders.unseen && holders.partial => Weight::Seen(pid),
             (Some(pid), None) if !holders.unseen => Weight::All(pid),
             (Some(pid), None) => Weight::Unknown(format!(
                 "{} listens there, and somebody who is not to be seen too",
@@ -331,6 +344,11 @@ impl<'a> Inquiry<'a> {
 
 fn unknown(why: &str) -> Failure {
     Failure::new(Class::UnknownProcess, format!("cannot tell which process answered ({why})"))
+}
+
+/// `process 1 (a) listens there, and those whom we may not look into may too`.
+fn perhaps_alone(pid: Pid) -> String {
+    format!("{} listens there, and processes that we may not look into may too", named(pid))
 }
 
 /// `process 1 (a) has the socket that listens there, and process 2 (b) has it too`.

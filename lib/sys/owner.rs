@@ -30,6 +30,9 @@ pub struct Holders {
     pub pids: Vec<Pid>,
     /// Whether one of the sockets is held by nobody whom we may see.
     pub unseen: bool,
+    /// Whether processes that we may not look into may hold them too. What a process of our own user has
+    /// made counts as held by those whom we see.
+    pub partial: bool,
 }
 
 /// What has become of the other end of a connection.

@@ -7,6 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The size of the struct.
 pub(super) const SIZE: usize = 792;
+/// `psi.soi_stat.vst_uid`, after a proc_fileinfo of 24 bytes: who made the socket.
+const OWNER: usize = 40;
 const KIND: usize = 256;
 const SOCKINFO_TCP: i32 = 2;
 const FOREIGN_PORT: usize = 264;
@@ -46,6 +48,13 @@ pub(super) fn part(info: &[u8; SIZE], local: SocketAddr, peer: SocketAddr) -> Op
             && at(FOREIGN_ADDRESS, FOREIGN_PORT, old) == Some(local)
     };
     ways.any(fits).then_some(SocketPart::Accepted)
+}
+
+/// The uid of the user who made the socket.
+pub(super) fn owner(info: &[u8; SIZE]) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&info[OWNER..OWNER + 4]);
+    u32::from_ne_bytes(bytes)
 }
 
 fn word(info: &[u8], at: usize) -> Option<i32> {
@@ -107,6 +116,13 @@ mod tests {
         let one = socket(INI_IPV4, TSI_S_LISTEN, "0.0.0.0:80", "0.0.0.0:0");
         assert_eq!(told(&one, "127.0.0.1:5000", "127.0.0.1:80"), Some(SocketPart::Listens));
         assert_eq!(told(&one, "[::1]:5000", "[::1]:80"), None);
+    }
+
+    #[test]
+    fn who_made_it_is_told() {
+        let mut info = [0; SIZE];
+        info[OWNER..OWNER + 4].copy_from_slice(&501u32.to_ne_bytes());
+        assert_eq!(owner(&info), 501);
     }
 
     #[test]

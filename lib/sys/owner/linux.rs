@@ -5,9 +5,11 @@ use super::diag::{self, Diag, TcpSocket};
 use super::{Holders, OtherEnd, elsewhere, is_ours, is_same, listens_for};
 use crate::sys::net::{Link, UnixLink};
 use crate::sys::process::{Identity, Pid};
+use crate::sys::user;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 pub(super) fn other_end(link: &Link) -> OtherEnd {
@@ -84,35 +86,55 @@ fn tcp_listening(peer: SocketAddr) -> Vec<u64> {
     all.iter().map(|one| one.inode).collect()
 }
 
-/// Who holds these sockets.
+/// Who holds these sockets. With hidepid, or without a /proc, not even the first process is shown.
 fn holders(inodes: &[u64]) -> Holders {
     let mut seen = vec![false; inodes.len()];
     let mut pids = Vec::new();
+    let mut hidden = !Path::new("/proc/1").exists();
+    let mut foreign = false;
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in all.filter_map(|one| Pid::new(one.file_name().to_str()?.parse().ok()?)) {
-        let Ok(fds) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let fds = match fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(fds) => fds,
+            Err(cause) => {
+                hidden |= is_refused(&cause);
+                continue;
+            }
+        };
         let before = pids.len();
-        for link in fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok()) {
+        for fd in fds.flatten().map(|fd| fd.path()) {
+            let link = match fs::read_link(&fd) {
+                Ok(link) => link,
+                Err(cause) => {
+                    hidden |= is_refused(&cause);
+                    continue;
+                }
+            };
             let inode = link.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']'));
             let Some(inode) = inode.and_then(|text| text.parse::<u64>().ok()) else { continue };
             if let Some(at) = inodes.iter().position(|one| *one == inode) {
                 seen[at] = true;
+                // The user who made the socket, or accepted it.
+                foreign |= fs::metadata(&fd).is_ok_and(|socket| socket.uid() != user::own_uid());
                 pids.truncate(before);
                 pids.push(pid);
             }
         }
     }
-    Holders { pids, unseen: seen.contains(&false) }
+    Holders { pids, unseen: seen.contains(&false), partial: hidden && foreign }
 }
 
 /// Whoever reads all directories may list descriptors, and without CAP_SYS_PTRACE is not told of what.
 pub(super) fn is_hidden(pid: Pid) -> bool {
-    let refused = |cause: &std::io::Error| cause.kind() == ErrorKind::PermissionDenied;
     let hidden = match fs::read_dir(format!("/proc/{pid}/fd")) {
-        Err(cause) => refused(&cause),
-        Ok(fds) => fds.flatten().any(|fd| fs::read_link(fd.path()).is_err_and(|cause| refused(&cause))),
+        Err(cause) => is_refused(&cause),
+        Ok(fds) => fds.flatten().any(|fd| fs::read_link(fd.path()).is_err_and(|cause| is_refused(&cause))),
     };
     hidden && Identity::of(pid).is_some()
+}
+
+fn is_refused(cause: &std::io::Error) -> bool {
+    cause.kind() == ErrorKind::PermissionDenied
 }
 
 pub(super) fn has_ring(pid: Pid) -> bool {
@@ -179,6 +201,16 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
 
+    fn only(holders: Holders) -> Pid {
+        assert!(holders.pids.len() == 1 && !holders.unseen, "{holders:?}");
+        holders.pids[0]
+    }
+
+    fn accepted_by(end: OtherEnd) -> Pid {
+        let OtherEnd::Accepted(holders) = end else { panic!("{end:?}") };
+        only(holders)
+    }
+
     #[test]
     #[cfg(target_endian = "little")]
     fn reads_a_row_of_the_kernels_table() {
@@ -208,11 +240,10 @@ mod tests {
             let host = if address.starts_with("[::1]") { "[::1]" } else { "127.0.0.1" };
             let ours = TcpStream::connect(format!("{host}:{port}")).unwrap();
             let link = Link::Tcp(ours.local_addr().unwrap(), ours.peer_addr().unwrap());
-            let us = Holders { pids: vec![Pid::own()], unseen: false };
             assert_eq!(other_end(&link), OtherEnd::Queued, "{address}");
-            assert_eq!(listeners(&link), Some(us.clone()), "{address}");
+            assert_eq!(listeners(&link).map(only), Some(Pid::own()), "{address}");
             let (theirs, _) = listener.accept().unwrap();
-            assert_eq!(other_end(&link), OtherEnd::Accepted(us), "{address}");
+            assert_eq!(accepted_by(other_end(&link)), Pid::own(), "{address}");
             drop(theirs);
             assert_eq!(other_end(&link), OtherEnd::Gone, "{address}");
             drop(listener);
@@ -227,14 +258,13 @@ mod tests {
         let path = dir.path().join("s");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let conn = crate::sys::net::connect_unix_now(&path, std::time::Instant::now()).unwrap();
-        let us = Holders { pids: vec![Pid::own()], unseen: false };
         assert_eq!(other_end(conn.link()), OtherEnd::Queued);
-        assert_eq!(listeners(conn.link()), Some(us.clone()));
+        assert_eq!(listeners(conn.link()).map(only), Some(Pid::own()));
         let (theirs, _) = listener.accept().unwrap();
-        assert_eq!(other_end(conn.link()), OtherEnd::Accepted(us.clone()));
+        assert_eq!(accepted_by(other_end(conn.link())), Pid::own());
         drop(theirs);
         assert_eq!(other_end(conn.link()), OtherEnd::Gone);
-        assert_eq!(listeners(conn.link()), Some(us));
+        assert_eq!(listeners(conn.link()).map(only), Some(Pid::own()));
     }
 
     /// What a sandbox without sock_diag has must tell the same.
