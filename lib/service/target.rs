@@ -167,6 +167,13 @@ impl TargetQuestion {
         } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
             Url::parse(utf8()?).map(TargetQuestion::Http)
         } else {
+            if utf8()?.starts_with('/') {
+                return Err("it is a path; write file: or unix: before it".to_owned());
+            }
+            // As libpq takes it; what stands there may be a password.
+            if utf8()?.contains([' ', '=']) {
+                return Err("it is no URL and no host:port".to_owned());
+            }
             let address = match utf8()?.strip_prefix("tcp://") {
                 // As in other URLs the sign before a zone is escaped.
                 Some(address) => address.trim_end_matches('/').replacen("%25", "%", 1),
@@ -247,6 +254,13 @@ pub fn parse_all(texts: &[OsString], options: &TargetOptions, demand: &Demand) -
     let one = |(at, text): (usize, &OsString)| {
         parse(text, options, demand).map_err(|error| {
             let (host, port) = (text.to_str(), texts.get(at + 1).and_then(|next| next.to_str()));
+            // wait4x has a verb before its targets.
+            if port.is_some() && host.is_some_and(|host| VERBS.contains(&host)) {
+                return Error::new(
+                    error.status,
+                    format!("{error}; leave the word out, a target says what it is"),
+                );
+            }
             match (host, port.filter(|port| is_port(port))) {
                 (Some(host), Some(port)) if host_and_port(host).is_ok_and(|(_, port)| port.is_none()) => {
                     Error::new(error.status, format!("{error}, here {host}:{port}"))
@@ -295,6 +309,9 @@ fn http(url: Url, options: &TargetOptions, demand: &Demand) -> Http {
     }
 }
 
+/// The verbs of wait4x.
+const VERBS: [&str; 5] = ["tcp", "http", "exec", "dns", "postgresql"];
+
 /// How a target that other tools write is written here.
 fn foreign_scheme(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once(':')?;
@@ -305,6 +322,9 @@ fn foreign_scheme(text: &str) -> Option<String> {
         // wait-on; a host may have such a name.
         "tcp" if !text.starts_with("tcp://") && rest.contains(':') => Some(format!("write {rest}")),
         "tcp" if !text.starts_with("tcp://") => Some(format!("write localhost:{rest}")),
+        "http" if rest.starts_with("unix:") => {
+            Some(format!("write http+unix://{}", rest.trim_start_matches("unix:")))
+        }
         "socket" if rest.parse::<u16>().is_err() => Some(format!("write unix:{}", path())),
         "http-get" | "https-get" => Some(format!("write {}://{rest}", scheme.trim_end_matches("-get"))),
         // wait4x and goss.
@@ -327,7 +347,8 @@ fn hide_login(text: &str) -> String {
         // A host and a port, before which somebody may have written a login.
         match text.rfind('@').filter(|_| !plain.iter().any(|scheme| text.starts_with(scheme))) {
             Some(end) if end > 0 => format!("{}{}", redact::MASK, &text[end..]),
-            _ => text.to_owned(),
+            // As libpq takes it: `host=h password=x`.
+            _ => text.split(' ').map(redact::pair).collect::<Vec<_>>().join(" "),
         }
     }
 }
@@ -427,6 +448,7 @@ mod tests {
             "http://u:a'secretw@h:x",
             "postgres://u:a#secretw@h",
             "tcp:u:secretw@h:1",
+            "jdbc:postgresql://u:x@h/db?user=u&password=secretw",
             "http-get://u:secretw@h",
         ] {
             let why = parse(OsStr::new(text), &TargetOptions::default(), &Demand::default());
@@ -434,6 +456,10 @@ mod tests {
             assert!(why.contains("***@") && !why.contains("secretw"), "{why}");
             assert!(!why.contains("'a'"), "{why}");
         }
+        let text = OsStr::new("host=h password=secretw");
+        let why =
+            parse(text, &TargetOptions::default(), &Demand::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(why.contains("host=h password=***") && !why.contains("secretw"), "{why}");
         let text = OsStr::new("http://u:99/secretw@h/");
         assert_eq!(parse(text, &TargetOptions::default(), &Demand::default()).unwrap().name, "http://***@h/");
     }

@@ -249,6 +249,14 @@ pub fn without_secrets(url: &str) -> String {
     fit
 }
 
+/// `word`, or if it is `key=value` and the key says that the value is a secret, without that.
+pub fn pair(word: &str) -> String {
+    match word.split_once('=') {
+        Some((key, value)) if !value.is_empty() && says_secret(key) => format!("{key}={MASK}"),
+        _ => word.to_owned(),
+    }
+}
+
 /// `text` with every login and every value of a query in its URLs masked; the keys stay.
 pub fn urls(text: &str) -> Cow<'_, str> {
     let mut fit = String::new();
