@@ -257,6 +257,7 @@ fn the_top_level_is_as_agreed() {
         "bins",
         "lib",
         "completions",
+        "docs",
         "man",
         "packaging",
         "tests",
