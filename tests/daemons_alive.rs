@@ -228,6 +228,8 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
     assert!(
         events.lines().count() > 40 && events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
     );
+    let first: Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
+    assert_eq!(first["schema"], "baa.daemons-journal/1");
     let group = Group::run(&room, &text);
     group.ready();
     assert_eq!(group.stop().status, 0);

@@ -75,6 +75,7 @@ mod run_restart;
 mod run_signals;
 mod run_survival;
 mod run_watch;
+mod schemas;
 mod security;
 mod security_control;
 mod security_grants;

@@ -5,7 +5,7 @@ mod lives;
 
 use crate::act::group::entry::{EntryHealth, Life};
 use crate::act::group::hold::{GroupHold, HoldState};
-use crate::act::group::journal::Journal;
+use crate::act::group::journal::{self, Journal};
 use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine};
 use crate::act::group::plan::GroupPlan;
 use crate::act::group::probing::Probes;
@@ -97,7 +97,8 @@ pub fn attend(request: &GroupRequest, voice: &Voice) -> Result<Status> {
     let ground = LifeGround::clear(&hold.paths, plan.entries.len(), voice);
     let mut lines = Lines::listen(&hold.paths.control())?;
     let mut group = Group::new(request, voice, hold, ground, plan)?;
-    group.journal.note("begin", None, json!({ "pid": std::process::id(), "entries": group.slots.len() }));
+    let begun = json!({ "schema": journal::SCHEMA, "pid": std::process::id(), "entries": group.slots.len() });
+    group.journal.note("begin", None, begun);
     group.run(&signals, &mut lines)?;
     group.journal.note("done", None, json!({ "killed": group.killed }));
     group.logs.flush(Instant::now() + LAST_LINES);

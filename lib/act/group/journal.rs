@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::SystemTime;
 
+/// The name and version of the lines; that of the beginning has it.
+pub(super) const SCHEMA: &str = "baa.daemons-journal/1";
+
 /// The journal.
 pub(super) struct Journal(LogFile);
 
