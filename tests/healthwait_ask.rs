@@ -287,6 +287,13 @@ fn what_users_of_other_tools_type_is_told_how_to_be_written() {
     for (arguments, status, why) in [
         (vec!["db", "5432"], 2, "cannot use target 'db': it has no port; write host:port, here db:5432"),
         (vec!["db", "5432", "-t", "1", "--", "true"], 125, "here db:5432"),
+        (vec!["-h", "db", "-p", "5432"], 2, "-h and --help stand alone"),
+        (vec!["tcp:5432"], 2, "write localhost:5432"),
+        (vec!["tcp:db:5432"], 2, "write db:5432"),
+        (vec!["socket:/run/x"], 2, "write unix:/run/x"),
+        (vec!["http-get://db/x"], 2, "write http://db/x"),
+        (vec!["command:a b"], 2, "write exec:'a b'"),
+        (vec!["redis://db/x?key=y"], 2, "a database of Redis is a number"),
         (vec!["5432"], 2, "it has no host; write localhost:5432"),
         (vec![":5432"], 2, "it has no host; write localhost:5432"),
         (vec!["localhost:1", "db"], 2, "it has no port; write host:port\n"),

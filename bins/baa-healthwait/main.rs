@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 const TOLD: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 fn main() -> ExitCode {
-    baa::program::run(Edge { live: live::values, ..Edge::default() }, wait)
+    // `-h db -p 5432` of pg_isready and others must not pass for "ready".
+    let alone = "-h and --help stand alone: they print the help; a target is written host:port";
+    baa::program::run(Edge { live: live::values, help_alone: Some(alone), ..Edge::default() }, wait)
 }
 
 fn wait(args: HealthwaitArgs) -> Result<Status> {

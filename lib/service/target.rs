@@ -160,6 +160,8 @@ impl TargetQuestion {
             unit(ManagerKind::Launchd, label)
         } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
             unit(ManagerKind::Systemd, name)
+        } else if let Some(hint) = foreign_scheme(utf8()?) {
+            Err(hint)
         } else if url::is_server(utf8()?) {
             ServerUrl::parse(utf8()?).map(TargetQuestion::Server)
         } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
@@ -293,6 +295,26 @@ fn http(url: Url, options: &TargetOptions, demand: &Demand) -> Http {
     }
 }
 
+/// How a target that other tools write is written here.
+fn foreign_scheme(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(':')?;
+    let hidden = hide_login(rest.trim_start_matches('/'));
+    let rest = redact::urls(&hidden);
+    let path = || format!("/{rest}");
+    match scheme {
+        // wait-on; a host may have such a name.
+        "tcp" if !text.starts_with("tcp://") && rest.contains(':') => Some(format!("write {rest}")),
+        "tcp" if !text.starts_with("tcp://") => Some(format!("write localhost:{rest}")),
+        "socket" if rest.parse::<u16>().is_err() => Some(format!("write unix:{}", path())),
+        "http-get" | "https-get" => Some(format!("write {}://{rest}", scheme.trim_end_matches("-get"))),
+        // wait4x and goss.
+        "command" | "cmd" if rest.parse::<u16>().is_err() => Some(format!("write exec:'{rest}'")),
+        "process" if rest.parse::<u16>().is_err() => Some("write pid:NUMBER".to_owned()),
+        "postgresql+psycopg2" | "postgresql+asyncpg" => Some(format!("write postgresql://{rest}")),
+        _ => None,
+    }
+}
+
 fn hide_login(text: &str) -> String {
     let plain = ["file:", "unix:", "dns:", "pid:", "launchd:", "systemd:"];
     if text.starts_with("exec:") {
@@ -300,7 +322,7 @@ fn hide_login(text: &str) -> String {
     } else if url::is_server(text) {
         url::shown(text)
     } else if text.contains("://") {
-        redact::without_login(text)
+        redact::without_secrets(text)
     } else {
         // A host and a port, before which somebody may have written a login.
         match text.rfind('@').filter(|_| !plain.iter().any(|scheme| text.starts_with(scheme))) {
@@ -404,6 +426,8 @@ mod tests {
             "http://u:a?secretw@h",
             "http://u:a'secretw@h:x",
             "postgres://u:a#secretw@h",
+            "tcp:u:secretw@h:1",
+            "http-get://u:secretw@h",
         ] {
             let why = parse(OsStr::new(text), &TargetOptions::default(), &Demand::default());
             let why = why.map(|target| target.name).unwrap_err().to_string();

@@ -98,8 +98,10 @@ impl Trust {
         let doing = format!("cannot read a key from '{}'", path.display());
         let text = SecretText::read(&doing, path, KEY_LIMIT)?;
         let wrong = |why: &str| Error::new(Status::Malformed, format!("{doing}: {why}"));
-        let key = PrivateKeyDer::from_pem_slice(text.reveal().as_bytes())
-            .map_err(|_| wrong("no PEM private key in it that is not encrypted"))?;
+        let key = PrivateKeyDer::from_pem_slice(text.reveal().as_bytes()).map_err(|_| match key {
+            Some(_) => wrong("no PEM private key in it that is not encrypted"),
+            None => wrong("no PEM private key in it that is not encrypted; --key names a file of one"),
+        })?;
         let key = sign::any_supported_type(&key).map_err(|_| wrong("its kind is not known"))?;
         let pair = CertifiedKey::new(chain.clone(), Arc::clone(&key));
         if pair.keys_match() == Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) {
