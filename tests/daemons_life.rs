@@ -76,8 +76,8 @@ fn a_stopped_supervisor_is_told_from_one_that_does_not_run() {
     group.ready();
     let main = group.process("a");
     signal(group.pid(), Signal::SIGSTOP);
-    let said = "the group runs, but does not answer: it is stopped, or busy";
-    ask(&room, &["status", "g.toml"]).failed_with(124, said);
+    let said = format!("the group runs, but its process {} is stopped", group.pid());
+    ask(&room, &["status", "g.toml"]).failed_with(124, &said);
     assert!(alive(main));
     signal(group.pid(), Signal::SIGCONT);
     group.ready();

@@ -31,6 +31,7 @@ mod cookbook;
 mod daemons;
 mod daemons_alive;
 mod daemons_life;
+mod daemons_verbs;
 mod foreign;
 mod hardening;
 mod healthwait;

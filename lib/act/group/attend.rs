@@ -3,14 +3,17 @@
 mod asked;
 mod lives;
 
-use crate::act::group::entry::{EntryHealth, Life};
+use crate::act::group::changes::{EntryChange, EntryChanges};
+use crate::act::group::entry::Life;
 use crate::act::group::hold::{GroupHold, HoldState};
 use crate::act::group::journal::{self, Journal};
 use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine};
 use crate::act::group::plan::GroupPlan;
 use crate::act::group::probing::Probes;
 use crate::act::group::slot::EntrySlot;
+use crate::act::group::state::EntryState;
 use crate::act::group::table;
+use crate::service::group::MarkedIds;
 use crate::sys::child::Signal;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
@@ -25,7 +28,7 @@ use crate::words::exit::Status;
 use crate::words::span;
 use lives::LifeGround;
 use serde_json::json;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -68,6 +71,9 @@ struct Group<'a> {
     /// What is said on its way to the disk.
     logs: Outlet,
     journal: Journal,
+    changes: EntryChanges,
+    /// Those that somebody has stopped until they are started.
+    stopped: MarkedIds,
     live: Live,
     ground: LifeGround,
     /// What entries say, by the keys of their slots.
@@ -136,6 +142,8 @@ impl<'a> Group<'a> {
             probes: Probes::new()?,
             journal: Journal::new(&hold.paths.journal(), &logs),
             logs,
+            changes: EntryChanges::default(),
+            stopped: hold.paths.stopped(),
             live: Live::new(request.live),
             hold,
             ground,
@@ -148,6 +156,7 @@ impl<'a> Group<'a> {
             next_look: Instant::now() + LOOKS,
         };
         group.find_places();
+        group.hold_marked(&HashSet::new());
         Ok(group)
     }
 
@@ -224,6 +233,7 @@ impl<'a> Group<'a> {
                 self.voice.warn("the runtime directory was removed; making it again");
                 let lives = self.slots.iter().filter_map(|slot| Some((slot.room, slot.wall.as_ref()?)));
                 let made = self.ground.again(&self.hold.paths, lives).and_then(|()| lines.listen_again());
+                let made = made.and_then(|()| self.keep_stopped());
                 if let Err(error) = made {
                     self.voice.warn(error.to_string());
                 }
@@ -311,18 +321,29 @@ impl<'a> Group<'a> {
 
     /// What has changed goes into the journal, and on to people.
     fn tell_changes(&mut self) {
-        for (slot, entry) in self.slots.iter_mut().zip(self.machine.entries()) {
-            let pid = slot.main.map(|main| main.pid.number());
-            if self.journal.health(&mut slot.told, entry, pid) {
-                let message =
-                    entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
-                let text = format!("{}: {}{message}", entry.rules.id, entry.health.word());
+        let entries = self.slots.iter_mut().zip(self.machine.entries()).enumerate();
+        for (number, (slot, entry)) in entries {
+            let state = self.machine.state(number);
+            let message = entry.message(state);
+            // That one which stops is killed has been told then.
+            let is_known = state == EntryState::Stopping || slot.told.1.as_deref() == message;
+            if slot.told.0 != state || !is_known {
+                slot.told = (state, message.map(str::to_owned));
+                let message = match state {
+                    EntryState::Waiting => self.machine.waits_for_words(number),
+                    _ => message.map(str::to_owned),
+                };
+                let pid = slot.main.map(|main| main.pid.number());
+                let change = EntryChange { id: entry.rules.id.clone(), state, message, pid };
+                self.journal.state(entry, &change);
+                let words = change.words();
                 self.live.clear();
-                if let EntryHealth::Failure(_) = entry.health {
-                    self.voice.note(text)
+                if let EntryState::Failed | EntryState::Backoff = state {
+                    self.voice.note(words)
                 } else {
-                    self.voice.step(text)
+                    self.voice.step(words)
                 }
+                self.changes.add(change);
             }
             if let (Life::Resting(until), true) = (entry.life, slot.told_life != entry.life) {
                 let delay = span::millis(until.saturating_duration_since(Instant::now()));

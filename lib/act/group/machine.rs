@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// After a process ended, its leftovers get no longer than this to follow it.
 const SWEEP: Duration = Duration::from_secs(5);
+/// So many of those that one waits for are named in a line.
+const SHOWN: usize = 5;
 /// Between two kills of what does not die.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -67,8 +69,10 @@ pub enum GroupEvent {
     Stop,
     /// The entry shall be down until it is told otherwise.
     Hold(usize),
-    /// It may run again.
+    /// It may run again; one that failed, or rests, does so now.
     Release(usize),
+    /// It may run now, and is not started again when it ends.
+    Once(usize),
     /// It shall be stopped and started, and what needs it.
     Bounce(usize),
 }
@@ -142,9 +146,24 @@ impl GroupMachine {
     pub fn waits_for(&self, number: usize) -> Vec<&str> {
         let needs = self.entries[number].rules.needs.iter();
         needs
-            .filter(|need| self.entries[**need].health != EntryHealth::Success)
+            .filter(|need| {
+                let need = &self.entries[**need];
+                need.health != EntryHealth::Success || need.is_to_stop()
+            })
             .map(|need| self.entries[*need].rules.id.as_str())
             .collect()
+    }
+
+    /// The same for people, if it waits.
+    pub(super) fn waits_for_words(&self, number: usize) -> Option<String> {
+        let all = self.waits_for(number);
+        let more = all.len().saturating_sub(SHOWN);
+        let words = all[..all.len() - more].join(", ");
+        match (all.len(), more) {
+            (0, _) => None,
+            (_, 0) => Some(format!("for {words}")),
+            _ => Some(format!("for {words} and {more} more")),
+        }
     }
 
     /// When `GroupEvent::Time` is due.
@@ -194,9 +213,16 @@ impl GroupMachine {
             }
             GroupEvent::Stop => self.ending = true,
             GroupEvent::Hold(number) => self.entries[number].held = true,
-            GroupEvent::Release(number) => self.entries[number].held = false,
+            GroupEvent::Release(number) => self.release(number),
+            GroupEvent::Once(number) => {
+                if self.entries[number].rules.kind == EntryKind::Oneshot {
+                    self.bounce(number);
+                }
+                self.release(number);
+                self.entries[number].once = true;
+            }
             GroupEvent::Bounce(number) => {
-                self.entries[number].held = false;
+                (self.entries[number].held, self.entries[number].once) = (false, false);
                 self.bounce(number);
             }
         }
@@ -207,6 +233,28 @@ impl GroupMachine {
 
     fn is(&self, number: usize, session: u64) -> bool {
         self.entries[number].session == session
+    }
+
+    /// Holds an entry before anything has started.
+    pub fn hold(&mut self, number: usize) {
+        self.entries[number].held = true;
+        self.stale = true;
+    }
+
+    fn release(&mut self, number: usize) {
+        let entry = &mut self.entries[number];
+        (entry.held, entry.once) = (false, false);
+        match entry.life {
+            Life::Resting(_) => (entry.life, entry.restarts) = (Life::Down, 0),
+            Life::Over if entry.health != EntryHealth::Success => {
+                (entry.life, entry.restarts) = (Life::Down, 0);
+            }
+            // Once what it has left is gone it does not rest, but begins.
+            Life::Sweeping(_, Some(exit)) => {
+                entry.bounced |= entry.rules.kind != EntryKind::Oneshot || !exit.success();
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn bounce(&mut self, number: usize) {
@@ -263,9 +311,9 @@ impl GroupMachine {
                 entry.health = EntryHealth::Success;
             }
             Life::Sweeping(_, Some(exit))
-                if exit.success() && entry.rules.restart.when != RestartWhen::Always =>
+                if exit.success() && (entry.once || entry.rules.restart.when != RestartWhen::Always) =>
             {
-                entry.life = Life::Over;
+                (entry.life, entry.ended_well) = (Life::Over, entry.once);
                 entry.health = EntryHealth::Failure(exit.to_string());
             }
             Life::Sweeping(_, Some(exit)) => self.crashed(now, number, exit.to_string()),
@@ -283,7 +331,8 @@ impl GroupMachine {
         if entry.healthy.take().is_some_and(|since| now.saturating_duration_since(since) >= reset_after) {
             entry.restarts = 0;
         }
-        if when == RestartWhen::Never || max.is_some_and(|max| entry.restarts >= max) {
+        let over = when == RestartWhen::Never || entry.once;
+        if over || max.is_some_and(|max| entry.restarts >= max) {
             entry.life = Life::Over;
             return;
         }
@@ -429,7 +478,7 @@ impl GroupMachine {
             Life::Down if wanted && replaced => start(now, number, entry, todo),
             Life::Resting(until) if wanted && now >= until => start(now, number, entry, todo),
             // What was done was done for a life of its needs that is over.
-            Life::Resting(_) | Life::Over if !met || entry.held || entry.leaving => {
+            Life::Resting(_) | Life::Over if !met || entry.held || entry.leaving || entry.bounced => {
                 entry.life = Life::Down;
                 entry.restarts = 0;
             }
@@ -460,6 +509,7 @@ impl GroupMachine {
 
 fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
+    entry.ended_well = false;
     (entry.good, entry.bad, entry.launched) = (0, 0, Some(now));
     entry.health = EntryHealth::Starting(None);
     if entry.rules.kind == EntryKind::Check {
