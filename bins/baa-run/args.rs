@@ -2,6 +2,7 @@
 
 use baa::act::keeper::failure_log;
 use baa::program::Common;
+use baa::sys::signal::SignalNumber;
 use baa::words::span;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -51,6 +52,21 @@ pub struct RunArgs {
     /// ExitTimeOut]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Restarts and stops")]
     pub stop_timeout: Option<Duration>,
+
+    /// What it is told to stop by: a name or a number, also RTMIN+3 [default: TERM; as process 1, what came]
+    #[arg(
+        long, value_name = "SIGNAL", value_parser = SignalNumber::to_end,
+        help_heading = "Restarts and stops"
+    )]
+    pub stop_signal: Option<SignalNumber>,
+
+    /// When it has not stopped in time, all that is left of it gets this signal, and is killed as long again
+    /// later
+    #[arg(
+        long, value_name = "SIGNAL", value_parser = SignalNumber::to_end,
+        help_heading = "Restarts and stops"
+    )]
+    pub kill_signal: Option<SignalNumber>,
 
     /// Lock this file first, and hold it until the keeper ends or is parked; it tells who holds it
     #[arg(long, value_name = "PATH", help_heading = "Lock")]
@@ -147,8 +163,11 @@ pub struct RunArgs {
     pub notify_access: NotifyAccessWord,
 
     /// Before a restart, send this signal, after which the command ends by itself
-    #[arg(long, value_name = "SIGNAL", group = "drain", help_heading = "Drain")]
-    pub drain_signal: Option<String>,
+    #[arg(
+        long, value_name = "SIGNAL", value_parser = SignalNumber::parse, group = "drain",
+        help_heading = "Drain"
+    )]
+    pub drain_signal: Option<SignalNumber>,
 
     /// Before a restart, run this shell command, which returns when nothing is left to be done
     #[arg(long, value_name = "COMMAND", group = "drain", help_heading = "Drain")]

@@ -13,7 +13,7 @@ use baa::service::check_label;
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::sys::process::Pid;
-use baa::sys::{file, rights, signal};
+use baa::sys::{file, rights};
 use baa::words::error::{Error, Result, brief};
 use baa::words::exit::Status;
 use std::ffi::OsStr;
@@ -41,7 +41,8 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
         }
         None => None,
     };
-    let policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
+    let mut policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
+    policy.kill_grace = args.kill_signal.map(|_| policy.exit_timeout);
     let label = args.label.clone().or(job.as_ref().map(|job| job.label.clone()));
     let live = args.live.clone().map(|target| LiveCheck {
         target,
@@ -58,6 +59,8 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
     Ok(KeeperRequest {
         recipe: job.map_or_else(|| Recipe::Command(args.command.clone()), |job| Recipe::Job(Box::new(job))),
         policy,
+        stop_signal: args.stop_signal,
+        kill_signal: args.kill_signal,
         lock: args.lock.clone().map(|path| LockRequest { path, wait: args.lock_wait }),
         drain,
         ready,
@@ -103,6 +106,7 @@ fn policy(args: &RunArgs, job: Option<&Job>, drain: Option<&Drain>, ready: Optio
         exit_timeout: args
             .stop_timeout
             .unwrap_or_else(|| job.map_or(Duration::from_secs(20), |job| job.exit_timeout)),
+        kill_grace: None,
         backoff: args.backoff,
         healthy_after: args.healthy_after,
         drain: drain.map(|drain| drain.limit),
@@ -145,9 +149,7 @@ fn ready(args: &RunArgs) -> Result<Option<ReadyCheck>> {
 
 fn drain(args: &RunArgs) -> Result<Option<Drain>> {
     let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
-        (Some(name), ..) => Some(DrainMethod::Signal(
-            signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?,
-        )),
+        (Some(signal), ..) => Some(DrainMethod::Signal(*signal)),
         (_, Some(command), _) => Some(DrainMethod::Command(command.clone())),
         (.., Some(url)) => Some(drain::url(url)?),
         _ => None,

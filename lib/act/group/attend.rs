@@ -300,6 +300,7 @@ impl<'a> Group<'a> {
                     GroupAction::Start(number, session) => queue.push_back(self.start(number, session)),
                     GroupAction::Tell(number) => self.tell(number),
                     GroupAction::Sweep(number) => self.begin_sweep(number),
+                    GroupAction::Abort(number) => self.abort(number),
                     GroupAction::Kill(number) => self.kill(number),
                     GroupAction::Probe(number, session) => self.probe(number, session),
                     GroupAction::Finish => self.finished = true,

@@ -86,6 +86,8 @@ pub struct EntryRules {
     pub restart: RestartPauses,
     /// How long it may take to stop; zero is without end.
     pub stop_timeout: Duration,
+    /// How long what is left then has after its kill signal, where it has one.
+    pub kill_grace: Option<Duration>,
 }
 
 /// How an entry fares (facts A2).
@@ -175,6 +177,8 @@ pub struct GroupEntry {
     pub(super) held: bool,
     pub(super) bounced: bool,
     pub(super) leaving: bool,
+    /// How long it has after its kill signal, while it stops and was not sent that.
+    pub(super) grace: Option<Duration>,
 }
 
 impl GroupEntry {
@@ -197,6 +201,7 @@ impl GroupEntry {
             held: false,
             bounced: false,
             leaving: false,
+            grace: None,
         }
     }
 

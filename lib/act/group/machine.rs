@@ -82,6 +82,8 @@ pub enum GroupAction {
     Tell(usize),
     /// Tell what it left behind to stop.
     Sweep(usize),
+    /// Send all of it its kill signal.
+    Abort(usize),
     /// Kill all of it.
     Kill(usize),
     /// Ask how it fares.
@@ -339,6 +341,11 @@ impl GroupMachine {
         for (number, entry) in self.entries.iter_mut().enumerate() {
             match &mut entry.life {
                 Life::Stopping(Some(until)) | Life::Sweeping(until, _) if now >= *until => {
+                    if let Some(grace) = entry.grace.take() {
+                        *until = now + grace;
+                        todo.push(GroupAction::Abort(number));
+                        continue;
+                    }
                     // A kill that did not reach everything is repeated.
                     *until = now + AGAIN;
                     todo.push(GroupAction::Kill(number));
@@ -441,6 +448,7 @@ impl GroupMachine {
                 } else if entry.life == Life::Up {
                     let limit = entry.rules.stop_timeout;
                     entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
+                    entry.grace = entry.rules.kill_grace;
                     todo.push(GroupAction::Tell(number));
                 }
                 // One that is told to stop is ready no more.
@@ -460,7 +468,7 @@ impl GroupMachine {
 
 fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
-    (entry.good, entry.bad, entry.launched) = (0, 0, Some(now));
+    (entry.good, entry.bad, entry.launched, entry.grace) = (0, 0, Some(now), None);
     entry.health = EntryHealth::Starting(None);
     if entry.rules.kind == EntryKind::Check {
         entry.life = Life::Up;

@@ -99,5 +99,6 @@ fn leaving() -> EntryRules {
         ready: None,
         restart,
         stop_timeout: zero,
+        kill_grace: None,
     }
 }

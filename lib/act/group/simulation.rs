@@ -47,6 +47,7 @@ fn rules(dice: &mut Dice, number: usize) -> EntryRules {
             max: (dice.roll(4) == 0).then_some(2),
         },
         stop_timeout: seconds(dice.roll(4)),
+        kill_grace: (dice.roll(3) == 0).then(|| seconds(dice.roll(4))),
     }
 }
 
@@ -130,7 +131,7 @@ impl World {
                         }
                         assert!(self.told.insert(self.keys[number], ()).is_none(), "told twice");
                     }
-                    GroupAction::Sweep(_) => {}
+                    GroupAction::Sweep(_) | GroupAction::Abort(_) => {}
                     GroupAction::Kill(number) => {
                         let key = self.keys[number];
                         self.rest.remove(&key);

@@ -16,6 +16,7 @@ use crate::sys::poll;
 use crate::sys::process::Identity;
 use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
+use crate::words::span;
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -137,6 +138,7 @@ impl Group<'_> {
         spec.start_untold = true;
         let ground = &self.ground;
         let mut wall = Wall::new(&ground.key, ground.parent.as_ref(), false, ground.adopts);
+        wall.stops_by(slot.entry.stop_signal);
         let unnoted = |cause: std::io::Error| Error::io("cannot note what is started", &cause);
         ground.rooms.note(slot.room, &wall).map_err(unnoted)?;
         let started = match wall.start(spec) {
@@ -170,7 +172,7 @@ impl Group<'_> {
         self.journal.note(
             "stop",
             Some(&slot.entry.rules.id),
-            json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.as_str() }),
+            json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.to_string() }),
         );
         if let Some(question) = slot.question.take() {
             question.cancel();
@@ -178,6 +180,19 @@ impl Group<'_> {
         if slot.main.is_some() {
             slot.wall.iter().for_each(|wall| wall.tell_main(signal));
         }
+    }
+
+    /// The stop signal has not helped in time; all of it gets the kill signal.
+    pub(super) fn abort(&mut self, number: usize) {
+        let slot = &self.slots[number];
+        let (Some(wall), Some(signal)) = (&slot.wall, slot.entry.kill_signal) else { return };
+        self.live.clear();
+        let limit = span::show(slot.entry.rules.stop_timeout);
+        self.voice.warn(format!("{}: has not stopped within {limit}; sending {signal}", slot.entry.rules.id));
+        let pid = wall.main().map(|main| main.pid.number());
+        let id = Some(slot.entry.rules.id.as_str());
+        self.journal.note("abort", id, json!({ "pid": pid, "signal": signal.to_string() }));
+        Wall::tell(&wall.members(), signal);
     }
 
     pub(super) fn kill(&mut self, number: usize) {
