@@ -245,3 +245,90 @@ fn what_does_not_stop_gets_the_kill_signal_first() {
         assert!(done.status == i32::from(!dies) && done.stderr.contains("sending SIGUSR2"), "{done:?}");
     }
 }
+
+/// A server of the machine's Python, which writes its pid down.
+fn web(port: u16) -> String {
+    format!(
+        "import http.server, os; open('lives', 'a').write(f'{{os.getpid()}}\\n'); \
+         http.server.HTTPServer(('127.0.0.1', {port}), http.server.SimpleHTTPRequestHandler).serve_forever()"
+    )
+}
+
+/// A daemon that is frozen goes on to have its connections taken by the kernel. It is replaced, and the
+/// reason is told; the target is that of readiness, where live names none.
+#[apply(test)]
+fn a_frozen_daemon_is_replaced() {
+    needs("python3");
+    let (room, at) = (Room::new(), port());
+    let target = format!("http://127.0.0.1:{at}/");
+    let options = ["--live-interval", "200ms", "--live-timeout", "100ms", "--live-failures", "2", "--live"];
+    let script = web(at);
+    let common = ["--label", "w", "--ready", &target, "--throttle", "0", "--stop-timeout", "30s"];
+    let words = common.into_iter().chain(options).chain(["--", "python3", "-c", &script]);
+    let keeper = spawn(&room, &words.collect::<Vec<_>>());
+    let serves = |count: usize| {
+        until("it serves", || {
+            let status = ctl(&room, &["status", "w", "--json"]);
+            lives(&room).len() == count && status.status == 0 && status.json()["state"] == "running"
+        });
+    };
+    serves(1);
+    signal(u32::try_from(lives(&room)[0]).unwrap(), Signal::SIGSTOP);
+    serves(2);
+    assert!(!alive(lives(&room)[0]));
+    ctl(&room, &["stop", "w"]).expect(0, "", "");
+    let done = collect(keeper);
+    let why = format!("w: does not serve any more: process {} is stopped", lives(&room)[0]);
+    assert!(done.status == 0 && done.stderr.contains(&why), "{done:?}");
+
+    let (room, at) = (Room::new(), port());
+    let group = Group::run(
+        &room,
+        &format!(
+            "[[daemon]]\nid = \"w\"\ncommand = [\"python3\", \"-c\", '''{}''']\n\
+             ready.probe = \"tcp://127.0.0.1:{at}\"\n\
+             live = {{ interval = \"200ms\", timeout = \"100ms\", failures = 2 }}\n\
+             [[daemon]]\nid = \"d\"\ncommand = [\"/bin/sleep\", \"1000\"]\nrequires = [\"w\"]\n",
+            web(at)
+        ),
+    );
+    group.ready();
+    let (first, needs_it) = (group.process("w"), group.process("d"));
+    signal(u32::try_from(first).unwrap(), Signal::SIGSTOP);
+    until("it is started again", || lives(&room).len() == 2);
+    group.ready();
+    assert!(!alive(first) && !alive(needs_it) && group.process("w") == lives(&room)[1]);
+    let log = ask(&room, &["logs", "--events", "g.toml"]).stdout;
+    assert!(log.contains(&format!("does not serve any more: process {first} is stopped")), "{log}");
+    assert_eq!(group.stop().status, 0);
+}
+
+/// One that hangs otherwise is found out by the time for an answer.
+#[apply(test)]
+fn one_that_does_not_answer_in_time_is_replaced() {
+    let room = Room::new();
+    let live = "live = { probe = \"exec:echo x >> asked; [ ! -e hangs ] || exec sleep 1000\", \
+                interval = \"50ms\", timeout = \"300ms\", failures = 2 }";
+    let script = "echo $$ >> lives; trap 'exit 0' TERM; while :; do sleep 0.01; done";
+    let entry = format!("[[daemon]]\nid = \"a\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\n{live}\n");
+    let group = Group::run(&room, &entry);
+    until("it is asked", || read(&room, "asked").lines().count() > 3);
+    assert_eq!(lives(&room).len(), 1);
+    room.write("hangs", "");
+    until("it is started again", || lives(&room).len() >= 2);
+    std::fs::remove_file(room.path("hangs")).unwrap();
+    assert_eq!(group.stop().status, 0);
+    let wrong = |entry: &str, why: &str| {
+        room.write("g.toml", entry);
+        ask(&room, &["check", "g.toml"]).failed_with(78, why);
+    };
+    let entry =
+        |kind: &str, live: &str| format!("[[{kind}]]\nid = \"a\"\ncommand = [\"true\"]\nlive = {live}\n");
+    wrong(&entry("daemon", "{}"), "live needs a probe, its own or that of ready");
+    wrong(&entry("oneshot", "{ probe = \"file:x\" }"), "only a daemon can be asked whether it lives");
+    wrong(&entry("daemon", "{ probe = \"file:x\", interval = 0 }"), "must be more than 0");
+    let run = |arguments: &[&str]| room.run("baa-run", arguments.iter().chain(&["--", "true"]));
+    run(&["--live"]).failed_with(125, "--live needs a target of its own");
+    run(&["--ready", "notify", "--live"]).failed_with(125, "--live needs a target of its own");
+    run(&["--live", "file:x", "--live-interval", "0"]).failed_with(125, "must be more than 0");
+}

@@ -136,16 +136,26 @@ pub struct RunArgs {
     )]
     pub update_timeout: Duration,
 
-    /// Once it serves, ask this target again and again; when it does not answer any more, restart
-    #[arg(long, value_name = "TARGET", help_heading = "Health")]
+    /// Once it serves, ask this target again and again, without one that of --ready; when it does not answer
+    /// any more, restart
+    #[arg(
+        long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "ready",
+        help_heading = "Health"
+    )]
     pub live: Option<OsString>,
 
-    /// Between two such questions
+    /// From one such question to the next
     #[arg(
         long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live",
         help_heading = "Health"
     )]
     pub live_interval: Duration,
+
+    /// How long such an answer may take [default: half of --live-interval, from 500ms to 10s]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, requires = "live", help_heading = "Health"
+    )]
+    pub live_timeout: Option<Duration>,
 
     /// After so many bad answers in a row it does not serve any more
     #[arg(
@@ -153,6 +163,13 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health"
     )]
     pub live_failures: u32,
+
+    /// After so many good answers in a row the bad ones before them are forgotten
+    #[arg(
+        long, value_name = "COUNT", default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health"
+    )]
+    pub live_successes: u32,
 
     /// It says WATCHDOG=1 over NOTIFY_SOCKET at least so often; when it does not, restart
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Health")]

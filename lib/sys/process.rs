@@ -259,6 +259,11 @@ pub fn exists(pid: Pid) -> bool {
     system::entry(pid).is_some()
 }
 
+/// Whether a process is stopped (SIGSTOP, or a debugger), as far as we may look.
+pub fn is_stopped(pid: Pid) -> bool {
+    system::is_stopped(pid)
+}
+
 /// The parent of a process, be that dead and not yet reaped.
 pub fn parent_of(pid: Pid) -> Option<Pid> {
     Pid::new(system::entry(pid)?.parent)

@@ -1,5 +1,6 @@
 //! An entry of a group: its rules, how it fares, what its process does.
 
+use crate::probe::liveness::{LiveAnswers, Liveness};
 use crate::sys::child::Exit;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,8 @@ pub struct EntryRules {
     pub ignores: bool,
     /// When it is ready; a daemon without is ready when it runs.
     pub ready: Option<EntryReadiness>,
+    /// How it is asked whether it goes on to serve, once it was ready.
+    pub live: Option<Liveness>,
     /// When it is started again.
     pub restart: RestartPauses,
     /// How long it may take to stop; zero is without end.
@@ -177,6 +180,13 @@ pub struct GroupEntry {
     pub(super) held: bool,
     pub(super) bounced: bool,
     pub(super) leaving: bool,
+    /// When it is asked whether it lives.
+    pub(super) live: Option<Instant>,
+    /// Whether it has been, in this life.
+    pub(super) lives: bool,
+    pub(super) answers: LiveAnswers,
+    /// Why it is stopped, and started again as after a failure: it serves no more.
+    pub(super) hung: Option<String>,
     /// How long it has after its kill signal, while it stops and was not sent that.
     pub(super) grace: Option<Duration>,
 }
@@ -201,6 +211,10 @@ impl GroupEntry {
             held: false,
             bounced: false,
             leaving: false,
+            live: None,
+            lives: false,
+            answers: LiveAnswers::default(),
+            hung: None,
             grace: None,
         }
     }

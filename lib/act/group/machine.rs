@@ -6,6 +6,7 @@
 use crate::act::group::entry::{
     EntryHealth, EntryKind, EntryRules, GroupEntry, Life, RestartPauses, RestartWhen,
 };
+use crate::probe::liveness::{LiveAnswers, LiveVerdict};
 use crate::sys::child::Exit;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,17 @@ pub enum GroupEvent {
         /// How soon the next probe may be, where no interval is set.
         soon: Duration,
     },
+    /// This life was asked whether it goes on to serve.
+    Lived {
+        /// The entry.
+        number: usize,
+        /// Its life.
+        session: u64,
+        /// Why not, if it does not.
+        why: Option<String>,
+        /// How long the answer has taken.
+        took: Duration,
+    },
     /// All shall stop; said again, without mercy.
     Stop,
     /// The entry shall be down until it is told otherwise.
@@ -88,6 +100,8 @@ pub enum GroupAction {
     Kill(usize),
     /// Ask how it fares.
     Probe(usize, u64),
+    /// Ask whether it goes on to serve.
+    AskLive(usize, u64),
     /// All is down: end.
     Finish,
 }
@@ -157,7 +171,10 @@ impl GroupMachine {
         };
         self.entries
             .iter()
-            .flat_map(|entry| [life(entry), entry.probe.filter(|_| entry.life == Life::Up)])
+            .flat_map(|entry| {
+                let up = entry.life == Life::Up;
+                [life(entry), entry.probe.filter(|_| up), entry.live.filter(|_| up)]
+            })
             .flatten()
             .min()
     }
@@ -188,6 +205,11 @@ impl GroupMachine {
             GroupEvent::Probed { number, session, said, soon } => {
                 if self.is(number, session) && self.entries[number].life == Life::Up {
                     self.probed(now, number, said, soon);
+                }
+            }
+            GroupEvent::Lived { number, session, why, took } => {
+                if self.is(number, session) && self.entries[number].life == Life::Up {
+                    self.lived(now, number, why, took, &mut todo);
                 }
             }
             GroupEvent::Stop if self.ending => {
@@ -229,6 +251,7 @@ impl GroupMachine {
             } else if entry.rules.kind == EntryKind::Daemon {
                 entry.health = EntryHealth::Success;
                 entry.healthy = Some(now);
+                watch(now, entry);
             }
         }
     }
@@ -255,6 +278,10 @@ impl GroupMachine {
     fn swept(&mut self, now: Instant, number: usize) {
         let entry = &mut self.entries[number];
         match entry.life {
+            Life::Sweeping(_, None) if entry.hung.is_some() && !entry.bounced => {
+                let why = entry.hung.take().unwrap_or_default();
+                self.crashed(now, number, why);
+            }
             Life::Sweeping(_, None) => {
                 entry.life = Life::Down;
                 entry.restarts = 0;
@@ -304,6 +331,7 @@ impl GroupMachine {
                 if entry.good >= ready.successes {
                     entry.health = EntryHealth::Success;
                     entry.healthy.get_or_insert(now);
+                    watch(now, entry);
                 }
             }
             Said::Loading(message) => {
@@ -337,6 +365,29 @@ impl GroupMachine {
         entry.probe = Some(now + pause);
     }
 
+    /// One that serves no more is stopped and started again, as if it had crashed: what needs it does not
+    /// wait for that.
+    fn lived(
+        &mut self,
+        now: Instant,
+        number: usize,
+        why: Option<String>,
+        took: Duration,
+        todo: &mut Vec<GroupAction>,
+    ) {
+        let entry = &mut self.entries[number];
+        let Some(rules) = entry.rules.live else { return };
+        match rules.judge(&mut entry.answers, why.is_none(), took) {
+            LiveVerdict::Again(pause) => entry.live = Some(now + pause),
+            LiveVerdict::Lost => {
+                let why = format!("does not serve any more: {}", why.unwrap_or_default());
+                (entry.probe, entry.health) = (None, EntryHealth::Failure(why.clone()));
+                entry.hung = Some(why);
+                tell(now, number, entry, todo);
+            }
+        }
+    }
+
     fn time(&mut self, now: Instant, todo: &mut Vec<GroupAction>) {
         for (number, entry) in self.entries.iter_mut().enumerate() {
             match &mut entry.life {
@@ -350,9 +401,13 @@ impl GroupMachine {
                     *until = now + AGAIN;
                     todo.push(GroupAction::Kill(number));
                 }
-                Life::Up if entry.probe.is_some_and(|due| now >= due) => {
-                    entry.probe = None;
-                    todo.push(GroupAction::Probe(number, entry.session));
+                Life::Up => {
+                    if entry.probe.take_if(|due| now >= *due).is_some() {
+                        todo.push(GroupAction::Probe(number, entry.session));
+                    }
+                    if entry.live.take_if(|due| now >= *due).is_some() {
+                        todo.push(GroupAction::AskLive(number, entry.session));
+                    }
                 }
                 _ => {}
             }
@@ -446,10 +501,7 @@ impl GroupMachine {
                 if entry.rules.kind == EntryKind::Check {
                     entry.life = Life::Down;
                 } else if entry.life == Life::Up {
-                    let limit = entry.rules.stop_timeout;
-                    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
-                    entry.grace = entry.rules.kill_grace;
-                    todo.push(GroupAction::Tell(number));
+                    tell(now, number, entry, todo);
                 }
                 // One that is told to stop is ready no more.
                 if entry.life != Life::Starting {
@@ -466,9 +518,24 @@ impl GroupMachine {
     }
 }
 
+/// It is ready: from now on it is asked whether that lasts.
+fn watch(now: Instant, entry: &mut GroupEntry) {
+    if !std::mem::replace(&mut entry.lives, true) {
+        entry.live = entry.rules.live.map(|live| now + live.interval);
+    }
+}
+
+fn tell(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
+    let limit = entry.rules.stop_timeout;
+    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
+    entry.grace = entry.rules.kill_grace;
+    todo.push(GroupAction::Tell(number));
+}
+
 fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
     (entry.good, entry.bad, entry.launched, entry.grace) = (0, 0, Some(now), None);
+    (entry.live, entry.lives, entry.answers, entry.hung) = (None, false, LiveAnswers::default(), None);
     entry.health = EntryHealth::Starting(None);
     if entry.rules.kind == EntryKind::Check {
         entry.life = Life::Up;

@@ -8,6 +8,7 @@ use crate::act::group::entry::{
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::lineage::Lineage;
+use crate::probe::liveness::Liveness;
 use crate::service::job::Job;
 use crate::service::recipe::{self, Recipe};
 use crate::service::target::{self, TargetOptions};
@@ -84,6 +85,15 @@ impl PlanEntry {
             .as_ref()
             .map(|ready| question(&ready.probe, main.filter(|_| !ready.anyone)))
             .transpose()
+    }
+
+    /// The same, of whether it goes on to serve.
+    ///
+    /// # Errors
+    /// As `target::parse`.
+    pub fn live_question(&self, main: Pid) -> Result<Option<Arc<dyn Probe>>> {
+        let probe = self.text.live.as_ref().and_then(|live| live.target(self.text.ready.as_ref()));
+        probe.map(|(probe, anyone)| question(probe, Some(main).filter(|_| !anyone))).transpose()
     }
 
     /// Whether `other` says the same of it.
@@ -275,6 +285,7 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         return Err(wrong("ready.timeout must be more than 0"));
     }
     ready.map(|ready| question(&ready.probe, None)).transpose()?;
+    let live = live(kind, text)?;
     let stop_signal = end_signal(text.stop_signal.as_ref())?;
     let kill_signal = end_signal(text.kill_signal.as_ref())?;
     let stop_timeout = text.stop_timeout.map_or(Duration::from_secs(60), |span| span.0);
@@ -286,6 +297,7 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         needs,
         ignores: text.on_dependency_failure == Some(OnFailure::Ignore),
         ready: ready.map(ready_rules),
+        live,
         restart: restart(kind, text.restart.as_ref()),
         stop_timeout,
         kill_grace: kill_signal.map(|_| stop_timeout),
@@ -306,6 +318,29 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         probe_timeout,
         text: text.clone(),
     })
+}
+
+/// How an entry is asked whether it goes on to serve.
+fn live(kind: EntryKind, text: &EntryText) -> Result<Option<Liveness>> {
+    let Some(live) = &text.live else { return Ok(None) };
+    let wrong = |why: &str| Error::new(Status::BadConfig, why.to_owned());
+    if kind != EntryKind::Daemon {
+        return Err(wrong("only a daemon can be asked whether it lives"));
+    }
+    let Some((probe, _)) = live.target(text.ready.as_ref()) else {
+        return Err(wrong("live needs a probe, its own or that of ready"));
+    };
+    question(probe, None)?;
+    let interval = live.interval.map_or(Duration::from_secs(10), |span| span.0);
+    let timeout = live.timeout.map_or_else(|| Liveness::usual_timeout(interval), |span| span.0);
+    if interval.is_zero() || timeout.is_zero() {
+        return Err(wrong("live.interval and live.timeout must be more than 0"));
+    }
+    let (failures, successes) = (live.failure_threshold.unwrap_or(3), live.success_threshold.unwrap_or(1));
+    if failures == 0 || successes == 0 {
+        return Err(wrong("a threshold must be 1 or more"));
+    }
+    Ok(Some(Liveness { interval, timeout, failures, successes }))
 }
 
 fn end_signal(text: Option<&SignalText>) -> Result<Option<SignalNumber>> {

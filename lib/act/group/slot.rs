@@ -25,6 +25,8 @@ pub(super) struct EntrySlot {
     pub(super) outputs: Vec<Output>,
     pub(super) log: LogFile,
     pub(super) question: Option<Arc<dyn Probe>>,
+    /// Whether it goes on to serve.
+    pub(super) live: Option<Arc<dyn Probe>>,
     pub(super) tries: u32,
     pub(super) told: EntryHealth,
     pub(super) told_life: Life,
@@ -53,11 +55,19 @@ impl EntrySlot {
             outputs: Vec::new(),
             log,
             question: None,
+            live: None,
             tries: 0,
             told,
             told_life,
             killed: false,
             swept: false,
+        }
+    }
+
+    /// It is asked nothing any more.
+    pub(super) fn cancel_questions(&mut self) {
+        for question in [self.question.take(), self.live.take()].into_iter().flatten() {
+            question.cancel();
         }
     }
 }

@@ -63,6 +63,11 @@ pub(crate) fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
     })
 }
 
+pub(super) fn is_stopped(pid: Pid) -> bool {
+    let Some(stat) = stat(pid) else { return false };
+    fields(&stat).is_some_and(|fields| matches!(fields.first(), Some(&("T" | "t"))))
+}
+
 pub(super) fn vitals(pid: Pid) -> Option<Vitals> {
     let stat = stat(pid)?;
     let fields = fields(&stat)?;

@@ -91,6 +91,13 @@ fn info(pid: Pid) -> Option<libc::proc_bsdinfo> {
     (got == size).then(|| unsafe { info.assume_init() })
 }
 
+/// `SSTOP` of <sys/proc.h>.
+const STOPPED: u32 = 4;
+
+pub(super) fn is_stopped(pid: Pid) -> bool {
+    info(pid).is_some_and(|info| info.pbi_status == STOPPED)
+}
+
 pub(super) fn entry(pid: Pid) -> Option<Entry> {
     let bytes = kinfo(libc::KERN_PROC_PID, pid.number());
     bytes.chunks_exact(KINFO_SIZE).filter_map(|one| Kinfo(one).entry()).find(|one| one.identity.pid == pid)

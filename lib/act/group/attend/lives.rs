@@ -5,7 +5,7 @@ use super::Group;
 use crate::act::group::entry::EntryKind;
 use crate::act::group::machine::GroupEvent;
 use crate::act::group::output::Output;
-use crate::act::group::probing::Question;
+use crate::act::group::probing::{About, Question};
 use crate::act::group::rooms::LifeRooms;
 use crate::life::{self, Leftover, Wall};
 use crate::service::group::GroupPaths;
@@ -174,9 +174,7 @@ impl Group<'_> {
             Some(&slot.entry.rules.id),
             json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.to_string() }),
         );
-        if let Some(question) = slot.question.take() {
-            question.cancel();
-        }
+        slot.cancel_questions();
         if slot.main.is_some() {
             slot.wall.iter().for_each(|wall| wall.tell_main(signal));
         }
@@ -221,6 +219,7 @@ impl Group<'_> {
         let age = slot.since.map_or(Duration::ZERO, |since| since.elapsed());
         self.probes.ask(Question {
             of: (slot.key, session),
+            about: About::Readiness,
             probe,
             timeout: slot.entry.probe_timeout,
             age,
@@ -228,13 +227,22 @@ impl Group<'_> {
         });
     }
 
+    pub(super) fn ask_live(&mut self, number: usize, session: u64) {
+        let slot = &mut self.slots[number];
+        let (Some(main), Some(live)) = (slot.main, slot.entry.rules.live) else { return };
+        if slot.live.is_none() {
+            slot.live = slot.entry.live_question(main.pid).ok().flatten();
+        }
+        let Some(probe) = slot.live.clone() else { return };
+        let (of, about) = ((slot.key, session), About::Life(main.pid));
+        self.probes.ask(Question { of, about, probe, timeout: live.timeout, age: Duration::ZERO, tries: 0 });
+    }
+
     pub(super) fn reap(&mut self) {
         for (pid, exit) in child::reap() {
             let Some(number) = self.mains.remove(&pid).and_then(|key| self.number(key)) else { continue };
             self.slots[number].main = None;
-            if let Some(question) = self.slots[number].question.take() {
-                question.cancel();
-            }
+            self.slots[number].cancel_questions();
             self.slots[number].killed = false;
             let session = self.machine.entries()[number].session;
             let (code, signal) = match exit {

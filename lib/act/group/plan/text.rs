@@ -28,6 +28,7 @@ pub(super) struct EntryText {
     #[serde(default)]
     pub(super) requires: Vec<String>,
     pub(super) ready: Option<ReadyText>,
+    pub(super) live: Option<LiveText>,
     #[serde(default)]
     pub(super) env: BTreeMap<String, String>,
     pub(super) cwd: Option<PathBuf>,
@@ -63,6 +64,30 @@ pub(super) struct ReadyText {
     pub(super) success_threshold: Option<u32>,
     #[serde(alias = "failure_threshold")]
     pub(super) failure_threshold: Option<u32>,
+}
+
+/// Whether it goes on to serve.
+#[derive(Clone, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LiveText {
+    /// Where there is none, that of `ready`.
+    probe: Option<String>,
+    #[serde(default)]
+    anyone: bool,
+    pub(super) interval: Option<SpanValue>,
+    pub(super) timeout: Option<SpanValue>,
+    #[serde(alias = "failure_threshold", alias = "failures")]
+    pub(super) failure_threshold: Option<u32>,
+    #[serde(alias = "success_threshold", alias = "successes")]
+    pub(super) success_threshold: Option<u32>,
+}
+
+impl LiveText {
+    /// What is asked, and whether it counts whoever answers.
+    pub(super) fn target<'a>(&'a self, ready: Option<&'a ReadyText>) -> Option<(&'a str, bool)> {
+        let ready = ready.map(|ready| (ready.probe.as_str(), ready.anyone || self.anyone));
+        self.probe.as_deref().map(|probe| (probe, self.anyone)).or(ready)
+    }
 }
 
 /// Between probes: always the same, or by what the last one said.
