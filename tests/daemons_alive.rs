@@ -231,7 +231,7 @@ fn a_group_that_is_killed_at_any_moment_leaves_what_the_next_one_can_use() {
         events.lines().count() > 40 && events.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
     );
     let first: Value = serde_json::from_str(events.lines().next().unwrap()).unwrap();
-    assert_eq!(first["schema"], "baa.daemons-journal/1");
+    assert_eq!(first["schema"], "baa.daemons-journal/2");
     let group = Group::run(&room, &text);
     ask(&room, &["start", "g.toml", "b"]);
     group.ready();

@@ -74,6 +74,7 @@ mod run;
 mod run_loop;
 mod run_restart;
 mod run_signals;
+mod run_stop;
 mod run_survival;
 mod run_watch;
 mod schemas;

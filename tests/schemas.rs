@@ -153,8 +153,8 @@ fn each_program_says_each_outcome_in_its_format() {
     told(&room, "baa-run --json -n -- true", 0, "baa.run/1");
 
     room.write("g.toml", "[[daemon]]\nid = \"a\"\ncommand = [\"sleep\", \"1000\"]\n");
-    told(&room, "baa-daemons check --json g.toml", 0, "baa.daemons/1");
-    told(&room, "baa-daemons graph --json g.toml", 0, "baa.daemons/1");
+    told(&room, "baa-daemons check --json g.toml", 0, "baa.daemons/2");
+    told(&room, "baa-daemons graph --json g.toml", 0, "baa.daemons/2");
 
     told(&room, "baa-lease acquire --json --lease l --node-id me", 0, "baa.lease/1");
     told(&room, "baa-lease renew --json --lease l --node-id me --term 1", 0, "baa.lease/1");
@@ -195,7 +195,7 @@ fn what_is_no_answer_prints_no_object() {
 fn a_journal_is_looked_at_whole_and_a_test_that_leaves_a_wrong_one_fails() {
     let journal = |last: &str| {
         format!(
-            "{{\"ts\":\"2026-11-22T07:31:09.001Z\",\"ev\":\"begin\",\"schema\":\"baa.daemons-journal/1\",\
+            "{{\"ts\":\"2026-11-22T07:31:09.001Z\",\"ev\":\"begin\",\"schema\":\"baa.daemons-journal/2\",\
              \"pid\":1,\"entries\":1}}\n{{\"ts\":\"2026-11-22T07:31:09.003Z\",\"ev\":\"{last}\"}}\n"
         )
     };

@@ -62,7 +62,7 @@ fn check(args: &GroupFileArgs) -> Result<Status> {
     if args.common.json {
         let waves = plan.waves().len();
         let json =
-            json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": waves });
+            json!({ "schema": "baa.daemons/2", "file": args.file, "entries": entries, "waves": waves });
         say::answer(&json.to_string())?;
     } else {
         args.common.voice().note(format!(
@@ -84,7 +84,7 @@ fn graph(args: &Graph) -> Result<Status> {
     };
     let text = match (args.file.common.json, args.dot) {
         (true, _) => {
-            json!({ "schema": "baa.daemons/1", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
+            json!({ "schema": "baa.daemons/2", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
                 .to_string()
         }
         (false, true) => table::dot(&plan),

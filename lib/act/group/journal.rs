@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// The name and version of the lines; that of the beginning has it.
-pub(super) const SCHEMA: &str = "baa.daemons-journal/1";
+pub(super) const SCHEMA: &str = "baa.daemons-journal/2";
 
 /// The journal.
 pub(super) struct Journal(LogFile);

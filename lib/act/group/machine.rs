@@ -3,10 +3,14 @@
 //! An entry runs while all that it needs is a success, and is stopped when that is over: its dependents
 //! first. What comes of an older life of an entry bears that life's number, and is not listened to.
 
+mod probed;
+
 use crate::act::group::entry::{
     EntryHealth, EntryKind, EntryRules, GroupEntry, Life, RestartPauses, RestartWhen,
 };
+use crate::probe::liveness::LiveAnswers;
 use crate::sys::child::Exit;
+use probed::watch;
 use std::time::{Duration, Instant};
 
 /// After a process ended, its leftovers get no longer than this to follow it.
@@ -65,6 +69,17 @@ pub enum GroupEvent {
         /// How soon the next probe may be, where no interval is set.
         soon: Duration,
     },
+    /// This life was asked whether it goes on to serve.
+    Lived {
+        /// The entry.
+        number: usize,
+        /// Its life.
+        session: u64,
+        /// Why not, if it does not.
+        why: Option<String>,
+        /// How long the answer has taken.
+        took: Duration,
+    },
     /// All shall stop; said again, without mercy.
     Stop,
     /// The entry shall be down until it is told otherwise.
@@ -86,10 +101,14 @@ pub enum GroupAction {
     Tell(usize),
     /// Tell what it left behind to stop.
     Sweep(usize),
+    /// Send all of it its kill signal.
+    Abort(usize),
     /// Kill all of it.
     Kill(usize),
     /// Ask how it fares.
     Probe(usize, u64),
+    /// Ask whether it goes on to serve.
+    AskLive(usize, u64),
     /// All is down: end.
     Finish,
 }
@@ -174,7 +193,10 @@ impl GroupMachine {
         };
         self.entries
             .iter()
-            .flat_map(|entry| [life(entry), entry.probe.filter(|_| entry.life == Life::Up)])
+            .flat_map(|entry| {
+                let up = entry.life == Life::Up;
+                [life(entry), entry.probe.filter(|_| up), entry.live.filter(|_| up)]
+            })
             .flatten()
             .min()
     }
@@ -205,6 +227,11 @@ impl GroupMachine {
             GroupEvent::Probed { number, session, said, soon } => {
                 if self.is(number, session) && self.entries[number].life == Life::Up {
                     self.probed(now, number, said, soon);
+                }
+            }
+            GroupEvent::Lived { number, session, why, took } => {
+                if self.is(number, session) && self.entries[number].life == Life::Up {
+                    self.lived(now, number, why, took, &mut todo);
                 }
             }
             GroupEvent::Stop if self.ending => {
@@ -275,6 +302,7 @@ impl GroupMachine {
             } else if entry.rules.kind == EntryKind::Daemon {
                 entry.health = EntryHealth::Success;
                 entry.healthy = Some(now);
+                watch(now, entry);
             }
         }
     }
@@ -301,6 +329,10 @@ impl GroupMachine {
     fn swept(&mut self, now: Instant, number: usize) {
         let entry = &mut self.entries[number];
         match entry.life {
+            Life::Sweeping(_, None) if entry.hung.is_some() && !entry.bounced => {
+                let why = entry.hung.take().unwrap_or_default();
+                self.crashed(now, number, why);
+            }
             Life::Sweeping(_, None) => {
                 entry.life = Life::Down;
                 entry.restarts = 0;
@@ -341,60 +373,26 @@ impl GroupMachine {
         entry.restarts += 1;
     }
 
-    fn probed(&mut self, now: Instant, number: usize, said: Said, soon: Duration) {
-        let entry = &mut self.entries[number];
-        let Some(ready) = entry.rules.ready else { return };
-        let was = entry.health == EntryHealth::Success;
-        match said {
-            Said::Ready => {
-                (entry.good, entry.bad) = (entry.good + 1, 0);
-                if entry.good >= ready.successes {
-                    entry.health = EntryHealth::Success;
-                    entry.healthy.get_or_insert(now);
-                }
-            }
-            Said::Loading(message) => {
-                (entry.good, entry.bad) = (0, 0);
-                entry.health = EntryHealth::Loading(message);
-                entry.healthy = None;
-            }
-            Said::Not(message) => {
-                (entry.good, entry.bad) = (0, entry.bad + 1);
-                if !was || entry.bad >= ready.failures {
-                    entry.healthy = None;
-                    let young = entry
-                        .launched
-                        .is_some_and(|launched| now.saturating_duration_since(launched) <= ready.grace);
-                    entry.health = if young && !was {
-                        EntryHealth::Starting(Some(message))
-                    } else {
-                        EntryHealth::Failure(message)
-                    };
-                }
-            }
-        }
-        let pause = match &entry.health {
-            // A failure that does not count yet is looked into soon.
-            EntryHealth::Success if entry.bad > 0 => ready.intervals.failure,
-            EntryHealth::Success => ready.intervals.success,
-            EntryHealth::Loading(_) => ready.intervals.loading,
-            EntryHealth::Failure(_) => ready.intervals.failure,
-            _ => ready.intervals.starting.unwrap_or(soon),
-        };
-        entry.probe = Some(now + pause);
-    }
-
     fn time(&mut self, now: Instant, todo: &mut Vec<GroupAction>) {
         for (number, entry) in self.entries.iter_mut().enumerate() {
             match &mut entry.life {
                 Life::Stopping(Some(until)) | Life::Sweeping(until, _) if now >= *until => {
+                    if let Some(grace) = entry.grace.take() {
+                        *until = now + grace;
+                        todo.push(GroupAction::Abort(number));
+                        continue;
+                    }
                     // A kill that did not reach everything is repeated.
                     *until = now + AGAIN;
                     todo.push(GroupAction::Kill(number));
                 }
-                Life::Up if entry.probe.is_some_and(|due| now >= due) => {
-                    entry.probe = None;
-                    todo.push(GroupAction::Probe(number, entry.session));
+                Life::Up => {
+                    if entry.probe.take_if(|due| now >= *due).is_some() {
+                        todo.push(GroupAction::Probe(number, entry.session));
+                    }
+                    if entry.live.take_if(|due| now >= *due).is_some() {
+                        todo.push(GroupAction::AskLive(number, entry.session));
+                    }
                 }
                 _ => {}
             }
@@ -488,9 +486,7 @@ impl GroupMachine {
                 if entry.rules.kind == EntryKind::Check {
                     entry.life = Life::Down;
                 } else if entry.life == Life::Up {
-                    let limit = entry.rules.stop_timeout;
-                    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
-                    todo.push(GroupAction::Tell(number));
+                    tell(now, number, entry, todo);
                 }
                 // One that is told to stop is ready no more.
                 if entry.life != Life::Starting {
@@ -507,10 +503,18 @@ impl GroupMachine {
     }
 }
 
+fn tell(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
+    let limit = entry.rules.stop_timeout;
+    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
+    entry.grace = entry.rules.kill_grace;
+    todo.push(GroupAction::Tell(number));
+}
+
 fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
     entry.ended_well = false;
-    (entry.good, entry.bad, entry.launched) = (0, 0, Some(now));
+    (entry.good, entry.bad, entry.launched, entry.grace) = (0, 0, Some(now), None);
+    (entry.live, entry.lives, entry.answers, entry.hung) = (None, false, LiveAnswers::default(), None);
     entry.health = EntryHealth::Starting(None);
     if entry.rules.kind == EntryKind::Check {
         entry.life = Life::Up;

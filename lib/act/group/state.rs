@@ -56,8 +56,10 @@ impl EntryState {
 impl GroupEntry {
     /// What there is to say about its state.
     pub fn message(&self, state: EntryState) -> Option<&str> {
+        // What serves no more is stopped for that.
+        let hung = self.hung.as_deref().filter(|_| state == EntryState::Stopping);
         let tells = [EntryState::Starting, EntryState::Backoff, EntryState::Failed].contains(&state);
-        self.health.message().filter(|_| tells)
+        hung.or(self.health.message().filter(|_| tells))
     }
 
     /// Whether it has been told to stop, or soon will be.
