@@ -51,7 +51,7 @@ target/built: $(SOURCES)
 
 # What is shown here is what the programs do, not how fast: they are built as cargo builds while one works on them, in a third of the time.
 demo: toolchain ## build quickly, and run the main job: a service is reloaded, fails, recovers; needs what build does
-	$(CARGO) build --locked --target-dir target --bins --example service
+	$(CARGO) build --locked --target-dir target --bin baa-reload --bin baa-run --bin baa-healthwait --bin baa-lease --example service
 	@tests/demo/run target/debug
 
 # BAA_REQUIRE_ALL=1: what a machine lacks is a failure then, and not a skip.
