@@ -529,10 +529,9 @@ fn options_and_pages_that_are_named_exist() {
             for (at, _) in line.match_indices("baa") {
                 let end = line[at..].find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
                 let (name, rest) = line[at..].split_at(end.unwrap_or(line.len() - at));
-                if let Some(section) =
-                    ["1", "7"].iter().find(|section| rest.starts_with(&format!("({section})")))
-                {
-                    if !root().join(format!("man/{name}.{section}")).exists() {
+                for section in ["1", "7"] {
+                    let absent = || !root().join(format!("man/{name}.{section}")).exists();
+                    if rest.starts_with(&format!("({section})")) && absent() {
                         unknown.push(format!("{page}: {name}({section})"));
                     }
                 }
@@ -612,6 +611,21 @@ fn systemd_accepts_the_units_of_the_book() {
         }
     }
     assert!(count > 1, "{count}");
+}
+
+/// What tests/demo/record has drawn is what the demo says now, up to its leases.
+#[apply(test)]
+fn the_picture_is_of_this_demo() {
+    let (demo, picture) = (read("tests/demo/run"), read("docs/src/demo.svg"));
+    let titles = demo.lines().filter_map(|line| line.strip_prefix("say \"")?.strip_suffix('"'));
+    let titles: Vec<&str> = titles.take_while(|title| !title.starts_with("Two conductors")).collect();
+    assert!(titles.len() > 3, "{titles:?}");
+    for title in titles {
+        assert!(picture.contains(&format!("# {title}")), "draw it again (tests/demo/record): {title}");
+    }
+    assert!(!picture.contains(|letter: char| letter.is_control() && letter != '\n'));
+    let drawn = ["recovered in ", "nothing was touched", "recovered after a kick", "ready after "];
+    assert!(drawn.iter().all(|words| picture.contains(words)));
 }
 
 /// The checks themselves: what they must refuse.
