@@ -32,6 +32,7 @@ mod daemons;
 mod daemons_alive;
 mod daemons_life;
 mod daemons_verbs;
+mod docs;
 mod foreign;
 mod hardening;
 mod healthwait;
