@@ -205,7 +205,7 @@ fn once_is_once() {
     group.becomes("d", "failed");
     assert_eq!((group.entry("d")["message"].as_str(), count("d")), (Some("killed by SIGTERM"), 2));
     ask(&room, &["signal", "g.toml", "TERM", "d"]).failed_with(1, "entry 'd' has no process");
-    ask(&room, &["signal", "g.toml", "NONE", "d"]).failed_with(2, "no signal 'NONE'");
+    ask(&room, &["signal", "g.toml", "NONE", "d"]).failed_with(2, "'NONE' is no signal");
     assert_eq!(group.stop().status, 0);
 }
 

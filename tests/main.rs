@@ -75,6 +75,7 @@ mod run_ctl;
 mod run_loop;
 mod run_restart;
 mod run_signals;
+mod run_stop;
 mod run_survival;
 mod run_watch;
 mod security;

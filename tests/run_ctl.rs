@@ -58,7 +58,7 @@ fn several_labels_are_asked_at_once() {
     ctl(&room, &["signal", "a", "b", "--signal", "HUP"]).expect(0, "", "");
     until("they have got it", || read(&room, "a.hup") == "x\n" && read(&room, "b.hup") == "x\n");
     ctl(&room, &["signal", "a"]).failed_with(2, "signal needs --signal");
-    ctl(&room, &["signal", "a", "--signal", "NONE"]).failed_with(2, "no signal 'NONE'");
+    ctl(&room, &["signal", "a", "--signal", "NONE"]).failed_with(2, "'NONE' is no signal");
     let done = room.run("baa-run", ["ctl", "restart", "a", "b"]);
     assert_eq!(done.status, 0, "{done:?}");
     for (label, old) in ["a", "b"].into_iter().zip(both) {

@@ -2,6 +2,7 @@
 
 use baa::act::keeper::failure_log;
 use baa::program::Common;
+use baa::sys::signal::SignalNumber;
 use baa::words::span;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -51,6 +52,21 @@ pub struct RunArgs {
     /// ExitTimeOut]
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Restarts and stops")]
     pub stop_timeout: Option<Duration>,
+
+    /// What it is told to stop by: a name or a number, also RTMIN+3 [default: TERM; as process 1, what came]
+    #[arg(
+        long, value_name = "SIGNAL", value_parser = SignalNumber::to_end,
+        help_heading = "Restarts and stops"
+    )]
+    pub stop_signal: Option<SignalNumber>,
+
+    /// When it has not stopped in time, all that is left of it gets this signal, and is killed as long again
+    /// later
+    #[arg(
+        long, value_name = "SIGNAL", value_parser = SignalNumber::to_end,
+        help_heading = "Restarts and stops"
+    )]
+    pub kill_signal: Option<SignalNumber>,
 
     /// Lock this file first, and hold it until the keeper ends or is parked; it tells who holds it
     #[arg(long, value_name = "PATH", help_heading = "Lock")]
@@ -120,16 +136,26 @@ pub struct RunArgs {
     )]
     pub update_timeout: Duration,
 
-    /// Once it serves, ask this target again and again; when it does not answer any more, restart
-    #[arg(long, value_name = "TARGET", help_heading = "Health")]
+    /// Once it serves, ask this target again and again, without one that of --ready; when it does not answer
+    /// any more, restart
+    #[arg(
+        long, value_name = "TARGET", num_args = 0..=1, default_missing_value = "ready",
+        help_heading = "Health"
+    )]
     pub live: Option<OsString>,
 
-    /// Between two such questions
+    /// From one such question to the next
     #[arg(
         long, value_name = "SPAN", value_parser = span::parse, default_value = "10s", requires = "live",
         help_heading = "Health"
     )]
     pub live_interval: Duration,
+
+    /// How long such an answer may take [default: half of --live-interval, from 500ms to 10s]
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, requires = "live", help_heading = "Health"
+    )]
+    pub live_timeout: Option<Duration>,
 
     /// After so many bad answers in a row it does not serve any more
     #[arg(
@@ -137,6 +163,13 @@ pub struct RunArgs {
         value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health"
     )]
     pub live_failures: u32,
+
+    /// After so many good answers in a row the bad ones before them are forgotten
+    #[arg(
+        long, value_name = "COUNT", default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=1000), requires = "live", help_heading = "Health"
+    )]
+    pub live_successes: u32,
 
     /// It says WATCHDOG=1 over NOTIFY_SOCKET at least so often; when it does not, restart
     #[arg(long, value_name = "SPAN", value_parser = span::parse, help_heading = "Health")]
@@ -147,8 +180,11 @@ pub struct RunArgs {
     pub notify_access: NotifyAccessWord,
 
     /// Before a restart, send this signal, after which the command ends by itself
-    #[arg(long, value_name = "SIGNAL", group = "drain", help_heading = "Drain")]
-    pub drain_signal: Option<String>,
+    #[arg(
+        long, value_name = "SIGNAL", value_parser = SignalNumber::parse, group = "drain",
+        help_heading = "Drain"
+    )]
+    pub drain_signal: Option<SignalNumber>,
 
     /// Before a restart, run this shell command, which returns when nothing is left to be done
     #[arg(long, value_name = "COMMAND", group = "drain", help_heading = "Drain")]

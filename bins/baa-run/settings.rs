@@ -9,11 +9,12 @@ use baa::act::keeper::readiness::{self, By, LiveCheck, ReadyCheck};
 use baa::act::keeper::request::{self, KeeperRequest, ListenRequest};
 use baa::act::keeper::supervisor::Supervisor;
 use baa::act::keeper::{Policy, RestartPolicy};
+use baa::probe::liveness::Liveness;
 use baa::service::check_label;
 use baa::service::job::{Job, KeepAlive};
 use baa::service::recipe::Recipe;
 use baa::sys::process::Pid;
-use baa::sys::{file, rights, signal};
+use baa::sys::{file, rights};
 use baa::words::error::{Error, Result, brief};
 use baa::words::exit::Status;
 use std::ffi::OsStr;
@@ -41,14 +42,10 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
         }
         None => None,
     };
-    let policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
+    let mut policy = policy(args, job.as_ref(), drain.as_ref(), ready.as_ref());
+    policy.kill_grace = args.kill_signal.map(|_| policy.exit_timeout);
     let label = args.label.clone().or(job.as_ref().map(|job| job.label.clone()));
-    let live = args.live.clone().map(|target| LiveCheck {
-        target,
-        interval: args.live_interval,
-        failures: args.live_failures,
-    });
-    live.iter().try_for_each(|live| readiness::check(&live.target))?;
+    let live = live(args, ready.as_ref())?;
     let user1 = match args.usr1 {
         Some(User1Word::Restart) => request::User1::Restart,
         Some(User1Word::Pass) => request::User1::Pass,
@@ -58,6 +55,8 @@ pub fn request(args: &RunArgs) -> Result<KeeperRequest> {
     Ok(KeeperRequest {
         recipe: job.map_or_else(|| Recipe::Command(args.command.clone()), |job| Recipe::Job(Box::new(job))),
         policy,
+        stop_signal: args.stop_signal,
+        kill_signal: args.kill_signal,
         lock: args.lock.clone().map(|path| LockRequest { path, wait: args.lock_wait }),
         drain,
         ready,
@@ -103,6 +102,7 @@ fn policy(args: &RunArgs, job: Option<&Job>, drain: Option<&Drain>, ready: Optio
         exit_timeout: args
             .stop_timeout
             .unwrap_or_else(|| job.map_or(Duration::from_secs(20), |job| job.exit_timeout)),
+        kill_grace: None,
         backoff: args.backoff,
         healthy_after: args.healthy_after,
         drain: drain.map(|drain| drain.limit),
@@ -143,11 +143,29 @@ fn ready(args: &RunArgs) -> Result<Option<ReadyCheck>> {
     Ok(Some(ReadyCheck { by, limit: args.ready_timeout, successes: args.ready_successes }))
 }
 
+fn live(args: &RunArgs, ready: Option<&ReadyCheck>) -> Result<Option<LiveCheck>> {
+    let Some(target) = args.live.clone() else { return Ok(None) };
+    let target = match (target == OsStr::new("ready"), ready.map(|ready| &ready.by)) {
+        (false, _) => target,
+        (true, Some(By::Target(ready))) => ready.clone(),
+        (true, _) => {
+            let why = "--live needs a target of its own where --ready has none that can be asked again";
+            return Err(usage(why.to_owned()));
+        }
+    };
+    readiness::check(&target)?;
+    let interval = args.live_interval;
+    let timeout = args.live_timeout.unwrap_or_else(|| Liveness::usual_timeout(interval));
+    if interval.is_zero() || timeout.is_zero() {
+        return Err(usage("--live-interval and --live-timeout must be more than 0".to_owned()));
+    }
+    let (failures, successes) = (args.live_failures, args.live_successes);
+    Ok(Some(LiveCheck { target, rules: Liveness { interval, timeout, failures, successes } }))
+}
+
 fn drain(args: &RunArgs) -> Result<Option<Drain>> {
     let how = match (&args.drain_signal, &args.drain_cmd, &args.drain_url) {
-        (Some(name), ..) => Some(DrainMethod::Signal(
-            signal::named(name).ok_or_else(|| usage(format!("'{name}' is no signal")))?,
-        )),
+        (Some(signal), ..) => Some(DrainMethod::Signal(*signal)),
         (_, Some(command), _) => Some(DrainMethod::Command(command.clone())),
         (.., Some(url)) => Some(drain::url(url)?),
         _ => None,

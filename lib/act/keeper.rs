@@ -35,6 +35,9 @@ use std::time::{Duration, Instant};
 /// not kept waiting.
 const SWEEP_LIMIT: Duration = Duration::from_secs(5);
 
+/// Between two kills of what does not die.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Between two tries of what could not be started, and the first of the pauses that grow.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -54,6 +57,8 @@ pub struct Keeper {
     parked: bool,
     /// How often it was told to stop.
     stops: u8,
+    /// How long it has after the kill signal, while it stops and was not sent that.
+    grace: Option<Duration>,
     /// What was asked for, in the order of the numbers.
     changes: Vec<change::KeeperChange>,
 }
@@ -73,6 +78,7 @@ impl Keeper {
             never_came_up: false,
             parked: false,
             stops,
+            grace: None,
             changes: Vec::new(),
         }
     }
@@ -99,8 +105,10 @@ impl Keeper {
 
     /// From now on it may take no longer than this to stop.
     pub fn stop_within(&mut self, limit: Duration) {
-        self.policy.exit_timeout =
-            if self.policy.exit_timeout.is_zero() { limit } else { self.policy.exit_timeout.min(limit) };
+        let own = self.policy.exit_timeout;
+        let limit = if self.policy.kill_grace.is_some() { limit / 2 } else { limit };
+        self.policy.exit_timeout = if own.is_zero() { limit } else { own.min(limit) };
+        self.policy.kill_grace = self.policy.kill_grace.map(|grace| grace.min(limit));
     }
 
     /// How it ended last.
@@ -241,10 +249,16 @@ impl Keeper {
             (
                 KeeperState::Stopping { until: Some(until), .. } | KeeperState::Sweeping(Some(until), _),
                 KeeperEvent::Time,
-            ) if now >= until => {
-                self.put_off(now);
-                vec![KeeperAction::Kill]
-            }
+            ) if now >= until => match self.grace.take() {
+                Some(grace) => {
+                    self.put_off(now + grace);
+                    vec![KeeperAction::Abort]
+                }
+                None => {
+                    self.put_off(now + AGAIN);
+                    vec![KeeperAction::Kill]
+                }
+            },
 
             (
                 KeeperState::Sweeping(until, Next::Decide(_) | Next::Park | Next::Hung),
@@ -275,7 +289,7 @@ impl Keeper {
     }
 
     fn start(&mut self, now: Instant) -> Vec<KeeperAction> {
-        (self.state, self.parked, self.stops) = (KeeperState::Starting, false, 0);
+        (self.state, self.parked, self.stops, self.grace) = (KeeperState::Starting, false, 0, None);
         self.runs += 1;
         self.last_start = Some(now);
         vec![KeeperAction::Start]
@@ -318,7 +332,7 @@ impl Keeper {
 
     fn stop(&mut self, now: Instant, who: Identity, next: Next) -> Vec<KeeperAction> {
         self.stops += u8::from(next == Next::Finish);
-        self.state = KeeperState::Stopping { who, until: end(now, self.policy.exit_timeout), next };
+        self.state = KeeperState::Stopping { who, until: self.stop_limit(now), next };
         vec![KeeperAction::Terminate(who)]
     }
 
@@ -336,13 +350,18 @@ impl Keeper {
         }
     }
 
-    /// A kill that did not reach everything is repeated.
-    fn put_off(&mut self, now: Instant) {
-        let later = Some(now + Duration::from_millis(100));
+    /// What is to be killed is, or again, at `later`.
+    fn put_off(&mut self, later: Instant) {
         match &mut self.state {
-            KeeperState::Stopping { until, .. } | KeeperState::Sweeping(until, _) => *until = later,
+            KeeperState::Stopping { until, .. } | KeeperState::Sweeping(until, _) => *until = Some(later),
             _ => {}
         }
+    }
+
+    /// A stop begins: when all that is left is killed, or sent the kill signal.
+    fn stop_limit(&mut self, now: Instant) -> Option<Instant> {
+        self.grace = self.policy.kill_grace;
+        end(now, self.policy.exit_timeout)
     }
 
     /// What follows from an end; a start is not at once, but after `least`.
@@ -429,6 +448,7 @@ mod tests {
             start_at_once: true,
             throttle: seconds(10),
             exit_timeout: seconds(5),
+            kill_grace: None,
             backoff: Duration::ZERO,
             healthy_after: seconds(60),
             drain: None,
@@ -557,6 +577,38 @@ mod tests {
         assert_eq!(keeper.handle(t0 + Duration::from_secs(5), KeeperEvent::Swept), [KeeperAction::Finish]);
     }
 
+    /// What has a kill signal gets it first, once in each stop, and its time after it.
+    #[test]
+    fn a_kill_signal_comes_before_the_kill() {
+        let kill_grace = Some(Duration::from_secs(5));
+        let mut keeper = Keeper::new(Policy { kill_grace, ..policy(RestartPolicy::Always) });
+        let t0 = Instant::now();
+        let at = |seconds| t0 + Duration::from_secs(seconds);
+        keeper.handle(t0, KeeperEvent::Begin);
+        for (base, pid) in [(0, 7), (20, 8)] {
+            keeper.handle(at(base), KeeperEvent::Started(who(pid)));
+            keeper.handle(at(base), KeeperEvent::Restart);
+            assert_eq!(keeper.handle(at(base + 5), KeeperEvent::Time), [KeeperAction::Abort]);
+            assert_eq!(keeper.handle(at(base + 9), KeeperEvent::Time), []);
+            assert_eq!(keeper.handle(at(base + 10), KeeperEvent::Time), [KeeperAction::Kill]);
+            keeper.handle(at(base + 10), KeeperEvent::Exited(Exit::Signal(9)));
+            assert_eq!(keeper.handle(at(base + 11), KeeperEvent::Time), [KeeperAction::Kill]);
+            assert_eq!(keeper.handle(at(base + 11), KeeperEvent::Swept), [KeeperAction::Start]);
+        }
+        // One that ends by itself has only its leftovers swept.
+        keeper.handle(at(40), KeeperEvent::Started(who(9)));
+        keeper.handle(at(40), KeeperEvent::Exited(Exit::Code(1)));
+        assert_eq!(keeper.handle(at(45), KeeperEvent::Time), [KeeperAction::Kill]);
+        // A supervisor's time is shared by both.
+        let mut keeper = Keeper::new(Policy { kill_grace, ..policy(RestartPolicy::Always) });
+        keeper.stop_within(Duration::from_secs(4));
+        keeper.handle(t0, KeeperEvent::Begin);
+        keeper.handle(t0, KeeperEvent::Started(who(7)));
+        keeper.handle(t0, KeeperEvent::Stop);
+        assert_eq!(keeper.handle(at(2), KeeperEvent::Time), [KeeperAction::Abort]);
+        assert_eq!(keeper.handle(at(4), KeeperEvent::Time), [KeeperAction::Kill]);
+    }
+
     #[test]
     fn a_stop_overrides_a_restart_the_second_reaches_all_and_the_third_kills() {
         let now = Instant::now();
@@ -680,9 +732,11 @@ mod tests {
             };
             let drain = (next(2) == 0).then(|| Duration::from_secs(next(3)));
             let ready = (next(2) == 0).then(|| Duration::from_secs(next(5)));
+            let kill_grace = (next(2) == 0).then(|| Duration::from_secs(next(3)));
             let mut keeper = Keeper::new(Policy {
                 drain,
                 ready,
+                kill_grace,
                 backoff: Duration::from_secs(next(2) * 5),
                 ..policy(restart)
             });
@@ -747,7 +801,11 @@ mod tests {
                             }
                         }
                         KeeperAction::TerminateRest => rest = rest && next(2) == 0,
-                        KeeperAction::Terminate(_) | KeeperAction::Drain(..) | KeeperAction::Promote(_) => {}
+                        KeeperAction::Terminate(_)
+                        | KeeperAction::Abort
+                        | KeeperAction::AbortOne(_)
+                        | KeeperAction::Drain(..)
+                        | KeeperAction::Promote(_) => {}
                         KeeperAction::Finish => {
                             assert!(alive.is_empty() && !rest, "left behind: {alive:?}");
                             ended = true;

@@ -9,6 +9,7 @@ use crate::sys::clock;
 use crate::sys::file;
 use crate::sys::kernel;
 use crate::sys::process::{self, Identity, Pid, Start, Table};
+use crate::sys::signal::SignalNumber;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io;
@@ -40,6 +41,8 @@ pub struct Leftover {
     mark: String,
     cgroup: Option<PathBuf>,
     main: Option<Identity>,
+    /// What its main process is told to stop by, where that is not the signal that all get.
+    stop: Option<SignalNumber>,
     spared: Vec<Pid>,
     /// Whether it is a life of this process, to which orphans fall.
     adopts: bool,
@@ -129,6 +132,7 @@ impl Lives {
             "cgroup": wall.cgroup(),
             "pid": main.map(|main| main.pid.number()),
             "start": main.map(|main| main.start.0),
+            "stop": wall.stop_signal().map(|signal| signal.to_string()),
         });
         self.write(number, &line.to_string())
     }
@@ -169,14 +173,15 @@ impl Leftover {
         let main = pid.zip(line["start"].as_u64()).map(|(pid, start)| Identity { pid, start: Start(start) });
         let mark = line["mark"].as_str()?.to_owned();
         let cgroup = line["cgroup"].as_str().map(PathBuf::from);
-        Some(Leftover { cgroup, ..Leftover::marked(mark, main) })
+        let stop = line["stop"].as_str().and_then(SignalNumber::named);
+        Some(Leftover { cgroup, stop, ..Leftover::marked(mark, main) })
     }
 
     /// The life inside of `wall`, for whoever shall end it without the wall: the way that the next run would.
     pub fn of_wall(wall: &Wall) -> Leftover {
         let cgroup = wall.cgroup().map(Path::to_owned);
         let (mark, spared) = (wall.mark().to_owned(), wall.spared().to_vec());
-        Leftover { mark, cgroup, main: wall.main(), spared, adopts: true }
+        Leftover { mark, cgroup, main: wall.main(), stop: wall.stop_signal(), spared, adopts: true }
     }
 
     fn cgroup(&self) -> Option<Cgroup> {
@@ -201,7 +206,7 @@ impl Leftover {
 
     /// A life of which no more is known than its mark, and its main process perhaps.
     fn marked(mark: String, main: Option<Identity>) -> Leftover {
-        Leftover { mark, cgroup: None, main, spared: Vec::new(), adopts: false }
+        Leftover { mark, cgroup: None, main, stop: None, spared: Vec::new(), adopts: false }
     }
 
     /// The lives of `key` whose cgroups are still in `parent`, whether anybody is in them or not.
@@ -239,8 +244,8 @@ impl Leftover {
         if all.is_empty() { Vec::new() } else { Seen::all().members(all) }
     }
 
-    /// Ends all of it: `signal`, and what is alive after `patience` is killed. Returns when nothing is left;
-    /// whether that is so.
+    /// Ends all of it: its main process by its own signal where one is known, all else by `signal`, and what
+    /// is alive after `patience` is killed. Returns when nothing is left; whether that is so.
     pub fn end(&self, signal: Signal, patience: Duration) -> bool {
         Leftover::end_all(std::slice::from_ref(self), signal, patience)
     }
@@ -249,7 +254,10 @@ impl Leftover {
     pub fn end_all(all: &[Leftover], signal: Signal, patience: Duration) -> bool {
         let until = clock::after(Instant::now(), patience);
         let mut alive = Leftover::all_members(all);
-        Wall::tell(&alive, signal);
+        for one in &alive {
+            let own = all.iter().find(|left| left.main == Some(*one)).and_then(|left| left.stop);
+            Wall::tell(&[*one], own.filter(|_| signal != Signal::SIGKILL).unwrap_or(signal.into()));
+        }
         let gone = loop {
             alive.retain(Identity::alive);
             if alive.is_empty() {

@@ -7,6 +7,7 @@ use crate::sys::cgroup::{Cgroup, CgroupParent};
 use crate::sys::child::{self, Signal, Spec, StartError, Started};
 use crate::sys::clock;
 use crate::sys::process::{self, Identity, Pid, Table};
+use crate::sys::signal::SignalNumber;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ pub struct Wall {
     mark: String,
     cgroup: Option<Cgroup>,
     main: Option<Identity>,
+    /// What its main process is told to stop by, where that is not TERM.
+    stop: Option<SignalNumber>,
     /// Whether orphans without a mark are its: where there is no other life that they could be of.
     sole: bool,
     /// Whether orphans fall to us, so that all members are descendants of ours.
@@ -67,6 +70,7 @@ impl Wall {
             mark: format!("{key}/{id}"),
             cgroup,
             main: None,
+            stop: None,
             sole,
             adopts,
             spared: Vec::new(),
@@ -88,7 +92,8 @@ impl Wall {
         let marks = std::env::var(MARK).ok()?;
         let mark = marks.rsplit(',').next()?.to_owned();
         let cgroup = std::env::var_os(CGROUP).and_then(|path| Cgroup::joined(Path::new(&path)).ok());
-        Some(Wall { mark, cgroup, main: None, sole: true, adopts, spared: Vec::new(), shared: true })
+        let (main, stop, spared) = (None, None, Vec::new());
+        Some(Wall { mark, cgroup, main, stop, sole: true, adopts, spared, shared: true })
     }
 
     /// Who starts the main process of a wall that is shared: what comes of him belongs to it.
@@ -120,6 +125,16 @@ impl Wall {
     /// Its main process, once there was one; dead or alive.
     pub fn main(&self) -> Option<Identity> {
         self.main
+    }
+
+    /// Its main process stops by this signal, for whoever finds it without us.
+    pub fn stops_by(&mut self, signal: SignalNumber) {
+        self.stop = Some(signal);
+    }
+
+    /// What its main process is told to stop by, where that is not TERM.
+    pub(super) fn stop_signal(&self) -> Option<SignalNumber> {
+        self.stop
     }
 
     /// Whether its orphans without a mark are its, from now on.
@@ -290,14 +305,15 @@ impl Wall {
     }
 
     /// Sends `signal` to the process group of its main process, and CONT with it.
-    pub fn tell_main(&self, signal: Signal) {
-        for signal in [signal, Signal::SIGCONT] {
+    pub fn tell_main(&self, signal: impl Into<SignalNumber>) {
+        for signal in [signal.into(), Signal::SIGCONT.into()] {
             self.main.into_iter().for_each(|main| child::signal_group(main, signal));
         }
     }
 
     /// Sends `signal` to each of `whom`, and CONT with it, so that one that is stopped can obey.
-    pub fn tell(whom: &[Identity], signal: Signal) {
+    pub fn tell(whom: &[Identity], signal: impl Into<SignalNumber>) {
+        let signal = signal.into();
         for one in whom {
             child::signal(*one, signal);
             child::signal(*one, Signal::SIGCONT);

@@ -8,6 +8,7 @@ pub mod http;
 pub mod inquiry;
 pub mod json;
 pub mod lineage;
+pub mod liveness;
 pub mod pace;
 pub mod pattern;
 mod pointed;

@@ -6,7 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+mod number;
+
 pub use nix::sys::signal::Signal;
+pub use number::SignalNumber;
 
 static PIPE: AtomicI32 = AtomicI32::new(-1);
 
@@ -260,12 +263,6 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
         nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     }
     Ok((reader, writer))
-}
-
-/// The signal of a name, `TERM` or `SIGTERM`.
-pub fn named(name: &str) -> Option<Signal> {
-    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
-    full.parse().ok()
 }
 
 /// The short name of a signal number, `SIGTERM`, or its number where it has none.

@@ -46,7 +46,7 @@ fn unpacked(path: &str) -> PathBuf {
 }
 
 /// A program of the machine, or one that is unpacked.
-fn program(name: &str, places: &[&str]) -> PathBuf {
+pub fn program(name: &str, places: &[&str]) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut found: Vec<PathBuf> =
         std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|at| at.join(name)).collect();
@@ -92,14 +92,19 @@ impl Postgres {
         cluster
     }
 
-    /// It refuses to be root.
     fn run(&self, name: &str) -> Command {
+        self.as_nobody(name, true)
+    }
+
+    /// It refuses to be root. It dies with whoever has started it, or not.
+    fn as_nobody(&self, name: &str, dies: bool) -> Command {
         let program = self.programs.join(name);
         if !nix::unistd::geteuid().is_root() {
             return Command::new(program);
         }
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--pdeathsig", "KILL"]);
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.args(dies.then_some(["--pdeathsig", "KILL"]).into_iter().flatten());
         command.arg(program).current_dir("/");
         command
     }
@@ -111,8 +116,15 @@ impl Postgres {
         std::fs::write(path, text).unwrap();
     }
 
+    /// What starts it, and it outlives whoever does.
+    pub fn command(&self) -> Command {
+        let mut command = self.as_nobody("postgres", false);
+        command.arg("-D").arg(&self.data);
+        command
+    }
+
     pub fn start(&self) -> RealServer {
-        RealServer::start(self.run("postgres").arg("-D").arg(&self.data), self.port)
+        RealServer::start(&mut self.command(), self.port)
     }
 
     /// A session that is in and stays there, `statement` being asked for.
@@ -217,12 +229,18 @@ pub fn rabbitmq(room: &Room) -> RealServer {
     server
 }
 
-/// A program in Python, with what `.ci/servers` has installed for it.
-pub fn python(room: &Room, text: &str, arguments: &[&str], port: u16) -> RealServer {
+/// The Python that `.ci/servers` has made.
+pub fn interpreter() -> PathBuf {
     let program = unpacked("venv/bin/python");
     if !program.is_file() {
         omit("the Python of the test servers is missing; .ci/servers makes it");
     }
+    program
+}
+
+/// A program in Python, with what `.ci/servers` has installed for it.
+pub fn python(room: &Room, text: &str, arguments: &[&str], port: u16) -> RealServer {
+    let program = interpreter();
     let script = room.write(&format!("server{port}.py"), text);
     RealServer::start(Command::new(program).arg(script).arg(port.to_string()).args(arguments), port)
 }

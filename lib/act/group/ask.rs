@@ -1,7 +1,6 @@
 //! What a group can be asked over its socket: one JSON line in, one out.
 
-use crate::sys::child::Signal;
-use crate::sys::signal;
+use crate::sys::signal::SignalNumber;
 use serde_json::Value;
 
 /// What a group is asked.
@@ -33,7 +32,7 @@ pub(crate) enum GroupVerb {
     /// To stop and start them.
     Restart(Vec<String>),
     /// To send their processes a signal.
-    Signal(Vec<String>, Signal),
+    Signal(Vec<String>, SignalNumber),
 }
 
 impl GroupVerb {
@@ -58,7 +57,7 @@ impl GroupVerb {
             ("renew", Some(id)) => GroupVerb::Renew(id.clone()),
             ("signal", Some(_)) => {
                 let name = question["signal"].as_str().unwrap_or_default();
-                GroupVerb::Signal(ids, signal::named(name).ok_or_else(|| format!("no signal '{name}'"))?)
+                GroupVerb::Signal(ids, SignalNumber::parse(name)?)
             }
             _ => return Err("unknown verb".to_owned()),
         })

@@ -7,9 +7,9 @@ use crate::act::group::changes::{EntryChange, EntryChanges};
 use crate::act::group::entry::Life;
 use crate::act::group::hold::{GroupHold, HoldState};
 use crate::act::group::journal::Journal;
-use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine};
+use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine, Said};
 use crate::act::group::plan::GroupPlan;
-use crate::act::group::probing::Probes;
+use crate::act::group::probing::{About, ProbeReply, Probes};
 use crate::act::group::slot::EntrySlot;
 use crate::act::group::state::EntryState;
 use crate::act::group::table;
@@ -169,10 +169,15 @@ impl<'a> Group<'a> {
             self.sleep(signals, lines, limit)?;
             self.obey(signals);
             self.reap();
-            for (of, said, soon) in self.probes.answers() {
-                if let Some(number) = self.number(of.0) {
-                    self.happen(GroupEvent::Probed { number, session: of.1, said, soon });
-                }
+            for ProbeReply { of, about, said, took, soon } in self.probes.answers() {
+                let (Some(number), session) = (self.number(of.0), of.1) else { continue };
+                self.happen(match (about, said) {
+                    (About::Readiness, said) => GroupEvent::Probed { number, session, said, soon },
+                    (About::Life(_), Said::Not(why)) => {
+                        GroupEvent::Lived { number, session, why: Some(why), took }
+                    }
+                    (About::Life(_), _) => GroupEvent::Lived { number, session, why: None, took },
+                });
             }
             self.outputs();
             lines.serve(&mut |line| self.reply(line));
@@ -310,8 +315,10 @@ impl<'a> Group<'a> {
                     GroupAction::Start(number, session) => queue.push_back(self.start(number, session)),
                     GroupAction::Tell(number) => self.tell(number),
                     GroupAction::Sweep(number) => self.begin_sweep(number),
+                    GroupAction::Abort(number) => self.abort(number),
                     GroupAction::Kill(number) => self.kill(number),
                     GroupAction::Probe(number, session) => self.probe(number, session),
+                    GroupAction::AskLive(number, session) => self.ask_live(number, session),
                     GroupAction::Finish => self.finished = true,
                 }
             }

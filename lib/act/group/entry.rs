@@ -1,5 +1,6 @@
 //! An entry of a group: its rules, how it fares, what its process does.
 
+use crate::probe::liveness::{LiveAnswers, Liveness};
 use crate::sys::child::Exit;
 use std::time::{Duration, Instant};
 
@@ -82,10 +83,14 @@ pub struct EntryRules {
     pub ignores: bool,
     /// When it is ready; a daemon without is ready when it runs.
     pub ready: Option<EntryReadiness>,
+    /// How it is asked whether it goes on to serve, once it was ready.
+    pub live: Option<Liveness>,
     /// When it is started again.
     pub restart: RestartPauses,
     /// How long it may take to stop; zero is without end.
     pub stop_timeout: Duration,
+    /// How long what is left then has after its kill signal, where it has one.
+    pub kill_grace: Option<Duration>,
 }
 
 /// What is known of the health of an entry (facts A2).
@@ -167,6 +172,15 @@ pub struct GroupEntry {
     pub(super) ended_well: bool,
     pub(super) bounced: bool,
     pub(super) leaving: bool,
+    /// When it is asked whether it lives.
+    pub(super) live: Option<Instant>,
+    /// Whether it has been, in this life.
+    pub(super) lives: bool,
+    pub(super) answers: LiveAnswers,
+    /// Why it is stopped, and started again as after a failure: it serves no more.
+    pub(super) hung: Option<String>,
+    /// How long it has after its kill signal, while it stops and was not sent that.
+    pub(super) grace: Option<Duration>,
 }
 
 impl GroupEntry {
@@ -191,6 +205,11 @@ impl GroupEntry {
             ended_well: false,
             bounced: false,
             leaving: false,
+            live: None,
+            lives: false,
+            answers: LiveAnswers::default(),
+            hung: None,
+            grace: None,
         }
     }
 

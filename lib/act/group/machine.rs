@@ -6,6 +6,7 @@
 use crate::act::group::entry::{
     EntryHealth, EntryKind, EntryRules, GroupEntry, Life, RestartPauses, RestartWhen,
 };
+use crate::probe::liveness::{LiveAnswers, LiveVerdict};
 use crate::sys::child::Exit;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,17 @@ pub enum GroupEvent {
         /// How soon the next probe may be, where no interval is set.
         soon: Duration,
     },
+    /// This life was asked whether it goes on to serve.
+    Lived {
+        /// The entry.
+        number: usize,
+        /// Its life.
+        session: u64,
+        /// Why not, if it does not.
+        why: Option<String>,
+        /// How long the answer has taken.
+        took: Duration,
+    },
     /// All shall stop; said again, without mercy.
     Stop,
     /// The entry shall be down until it is told otherwise.
@@ -86,10 +98,14 @@ pub enum GroupAction {
     Tell(usize),
     /// Tell what it left behind to stop.
     Sweep(usize),
+    /// Send all of it its kill signal.
+    Abort(usize),
     /// Kill all of it.
     Kill(usize),
     /// Ask how it fares.
     Probe(usize, u64),
+    /// Ask whether it goes on to serve.
+    AskLive(usize, u64),
     /// All is down: end.
     Finish,
 }
@@ -174,7 +190,10 @@ impl GroupMachine {
         };
         self.entries
             .iter()
-            .flat_map(|entry| [life(entry), entry.probe.filter(|_| entry.life == Life::Up)])
+            .flat_map(|entry| {
+                let up = entry.life == Life::Up;
+                [life(entry), entry.probe.filter(|_| up), entry.live.filter(|_| up)]
+            })
             .flatten()
             .min()
     }
@@ -207,6 +226,11 @@ impl GroupMachine {
                     self.probed(now, number, said, soon);
                 }
             }
+            GroupEvent::Lived { number, session, why, took } => {
+                if self.is(number, session) && self.entries[number].life == Life::Up {
+                    self.lived(now, number, why, took, &mut todo);
+                }
+            }
             GroupEvent::Stop if self.ending => {
                 let alive = (0..self.entries.len()).filter(|number| self.entries[*number].alive());
                 todo.extend(alive.map(GroupAction::Kill));
@@ -214,13 +238,7 @@ impl GroupMachine {
             GroupEvent::Stop => self.ending = true,
             GroupEvent::Hold(number) => self.entries[number].held = true,
             GroupEvent::Release(number) => self.release(number),
-            GroupEvent::Once(number) => {
-                if self.entries[number].rules.kind == EntryKind::Oneshot {
-                    self.bounce(number);
-                }
-                self.release(number);
-                self.entries[number].once = true;
-            }
+            GroupEvent::Once(number) => self.once(number),
             GroupEvent::Bounce(number) => {
                 (self.entries[number].held, self.entries[number].once) = (false, false);
                 self.bounce(number);
@@ -235,37 +253,6 @@ impl GroupMachine {
         self.entries[number].session == session
     }
 
-    /// Holds an entry before anything has started.
-    pub fn hold(&mut self, number: usize) {
-        self.entries[number].held = true;
-        self.stale = true;
-    }
-
-    fn release(&mut self, number: usize) {
-        let entry = &mut self.entries[number];
-        (entry.held, entry.once) = (false, false);
-        match entry.life {
-            Life::Resting(_) => (entry.life, entry.restarts) = (Life::Down, 0),
-            Life::Over if entry.health != EntryHealth::Success => {
-                (entry.life, entry.restarts) = (Life::Down, 0);
-            }
-            // Once what it has left is gone it does not rest, but begins.
-            Life::Sweeping(_, Some(exit)) => {
-                entry.bounced |= entry.rules.kind != EntryKind::Oneshot || !exit.success();
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn bounce(&mut self, number: usize) {
-        let entry = &mut self.entries[number];
-        entry.bounced = true;
-        if let Life::Resting(_) | Life::Over = entry.life {
-            entry.life = Life::Down;
-            entry.restarts = 0;
-        }
-    }
-
     fn started(&mut self, now: Instant, number: usize, session: u64) {
         let entry = &mut self.entries[number];
         if entry.session == session && entry.life == Life::Starting {
@@ -275,6 +262,7 @@ impl GroupMachine {
             } else if entry.rules.kind == EntryKind::Daemon {
                 entry.health = EntryHealth::Success;
                 entry.healthy = Some(now);
+                watch(now, entry);
             }
         }
     }
@@ -301,6 +289,10 @@ impl GroupMachine {
     fn swept(&mut self, now: Instant, number: usize) {
         let entry = &mut self.entries[number];
         match entry.life {
+            Life::Sweeping(_, None) if entry.hung.is_some() && !entry.bounced => {
+                let why = entry.hung.take().unwrap_or_default();
+                self.crashed(now, number, why);
+            }
             Life::Sweeping(_, None) => {
                 entry.life = Life::Down;
                 entry.restarts = 0;
@@ -351,6 +343,7 @@ impl GroupMachine {
                 if entry.good >= ready.successes {
                     entry.health = EntryHealth::Success;
                     entry.healthy.get_or_insert(now);
+                    watch(now, entry);
                 }
             }
             Said::Loading(message) => {
@@ -384,17 +377,49 @@ impl GroupMachine {
         entry.probe = Some(now + pause);
     }
 
+    /// One that serves no more is stopped and started again, as if it had crashed: what needs it does not
+    /// wait for that.
+    fn lived(
+        &mut self,
+        now: Instant,
+        number: usize,
+        why: Option<String>,
+        took: Duration,
+        todo: &mut Vec<GroupAction>,
+    ) {
+        let entry = &mut self.entries[number];
+        let Some(rules) = entry.rules.live else { return };
+        match rules.judge(&mut entry.answers, why.is_none(), took) {
+            LiveVerdict::Again(pause) => entry.live = Some(now + pause),
+            LiveVerdict::Lost => {
+                let why = format!("does not serve any more: {}", why.unwrap_or_default());
+                (entry.probe, entry.health) = (None, EntryHealth::Failure(why.clone()));
+                entry.hung = Some(why);
+                tell(now, number, entry, todo);
+            }
+        }
+    }
+
     fn time(&mut self, now: Instant, todo: &mut Vec<GroupAction>) {
         for (number, entry) in self.entries.iter_mut().enumerate() {
             match &mut entry.life {
                 Life::Stopping(Some(until)) | Life::Sweeping(until, _) if now >= *until => {
+                    if let Some(grace) = entry.grace.take() {
+                        *until = now + grace;
+                        todo.push(GroupAction::Abort(number));
+                        continue;
+                    }
                     // A kill that did not reach everything is repeated.
                     *until = now + AGAIN;
                     todo.push(GroupAction::Kill(number));
                 }
-                Life::Up if entry.probe.is_some_and(|due| now >= due) => {
-                    entry.probe = None;
-                    todo.push(GroupAction::Probe(number, entry.session));
+                Life::Up => {
+                    if entry.probe.take_if(|due| now >= *due).is_some() {
+                        todo.push(GroupAction::Probe(number, entry.session));
+                    }
+                    if entry.live.take_if(|due| now >= *due).is_some() {
+                        todo.push(GroupAction::AskLive(number, entry.session));
+                    }
                 }
                 _ => {}
             }
@@ -488,9 +513,7 @@ impl GroupMachine {
                 if entry.rules.kind == EntryKind::Check {
                     entry.life = Life::Down;
                 } else if entry.life == Life::Up {
-                    let limit = entry.rules.stop_timeout;
-                    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
-                    todo.push(GroupAction::Tell(number));
+                    tell(now, number, entry, todo);
                 }
                 // One that is told to stop is ready no more.
                 if entry.life != Life::Starting {
@@ -507,10 +530,25 @@ impl GroupMachine {
     }
 }
 
+/// It is ready: from now on it is asked whether that lasts.
+fn watch(now: Instant, entry: &mut GroupEntry) {
+    if !std::mem::replace(&mut entry.lives, true) {
+        entry.live = entry.rules.live.map(|live| now + live.interval);
+    }
+}
+
+fn tell(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
+    let limit = entry.rules.stop_timeout;
+    entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
+    entry.grace = entry.rules.kill_grace;
+    todo.push(GroupAction::Tell(number));
+}
+
 fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
     entry.ended_well = false;
-    (entry.good, entry.bad, entry.launched) = (0, 0, Some(now));
+    (entry.good, entry.bad, entry.launched, entry.grace) = (0, 0, Some(now), None);
+    (entry.live, entry.lives, entry.answers, entry.hung) = (None, false, LiveAnswers::default(), None);
     entry.health = EntryHealth::Starting(None);
     if entry.rules.kind == EntryKind::Check {
         entry.life = Life::Up;

@@ -1,185 +1,36 @@
 //! A group as its file says: read once, checked whole before anything starts.
 
+mod text;
+
 use crate::act::group::entry::{
     EntryKind, EntryReadiness, EntryRules, Intervals, RestartPauses, RestartWhen,
 };
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::lineage::Lineage;
+use crate::probe::liveness::Liveness;
 use crate::service::job::Job;
 use crate::service::recipe::{self, Recipe};
 use crate::service::target::{self, TargetOptions};
-use crate::sys::child::{Limit, Signal, Spec};
+use crate::sys::child::{Limit, Spec};
 use crate::sys::process::Pid;
-use crate::sys::signal;
+use crate::sys::signal::{Signal, SignalNumber};
 use crate::sys::user::{self, Credentials};
 use crate::sys::{rights, trust};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
-use crate::words::span;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use text::{
+    BoundText, Document, EntryText, EveryText, IntervalText, LimitText, OnFailure, ReadyText, RestartTable,
+    RestartText, SignalText, SpanValue, WhenText,
+};
 
 /// The largest file of a group.
 const LIMIT: u64 = 16 * 1024 * 1024;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    #[serde(default)]
-    daemon: Vec<EntryText>,
-    #[serde(default)]
-    oneshot: Vec<EntryText>,
-    #[serde(default)]
-    check: Vec<EntryText>,
-}
-
-/// A table of the file. Which keys make sense for which kind is checked afterwards, with a better word than
-/// serde has.
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct EntryText {
-    id: String,
-    command: Option<Vec<String>>,
-    job: Option<PathBuf>,
-    #[serde(default)]
-    requires: Vec<String>,
-    ready: Option<ReadyText>,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    cwd: Option<PathBuf>,
-    user: Option<String>,
-    #[serde(default, alias = "no_new_privs")]
-    no_new_privs: bool,
-    /// Those that it can have at most.
-    capabilities: Option<Vec<String>>,
-    #[serde(default)]
-    limits: BTreeMap<String, LimitText>,
-    #[serde(alias = "stop_signal")]
-    stop_signal: Option<String>,
-    #[serde(alias = "stop_timeout")]
-    stop_timeout: Option<Span>,
-    restart: Option<RestartText>,
-    #[serde(alias = "on_dependency_failure")]
-    on_dependency_failure: Option<OnFailure>,
-}
-
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ReadyText {
-    probe: String,
-    /// Whether it counts whoever answers; otherwise only the entry's own processes, where the target tells.
-    #[serde(default)]
-    anyone: bool,
-    timeout: Option<Span>,
-    interval: Option<EveryText>,
-    grace: Option<Span>,
-    #[serde(alias = "success_threshold")]
-    success_threshold: Option<u32>,
-    #[serde(alias = "failure_threshold")]
-    failure_threshold: Option<u32>,
-}
-
-/// Between probes: always the same, or by what the last one said.
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(untagged)]
-enum EveryText {
-    Span(Span),
-    Table(IntervalText),
-}
-
-#[derive(Clone, Default, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct IntervalText {
-    /// Where nothing else is said.
-    default: Option<Span>,
-    /// Nothing is asked of one that waits; the key is known because others have it (facts D3).
-    #[serde(rename = "waiting")]
-    _waiting: Option<Span>,
-    starting: Option<Span>,
-    loading: Option<Span>,
-    success: Option<Span>,
-    failure: Option<Span>,
-}
-
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(untagged)]
-enum RestartText {
-    Word(WhenText),
-    Table(RestartTable),
-}
-
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RestartTable {
-    policy: Option<WhenText>,
-    initial: Option<Span>,
-    step: Option<Span>,
-    cap: Option<Span>,
-    #[serde(alias = "reset_after")]
-    reset_after: Option<Span>,
-    /// So many in a row at most; -1 is without end.
-    max: Option<i64>,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-enum WhenText {
-    Always,
-    OnFailure,
-    Never,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-enum OnFailure {
-    Stop,
-    Ignore,
-}
-
-/// A limit of a resource: one for both, or each by itself.
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(untagged)]
-enum LimitText {
-    Both(BoundText),
-    Each { soft: BoundText, hard: BoundText },
-}
-
-/// A number, or `"unlimited"`.
-#[derive(Clone, Deserialize, PartialEq)]
-#[serde(untagged)]
-enum BoundText {
-    Number(u64),
-    Word(String),
-}
-
-/// A span of time: `"1m30s"`, or a number of seconds.
-#[derive(Clone, Copy, Deserialize, PartialEq)]
-#[serde(try_from = "SpanText")]
-struct Span(Duration);
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SpanText {
-    Text(String),
-    Seconds(f64),
-}
-
-impl TryFrom<SpanText> for Span {
-    type Error = String;
-
-    fn try_from(text: SpanText) -> std::result::Result<Span, String> {
-        let text = match text {
-            SpanText::Text(text) => text,
-            SpanText::Seconds(seconds) => seconds.to_string(),
-        };
-        span::parse(&text).map(Span)
-    }
-}
 
 /// An entry, checked.
 pub struct PlanEntry {
@@ -193,7 +44,9 @@ pub struct PlanEntry {
     user: Option<Credentials>,
     rights: Rights,
     /// What ends it.
-    pub stop_signal: Signal,
+    pub stop_signal: SignalNumber,
+    /// What all of it gets when that has not helped in time, before it is killed.
+    pub kill_signal: Option<SignalNumber>,
     /// How long an answer to a probe may take.
     pub probe_timeout: Duration,
     /// As it stands in the file, to be compared at a reload.
@@ -232,6 +85,15 @@ impl PlanEntry {
             .as_ref()
             .map(|ready| question(&ready.probe, main.filter(|_| !ready.anyone)))
             .transpose()
+    }
+
+    /// The same, of whether it goes on to serve.
+    ///
+    /// # Errors
+    /// As `target::parse`.
+    pub fn live_question(&self, main: Pid) -> Result<Option<Arc<dyn Probe>>> {
+        let probe = self.text.live.as_ref().and_then(|live| live.target(self.text.ready.as_ref()));
+        probe.map(|(probe, anyone)| question(probe, Some(main).filter(|_| !anyone))).transpose()
     }
 
     /// Whether `other` says the same of it.
@@ -423,10 +285,10 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         return Err(wrong("ready.timeout must be more than 0"));
     }
     ready.map(|ready| question(&ready.probe, None)).transpose()?;
-    let stop_signal = match &text.stop_signal {
-        Some(name) => signal::named(name).ok_or_else(|| wrong(&format!("'{}' is no signal", brief(name))))?,
-        None => Signal::SIGTERM,
-    };
+    let live = live(kind, text)?;
+    let stop_signal = end_signal(text.stop_signal.as_ref())?;
+    let kill_signal = end_signal(text.kill_signal.as_ref())?;
+    let stop_timeout = text.stop_timeout.map_or(Duration::from_secs(60), |span| span.0);
     let user = text.user.as_deref().map(user::wanted).transpose()?;
     let rights = rights(text).map_err(|why| wrong(&why))?;
     let rules = EntryRules {
@@ -435,8 +297,10 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         needs,
         ignores: text.on_dependency_failure == Some(OnFailure::Ignore),
         ready: ready.map(ready_rules),
+        live,
         restart: restart(kind, text.restart.as_ref()),
-        stop_timeout: text.stop_timeout.map_or(Duration::from_secs(60), |span| span.0),
+        stop_timeout,
+        kill_grace: kill_signal.map(|_| stop_timeout),
     };
     if rules.ready.as_ref().is_some_and(|ready| ready.successes == 0 || ready.failures == 0) {
         return Err(wrong("a threshold must be 1 or more"));
@@ -449,10 +313,43 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         cwd,
         user: user.filter(|_| text.command.is_some()),
         rights,
-        stop_signal,
+        stop_signal: stop_signal.unwrap_or(Signal::SIGTERM.into()),
+        kill_signal,
         probe_timeout,
         text: text.clone(),
     })
+}
+
+/// How an entry is asked whether it goes on to serve.
+fn live(kind: EntryKind, text: &EntryText) -> Result<Option<Liveness>> {
+    let Some(live) = &text.live else { return Ok(None) };
+    let wrong = |why: &str| Error::new(Status::BadConfig, why.to_owned());
+    if kind != EntryKind::Daemon {
+        return Err(wrong("only a daemon can be asked whether it lives"));
+    }
+    let Some((probe, _)) = live.target(text.ready.as_ref()) else {
+        return Err(wrong("live needs a probe, its own or that of ready"));
+    };
+    question(probe, None)?;
+    let interval = live.interval.map_or(Duration::from_secs(10), |span| span.0);
+    let timeout = live.timeout.map_or_else(|| Liveness::usual_timeout(interval), |span| span.0);
+    if interval.is_zero() || timeout.is_zero() {
+        return Err(wrong("live.interval and live.timeout must be more than 0"));
+    }
+    let (failures, successes) = (live.failure_threshold.unwrap_or(3), live.success_threshold.unwrap_or(1));
+    if failures == 0 || successes == 0 {
+        return Err(wrong("a threshold must be 1 or more"));
+    }
+    Ok(Some(Liveness { interval, timeout, failures, successes }))
+}
+
+fn end_signal(text: Option<&SignalText>) -> Result<Option<SignalNumber>> {
+    let text = text.map(|text| match text {
+        SignalText::Name(name) => name.clone(),
+        SignalText::Number(number) => number.to_string(),
+    });
+    let named = text.as_deref().map(SignalNumber::to_end).transpose();
+    named.map_err(|why| Error::new(Status::BadConfig, why))
 }
 
 /// What an entry may, beyond what its user may.
@@ -505,10 +402,10 @@ fn question(probe: &str, main: Option<Pid>) -> Result<Arc<dyn Probe>> {
 }
 
 fn ready_rules(text: &ReadyText) -> EntryReadiness {
-    let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
+    let or = |span: Option<SpanValue>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
     let table = match &text.interval {
         Some(EveryText::Table(table)) => table.clone(),
-        Some(EveryText::Span(span)) => IntervalText {
+        Some(EveryText::SpanValue(span)) => IntervalText {
             default: Some(*span),
             starting: Some(*span),
             failure: Some(*span),
@@ -538,7 +435,7 @@ fn restart(kind: EntryKind, text: Option<&RestartText>) -> RestartPauses {
         Some(RestartText::Word(word)) => RestartTable { policy: Some(*word), ..none },
         Some(RestartText::Table(table)) => table.clone(),
     };
-    let or = |span: Option<Span>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
+    let or = |span: Option<SpanValue>, default: u64| span.map_or(Duration::from_secs(default), |span| span.0);
     let when = match table.policy {
         Some(WhenText::Never) => RestartWhen::Never,
         Some(WhenText::OnFailure) => RestartWhen::OnFailure,

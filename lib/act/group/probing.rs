@@ -2,8 +2,10 @@
 //! else.
 
 use crate::act::group::machine::Said;
+use crate::probe::liveness;
 use crate::probe::pace::{self, PollProgress};
 use crate::probe::{Cost, Probe};
+use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result};
 use crate::words::failure::Failure;
@@ -21,6 +23,8 @@ const STACK: usize = 512 * 1024;
 pub(super) struct Question {
     /// Of whom: the slot and its life.
     pub(super) of: (u64, u64),
+    /// What it is about.
+    pub(super) about: About,
     /// The question.
     pub(super) probe: Arc<dyn Probe>,
     /// How long its answer may take.
@@ -31,8 +35,26 @@ pub(super) struct Question {
     pub(super) tries: u32,
 }
 
-/// An answer: of whom, what it said, and how soon it may be asked again.
-pub(super) type ProbeReply = ((u64, u64), Said, Duration);
+/// What an entry is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum About {
+    /// Whether it is ready.
+    Readiness,
+    /// Whether its main process goes on to serve.
+    Life(Pid),
+}
+
+/// An answer.
+pub(super) struct ProbeReply {
+    /// Of whom: the slot and its life.
+    pub(super) of: (u64, u64),
+    pub(super) about: About,
+    pub(super) said: Said,
+    /// How long it has taken.
+    pub(super) took: Duration,
+    /// How soon it may be asked again.
+    pub(super) soon: Duration,
+}
 
 /// Those who ask.
 pub(super) struct Probes {
@@ -106,10 +128,17 @@ fn next(waiting: &Mutex<Receiver<Question>>) -> Option<Question> {
 
 fn answer(question: &Question) -> ProbeReply {
     let began = Instant::now();
+    let (of, about) = (question.of, question.about);
+    if let About::Life(main) = about
+        && let Some(why) = liveness::stopped(main)
+    {
+        return ProbeReply { of, about, said: Said::Not(why), took: Duration::ZERO, soon: Duration::ZERO };
+    }
     let said = question.probe.ask_now(began + question.timeout);
+    let took = began.elapsed();
     let cost = question.probe.cost();
     // An answer that took long has cost others, not us.
-    let spent = began.elapsed().min(Duration::from_millis(1));
+    let spent = took.min(Duration::from_millis(1));
     let failure = said.as_ref().err();
     let (age, tries) = (question.age, question.tries);
     let moment = PollProgress { cost, age, spent, polled: 1, tries, watched: false };
@@ -121,7 +150,7 @@ fn answer(question: &Question) -> ProbeReply {
             None => Said::Not(failure.text),
         },
     };
-    (question.of, said, soon)
+    ProbeReply { of, about, said, took, soon }
 }
 
 /// A command that exits with 75 (EX_TEMPFAIL) asks for more time.

@@ -99,7 +99,9 @@ fn leaving() -> EntryRules {
         needs: Vec::new(),
         ignores: false,
         ready: None,
+        live: None,
         restart,
         stop_timeout: zero,
+        kill_grace: None,
     }
 }

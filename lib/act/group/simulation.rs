@@ -6,6 +6,7 @@ use crate::act::group::entry::{
     EntryHealth, EntryKind, EntryReadiness, EntryRules, Intervals, Life, RestartPauses, RestartWhen,
 };
 use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine, Said};
+use crate::probe::liveness::Liveness;
 use crate::sys::child::Exit;
 use crate::words::dice::Dice;
 use std::collections::BTreeMap;
@@ -38,6 +39,12 @@ fn rules(dice: &mut Dice, number: usize) -> EntryRules {
             successes: 1 + dice.roll(2) as u32,
             failures: 1 + dice.roll(3) as u32,
         }),
+        live: (kind == EntryKind::Daemon && dice.roll(2) == 0).then(|| Liveness {
+            interval: seconds(2),
+            timeout: seconds(1),
+            failures: 1 + dice.roll(2) as u32,
+            successes: 1 + dice.roll(2) as u32,
+        }),
         restart: RestartPauses {
             when,
             initial: Duration::ZERO,
@@ -47,6 +54,7 @@ fn rules(dice: &mut Dice, number: usize) -> EntryRules {
             max: (dice.roll(4) == 0).then_some(2),
         },
         stop_timeout: seconds(dice.roll(4)),
+        kill_grace: (dice.roll(3) == 0).then(|| seconds(dice.roll(4))),
     }
 }
 
@@ -73,6 +81,8 @@ struct World {
     rest: BTreeMap<u64, ()>,
     told: BTreeMap<u64, ()>,
     probes: Vec<(u64, u64)>,
+    /// Who was asked whether it lives.
+    lives: Vec<(u64, u64)>,
     /// Lives that knew a life of their needs which is over.
     doomed: Vec<(u64, u64)>,
     finished: bool,
@@ -120,7 +130,9 @@ impl World {
                         }
                     }
                     GroupAction::Tell(number) => {
-                        for one in dependents(machine, number, false) {
+                        // One that serves no more waits for nobody, as one that has crashed.
+                        let hung = machine.entries()[number].hung.is_some();
+                        for one in dependents(machine, number, false).into_iter().filter(|_| !hung) {
                             let id = &machine.entries()[one].rules.id;
                             assert!(
                                 !self.alive.contains_key(&self.keys[one]),
@@ -130,7 +142,7 @@ impl World {
                         }
                         assert!(self.told.insert(self.keys[number], ()).is_none(), "told twice");
                     }
-                    GroupAction::Sweep(_) => {}
+                    GroupAction::Sweep(_) | GroupAction::Abort(_) => {}
                     GroupAction::Kill(number) => {
                         let key = self.keys[number];
                         self.rest.remove(&key);
@@ -140,6 +152,7 @@ impl World {
                         }
                     }
                     GroupAction::Probe(number, session) => self.probes.push((self.keys[number], session)),
+                    GroupAction::AskLive(number, session) => self.lives.push((self.keys[number], session)),
                     GroupAction::Finish => {
                         assert!(self.alive.is_empty() && self.rest.is_empty(), "left behind");
                         self.finished = true;
@@ -153,7 +166,7 @@ impl World {
     fn step(&mut self, dice: &mut Dice, machine: &mut GroupMachine, now: &mut Instant, stops: bool) {
         *now += Duration::from_millis(dice.roll(1500));
         let pick = |dice: &mut Dice, count: usize| dice.roll(count.max(1) as u64) as usize;
-        let event = match dice.roll(12) {
+        let event = match dice.roll(13) {
             0..=2 if !self.alive.is_empty() => {
                 let (key, session) = self
                     .alive
@@ -184,6 +197,12 @@ impl World {
                     }
                     None => GroupEvent::Time,
                 }
+            }
+            12 if !self.lives.is_empty() => {
+                let of = self.lives.swap_remove(pick(dice, self.lives.len()));
+                let (why, took) = ((dice.roll(3) > 0).then(|| "no".to_owned()), Duration::ZERO);
+                let lived = |number| GroupEvent::Lived { number, session: of.1, why, took };
+                self.number(of.0).map_or(GroupEvent::Time, lived)
             }
             7 => {
                 let gone: Vec<u64> = self.rest.keys().copied().filter(|_| dice.roll(2) == 0).collect();
@@ -349,4 +368,49 @@ fn a_hundred_thousand_steps_keep_the_order() {
         assert!(world.finished, "seed {seed}: the stop does not end: {:?}", machine.entries());
     }
     assert!(starts > 1000, "{starts}");
+}
+
+/// One that serves no more is stopped and started again, as often as its policy says; what is asked to start
+/// anew meanwhile is started without a pause, and what is to stay down stays down.
+#[test]
+fn one_that_serves_no_more_is_a_failure() {
+    let [t0, after] = [0, 60].map(|late| Instant::now() + seconds(late));
+    for (when, event, life) in [
+        (RestartWhen::Always, None, Life::Starting),
+        (RestartWhen::OnFailure, None, Life::Starting),
+        (RestartWhen::Never, None, Life::Over),
+        (RestartWhen::Never, Some(GroupEvent::Bounce(0)), Life::Starting),
+        (RestartWhen::Always, Some(GroupEvent::Hold(0)), Life::Down),
+    ] {
+        let mut dice = Dice::of(1);
+        let live = Liveness { interval: seconds(2), timeout: seconds(1), failures: 2, successes: 1 };
+        let (mut one, mut two) = (rules(&mut dice, 0), rules(&mut dice, 1));
+        (one.kind, one.ready, one.live, one.restart.when) = (EntryKind::Daemon, None, Some(live), when);
+        (two.kind, two.ready, two.live, two.needs, two.ignores) =
+            (EntryKind::Daemon, None, None, vec![0], false);
+        let mut machine = GroupMachine::new(vec![one, two]);
+        machine.handle(t0, GroupEvent::Time);
+        machine.handle(t0, GroupEvent::Started(0, 1));
+        machine.handle(t0, GroupEvent::Started(1, 1));
+        assert_eq!(machine.handle(t0 + seconds(1), GroupEvent::Time), []);
+        let asked = [GroupAction::AskLive(0, 1)];
+        assert_eq!(machine.handle(t0 + seconds(2), GroupEvent::Time), asked);
+        let no = || GroupEvent::Lived { number: 0, session: 1, why: Some("no".to_owned()), took: seconds(0) };
+        assert_eq!(machine.handle(t0 + seconds(2), no()), []);
+        assert_eq!(machine.handle(t0 + seconds(4), GroupEvent::Time), asked);
+        assert_eq!(
+            machine.handle(t0 + seconds(4), no()),
+            [GroupAction::Tell(0), GroupAction::Tell(1)],
+            "what needs it goes too"
+        );
+        let why = EntryHealth::Failure("does not serve any more: no".to_owned());
+        assert_eq!(machine.entries()[0].health, why);
+        event.into_iter().for_each(|event| drop(machine.handle(t0 + seconds(4), event)));
+        for number in [1, 0] {
+            machine.handle(after, GroupEvent::Exited { number, session: 1, exit: Exit::Code(0) });
+            machine.handle(after, GroupEvent::Swept(number));
+        }
+        machine.handle(after, GroupEvent::Time);
+        assert_eq!(machine.entries()[0].life, life, "{when:?}");
+    }
 }

@@ -26,6 +26,8 @@ pub(super) struct EntrySlot {
     pub(super) outputs: Vec<Output>,
     pub(super) log: LogFile,
     pub(super) question: Option<Arc<dyn Probe>>,
+    /// Whether it goes on to serve.
+    pub(super) live: Option<Arc<dyn Probe>>,
     pub(super) tries: u32,
     /// What was told of it last.
     pub(super) told: (EntryState, Option<String>),
@@ -55,11 +57,19 @@ impl EntrySlot {
             outputs: Vec::new(),
             log,
             question: None,
+            live: None,
             tries: 0,
             told,
             told_life,
             killed: false,
             swept: false,
+        }
+    }
+
+    /// It is asked nothing any more.
+    pub(super) fn cancel_questions(&mut self) {
+        for question in [self.question.take(), self.live.take()].into_iter().flatten() {
+            question.cancel();
         }
     }
 }

@@ -5,7 +5,8 @@ use crate::service::{Trouble, TroubleClass, intent};
 use crate::sys::clock;
 use crate::sys::process::{Identity, Pid, Watch};
 use crate::sys::say::Voice;
-use crate::words::error::{Error, Result, brief};
+use crate::sys::signal::SignalNumber;
+use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -296,9 +297,7 @@ pub fn stop(label: &str, how: AskOptions<'_>) -> Result<Value> {
 /// # Errors
 /// 1 when it has none; 2 for what is no signal; 69 when no keeper runs.
 pub fn signal(label: &str, name: &str) -> Result<Value> {
-    if crate::sys::signal::named(name).is_none() {
-        return Err(Error::new(Status::Usage, format!("no signal '{}'", brief(name))));
-    }
+    SignalNumber::parse(name).map_err(|why| Error::new(Status::Usage, why))?;
     let answer = ask(label, &json!({ "verb": "signal", "signal": name }))?;
     if answer["pid"].is_null() {
         return Err(Error::new(Status::No, format!("{label} has no process")));

@@ -81,7 +81,7 @@ pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
             });
         }
     };
-    let mut lives = KeptLives::new(place.key(), child::adopt_orphans());
+    let mut lives = KeptLives::new(place.key(), child::adopt_orphans(), request.stop_signal);
     lives.record(&place.records(), voice);
     lives.clear_leftovers(name(request), request.policy.exit_timeout, voice)?;
     let failures = FailureWatch::open(request.give_up.clone())?;
@@ -99,7 +99,7 @@ pub fn attend(request: &KeeperRequest, voice: &Voice) -> Result<KeeperEnd> {
         health: LifeHealth::default(),
         drain: DrainProgress::default(),
         changes: ChangeReport::new(),
-        stop: StopGuard::new(&request.supervisor),
+        stop: StopGuard::new(&request.supervisor, request.stop_signal),
         hooks: RunningHooks::new()?,
         failures,
         schedule: Schedule::new(request.cooldown),
@@ -304,7 +304,11 @@ impl KeeperLoop<'_> {
                             Wall::tell(&[who], self.stop.signal);
                         }
                     }
-                    KeeperAction::TerminateRest => self.lives.tell_rest(self.stop.signal),
+                    // The stop signal is the main process's way to end; a job in the background of a
+                    // shell ignores INT and QUIT.
+                    KeeperAction::TerminateRest => self.lives.tell_rest(Signal::SIGTERM),
+                    KeeperAction::Abort => self.abort(None),
+                    KeeperAction::AbortOne(who) => self.abort(Some(who)),
                     KeeperAction::Kill => self.kill(),
                     KeeperAction::Finish => self.finished = true,
                 }

@@ -1,7 +1,7 @@
 //! What a keeper can be asked over its socket: one JSON line in, one out.
 
 use crate::service::intent;
-use crate::sys::signal::{self, Signal};
+use crate::sys::signal::SignalNumber;
 use serde_json::{Value, json};
 
 /// What a client asks.
@@ -20,7 +20,7 @@ pub(crate) enum ClientRequest {
     /// `update`, and why.
     Update(Option<String>),
     /// `signal`: send the process one.
-    Signal(Signal),
+    Signal(SignalNumber),
     /// `spare`: leave this process of ours alone.
     Spare(i32),
 }
@@ -46,7 +46,7 @@ pub(crate) fn parse(line: &[u8]) -> std::result::Result<ClientRequest, &'static 
         Some("drain") => Ok(ClientRequest::Drain(reason(&request))),
         Some("update") => Ok(ClientRequest::Update(reason(&request))),
         Some("signal") => {
-            let named = request.get("signal").and_then(Value::as_str).and_then(signal::named);
+            let named = request.get("signal").and_then(Value::as_str).and_then(SignalNumber::named);
             named.map(ClientRequest::Signal).ok_or("no such signal")
         }
         Some("spare") => {

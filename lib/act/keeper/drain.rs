@@ -4,9 +4,9 @@
 
 use crate::life;
 use crate::probe::http::Statuses;
-use crate::sys::child::{Signal, Spec};
+use crate::sys::child::Spec;
 use crate::sys::http::{self, Request, Route, Trust, Url};
-use crate::sys::signal::Bell;
+use crate::sys::signal::{Bell, SignalNumber};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::Value;
@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub enum DrainMethod {
     /// By this signal; it ends by itself.
-    Signal(Signal),
+    Signal(SignalNumber),
     /// By this shell command, which returns when all is done.
     Command(String),
     /// By POST to this URL; then GET tells how much is left: a number, or JSON with `pending`.

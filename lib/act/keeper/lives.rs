@@ -8,7 +8,7 @@ use crate::sys::cgroup::CgroupParent;
 use crate::sys::child::{self, Spec, StartError};
 use crate::sys::process::{self, Identity, Pid};
 use crate::sys::say::Voice;
-use crate::sys::signal::Signal;
+use crate::sys::signal::{Signal, SignalNumber};
 use crate::words::error::{Error, Result, reason};
 use crate::words::exit::Status;
 use std::path::PathBuf;
@@ -26,6 +26,8 @@ pub(super) type LifeOutlines = Arc<Mutex<Vec<Leftover>>>;
 /// The lives.
 pub(super) struct KeptLives {
     key: String,
+    /// What a life is told to stop by, where that is not TERM.
+    stop: Option<SignalNumber>,
     parent: Option<CgroupParent>,
     /// Whether orphans fall to us.
     adopts: bool,
@@ -49,10 +51,11 @@ struct KeptLife {
 
 impl KeptLives {
     /// None yet, of the keeper called `key`.
-    pub(super) fn new(key: String, adopts: bool) -> KeptLives {
+    pub(super) fn new(key: String, adopts: bool, stop: Option<SignalNumber>) -> KeptLives {
         let parent = CgroupParent::ours(manager::gave_us_our_cgroup);
         KeptLives {
             key,
+            stop,
             parent,
             adopts,
             shown: process::is_shown(),
@@ -148,6 +151,7 @@ impl KeptLives {
         self.spared.retain(Identity::alive);
         let room = (0..).find(|room| self.kept.iter().all(|life| life.room != *room)).unwrap_or(0);
         let mut wall = Wall::new(&self.key, self.parent.as_ref(), self.kept.is_empty(), self.adopts);
+        self.stop.into_iter().for_each(|signal| wall.stops_by(signal));
         self.spared.iter().for_each(|one| wall.spare(one.pid));
         self.kept.push(KeptLife { room, wall });
         let at = self.kept.len() - 1;
@@ -250,6 +254,13 @@ impl KeptLives {
     pub(super) fn tell_rest(&self, signal: Signal) {
         let left = self.kept.iter().filter(|life| !life.wall.is_empty());
         left.for_each(|life| Wall::tell(&life.wall.rest(), signal));
+    }
+
+    /// Sends `signal` to all members of the life of this main process, or of all lives.
+    pub(super) fn tell_all(&self, who: Option<Identity>, signal: SignalNumber) {
+        for life in self.kept.iter().filter(|life| who.is_none() || life.wall.main() == who) {
+            Wall::tell(&life.wall.members(), signal);
+        }
     }
 
     /// Kills the life of this main process, and all that came of it.

@@ -28,6 +28,8 @@ pub struct Policy {
     pub throttle: Duration,
     /// How long it may take to stop before its whole tree is killed; zero is without end.
     pub exit_timeout: Duration,
+    /// How long what is left then has after the kill signal, where there is one.
+    pub kill_grace: Option<Duration>,
     /// After each failure in a row the pause is twice the last one, up to this; zero is never.
     pub backoff: Duration,
     /// A run that lasts so long begins anew with the shortest pause.

@@ -5,6 +5,7 @@ use super::notify::{Notification, Notify, Part};
 use crate::probe::Probe;
 use crate::probe::demand::Demand;
 use crate::probe::lineage::Lineage;
+use crate::probe::liveness::{self, LiveAnswers, LiveVerdict, Liveness};
 use crate::probe::pace::{self, PollProgress};
 use crate::service::target::{self, TargetOptions};
 use crate::sys::process::Pid;
@@ -20,8 +21,6 @@ use std::time::{Duration, Instant};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
-/// The same of one that has served: a busy server is not a dead one.
-const ANSWER_LATER: Duration = Duration::from_secs(10);
 
 /// What is asked, and how long it may take until the answer is good.
 #[derive(Clone, Debug)]
@@ -50,10 +49,8 @@ pub enum By {
 pub struct LiveCheck {
     /// A target, as baa-healthwait takes it.
     pub target: OsString,
-    /// Between two questions.
-    pub interval: Duration,
-    /// So many bad answers in a row, and it does not serve any more.
-    pub failures: u32,
+    /// How often, and what counts.
+    pub rules: Liveness,
 }
 
 /// Whether a target can be asked at all.
@@ -233,16 +230,20 @@ impl LiveWatch {
             _leash: leash,
         };
         let work = move || {
-            let mut failures = 0;
-            while held.recv_timeout(live.interval) == Err(RecvTimeoutError::Timeout) {
-                let Err(failure) = probe.ask_now(Instant::now() + ANSWER_LATER) else {
-                    failures = 0;
-                    continue;
+            let (mut answers, mut pause) = (LiveAnswers::default(), live.rules.interval);
+            while held.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let asked = Instant::now();
+                let answer = match liveness::stopped(pid) {
+                    Some(why) => Err(why),
+                    None => probe.ask_now(asked + live.rules.timeout).map_err(|failure| failure.text),
                 };
-                failures += 1;
-                if failures >= live.failures {
-                    *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.text);
-                    return bell.ring();
+                match (live.rules.judge(&mut answers, answer.is_ok(), asked.elapsed()), answer) {
+                    (LiveVerdict::Lost, Err(why)) => {
+                        *lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                        return bell.ring();
+                    }
+                    (LiveVerdict::Again(next), _) => pause = next,
+                    (LiveVerdict::Lost, Ok(_)) => return,
                 }
             }
         };

@@ -9,6 +9,7 @@ use crate::act::keeper::readiness::{LiveCheck, ReadyCheck};
 use crate::act::keeper::supervisor::Supervisor;
 use crate::service::recipe::Recipe;
 use crate::sys::net;
+use crate::sys::signal::SignalNumber;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
@@ -28,6 +29,10 @@ pub struct KeeperRequest {
     pub recipe: Recipe,
     /// How it is kept.
     pub policy: Policy,
+    /// What it is told to stop by, where that is not TERM.
+    pub stop_signal: Option<SignalNumber>,
+    /// What all of it gets when that has not helped in time, before it is killed.
+    pub kill_signal: Option<SignalNumber>,
     /// What is locked before anything else.
     pub lock: Option<LockRequest>,
     /// How it finishes what it has begun before a restart.

@@ -61,10 +61,14 @@ pub enum KeeperAction {
     KillOne(Identity),
     /// Have the main process finish what it has begun, for no longer than this.
     Drain(Identity, Option<Duration>),
-    /// Send TERM to the main process.
+    /// Send the stop signal to the main process.
     Terminate(Identity),
     /// Send TERM to what the main process left behind.
     TerminateRest,
+    /// Send the kill signal to everything of the command.
+    Abort,
+    /// Send the kill signal to this process and all that it has started.
+    AbortOne(Identity),
     /// Kill everything of the command.
     Kill,
     /// End the keeper.

@@ -2,10 +2,10 @@
 //! when it serves itself. Until then the old one stays; if the next one dies or is late, it was never there.
 
 use crate::act::keeper::change::{ChangeOutcome, OVERTAKEN, STOPPED};
-use crate::act::keeper::{Keeper, KeeperAction, KeeperEvent, KeeperState, Next, bound, end};
+use crate::act::keeper::{AGAIN, Keeper, KeeperAction, KeeperEvent, KeeperState, Next, bound, end};
 use crate::sys::clock;
 use crate::sys::process::Identity;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 impl Keeper {
     /// Takes what concerns an update; `None` for all else.
@@ -35,12 +35,8 @@ impl Keeper {
             (KeeperState::Updating { old, next: Some(new), .. }, KeeperEvent::Ready) => {
                 self.decide_update(ChangeOutcome::Done);
                 let drain = self.policy.drain;
-                self.state = KeeperState::Replacing {
-                    old,
-                    next: new,
-                    until: drain.map_or_else(|| self.limit(now), |limit| end(now, limit)),
-                    told: drain.is_none(),
-                };
+                let until = drain.map_or_else(|| self.stop_limit(now), |limit| end(now, limit));
+                self.state = KeeperState::Replacing { old, next: new, until, told: drain.is_none() };
                 vec![
                     KeeperAction::Promote(new),
                     drain
@@ -57,7 +53,7 @@ impl Keeper {
             (KeeperState::Updating { old, next, .. }, KeeperEvent::Stop | KeeperEvent::Restart) => {
                 let why = if event == KeeperEvent::Stop { STOPPED } else { OVERTAKEN };
                 self.decide_update(ChangeOutcome::Failed(why));
-                let until = self.limit(now);
+                let until = self.stop_limit(now);
                 self.state = KeeperState::Stopping {
                     who: old,
                     until,
@@ -76,16 +72,15 @@ impl Keeper {
                 KeeperState::Replacing { old, next: new, until: Some(until), told: true },
                 KeeperEvent::Time,
             ) if now >= until => {
-                self.state = KeeperState::Replacing {
-                    old,
-                    next: new,
-                    until: Some(now + Duration::from_millis(100)),
-                    told: true,
+                let (later, todo) = match self.grace.take() {
+                    Some(grace) => (now + grace, KeeperAction::AbortOne(old)),
+                    None => (now + AGAIN, KeeperAction::KillOne(old)),
                 };
-                vec![KeeperAction::KillOne(old)]
+                self.state = KeeperState::Replacing { old, next: new, until: Some(later), told: true };
+                vec![todo]
             }
             (KeeperState::Replacing { old, next: new, .. }, KeeperEvent::Exited(_)) => {
-                self.state = KeeperState::Running(new);
+                (self.state, self.grace) = (KeeperState::Running(new), None);
                 let mut todo = vec![KeeperAction::KillOne(old)];
                 // What was asked for while the old one finished its work.
                 if self.restarting() {
@@ -95,12 +90,12 @@ impl Keeper {
             }
             (KeeperState::Replacing { old, .. }, KeeperEvent::NextExited(exit)) => {
                 self.last_exit = Some(exit);
-                let until = self.limit(now);
+                let until = self.stop_limit(now);
                 self.state = KeeperState::Stopping { who: old, until, next: Next::Start };
                 vec![KeeperAction::Terminate(old)]
             }
             (KeeperState::Replacing { old, next: new, .. }, KeeperEvent::Stop) => {
-                let until = self.limit(now);
+                let until = self.stop_limit(now);
                 self.state = KeeperState::Stopping { who: new, until, next: Next::Finish };
                 vec![KeeperAction::KillOne(old), KeeperAction::Terminate(new)]
             }
@@ -118,12 +113,9 @@ impl Keeper {
     }
 
     fn retire(&mut self, now: Instant, old: Identity, new: Identity) -> Vec<KeeperAction> {
-        self.state = KeeperState::Replacing { old, next: new, until: self.limit(now), told: true };
+        let until = self.stop_limit(now);
+        self.state = KeeperState::Replacing { old, next: new, until, told: true };
         vec![KeeperAction::Terminate(old)]
-    }
-
-    fn limit(&self, now: Instant) -> Option<Instant> {
-        end(now, self.policy.exit_timeout)
     }
 }
 
@@ -133,6 +125,7 @@ mod tests {
     use crate::act::keeper::{Policy, RestartPolicy};
     use crate::sys::child::Exit;
     use crate::sys::process::{Pid, Start};
+    use std::time::Duration;
 
     fn who(pid: i32) -> Identity {
         Identity { pid: Pid::new(pid).unwrap(), start: Start(1) }
@@ -152,6 +145,7 @@ mod tests {
             start_at_once: true,
             throttle,
             exit_timeout,
+            kill_grace: None,
             backoff,
             healthy_after,
             drain,

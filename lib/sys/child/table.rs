@@ -3,7 +3,7 @@
 
 use super::Exit;
 use crate::sys::process::{Identity, Pid, Start, Watch};
-use crate::sys::signal::Signal;
+use crate::sys::signal::SignalNumber;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -232,17 +232,18 @@ pub(crate) fn strangers() -> Vec<Pid> {
 }
 
 /// Sends `signal` to this very process; nothing happens when it is dead.
-pub fn signal(who: Identity, signal: Signal) {
-    signal_number(who, signal as i32);
+pub fn signal(who: Identity, signal: impl Into<SignalNumber>) {
+    signal_number(who, signal.into().number());
 }
 
 /// Sends `signal` to the process group that a child of ours leads; nothing happens when it is reaped.
-pub fn signal_group(who: Identity, signal: Signal) {
+pub fn signal_group(who: Identity, signal: impl Into<SignalNumber>) {
+    let number = signal.into().number();
     let table = table();
     if table.get(&who.pid.number()).is_some_and(|own| own.start == who.start && own.exit.is_none()) {
         // Not reaped while the table is held, so the group that its session began with is its own.
         // SAFETY: kill(2) with integers.
-        unsafe { libc::kill(-who.pid.number(), signal as i32) };
+        unsafe { libc::kill(-who.pid.number(), number) };
     }
 }
 

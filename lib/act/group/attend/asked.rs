@@ -9,7 +9,8 @@ use crate::act::group::plan::GroupPlan;
 use crate::act::group::slot::EntrySlot;
 use crate::act::group::state::EntryState;
 use crate::service::group::MarkedIds;
-use crate::sys::child::{self, Signal};
+use crate::sys::child;
+use crate::sys::signal::SignalNumber;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::{span, stamp};
@@ -146,7 +147,7 @@ impl Group<'_> {
         Ok(Outlook { down: ids, others: self.ids_of(&taken), warning, ..Outlook::default() })
     }
 
-    fn signal(&mut self, ids: &[String], signal: Signal) -> Result<()> {
+    fn signal(&mut self, ids: &[String], signal: SignalNumber) -> Result<()> {
         let numbers = self.places_of(ids)?;
         let down = |number: &&usize| self.slots[**number].main.is_none();
         if let Some(number) = numbers.iter().find(down) {
@@ -156,7 +157,8 @@ impl Group<'_> {
         for number in numbers {
             let slot = &self.slots[number];
             slot.main.iter().for_each(|main| child::signal(*main, signal));
-            let more = json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.as_str() });
+            let more =
+                json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.to_string() });
             self.journal.note("signal", Some(&slot.entry.rules.id), more);
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::act::group::changes::EntryChange;
 use crate::act::group::entry::EntryKind;
 use crate::act::group::machine::GroupEvent;
 use crate::act::group::output::Output;
-use crate::act::group::probing::Question;
+use crate::act::group::probing::{About, Question};
 use crate::act::group::rooms::LifeRooms;
 use crate::act::group::state::EntryState;
 use crate::life::{self, Leftover, Wall};
@@ -18,6 +18,7 @@ use crate::sys::poll;
 use crate::sys::process::Identity;
 use crate::sys::say::Voice;
 use crate::words::error::{Error, Result};
+use crate::words::span;
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -139,6 +140,7 @@ impl Group<'_> {
         spec.start_untold = true;
         let ground = &self.ground;
         let mut wall = Wall::new(&ground.key, ground.parent.as_ref(), false, ground.adopts);
+        wall.stops_by(slot.entry.stop_signal);
         let unnoted = |cause: std::io::Error| Error::io("cannot note what is started", &cause);
         ground.rooms.note(slot.room, &wall).map_err(unnoted)?;
         let started = match wall.start(spec) {
@@ -172,14 +174,25 @@ impl Group<'_> {
         self.journal.note(
             "stop",
             Some(&slot.entry.rules.id),
-            json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.as_str() }),
+            json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.to_string() }),
         );
-        if let Some(question) = slot.question.take() {
-            question.cancel();
-        }
+        slot.cancel_questions();
         if slot.main.is_some() {
             slot.wall.iter().for_each(|wall| wall.tell_main(signal));
         }
+    }
+
+    /// The stop signal has not helped in time; all of it gets the kill signal.
+    pub(super) fn abort(&mut self, number: usize) {
+        let slot = &self.slots[number];
+        let (Some(wall), Some(signal)) = (&slot.wall, slot.entry.kill_signal) else { return };
+        self.live.clear();
+        let limit = span::show(slot.entry.rules.stop_timeout);
+        self.voice.warn(format!("{}: has not stopped within {limit}; sending {signal}", slot.entry.rules.id));
+        let pid = wall.main().map(|main| main.pid.number());
+        let id = Some(slot.entry.rules.id.as_str());
+        self.journal.note("abort", id, json!({ "pid": pid, "signal": signal.to_string() }));
+        Wall::tell(&wall.members(), signal);
     }
 
     pub(super) fn kill(&mut self, number: usize) {
@@ -212,6 +225,7 @@ impl Group<'_> {
         let age = slot.since.map_or(Duration::ZERO, |since| since.elapsed());
         self.probes.ask(Question {
             of: (slot.key, session),
+            about: About::Readiness,
             probe,
             timeout: slot.entry.probe_timeout,
             age,
@@ -219,13 +233,22 @@ impl Group<'_> {
         });
     }
 
+    pub(super) fn ask_live(&mut self, number: usize, session: u64) {
+        let slot = &mut self.slots[number];
+        let (Some(main), Some(live)) = (slot.main, slot.entry.rules.live) else { return };
+        if slot.live.is_none() {
+            slot.live = slot.entry.live_question(main.pid).ok().flatten();
+        }
+        let Some(probe) = slot.live.clone() else { return };
+        let (of, about) = ((slot.key, session), About::Life(main.pid));
+        self.probes.ask(Question { of, about, probe, timeout: live.timeout, age: Duration::ZERO, tries: 0 });
+    }
+
     pub(super) fn reap(&mut self) {
         for (pid, exit) in child::reap() {
             let Some(number) = self.mains.remove(&pid).and_then(|key| self.number(key)) else { continue };
             self.slots[number].main = None;
-            if let Some(question) = self.slots[number].question.take() {
-                question.cancel();
-            }
+            self.slots[number].cancel_questions();
             self.slots[number].killed = false;
             let session = self.machine.entries()[number].session;
             let (code, signal) = match exit {

@@ -22,14 +22,14 @@ impl KeeperLoop<'_> {
             Ok(Signal::SIGINT) => {
                 // To the first process of a container it is sent for the command, and that is told so.
                 if Pid::own().number() == 1 {
-                    self.stop.signal = Signal::SIGINT;
+                    self.stop.told_by(Signal::SIGINT);
                 }
                 self.stop_now();
             }
             Ok(Signal::SIGTERM) => match self.intent() {
                 Some(intent) => self.restart_meant(intent),
                 None => {
-                    self.stop.signal = Signal::SIGTERM;
+                    self.stop.told_by(Signal::SIGTERM);
                     self.stop_now();
                 }
             },

@@ -7,7 +7,8 @@ use crate::act::keeper::watchdog::Watchdog;
 use crate::act::keeper::{KeeperEvent, KeeperState, Next, supervisor};
 use crate::sys::child::Exit;
 use crate::sys::poll::{self, For};
-use crate::sys::signal::{Signal, Signals};
+use crate::sys::process::Identity;
+use crate::sys::signal::{Signal, SignalNumber, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -23,7 +24,9 @@ pub(super) struct StopGuard {
     /// What a supervisor allows it.
     pub(super) allowance: Allowance,
     /// What a life is told to stop with.
-    pub(super) signal: Signal,
+    pub(super) signal: SignalNumber,
+    /// The same as it was configured, if it was.
+    configured: Option<SignalNumber>,
     /// Whether we end because a supervisor restarts us.
     pub(super) left_for_restart: bool,
     /// Why we end, where another keeper has taken our place.
@@ -39,10 +42,11 @@ pub(super) struct StopGuard {
 
 impl StopGuard {
     /// No stop is under way.
-    pub(super) fn new(supervisor: &Supervisor) -> StopGuard {
+    pub(super) fn new(supervisor: &Supervisor, configured: Option<SignalNumber>) -> StopGuard {
         StopGuard {
             allowance: Allowance::ask(supervisor),
-            signal: Signal::SIGTERM,
+            signal: configured.unwrap_or(Signal::SIGTERM.into()),
+            configured,
             left_for_restart: false,
             lost: None,
             killing: false,
@@ -54,7 +58,13 @@ impl StopGuard {
 
     /// A life begins: the next stop is a new one.
     pub(super) fn renew(&mut self) {
-        (self.killing, self.signal) = (false, Signal::SIGTERM);
+        self.killing = false;
+        self.told_by(Signal::SIGTERM);
+    }
+
+    /// Whoever stops us has sent this signal: so does the command, unless another one was configured.
+    pub(super) fn told_by(&mut self, signal: Signal) {
+        self.signal = self.configured.unwrap_or(signal.into());
     }
 }
 
@@ -158,9 +168,19 @@ impl KeeperLoop<'_> {
     /// How long a stop may take in all: what was configured, but more than the limit after which it is
     /// killed, and less than what a supervisor allows.
     fn close_limit(&self) -> Duration {
-        let own = self.request.shutdown.max(self.request.policy.exit_timeout + MERCY);
+        let policy = &self.request.policy;
+        let own =
+            self.request.shutdown.max(policy.exit_timeout + policy.kill_grace.unwrap_or_default() + MERCY);
         let supervised = self.stop.allowance.limit().map(supervisor::whole);
         supervised.map_or(own, |supervised| own.min(supervised))
+    }
+
+    /// Sends the kill signal to everything of what it keeps, or of one life of it.
+    pub(super) fn abort(&mut self, who: Option<Identity>) {
+        let Some(signal) = self.request.kill_signal else { return };
+        let limit = span::show(self.request.policy.exit_timeout);
+        self.voice.warn(format!("{}: has not stopped within {limit}; sending {signal}", name(self.request)));
+        self.lives.tell_all(who, signal);
     }
 
     /// Kills everything of what it keeps.

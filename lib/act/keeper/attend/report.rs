@@ -75,7 +75,7 @@ impl KeeperLoop<'_> {
             "runs": self.keeper.runs(),
             "last_exit": self.keeper.last_exit().map(|exit| exit.to_string()),
             "next_start_ms": next_start,
-            "exit_timeout_ms": millis(policy.exit_timeout),
+            "exit_timeout_ms": millis(policy.exit_timeout + policy.kill_grace.unwrap_or_default()),
             "drain_ms": policy.drain.map(millis),
             "throttle_ms": millis(policy.throttle),
             "job": job,
