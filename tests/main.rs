@@ -72,6 +72,7 @@ mod reload_tell;
 mod reload_units;
 mod roots;
 mod run;
+mod run_ctl;
 mod run_loop;
 mod run_restart;
 mod run_signals;
