@@ -70,6 +70,7 @@ mod reload_tell;
 mod reload_units;
 mod roots;
 mod run;
+mod run_first;
 mod run_loop;
 mod run_restart;
 mod run_signals;
