@@ -152,6 +152,10 @@ fn line(error: &clap::Error) -> String {
             None => joined += &format!(" {part}"),
         }
     }
+    let word = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if wraps && error.kind() == ErrorKind::UnknownArgument && !word.is_empty() && !word.starts_with('-') {
+        joined += &format!("; the command follows '--': {} -- {word}", say::program());
+    }
     let joined = joined.strip_prefix("error: ").unwrap_or(&joined);
     let known = error.get(ContextKind::InvalidArg).is_some() || joined.chars().count() < 400;
     if known {

@@ -73,6 +73,7 @@ mod reload_units;
 mod roots;
 mod run;
 mod run_ctl;
+mod run_first;
 mod run_loop;
 mod run_restart;
 mod run_signals;

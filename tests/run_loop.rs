@@ -152,8 +152,10 @@ fn failures_give_up_also_across_keepers_until_somebody_asks() {
     keep().failed_with(78, "cannot keep it: it has failed 3 times within 10m");
     assert_eq!(lives(&room).len(), 3);
     std::fs::remove_file(room.path("state/baa/run/x.ends")).unwrap();
-    // What cannot be started counts, and neither an end that was asked for nor one with 0 does.
-    let done = room.run("baa-run", ["-q", "--throttle", "0", "--give-up", "2/1m", "--", "/nonexistent"]);
+    let gone = room.write("gone", "#!/bin/sh\nrm gone\n");
+    std::fs::set_permissions(gone, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // What cannot be started any more counts, and neither an end that was asked for nor one with 0 does.
+    let done = room.run("baa-run", ["-q", "--throttle", "0", "--give-up", "2/1m", "--", "./gone"]);
     assert!(done.status == 78 && done.stderr.contains("giving up"), "{done:?}");
     let good = [
         "-q",

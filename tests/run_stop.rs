@@ -327,6 +327,8 @@ fn one_that_does_not_answer_in_time_is_replaced() {
     wrong(&entry("daemon", "{}"), "live needs a probe, its own or that of ready");
     wrong(&entry("oneshot", "{ probe = \"file:x\" }"), "only a daemon can be asked whether it lives");
     wrong(&entry("daemon", "{ probe = \"file:x\", interval = 0 }"), "must be more than 0");
+    let again = "[[oneshot]]\nid = \"a\"\ncommand = [\"true\"]\nrestart = \"always\"\n";
+    wrong(again, "a oneshot that has done its work is done; restart takes on-failure or never");
     let run = |arguments: &[&str]| room.run("baa-run", arguments.iter().chain(&["--", "true"]));
     run(&["--live"]).failed_with(125, "--live needs a target of its own");
     run(&["--ready", "notify", "--live"]).failed_with(125, "--live needs a target of its own");

@@ -115,6 +115,13 @@ pub struct RunArgs {
     #[arg(long, value_name = "TARGET", help_heading = "Health")]
     pub ready: Option<OsString>,
 
+    /// Without --ready: it is started when it has run for so long; one that ends sooner did not come to serve
+    #[arg(
+        long, value_name = "SPAN", value_parser = span::parse, conflicts_with = "ready",
+        help_heading = "Health"
+    )]
+    pub min_run: Option<Duration>,
+
     /// How long that may take: the first time the keeper ends with 69, later it is parked, idle until it is
     /// asked
     #[arg(
@@ -246,7 +253,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_new_privs: bool,
 
-    /// Keep it in the background: return once the keeper is up
+    /// Keep it in the background: return when it serves, or has failed; what it says goes to the keeper's log
     #[arg(long)]
     pub detach: bool,
 

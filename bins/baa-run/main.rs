@@ -36,6 +36,7 @@ fn keep(args: &RunArgs) -> Result<Status> {
         }
     }
     if args.common.dry_run {
+        request::check_program(&request.recipe)?;
         voice.note(format!("would keep {}", words(&request.recipe)));
         if args.common.json {
             say::answer(&request::plan(&request).to_string())?;

@@ -107,7 +107,7 @@ fn policy(args: &RunArgs, job: Option<&Job>, drain: Option<&Drain>, ready: Optio
         healthy_after: args.healthy_after,
         drain: drain.map(|drain| drain.limit),
         ready: ready.map(|ready| ready.limit),
-        update: args.update_timeout,
+        update: args.update_timeout.saturating_add(args.min_run.unwrap_or_default()),
     }
 }
 
@@ -118,6 +118,11 @@ fn give_up(args: &RunArgs, label: Option<&str>) -> Option<FailureLimit> {
 }
 
 fn ready(args: &RunArgs) -> Result<Option<ReadyCheck>> {
+    if let Some(span) = args.min_run {
+        // Nothing but its end can keep it from that.
+        let limit = span.saturating_add(args.ready_timeout);
+        return Ok(Some(ReadyCheck { by: By::Lasting(span), limit, successes: 1 }));
+    }
     let Some(target) = &args.ready else { return Ok(None) };
     let by = match target.to_str().and_then(|text| text.strip_prefix("fd:")) {
         Some(number) => {

@@ -211,6 +211,13 @@ pub struct StartError {
 }
 
 impl StartError {
+    /// Whether another try may fare better: the system was short of something, or the program is just being
+    /// written.
+    pub fn may_pass(&self) -> bool {
+        let short = [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE, libc::ETXTBSY, libc::ETIMEDOUT];
+        self.cause.raw_os_error().is_some_and(|error| short.contains(&error))
+    }
+
     /// The status for it: 127 for a program that is not there, 126 for all else.
     pub fn status(&self) -> Status {
         match self.step {

@@ -279,6 +279,10 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
     if kind == EntryKind::Oneshot && text.ready.is_some() {
         return Err(wrong("a oneshot is ready when it has exited with 0; it takes no ready"));
     }
+    let restart = restart(kind, text.restart.as_ref());
+    if kind == EntryKind::Oneshot && restart.when == RestartWhen::Always {
+        return Err(wrong("a oneshot that has done its work is done; restart takes on-failure or never"));
+    }
     let ready = text.ready.as_ref();
     let probe_timeout = ready.and_then(|ready| ready.timeout).map_or(Duration::from_secs(10), |span| span.0);
     if probe_timeout.is_zero() {
@@ -298,7 +302,7 @@ fn entry(kind: EntryKind, text: &EntryText, needs: Vec<usize>, beside: &Path) ->
         ignores: text.on_dependency_failure == Some(OnFailure::Ignore),
         ready: ready.map(ready_rules),
         live,
-        restart: restart(kind, text.restart.as_ref()),
+        restart,
         stop_timeout,
         kill_grace: kill_signal.map(|_| stop_timeout),
     };

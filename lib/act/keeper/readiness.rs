@@ -8,6 +8,7 @@ use crate::probe::lineage::Lineage;
 use crate::probe::liveness::{self, LiveAnswers, LiveVerdict, Liveness};
 use crate::probe::pace::{self, PollProgress};
 use crate::service::target::{self, TargetOptions};
+use crate::sys::clock;
 use crate::sys::process::Pid;
 use crate::sys::signal::Bell;
 use crate::words::error::{Error, Result};
@@ -42,6 +43,8 @@ pub enum By {
     Socket,
     /// It writes a line to this descriptor.
     Line(i32),
+    /// It has run for so long.
+    Lasting(Duration),
 }
 
 /// What is asked of a life that serves.
@@ -82,6 +85,7 @@ pub(super) struct Asking {
 enum QuestionKind {
     Probe(Arc<dyn Probe>),
     Told(Notify),
+    Lasts(Instant),
     Over,
 }
 
@@ -95,6 +99,11 @@ impl Asking {
         let bell = Arc::new(Bell::new().map_err(cannot)?);
         let target = match (&ready.by, notify) {
             (By::Target(target), _) => target,
+            (By::Lasting(span), _) => {
+                let how = QuestionKind::Lasts(clock::after(Instant::now(), *span));
+                let (stop, answered, last) = Default::default();
+                return Ok(Asking { bell, stop, answered, last, how });
+            }
             (by, Some(notify)) => {
                 let last = if matches!(by, By::Socket) {
                     "it has not said READY=1"
@@ -159,18 +168,26 @@ impl Asking {
         match &self.how {
             QuestionKind::Probe(_) | QuestionKind::Over => Some(self.bell.fd()),
             QuestionKind::Told(notify) => notify.fd(),
+            QuestionKind::Lasts(_) => None,
         }
     }
 
     /// When to hear again by itself.
     pub(super) fn wake(&self) -> Option<Instant> {
-        if let QuestionKind::Told(notify) = &self.how { notify.wake() } else { None }
+        match &self.how {
+            QuestionKind::Told(notify) => notify.wake(),
+            QuestionKind::Lasts(until) => Some(*until),
+            QuestionKind::Probe(_) | QuestionKind::Over => None,
+        }
     }
 
     /// What is known by now; `ready` once it serves. `part` says of what part of the life a process is.
     pub(super) fn hear(&mut self, part: &dyn Fn(Pid) -> Part) -> Notification {
         if let QuestionKind::Told(notify) = &mut self.how {
             return notify.hear(part);
+        }
+        if let QuestionKind::Lasts(until) = &self.how {
+            return Notification { ready: Instant::now() >= *until, ..Notification::default() };
         }
         self.bell.silence();
         Notification { ready: self.answered.load(Ordering::SeqCst), ..Notification::default() }

@@ -8,12 +8,15 @@ use crate::act::keeper::notify::NotifyAccess;
 use crate::act::keeper::readiness::{LiveCheck, ReadyCheck};
 use crate::act::keeper::supervisor::Supervisor;
 use crate::service::recipe::Recipe;
-use crate::sys::net;
 use crate::sys::signal::SignalNumber;
+use crate::sys::{child, net};
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +99,30 @@ pub enum User1 {
     Restart,
     /// It is the command's, unless a restart is meant.
     Pass,
+}
+
+/// Whether what is to be started is there, as far as can be told without a start.
+///
+/// # Errors
+/// 127 and 126.
+pub fn check_program(recipe: &Recipe) -> Result<()> {
+    let (program, found) = match recipe {
+        Recipe::Command(words) => {
+            let Some(program) = words.first() else { return Ok(()) };
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            (program.clone(), child::find(program, &path, Path::new(".")).is_some())
+        }
+        Recipe::Job(job) => (OsString::from(&job.program), job.find_program().is_some()),
+    };
+    if found {
+        return Ok(());
+    }
+    let there = program.as_bytes().contains(&b'/') && Path::new(&program).exists();
+    let (status, why) = match there {
+        true => (Status::NotExecutable, "permission denied"),
+        false => (Status::NotFound, "no such file or directory"),
+    };
+    Err(Error::new(status, format!("cannot start '{}': {why}", program.to_string_lossy())))
 }
 
 /// The JSON object of `--dry-run`. Arguments are told, the environment never.

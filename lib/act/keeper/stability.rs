@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How many happenings are remembered.
 const CAPACITY: usize = 1000;
+/// What begins the word of where a bundle is.
+pub(super) const WROTE: &str = "wrote stability bundle";
 /// How many bundles are kept, of all keepers of a user.
 const KEPT: usize = 20;
 /// The longest error in a bundle, in characters.

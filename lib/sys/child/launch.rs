@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -195,6 +196,10 @@ impl Words {
         } else {
             super::find(&self.program, &self.path, dir)?
         };
+        // It is the script itself that may not be run.
+        if std::fs::metadata(&path).ok()?.mode() & 0o111 == 0 {
+            return None;
+        }
         let mut head = [0u8; 256];
         let count = File::open(path).ok()?.read(&mut head).ok()?;
         let line = head[..count].strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;

@@ -75,6 +75,10 @@ pub(super) struct FailureWatch {
     pub(super) gave_up: bool,
     /// Why the last start could not be made, if it could not.
     pub(super) not_started: Option<Error>,
+    /// Whether that may be better at the next try.
+    pub(super) may_pass: bool,
+    /// Whether it is given up because the first start could not be made, and never can.
+    pub(super) never_started: bool,
 }
 
 impl FailureWatch {
@@ -87,7 +91,7 @@ impl FailureWatch {
         if let Some(log) = log.as_ref().filter(|log| log.tripped()) {
             return Err(Error::new(Status::BadConfig, format!("cannot keep it: {}", log.words())));
         }
-        Ok(FailureWatch { log, gave_up: false, not_started: None })
+        Ok(FailureWatch { log, gave_up: false, not_started: None, may_pass: false, never_started: false })
     }
 
     /// Somebody has asked for a start: what went before does not count.

@@ -124,7 +124,8 @@ impl KeeperLoop<'_> {
                 }
             }
             (None, Some(ready)) => {
-                let notify = if matches!(ready.by, By::Target(_)) { None } else { self.notify_of(who.pid) };
+                let tells = matches!(ready.by, By::Socket | By::Line(_));
+                let notify = if tells { self.notify_of(who.pid) } else { None };
                 match Asking::begin(ready, who.pid, notify) {
                     Ok(asking) => self.health.asking = Some(asking),
                     Err(error) => self.voice.warn(error),

@@ -3,7 +3,7 @@
 use super::{KeeperLoop, name};
 use crate::act::keeper::change::{ChangeKind, ChangeOutcome, KeeperChange, OVERTAKEN, STOPPED};
 use crate::act::keeper::hooks::Hook;
-use crate::act::keeper::stability;
+use crate::act::keeper::stability::{self, WROTE};
 use crate::sys::file;
 use crate::sys::say::Voice;
 use crate::words::span::millis;
@@ -139,7 +139,7 @@ impl KeeperLoop<'_> {
 
 fn tell(voice: &Voice, bundle: std::io::Result<PathBuf>) {
     match bundle {
-        Ok(path) => voice.note(format!("wrote stability bundle '{}'", path.display())),
+        Ok(path) => voice.note(format!("{WROTE} '{}'", path.display())),
         Err(cause) => {
             voice.warn(format!("cannot write a stability bundle: {}", crate::words::error::reason(&cause)))
         }

@@ -97,6 +97,9 @@ impl KeeperLoop<'_> {
         if self.failures.gave_up {
             return self.request.gives_up_with;
         }
+        if let Some(error) = self.failures.not_started.as_ref().filter(|_| self.failures.never_started) {
+            return error.status;
+        }
         if self.keeper.never_came_up() {
             return Status::Unavailable;
         }

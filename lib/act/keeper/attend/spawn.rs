@@ -4,6 +4,7 @@ use super::{KeeperLoop, name};
 use crate::act::keeper::KeeperEvent;
 use crate::act::keeper::notify::{Notify, Reach};
 use crate::act::keeper::readiness::By;
+use crate::service::recipe::Recipe;
 use crate::sys::child::Spec;
 use crate::sys::process::Identity;
 use crate::sys::signal::Signal;
@@ -40,6 +41,13 @@ impl KeeperLoop<'_> {
                 self.story.note("not-started");
                 self.health.not_serving = error.to_string();
                 self.failures.not_started = Some(error);
+                // launchd tries a job again and again; a command that cannot be run is a mistake of whoever
+                // has typed it.
+                let is_command = matches!(self.request.recipe, Recipe::Command(_));
+                if is_command && self.keeper.runs() == 1 && !self.failures.may_pass {
+                    self.failures.never_started = true;
+                    return KeeperEvent::GiveUp;
+                }
                 if self.failed() { KeeperEvent::GiveUp } else { KeeperEvent::NotStarted }
             }
         }
@@ -76,7 +84,9 @@ impl KeeperLoop<'_> {
 
     fn spawn(&mut self) -> Result<Identity> {
         let (spec, notify) = self.spec()?;
-        let identity = self.lives.start(spec, self.voice)?;
+        self.failures.may_pass = false;
+        let started = self.lives.start(spec, self.voice);
+        let identity = started.inspect_err(|error| self.failures.may_pass = error.may_pass())?;
         self.health.notify = notify.map(|notify| (identity.pid, notify));
         Ok(identity)
     }
