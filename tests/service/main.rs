@@ -23,6 +23,19 @@ static STOP: AtomicBool = AtomicBool::new(false);
 /// Requests that are being answered.
 static ACTIVE: AtomicUsize = AtomicUsize::new(0);
 
+/// Without a crate for it: the demo compiles this file alone. The number and the word are the same on all
+/// systems.
+mod c {
+    pub const SIGTERM: i32 = 15;
+    pub const SIG_IGN: usize = 1;
+
+    #[allow(unsafe_code)]
+    unsafe extern "C" {
+        pub fn signal(number: i32, handler: usize) -> usize;
+        pub fn setsid() -> i32;
+    }
+}
+
 extern "C" fn stop(_: i32) {
     STOP.store(true, Ordering::SeqCst);
 }
@@ -72,7 +85,7 @@ fn main() {
                 return;
             }
             "--ready" => ready = Some(value()),
-            "--ignore-term" => ignore(libc::SIGTERM),
+            "--ignore-term" => ignore(c::SIGTERM),
             // A process in a session of its own, twice removed, that ignores TERM.
             "--orphan" => orphan(&value()),
             // The first life makes the file and serves nothing.
@@ -84,9 +97,7 @@ fn main() {
             other => panic!("unknown flag {other}"),
         }
     }
-    if !ignored(libc::SIGTERM) {
-        catch(libc::SIGTERM);
-    }
+    catch(c::SIGTERM);
     std::thread::sleep(start_delay);
     let listen = listen.expect("--listen");
     let began = Instant::now();
@@ -235,25 +246,20 @@ fn serve(mut stream: impl Stream, options: &Options) {
     let _ = stream.read(&mut byte);
 }
 
+/// What was ignored stays ignored.
 #[allow(unsafe_code)]
 fn catch(signal: i32) {
     // SAFETY: the handler only stores into an atomic.
-    unsafe { libc::signal(signal, stop as *const () as libc::sighandler_t) };
+    let before = unsafe { c::signal(signal, stop as *const () as usize) };
+    if before == c::SIG_IGN {
+        ignore(signal);
+    }
 }
 
 #[allow(unsafe_code)]
 fn ignore(signal: i32) {
     // SAFETY: ignoring a signal runs no code.
-    unsafe { libc::signal(signal, libc::SIG_IGN) };
-}
-
-#[allow(unsafe_code)]
-fn ignored(signal: i32) -> bool {
-    // SAFETY: a zeroed sigaction is filled by the kernel; nothing is changed.
-    unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0 && old.sa_sigaction == libc::SIG_IGN
-    }
+    unsafe { c::signal(signal, c::SIG_IGN) };
 }
 
 #[allow(unsafe_code)]
@@ -264,7 +270,7 @@ fn orphan(ready: &str) {
     // SAFETY: setsid is async-signal-safe.
     unsafe {
         std::os::unix::process::CommandExt::pre_exec(&mut command, || {
-            libc::setsid();
+            c::setsid();
             Ok(())
         })
     };
