@@ -25,7 +25,8 @@ BUILT     = target/$(TARGET)/release
 # The programs hold no names of the builder's directories. (RUSTFLAGS knows no spaces.)
 CRATES   := $(or $(CARGO_HOME),$(HOME)/.cargo)
 REMAP    := $(if $(filter 2,$(words $(CURDIR) $(CRATES))),--remap-path-prefix=$(CRATES)=/cargo --remap-path-prefix=$(CURDIR)=/baa)
-BUILD     = RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target $(TARGET) --release --bins
+# (In target/, whatever CARGO_TARGET_DIR or a configuration of cargo says: install looks for it there.)
+BUILD     = RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target-dir target --target $(TARGET) --release --bins
 # The programs under test.
 BAA_BIN  ?= $(BUILT)
 # What the image is for.
@@ -39,7 +40,7 @@ toolchain:
 	@command -v $(CARGO) > /dev/null && command -v rustc > /dev/null || { echo "Rust is missing (1.88 or later): install it with rustup, or on Debian: apt-get install rustc-web cargo-web" >&2; exit 69; }
 	@command -v cc > /dev/null || { echo "a C compiler is missing; on Debian: apt-get install gcc libc6-dev" >&2; exit 69; }
 
-build: toolchain ## build the programs, optimised; static (musl) where the toolchain can
+build: toolchain ## build the programs, optimised; static (musl) where the toolchain can; needs Rust 1.88 or later and a C compiler
 	$(BUILD)
 	@echo $(BUILT) > target/built
 
@@ -48,13 +49,14 @@ target/built: $(SOURCES)
 	@command -v $(CARGO) > /dev/null || echo "what was built is older than the sources, or nothing was: run make as the user who has Rust first" >&2
 	@$(MAKE) --no-print-directory build
 
-demo: build ## run the main job: a service is reloaded, fails, recovers
-	$(BUILD) --example service
-	@tests/demo/run $(BUILT)
+# What is shown here is what the programs do, not how fast: they are built as cargo builds while one works on them, in a third of the time.
+demo: toolchain ## build quickly, and run the main job: a service is reloaded, fails, recovers; needs what build does
+	$(CARGO) build --locked --target-dir target --bin baa-reload --bin baa-run --bin baa-healthwait --bin baa-lease --example service
+	@tests/demo/run target/debug
 
 # BAA_REQUIRE_ALL=1: what a machine lacks is a failure then, and not a skip.
-test: toolchain $(if $(filter $(BUILT),$(BAA_BIN)),build) ## test everything, with the programs that install would install, or those in BAA_BIN
-	BAA_BIN=$(BAA_BIN) $(CARGO) test --locked --no-fail-fast $(if $(TESTS),--examples --test main -- $(TESTS))
+test: toolchain $(if $(filter $(BUILT),$(BAA_BIN)),build) ## test everything, with the programs that install would install, or those in BAA_BIN; needs what build does, and skips and names what needs more
+	BAA_BIN=$(BAA_BIN) $(CARGO) test --locked --target-dir target --no-fail-fast $(if $(TESTS),--examples --test main -- $(TESTS))
 
 test-musl: ## test the static programs as they ship; needs Debian's rustc-web, cargo-web, rust-web-src, python3-venv
 	@.ci/musl
@@ -66,7 +68,7 @@ COUNTED  := -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=3 -C 
 FUZZ      = $(CARGO) test --locked --release --lib --target $(HOST) --target-dir target/fuzz/build --no-run --message-format=json
 TIME     ?= 1m
 fuzz: export RUSTFLAGS := $(RUSTFLAGS) $(COUNTED)
-fuzz: toolchain ## throw foreign data at each parser; PART=a parser, TIME=1m for each, INPUT=a case that failed
+fuzz: toolchain ## throw foreign data at each parser; PART=a parser, TIME=1m for each, INPUT=a case that failed; needs what build does
 	@program=$$($(FUZZ) | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p') && \
 	list=$$("$$program" fuzz::targets::$(PART) --list --format terse | sed -n 's/: test$$//p') && \
 	test -n "$$list" || { echo "there is no parser $(PART); tests/fuzz/targets.rs lists them" >&2; exit 66; } && \
@@ -74,7 +76,7 @@ fuzz: toolchain ## throw foreign data at each parser; PART=a parser, TIME=1m for
 		xargs -P "$$(getconf _NPROCESSORS_ONLN)" -I {} "$$program" -q --exact {} --nocapture
 
 # On a Mac; it says so elsewhere. The table of claims, and what each rests on: tests/launchctl/claims.
-mac-report: build ## on a Mac: try what is believed of launchd, and the programs; writes one report into target/mac-report
+mac-report: build ## on a Mac: try what is believed of launchd, and the programs; writes one report into target/mac-report; needs what build does
 	@tests/launchctl/mac-report -b $(BUILT) -o target/mac-report
 
 # Which files, and why these: .cargo/mutants.toml.
@@ -82,20 +84,20 @@ mutants: toolchain ## change the decisions one by one and see that a test fails;
 	@$(CARGO) mutants --version > /dev/null 2>&1 || { echo "cargo-mutants is missing: cargo install --locked cargo-mutants" >&2; exit 69; }
 	$(CARGO) mutants --output target $(if $(FILE),--no-config --cargo-arg=--lib --file "$(FILE)")
 
-lint: toolchain ## format, clippy, shell scripts, man pages
+lint: toolchain ## format, clippy, shell scripts, man pages; needs rustfmt and clippy; shellcheck, mandoc, zsh, fish if they are there
 	@.ci/lint
 
-check: lint test ## what must pass before a commit
+check: lint test ## what must pass before a commit; needs what lint and test do
 
-bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|reload|canary|keep|lease|control
+bench: toolchain ## figures of what ships, beside the dynamic build and peers, as ratios from one run; PART=start|reload|canary|keep|lease|control; needs what test-musl does
 	RUSTFLAGS="$(strip $(RUSTFLAGS) $(REMAP))" $(CARGO) build --locked --target $(HOST) --release --bins --examples
 	@.ci/musl
 	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/release target/$(HOST)/release $(PART)
 
-artefacts completions man: toolchain ## write completions, and the generated parts of pages and README
+artefacts completions man: toolchain ## write completions, and the generated parts of pages and README; needs what build does
 	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: > /dev/null
 
-install: $(if $(FROM),,target/built) ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX); FROM=DIR: these programs
+install: $(if $(FROM),,target/built) ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX); needs what build does if nothing is built; FROM=DIR: these programs
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man7" \
 		"$(DESTDIR)$(COMPLETE_BASH)" "$(DESTDIR)$(COMPLETE_ZSH)" "$(DESTDIR)$(COMPLETE_FISH)"
 	for program in $(PROGRAMS); do \
@@ -107,7 +109,7 @@ install: $(if $(FROM),,target/built) ## install what was built, as root perhaps,
 	done
 	install -m 644 man/baa.7 man/baa-cookbook.7 man/baa-hardening.7 "$(DESTDIR)$(PREFIX)/share/man/man7/"
 
-uninstall: ## remove what install has put there
+uninstall: ## remove what install has put there; needs nothing
 	for program in $(PROGRAMS); do \
 		rm -f "$(DESTDIR)$(PREFIX)/bin/$$program" "$(DESTDIR)$(PREFIX)/share/man/man1/$$program.1" \
 			"$(DESTDIR)$(COMPLETE_BASH)/$$program" "$(DESTDIR)$(COMPLETE_ZSH)/_$$program" \
@@ -116,10 +118,10 @@ uninstall: ## remove what install has put there
 	rm -f "$(DESTDIR)$(PREFIX)/share/man/man7/baa.7" "$(DESTDIR)$(PREFIX)/share/man/man7/baa-hardening.7" \
 		"$(DESTDIR)$(PREFIX)/share/man/man7/baa-cookbook.7"
 
-check-macos: ## type-check for both macOS targets
+check-macos: ## type-check for both macOS targets; needs what test-musl does
 	@.ci/check-macos
 
-dist: ## archives, sums, SBOMs and the Homebrew formula, in dist/: static for Linux and, linked here and run nowhere, for macOS
+dist: ## archives, sums, SBOMs and the Homebrew formula, in dist/: static for Linux and, linked here and run nowhere, for macOS; needs what test-musl does, and cargo-cyclonedx, which it builds
 	@.ci/dist $(PROGRAMS)
 
 deb: ## the Debian package, in dist/; needs what test-musl does, and cargo-deb, which it builds
@@ -136,9 +138,9 @@ packages: ## all packages for this machine, tried in a fresh root; needs what de
 same-bytes: ## build a program twice, in two homes, and see that the bytes are the same; needs what test-musl does
 	@.ci/same-bytes
 
-clean: ## remove what was built
+clean: ## remove what was built; needs cargo
 	$(CARGO) clean
 	rm -rf dist
 
-help: ## list the targets
-	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -
+help: ## list the targets, and what each needs; needs nothing
+	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ what = $$2; for (n = 3; n <= NF; n++) what = what "|" $$n; printf "  %-26s  %s\n", $$1, what }'

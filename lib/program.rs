@@ -52,11 +52,14 @@ pub struct Edge {
     pub implied: fn(&str) -> Option<&'static str>,
     /// What this machine knows, for a shell that completes a line.
     pub live: LiveValues,
+    /// What is said where help is asked for beside other words, where a status of 0 would be taken for an
+    /// answer (2).
+    pub help_alone: Option<&'static str>,
 }
 
 impl Default for Edge {
     fn default() -> Edge {
-        Edge { implied: |_| None, live: |_| LiveOffer::default() }
+        Edge { implied: |_| None, live: |_| LiveOffer::default(), help_alone: None }
     }
 }
 
@@ -86,6 +89,12 @@ pub fn run<A: Parser>(edge: Edge, act: impl FnOnce(A) -> Result<Status>) -> Exit
                 if error.status == Status::Usage { usage } else { error.status }
             }
         },
+        Err(error)
+            if error.kind() == ErrorKind::DisplayHelp && arguments.len() > 2 && edge.help_alone.is_some() =>
+        {
+            say::error(edge.help_alone.unwrap_or_default());
+            usage
+        }
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             // A closed pipe (`--help | head -1`) is no failure of ours.
             let _ = say::answer(error.render().to_string().trim_end());

@@ -49,7 +49,7 @@ impl<'a> Group<'a> {
     }
 
     pub(crate) fn becomes(&self, id: &str, status: &str) {
-        until(&format!("{id} is {status}"), || self.entry(id)["status"] == status);
+        until(&format!("{id} is {status}"), || self.entry(id)["state"] == status);
     }
 
     pub(crate) fn ready(&self) {
@@ -208,7 +208,7 @@ fn a_death_takes_its_dependents_along_and_they_come_back_in_order() {
         let pids: Vec<Option<u64>> =
             status["entries"].as_array().unwrap().iter().map(|entry| entry["pid"].as_u64()).collect();
         pids.iter().zip(old).all(|(pid, old)| pid.is_some_and(|pid| pid != old))
-            && status["entries"].as_array().unwrap().iter().all(|entry| entry["status"] == "success")
+            && status["entries"].as_array().unwrap().iter().all(|entry| entry["state"] == "ready")
     });
     assert_eq!(group.entry("a")["failed_exits"], 1);
     assert_eq!(group.stop().status, 0);
@@ -231,7 +231,7 @@ fn a_signal_to_its_own_group_harms_no_other() {
         + "[[daemon]]\nid = \"rude\"\nrestart = \"never\"\n\
              command = [\"/bin/sh\", \"-c\", \"kill -TERM 0; sleep 1000\"]\n";
     let group = Group::run(&room, &text);
-    group.becomes("rude", "failure");
+    group.becomes("rude", "failed");
     let pid = group.process("quiet");
     assert!(alive(pid));
     assert_eq!(group.entry("quiet")["failed_exits"], 0);
@@ -289,8 +289,8 @@ fn a_hung_probe_holds_up_nobody() {
          mv hung.tmp hung.pid; wait\", timeout = \"60s\" }\n";
     let group = Group::run(&room, &(sleeper("a", "") + hung));
     until("it hangs", || room.path("hung.pid").exists());
-    group.becomes("a", "success");
-    assert_eq!(group.entry("hung")["status"], "starting");
+    group.becomes("a", "ready");
+    assert_eq!(group.entry("hung")["state"], "starting");
     let pid: u64 = std::fs::read_to_string(room.path("hung.pid")).unwrap().trim().parse().unwrap();
     assert_eq!(group.stop().status, 0);
     assert!(!alive(pid));
@@ -316,7 +316,7 @@ fn until_success_ends_with_everything_stopped_or_names_the_laggards() {
     let words = done.stderr.lines().last().unwrap();
     assert!(words.starts_with("baa-daemons: timed out after 1.5s waiting for "), "{words}");
     assert!(
-        words.contains("stuck (loading; still warming up)")
+        words.contains("stuck (starting; still warming up)")
             && words.contains("behind (waiting; for crasher)")
             && !words.contains("fine"),
         "{words}"
@@ -341,8 +341,8 @@ fn a_reload_touches_only_what_changed_and_what_needs_it() {
     room.write("g.toml", &(text("2") + &sleeper("new", "requires = [\"c\"]")));
     assert_eq!(ask(&room, &["reload", "g.toml"]).status, 0);
     until("what changed is new", || {
-        group.entry("new")["status"] == "success"
-            && group.entry("b")["status"] == "success"
+        group.entry("new")["state"] == "ready"
+            && group.entry("b")["state"] == "ready"
             && group.entry("b")["pid"] != b
     });
     assert_ne!(group.process("a"), a);
@@ -366,7 +366,7 @@ fn entries_are_stopped_started_and_restarted_by_hand() {
     let b = group.process("b");
     assert_eq!(ask(&room, &["stop", "g.toml", "a"]).status, 0);
     group.becomes("a", "disabled");
-    until("b waits", || group.entry("b")["status"] == "waiting" && group.entry("b")["pid"].is_null());
+    until("b waits", || group.entry("b")["state"] == "waiting" && group.entry("b")["pid"].is_null());
     assert!(!alive(b));
     assert_eq!(group.entry("b")["waits_for"], serde_json::json!(["a"]));
     let table = ask(&room, &["status", "g.toml"]);
@@ -440,7 +440,7 @@ fn a_probe_may_fail_now_and_then() {
     group.ready();
     let [b, c] = ["b", "c"].map(|id| group.process(id));
     room.write("bad", "");
-    group.becomes("a", "failure");
+    group.becomes("a", "failed");
     until("b is stopped", || !alive(b));
     assert!(alive(c));
     std::fs::remove_file(room.path("bad")).unwrap();
@@ -485,14 +485,14 @@ fn restarts_may_have_an_end() {
     let group = Group::run(&room, text);
     let tries = || std::fs::read_to_string(room.path("tries")).unwrap_or_default().lines().count();
     let over = || {
-        group.entry("once")["status"] == "failure"
+        group.entry("once")["state"] == "failed"
             && group.entry("once")["next_start_ms"].is_null()
             && group.entry("once")["pid"].is_null()
     };
     until("it is given up", || tries() == 3 && over());
     std::thread::sleep(std::time::Duration::from_millis(200));
     assert_eq!(tries(), 3);
-    assert_eq!(ask(&room, &["restart", "g.toml", "once"]).status, 0);
+    assert_eq!(ask(&room, &["restart", "--no-wait", "g.toml", "once"]).status, 0);
     until("it is given up again", || tries() == 6 && over());
     assert_eq!(group.stop().status, 0);
 }

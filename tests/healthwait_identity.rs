@@ -457,6 +457,63 @@ fn whom_we_may_not_see_is_not_taken_for_one_whom_we_see() {
     }
 }
 
+/// It runs as the user who asks, and has made that nobody may look into it.
+#[apply(test)]
+fn one_of_ours_that_hides_is_not_overlooked() {
+    needs_root();
+    needs("setpriv");
+    // Another one may be in a home that this user may not enter.
+    const PYTHON: &str = "/usr/bin/python3";
+    if !std::path::Path::new(PYTHON).exists() {
+        crate::support::harness::omit("the Python of the system is missing");
+    }
+    let room = Room::new();
+    let program = room.path("baa-healthwait");
+    copy_program(&crate::support::binary("baa-healthwait"), &program);
+    std::fs::set_permissions(room.dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let stranger = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(words);
+        command
+    };
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    // As if that user had made it (sockfs_setattr in net/socket.c of Linux).
+    std::os::unix::fs::fchown(&tcp, Some(65534), Some(65534)).unwrap();
+    let url = format!("http://{}/", tcp.local_addr().unwrap());
+    let (tcp, shared) = (OwnedFd::from(tcp.try_clone().unwrap()), OwnedFd::from(tcp));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/service/holder.py");
+    let code = std::fs::read_to_string(script).unwrap();
+    let mut old = stranger(&[PYTHON, "-c", &code, "shy", &room.text("old")]);
+    let _old = Service { child: old.stdin(Stdio::from(shared)).spawn().unwrap() };
+    until("it hides", || log(&room, "old").contains("hidden"));
+    let new = Service { child: stranger(&["sleep", "600"]).stdin(Stdio::from(tcp)).spawn().unwrap() };
+    for _ in 0..5 {
+        let mut ask = stranger(&[program.to_str().unwrap(), "--attempts", "1", "--served-by", &new.pid()]);
+        let done = crate::support::finish(ask.arg(&url));
+        assert_eq!(done.status, 124, "{done:?}");
+    }
+}
+
+#[apply(test)]
+fn one_whose_first_thread_has_ended_lives_and_answers() {
+    let room = Room::new();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", tcp.local_addr().unwrap());
+    let shared = OwnedFd::from(tcp.try_clone().unwrap());
+    let old = holder(&room, tcp, "old", &["leaderless"]);
+    let mut new = Command::new("sleep").arg("600").stdin(Stdio::from(shared)).spawn().unwrap();
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", old.pid())).unwrap();
+    until("its first thread has ended", || state().contains(") Z "));
+    for _ in 0..5 {
+        ask(&room, &new.id().to_string(), &url).failed_with(124, "answered by process");
+        ask(&room, &old.pid(), &url).expect(0, "", "");
+    }
+    wait(&room, ["--attempts", "1", &format!("pid:{}", old.pid())]).expect(0, "", "");
+    wait(&room, ["--attempts", "1", "--invert", &format!("pid:{}", old.pid())]).failed_with(124, "not down");
+    new.kill().unwrap();
+    new.wait().unwrap();
+}
+
 /// It is enough then that a process that counts has the socket, whoever is quicker.
 #[apply(test)]
 fn with_any_process_it_does_not_matter_who_was_quicker() {

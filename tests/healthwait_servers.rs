@@ -40,7 +40,7 @@ fn redis_is_ready_when_it_says_pong() {
     ready(&room, &url);
     ready(&room, &format!("{url}?writable=1"));
     room.run("baa-healthwait", ["--served-by", &server.pid().to_string(), &url]).expect(0, "", "");
-    fails(&room, &format!("{url}?key=job%3A1"), "there is no key 'job:1'", "missing");
+    fails(&room, &format!("{url}?key=job%3A1"), "there is no key 'job:1'", "down");
     let absent = format!("{url}?key=job%3A1");
     room.run("baa-healthwait", ["--invert", &absent]).expect(0, "", "");
     fails(&room, &format!("redis://:hunter2@127.0.0.1:{port}"), "without any password", "not-permitted");

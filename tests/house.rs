@@ -257,6 +257,7 @@ fn the_top_level_is_as_agreed() {
         "bins",
         "lib",
         "completions",
+        "docs",
         "man",
         "packaging",
         "tests",
@@ -268,4 +269,18 @@ fn the_top_level_is_as_agreed() {
         assert!(name.starts_with('.') || agreed.contains(&name.as_str()), "{name}");
     }
     assert!(Path::new(&root().join(".ci/run")).exists());
+}
+
+/// A quote that begins a word of `.B` groups words, and is not printed: `\(dq` is.
+#[apply(test)]
+fn no_page_loses_a_quote() {
+    for entry in std::fs::read_dir(root().join("man")).unwrap() {
+        let path = entry.unwrap().path();
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let words = line.strip_prefix(".B ").or(line.strip_prefix(".I ")).unwrap_or_default();
+            // One that stands around all of the line is meant to go.
+            let whole = words.starts_with('"') && words.ends_with('"') && words.matches('"').count() == 2;
+            assert!(whole || !format!(" {words}").contains(" \""), "{}: {line}", path.display());
+        }
+    }
 }

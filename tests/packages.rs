@@ -39,6 +39,54 @@ fn programs_from_elsewhere_are_installed_without_a_toolchain() {
     assert_eq!(left.stdout, "");
 }
 
+/// A tree of its own, in which a user's `make` seems to have built.
+fn built_tree(room: &Room) -> std::path::PathBuf {
+    let tree = room.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    for name in ["Makefile", "Cargo.toml", "Cargo.lock", "bins", "lib", "man", "completions"] {
+        let done = finish(Command::new("cp").arg("-a").arg(Path::new(TREE).join(name)).arg(&tree));
+        assert_eq!(done.status, 0, "{done:?}");
+    }
+    for program in PROGRAMS {
+        room.write(&format!("tree/target/some-target/release/{program}"), &format!("I am {program}"));
+    }
+    room.write("tree/target/built", "target/some-target/release\n");
+    tree
+}
+
+/// As root, who has no cargo; where it would be looked for is said wrongly besides.
+fn install(room: &Room, tree: &Path) -> Done {
+    let into = format!("DESTDIR={}", room.text("root"));
+    let mut make = Command::new(needs("make"));
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env("CARGO_TARGET_DIR", "/none").current_dir(tree);
+    finish(make.args(["install", &into, "CARGO=/none/cargo"]))
+}
+
+#[apply(test)]
+fn what_a_user_has_built_is_installed_without_a_toolchain() {
+    let room = Room::new();
+    let tree = built_tree(&room);
+    let done = install(&room, &tree);
+    assert_eq!((done.status, done.stderr.as_str()), (0, ""), "{}", done.stdout);
+    for program in PROGRAMS {
+        let installed = std::fs::read_to_string(room.path(&format!("root/usr/local/bin/{program}"))).unwrap();
+        assert_eq!(installed, format!("I am {program}"));
+    }
+}
+
+#[apply(test)]
+fn a_build_that_is_older_than_its_sources_is_not_installed_and_it_is_said_what_to_do() {
+    let room = Room::new();
+    let tree = built_tree(&room);
+    let newer = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let source = std::fs::File::options().append(true).open(tree.join("lib/lib.rs")).unwrap();
+    source.set_modified(newer).unwrap();
+    let done = install(&room, &tree);
+    assert_eq!(done.status, 2, "{done:?}");
+    assert!(done.stderr.contains("run make as the user who has Rust first"), "{done:?}");
+    assert!(!room.path("root").exists());
+}
+
 #[apply(test)]
 fn the_make_of_bsd_says_which_make_is_wanted() {
     let done = make("bmake", &["-n", "build"]);
@@ -57,6 +105,9 @@ fn every_target_is_in_the_help() {
             line.split_once("  ").is_some_and(|_| line.split_whitespace().any(|word| word == target))
         });
         assert!(told, "{target}: {help}");
+    }
+    for line in help.lines() {
+        assert!(line.contains("needs "), "what it needs is not said: {line}");
     }
 }
 

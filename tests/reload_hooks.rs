@@ -143,6 +143,10 @@ fn what_a_hook_has_refused_stands_in_the_history() {
     let told = finish(room.command("baa-reload").args(["history", "--label", LABEL, "--json"]));
     let record: serde_json::Value = serde_json::from_str(told.stdout.trim()).unwrap();
     assert_eq!(
+        (record["schema"].as_str(), record["label"].as_str()),
+        (Some("baa.reload-history/1"), Some(LABEL))
+    );
+    assert_eq!(
         (record["end"]["outcome"].as_str(), record["end"]["exit"].as_u64()),
         (Some("refused"), Some(69))
     );

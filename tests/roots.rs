@@ -125,7 +125,7 @@ fn a_user_of_the_name_service_is_who_runs() {
     group("gohst");
     root.run("baa-daemons", &["reload", "/g.toml"]).failed_with(78, "no user 'gohst'");
     let status = root.run("baa-daemons", &["status", "/g.toml", "--json"]).json();
-    assert_eq!(status["entries"][0]["status"], "success", "{status}");
+    assert_eq!(status["entries"][0]["state"], "ready", "{status}");
     signal(running.id(), Signal::SIGTERM);
     collect(running);
 

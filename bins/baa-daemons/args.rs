@@ -34,17 +34,30 @@ pub enum DaemonsVerb {
     Check(GroupFileArgs),
     /// Print the waves in which it starts and stops
     Graph(Graph),
-    /// Tell how it fares: ends with 0 when all of it is ready, 1 when not, 69 when it does not run
+    /// Tell how it fares: ends with 0 when all of it, or all that is named, is ready or done, 1 when not, 69
+    /// when it does not run
     Status(StatusArgs),
-    /// Let an entry run that was stopped
-    Start(One),
-    /// Stop an entry and what needs it until it is started; without one, the group
+    /// List the groups of this user that run: ends with 1 when there is none
+    List(ListArgs),
+    /// Let entries run that were stopped, and start at once those that have failed or wait for their next
+    /// start; returns when they are ready or done
+    Start(Several),
+    /// Stop entries and what needs them until they are started, also over a reload and another run in this
+    /// boot; without one, the group; returns when nothing of them lives
     Stop(Stop),
-    /// Stop an entry and what needs it, and start them again
-    Restart(One),
+    /// Stop entries and what needs them, and start them again; returns when all of those are ready or done
+    Restart(Several),
+    /// Start entries, and not again when they end; a oneshot that is done does its work again
+    Once(Several),
+    /// Stop entries for good: no reload, run or boot starts them
+    Disable(Several),
+    /// Take that back, and start them
+    Enable(Several),
+    /// Send the processes of entries a signal
+    Signal(SignalArgs),
     /// Have the file read again: what is new or changed is started, and what needs it; what is gone is
-    /// stopped
-    Reload(GroupFileArgs),
+    /// stopped; returns when that is done
+    Reload(GroupReloadArgs),
     /// Print the end of what entries have said
     Logs(Logs),
 }
@@ -97,26 +110,76 @@ pub struct StatusArgs {
 
     #[command(flatten)]
     pub file: GroupFileArgs,
+
+    /// The entries; else all of them
+    #[arg(value_name = "ID")]
+    pub id: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
-pub struct One {
+pub struct WaitArgs {
+    /// Return once it is asked for, whatever comes of it
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+
+    /// How long to wait for what comes of it: then ends with 124 [default: without end]
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Several {
+    #[command(flatten)]
+    pub wait: WaitArgs,
+
     #[command(flatten)]
     pub file: GroupFileArgs,
 
-    /// The entry
-    #[arg(value_name = "ID")]
-    pub id: String,
+    /// The entries
+    #[arg(value_name = "ID", required = true)]
+    pub id: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
 pub struct Stop {
     #[command(flatten)]
+    pub wait: WaitArgs,
+
+    #[command(flatten)]
     pub file: GroupFileArgs,
 
-    /// The entry
+    /// The entries
     #[arg(value_name = "ID")]
-    pub id: Option<String>,
+    pub id: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SignalArgs {
+    #[command(flatten)]
+    pub file: GroupFileArgs,
+
+    /// The signal, as HUP
+    #[arg(value_name = "SIGNAL")]
+    pub signal: String,
+
+    /// The entries
+    #[arg(value_name = "ID", required = true)]
+    pub id: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct GroupReloadArgs {
+    #[command(flatten)]
+    pub wait: WaitArgs,
+
+    #[command(flatten)]
+    pub file: GroupFileArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub common: Common,
 }
 
 #[derive(Debug, clap::Args)]

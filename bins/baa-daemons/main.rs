@@ -1,25 +1,23 @@
 //! Runs groups.
 
 mod args;
+mod asked;
 mod live;
 
-use args::{DaemonsArgs, DaemonsVerb, Graph, GroupFileArgs, GroupRunArgs, Logs, One, StatusArgs, Stop};
+use args::{DaemonsArgs, DaemonsVerb, Graph, GroupFileArgs, GroupRunArgs, Logs};
 use baa::act::group::attend::{self, GroupRequest};
 use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
 use baa::program::Edge;
 use baa::service::group::GroupPaths;
 use baa::store;
-use baa::sys::{clock, file, say, user};
+use baa::sys::{file, say, user};
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-
-/// How long a group may take to stop, beyond which nobody waits for it.
-const STOP_LIMIT: Duration = Duration::from_secs(600);
+use std::time::Duration;
 
 fn main() -> ExitCode {
     store::take_secrets();
@@ -31,11 +29,16 @@ fn main() -> ExitCode {
         }
         DaemonsVerb::Check(args) => check(args),
         DaemonsVerb::Graph(args) => graph(args),
-        DaemonsVerb::Status(args) => status(args),
-        DaemonsVerb::Start(args) => tell(args, "start"),
-        DaemonsVerb::Stop(args) => stop(args),
-        DaemonsVerb::Restart(args) => tell(args, "restart"),
-        DaemonsVerb::Reload(args) => reload(args),
+        DaemonsVerb::Status(args) => asked::status(args),
+        DaemonsVerb::List(args) => asked::list(args),
+        DaemonsVerb::Start(args) => asked::tell(args, "start"),
+        DaemonsVerb::Stop(args) => asked::stop(args),
+        DaemonsVerb::Restart(args) => asked::tell(args, "restart"),
+        DaemonsVerb::Once(args) => asked::tell(args, "once"),
+        DaemonsVerb::Disable(args) => asked::enable(args, false),
+        DaemonsVerb::Enable(args) => asked::enable(args, true),
+        DaemonsVerb::Signal(args) => asked::signal(args),
+        DaemonsVerb::Reload(args) => asked::reload(args),
         DaemonsVerb::Logs(args) => logs(args),
     })
 }
@@ -59,7 +62,7 @@ fn check(args: &GroupFileArgs) -> Result<Status> {
     if args.common.json {
         let waves = plan.waves().len();
         let json =
-            json!({ "schema": "baa.daemons/1", "file": args.file, "entries": entries, "waves": waves });
+            json!({ "schema": "baa.daemons/2", "file": args.file, "entries": entries, "waves": waves });
         say::answer(&json.to_string())?;
     } else {
         args.common.voice().note(format!(
@@ -81,7 +84,7 @@ fn graph(args: &Graph) -> Result<Status> {
     };
     let text = match (args.file.common.json, args.dot) {
         (true, _) => {
-            json!({ "schema": "baa.daemons/1", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
+            json!({ "schema": "baa.daemons/2", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
                 .to_string()
         }
         (false, true) => table::dot(&plan),
@@ -89,59 +92,6 @@ fn graph(args: &Graph) -> Result<Status> {
     };
     say::answer(&text)?;
     Ok(Status::Done)
-}
-
-fn ready(status: &Value) -> bool {
-    status["entries"]
-        .as_array()
-        .is_some_and(|entries| entries.iter().all(|entry| entry["status"] == "success"))
-}
-
-fn status(args: &StatusArgs) -> Result<Status> {
-    let paths = GroupPaths::found(&args.file.file)?;
-    loop {
-        let status = paths.ask("status", None)?;
-        let text = if args.file.common.json { status.to_string() } else { table::table(&status) };
-        if args.watch { say::answer_anew(&text) } else { say::answer(&text) }?;
-        if !args.watch {
-            return Ok(if ready(&status) { Status::Done } else { Status::No });
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-}
-
-fn said(args: &GroupFileArgs, answer: &Value) -> Result<Status> {
-    if args.common.json {
-        say::answer(&answer.to_string())?;
-    }
-    Ok(Status::Done)
-}
-
-fn tell(args: &One, verb: &str) -> Result<Status> {
-    if args.file.common.voice().note_if(args.file.common.dry_run, format!("would {verb} {}", args.id)) {
-        return Ok(Status::Done);
-    }
-    said(&args.file, &GroupPaths::found(&args.file.file)?.ask(verb, Some(&args.id))?)
-}
-
-fn stop(args: &Stop) -> Result<Status> {
-    let what = args.id.as_deref().unwrap_or("the group");
-    if args.file.common.voice().note_if(args.file.common.dry_run, format!("would stop {what}")) {
-        return Ok(Status::Done);
-    }
-    let paths = GroupPaths::found(&args.file.file)?;
-    let answer = paths.ask("stop", args.id.as_deref())?;
-    if args.id.is_none() && !paths.gone(clock::after(Instant::now(), STOP_LIMIT)) {
-        return Err(Error::new(Status::TooLate, "the group did not stop in time"));
-    }
-    said(&args.file, &answer)
-}
-
-fn reload(args: &GroupFileArgs) -> Result<Status> {
-    if args.common.dry_run {
-        return check(args);
-    }
-    said(args, &GroupPaths::found(&args.file)?.ask("reload", None)?)
 }
 
 fn logs(args: &Logs) -> Result<Status> {

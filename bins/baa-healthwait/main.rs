@@ -29,7 +29,9 @@ use std::time::{Duration, Instant};
 const TOLD: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 fn main() -> ExitCode {
-    baa::program::run(Edge { live: live::values, ..Edge::default() }, wait)
+    // `-h db -p 5432` of pg_isready and others must not pass for "ready".
+    let alone = "-h and --help stand alone: they print the help; a target is written host:port";
+    baa::program::run(Edge { live: live::values, help_alone: Some(alone), ..Edge::default() }, wait)
 }
 
 fn wait(args: HealthwaitArgs) -> Result<Status> {
@@ -40,6 +42,7 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
         newer_than: args.newer_than.as_ref().map(target::Newer::limit).transpose()?,
         any_process: args.any_process,
     };
+    check_use(&args)?;
     let targets = target::parse_all(&args.targets, &options, &demand)?;
     let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
     let voice = args.common.voice();
@@ -61,7 +64,14 @@ fn wait(args: HealthwaitArgs) -> Result<Status> {
     // Nobody looks at a pipe; there only events wake us.
     let refresh = Duration::from_millis(if line.visible() { 100 } else { 10_000 });
     let mut shown = None;
+    let mut told = vec![0; names.len()];
     let mut show = |wait: &Wait, now: Instant, news: Option<String>| {
+        if args.common.verbose {
+            for step in report::steps(wait, &names, &mut told) {
+                line.clear();
+                voice.step(step);
+            }
+        }
         if let Some(news) = news {
             line.clear();
             voice.note(news);
@@ -110,6 +120,37 @@ fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -
     say::finish();
     Spec::new(program, arguments).exec().into()
 }
+
+/// What is expected of an answer that no target gives would hold of nothing, and pass for "as expected".
+fn check_use(args: &HealthwaitArgs) -> Result<()> {
+    let any = |scheme: &str| {
+        args.targets.iter().any(|one| one.to_string_lossy().to_ascii_lowercase().starts_with(scheme))
+    };
+    let of_http = expectation(args).flags().into_iter().find(|flag| HTTP_ONLY.contains(&flag.as_str()));
+    let of_exec = (!args.exec_status.is_empty()).then(|| "--exec-status".to_owned());
+    match (of_http.filter(|_| !any("http")), of_exec.filter(|_| !any("exec:"))) {
+        (Some(flag), _) => {
+            Err(Error::new(Status::Usage, format!("{flag} is of no use: no target is asked by HTTP")))
+        }
+        (None, Some(flag)) => {
+            Err(Error::new(Status::Usage, format!("{flag} is of no use: no target is a command")))
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+/// What only an answer of HTTP can hold.
+const HTTP_ONLY: [&str; 9] = [
+    "--method",
+    "--data",
+    "--data-file",
+    "--status",
+    "--header-contains",
+    "--body-contains",
+    "--body-regex",
+    "--json-path",
+    "--no-redirect",
+];
 
 fn rules(args: &HealthwaitArgs, began: Instant) -> WaitRules {
     let default = if args.attempts.is_some() { Duration::ZERO } else { Duration::from_secs(30) };

@@ -29,7 +29,9 @@ fn main() -> ExitCode {
     let implied: fn(&str) -> Option<&'static str> = |first| {
         (first.starts_with("--") && !["--", "--help", "--version"].contains(&first)).then_some("start")
     };
-    baa::program::run(Edge { implied, live: live::values }, |args: LeaseArgs| match &args.verb {
+    baa::program::run(Edge { implied, live: live::values, ..Edge::default() }, |args: LeaseArgs| match &args
+        .verb
+    {
         LeaseVerb::Hold(args) => hold(args),
         LeaseVerb::Start(args) => start(args),
         LeaseVerb::Acquire(args) => acquire(args),

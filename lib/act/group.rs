@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod attend;
+mod changes;
 pub mod entry;
 mod hold;
 mod journal;
@@ -15,4 +16,6 @@ mod rooms;
 #[cfg(test)]
 mod simulation;
 mod slot;
+pub mod state;
 pub mod table;
+pub mod transaction;

@@ -114,6 +114,8 @@ pub struct Wait {
     targets: Vec<Progress>,
     /// How many targets are polled, but for those that start a process each time.
     polled: u32,
+    /// How many probes there may be at a time.
+    most: usize,
 }
 
 impl Wait {
@@ -135,7 +137,16 @@ impl Wait {
             sighted: false,
             misled: 0,
         };
-        Wait { targets: costs.iter().map(fresh).collect(), rules, began: now, polled: 1 }
+        Wait { targets: costs.iter().map(fresh).collect(), rules, began: now, polled: 1, most: usize::MAX }
+    }
+
+    /// From now on there are `most` probes at a time, at least one. Who has waited longest is next.
+    pub fn bound(&mut self, most: usize) {
+        self.most = most.max(1);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.targets.iter().filter(|target| target.in_flight).count()
     }
 
     /// The probes to be made now. Their targets count as in flight until `observe`.
@@ -145,16 +156,22 @@ impl Wait {
         let attempts = self.rules.attempts;
         let polled = |target: &&Progress| target.ready_after.is_none() && target.cost != Cost::Process;
         self.polled = u32::try_from(self.targets.iter().filter(polled).count()).unwrap_or(u32::MAX).max(1);
-        let mut due = Vec::new();
-        for (index, target) in self.targets.iter_mut().enumerate() {
+        let asks = |target: &Progress| {
             let exhausted = attempts.is_some_and(|limit| target.attempts >= limit);
-            if !target.in_flight && target.ready_after.is_none() && !exhausted && target.next <= now {
-                target.in_flight = true;
-                target.attempts += 1;
-                due.push(Due { index, deadline: end });
-            }
+            !target.in_flight && target.ready_after.is_none() && !exhausted && target.next <= now
+        };
+        let mut due: Vec<usize> =
+            (0..self.targets.len()).filter(|index| asks(&self.targets[*index])).collect();
+        let room = self.most.saturating_sub(self.in_flight());
+        if due.len() > room {
+            due.sort_by_key(|index| self.targets[*index].next);
+            due.truncate(room);
         }
-        due
+        for index in &due {
+            self.targets[*index].in_flight = true;
+            self.targets[*index].attempts += 1;
+        }
+        due.into_iter().map(|index| Due { index, deadline: end }).collect()
     }
 
     /// From now on asking target `index` costs this; `watched` says whether the kernel's tables are looked at
@@ -269,6 +286,9 @@ impl Wait {
 
     /// When there is something to do again, if nothing is observed before.
     pub fn wake(&self) -> Option<Instant> {
+        if self.in_flight() >= self.most {
+            return self.rules.deadline;
+        }
         let attempts = self.rules.attempts;
         let idle = self.targets.iter().filter(|target| {
             !target.in_flight
@@ -379,6 +399,24 @@ mod tests {
         let deadline = Some(Instant::now() + Duration::from_millis(1500));
         let (verdict, at, _) = play(WaitRules { deadline, ..rules() }, 1, &never);
         assert!(verdict == WaitVerdict::TooLate && at >= 1490, "{at}");
+    }
+
+    #[test]
+    fn with_little_room_all_have_their_turn() {
+        let mut now = Instant::now();
+        let mut wait = Wait::new(rules(), &[Cost::Local; 5], now);
+        wait.bound(2);
+        for _ in 0..50 {
+            let due = wait.due(now);
+            assert_eq!((due.len(), wait.wake()), (2, None));
+            assert!(wait.due(now).is_empty());
+            now += Duration::from_millis(100);
+            for one in due {
+                wait.observe(now, one.index, down(Class::Refused), Duration::ZERO);
+            }
+        }
+        let attempts: Vec<u32> = wait.targets().iter().map(|target| target.attempts).collect();
+        assert!(attempts.iter().all(|attempts| *attempts >= 15), "{attempts:?}");
     }
 
     #[test]

@@ -32,12 +32,20 @@ pub struct Finished {
     pub stderr: String,
 }
 
+/// One run.
+struct Run {
+    main: Identity,
+    /// The mark and the cgroup of its wall.
+    mark: String,
+    cgroup: Option<PathBuf>,
+    deadline: Instant,
+}
+
 /// What runs now, in all threads.
 struct Running {
     /// Starts that are under way.
     starting: u32,
-    /// The main processes, with the marks and cgroups of their walls.
-    lives: Vec<(Identity, String, Option<PathBuf>)>,
+    lives: Vec<Run>,
     /// What the marks of their walls begin with, and where they get cgroups.
     family: Option<(String, Option<CgroupParent>)>,
     /// Whether the program ends, and nothing may be started any more.
@@ -109,6 +117,17 @@ impl Begun {
         self.bury();
     }
 
+    /// Kills all runs that should have ended by `now`, at once: each alone would look at all processes.
+    fn kill_the_late(&mut self, now: Instant) {
+        let late: Vec<Run> = running().lives.extract_if(.., |one| one.deadline <= now).collect();
+        kill_runs(late);
+        if self.strike() {
+            self.kill();
+        } else {
+            self.bury();
+        }
+    }
+
     /// Awaits what was killed, so that nobody gets it for a child; not what even a kill does not end.
     fn bury(&mut self) {
         self.over = true;
@@ -121,8 +140,13 @@ impl Begun {
     fn strike(&self) -> bool {
         let mut running = running();
         let before = running.lives.len();
-        running.lives.retain(|(other, ..)| *other != self.who);
+        running.lives.retain(|one| one.main != self.who);
         running.lives.len() < before
+    }
+
+    /// Whether it was killed together with others.
+    fn was_killed(&self) -> bool {
+        !running().lives.iter().any(|one| one.main == self.who)
     }
 }
 
@@ -152,7 +176,7 @@ async fn run_to_its_end(
     spec.ends_with_us.get_or_insert(Signal::SIGKILL);
     let (family, parent) = running().family.clone().unwrap_or_else(|| (key(b"helper"), None));
     let mut wall = Wall::new(&family, parent.as_ref(), false, false);
-    let started = begin(&mut wall, spec)?;
+    let started = begin(&mut wall, spec, deadline)?;
     let who = started.identity;
     let mut begun = Begun { wall, who, over: false };
     let watch = Watch::over(who).ok().flatten();
@@ -166,6 +190,10 @@ async fn run_to_its_end(
             // What it wrote before it died is in the pipes by now.
             out.read();
             err.read();
+            if begun.was_killed() {
+                begun.bury();
+                break None;
+            }
             begun.over = true;
             if whole {
                 kill_group_unseen(who);
@@ -177,7 +205,11 @@ async fn run_to_its_end(
             Stop::Flag(flag) => flag.load(Ordering::SeqCst),
             Stop::Word(word) => word.is_set().await,
         };
-        if now >= deadline || stopped {
+        if now >= deadline {
+            begun.kill_the_late(now);
+            break None;
+        }
+        if stopped {
             begun.kill();
             break None;
         }
@@ -202,7 +234,7 @@ async fn run_to_its_end(
     Ok(Finished { exit, stdout: out.text(), stderr: err.text() })
 }
 
-fn begin(wall: &mut Wall, spec: Spec) -> Result<child::Started, StartError> {
+fn begin(wall: &mut Wall, spec: Spec, deadline: Instant) -> Result<child::Started, StartError> {
     {
         let mut running = running();
         if running.closed {
@@ -215,7 +247,8 @@ fn begin(wall: &mut Wall, spec: Spec) -> Result<child::Started, StartError> {
     running.starting -= 1;
     if let Ok(started) = &outcome {
         let cgroup = wall.cgroup().map(std::path::Path::to_owned);
-        running.lives.push((started.identity, wall.mark().to_owned(), cgroup));
+        let mark = wall.mark().to_owned();
+        running.lives.push(Run { main: started.identity, mark, cgroup, deadline });
     }
     SETTLED.notify_all();
     outcome
@@ -232,8 +265,14 @@ pub fn end_helpers() {
     let waited = SETTLED.wait_timeout_while(now, SETTLE, |running| running.starting > 0);
     // Those who wait for them in this thread have nothing to do any more.
     let lives = std::mem::take(&mut waited.unwrap_or_else(PoisonError::into_inner).0.lives);
-    lives.iter().for_each(|(main, ..)| kill_group_unseen(*main));
-    kill_all(lives);
+    kill_runs(lives);
+}
+
+fn kill_runs(runs: Vec<Run>) {
+    if !runs.is_empty() {
+        runs.iter().for_each(|one| kill_group_unseen(one.main));
+        kill_all(runs.into_iter().map(|one| (one.main, one.mark, one.cgroup)).collect());
+    }
 }
 
 /// Where the system shows us no processes, nothing but its process group tells what a command has started.

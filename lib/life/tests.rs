@@ -191,3 +191,28 @@ fn a_record_that_is_nonsense_tells_of_nobody() {
         assert!(Lives::open(&path, "nobody", 1).unwrap().leftovers().is_empty(), "{text}");
     }
 }
+
+/// Whoever sees first that it is late kills all that are: each alone would look at all processes.
+#[test]
+fn those_that_are_late_are_killed_together() {
+    use crate::sys::task::{self, Cancel};
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+    let dir = tempfile::tempdir().unwrap();
+    let (never, deadline) = (Cancel::default(), Instant::now() + Duration::from_millis(500));
+    task::block_on(async {
+        let mut other = pin!(run_whole(shell(dir.path(), LEAVE), deadline + LONG, 0, &never));
+        let held = format!("{LEAVE}; exec sleep 1000");
+        let mut late = pin!(run_whole(shell(dir.path(), &held), deadline, 0, &never));
+        // It is begun, and nobody looks at it any more.
+        poll_fn(|context| Poll::Ready(assert!(late.as_mut().poll(context).is_pending()))).await;
+        let left = far(dir.path());
+        let first = run_whole(shell(dir.path(), "exec sleep 1000"), deadline, 0, &never).await.unwrap();
+        assert_eq!(first.exit, None);
+        assert!(!left.alive());
+        assert_eq!(late.await.unwrap().exit, None);
+        std::fs::remove_file(dir.path().join("far")).unwrap();
+        assert!(other.as_mut().await.unwrap().exit.is_some());
+    });
+}

@@ -43,6 +43,8 @@ pub struct Inquiry<'a> {
     link: Link,
     /// The judgement, from the last look that allowed one.
     known: Option<Result<ProbeAnswer, Failure>>,
+    /// Whether that is by who listens alone.
+    by_listeners: bool,
     /// Why there is none.
     why: String,
     /// Who listens, and when that was looked at.
@@ -76,6 +78,7 @@ impl<'a> Inquiry<'a> {
             demand,
             link,
             known,
+            by_listeners: false,
             why,
             listeners: None,
             alone_before: false,
@@ -166,6 +169,11 @@ impl<'a> Inquiry<'a> {
     /// As `Demand::judge`.
     pub async fn answered(&mut self, deadline: Instant) -> Result<ProbeAnswer, Failure> {
         match &self.known {
+            // Somebody may have accepted it whom nobody saw listen.
+            Some(Ok(_)) if self.by_listeners => {
+                self.look();
+                self.judgement()
+            }
             // Whoever it has passed the connection on to since answers in its name.
             Some(Ok(answer)) => Ok(answer.clone()),
             _ => self.settle(deadline).await,
@@ -202,7 +210,7 @@ impl<'a> Inquiry<'a> {
     }
 
     fn judged(&mut self, judgement: Result<ProbeAnswer, Failure>) -> Sight {
-        self.known = Some(judgement);
+        (self.known, self.by_listeners) = (Some(judgement), false);
         Sight::Clear
     }
 
@@ -222,7 +230,7 @@ impl<'a> Inquiry<'a> {
             Weight::None(failure) => self.judged(Err(failure)),
             Weight::Some(pid, others) if self.demand.any_process => self.good(pid, &others),
             // It was one of ours that accepted it, and has shared it since.
-            Weight::Some(..) if matches!(self.known, Some(Ok(_))) => Sight::Clear,
+            Weight::Some(..) if matches!(self.known, Some(Ok(_))) && !self.by_listeners => Sight::Clear,
             Weight::Some(pid, others) => {
                 self.known = None;
                 let others = has(&others, "the connection");
@@ -245,7 +253,12 @@ impl<'a> Inquiry<'a> {
     /// Nobody has accepted it yet.
     fn listening(&mut self, sight: Sight) -> Sight {
         match self.listeners.as_ref().map(|(_, weight)| weight.clone()) {
-            Some(Weight::All(pid)) => self.good(pid, &[]),
+            // They can only be all that there are; who accepts it is seen if that comes soon.
+            Some(Weight::All(pid)) => {
+                self.good(pid, &[]);
+                self.by_listeners = true;
+                if self.began.elapsed() < PATIENCE / 4 { Sight::Dim } else { Sight::Clear }
+            }
             Some(Weight::None(failure)) => self.judged(Err(failure)),
             Some(Weight::Some(pid, others)) if self.demand.any_process => self.good(pid, &others),
             Some(Weight::Some(pid, others)) => {

@@ -41,6 +41,9 @@ impl JsonTest {
             let pointer = text.strip_suffix(" exists").ok_or(HOW)?;
             return JsonTest::of(pointer, Wanted::Exists, text);
         };
+        if operator == "=" && (value.starts_with('=') || (text.contains(" => ") && value.starts_with("> "))) {
+            return Err(HOW.to_owned());
+        }
         let json = || serde_json::from_str(value).ok();
         let number = |how: &'static [Ordering]| match json() {
             Some(Value::Number(number)) => Ok(Wanted::Number(number, how)),
@@ -61,6 +64,9 @@ impl JsonTest {
     fn of(pointer: &str, wanted: Wanted, text: &str) -> Result<JsonTest, String> {
         if !pointer.is_empty() && !pointer.starts_with('/') {
             return Err(format!("'{pointer}' is not a JSON pointer; it begins with / (RFC 6901)"));
+        }
+        if pointer.split('~').skip(1).any(|rest| !rest.starts_with(['0', '1'])) {
+            return Err(format!("'{pointer}' is not a JSON pointer; ~ is written ~0 in it (RFC 6901)"));
         }
         Ok(JsonTest { pointer: pointer.to_owned(), wanted, text: text.to_owned() })
     }

@@ -281,7 +281,8 @@ impl Probe for RecordProbe {
 
     fn cost(&self) -> Cost {
         match &self.question.server {
-            Some((host, _)) if reach::of(host) == NetReach::Own => Cost::Local,
+            // It may ask others, for all that we know.
+            Some((host, _)) if reach::of(host) == NetReach::Own => Cost::Near,
             _ => Cost::Remote,
         }
     }

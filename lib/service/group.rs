@@ -1,7 +1,9 @@
 //! A group of baa-daemons: where it is found, what it can be asked, and one entry of it as a service.
 
+mod marks;
 mod place;
 
+pub use marks::MarkedIds;
 pub use place::GroupPaths;
 
 use crate::service::{
@@ -129,15 +131,16 @@ impl Service for Grouped {
 /// An entry, as the group tells of it (act/group). One that is not ready is not there yet: its process is no
 /// proof of anything.
 pub(crate) fn state(entry: &Value) -> JobState {
-    let word = entry["status"].as_str().unwrap_or("unknown");
-    let ready = word == "success";
+    let word = entry["state"].as_str().unwrap_or("unknown");
+    let ready = word == "ready" || word == "done";
     let pid = entry["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::new);
     JobState {
         phase: match word {
-            "success" if pid.is_some() => Phase::Running,
+            "ready" if pid.is_some() => Phase::Running,
             "starting" => Phase::Starting,
-            "loading" | "waiting" => Phase::Waiting,
-            "failure" => Phase::Failed,
+            "stopping" => Phase::Stopping,
+            "waiting" => Phase::Waiting,
+            "failed" | "backoff" => Phase::Failed,
             _ => Phase::Stopped,
         },
         word: match entry["message"].as_str() {

@@ -160,11 +160,20 @@ impl TargetQuestion {
             unit(ManagerKind::Launchd, label)
         } else if let Some(name) = utf8()?.strip_prefix("systemd:") {
             unit(ManagerKind::Systemd, name)
+        } else if let Some(hint) = foreign_scheme(utf8()?) {
+            Err(hint)
         } else if url::is_server(utf8()?) {
             ServerUrl::parse(utf8()?).map(TargetQuestion::Server)
         } else if utf8()?.contains("://") && !utf8()?.starts_with("tcp://") {
             Url::parse(utf8()?).map(TargetQuestion::Http)
         } else {
+            if utf8()?.starts_with('/') {
+                return Err("it is a path; write file: or unix: before it".to_owned());
+            }
+            // As libpq takes it; what stands there may be a password.
+            if utf8()?.contains([' ', '=']) {
+                return Err("it is no URL and no host:port".to_owned());
+            }
             let address = match utf8()?.strip_prefix("tcp://") {
                 // As in other URLs the sign before a zone is escaped.
                 Some(address) => address.trim_end_matches('/').replacen("%25", "%", 1),
@@ -245,6 +254,13 @@ pub fn parse_all(texts: &[OsString], options: &TargetOptions, demand: &Demand) -
     let one = |(at, text): (usize, &OsString)| {
         parse(text, options, demand).map_err(|error| {
             let (host, port) = (text.to_str(), texts.get(at + 1).and_then(|next| next.to_str()));
+            // wait4x has a verb before its targets.
+            if port.is_some() && host.is_some_and(|host| VERBS.contains(&host)) {
+                return Error::new(
+                    error.status,
+                    format!("{error}; leave the word out, a target says what it is"),
+                );
+            }
             match (host, port.filter(|port| is_port(port))) {
                 (Some(host), Some(port)) if host_and_port(host).is_ok_and(|(_, port)| port.is_none()) => {
                     Error::new(error.status, format!("{error}, here {host}:{port}"))
@@ -293,6 +309,32 @@ fn http(url: Url, options: &TargetOptions, demand: &Demand) -> Http {
     }
 }
 
+/// The verbs of wait4x.
+const VERBS: [&str; 5] = ["tcp", "http", "exec", "dns", "postgresql"];
+
+/// How a target that other tools write is written here.
+fn foreign_scheme(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(':')?;
+    let hidden = hide_login(rest.trim_start_matches('/'));
+    let rest = redact::urls(&hidden);
+    let path = || format!("/{rest}");
+    match scheme {
+        // wait-on; a host may have such a name.
+        "tcp" if !text.starts_with("tcp://") && rest.contains(':') => Some(format!("write {rest}")),
+        "tcp" if !text.starts_with("tcp://") => Some(format!("write localhost:{rest}")),
+        "http" if rest.starts_with("unix:") => {
+            Some(format!("write http+unix://{}", rest.trim_start_matches("unix:")))
+        }
+        "socket" if rest.parse::<u16>().is_err() => Some(format!("write unix:{}", path())),
+        "http-get" | "https-get" => Some(format!("write {}://{rest}", scheme.trim_end_matches("-get"))),
+        // wait4x and goss.
+        "command" | "cmd" if rest.parse::<u16>().is_err() => Some(format!("write exec:'{rest}'")),
+        "process" if rest.parse::<u16>().is_err() => Some("write pid:NUMBER".to_owned()),
+        "postgresql+psycopg2" | "postgresql+asyncpg" => Some(format!("write postgresql://{rest}")),
+        _ => None,
+    }
+}
+
 fn hide_login(text: &str) -> String {
     let plain = ["file:", "unix:", "dns:", "pid:", "launchd:", "systemd:"];
     if text.starts_with("exec:") {
@@ -300,12 +342,13 @@ fn hide_login(text: &str) -> String {
     } else if url::is_server(text) {
         url::shown(text)
     } else if text.contains("://") {
-        redact::without_login(text)
+        redact::without_secrets(text)
     } else {
         // A host and a port, before which somebody may have written a login.
         match text.rfind('@').filter(|_| !plain.iter().any(|scheme| text.starts_with(scheme))) {
             Some(end) if end > 0 => format!("{}{}", redact::MASK, &text[end..]),
-            _ => text.to_owned(),
+            // As libpq takes it: `host=h password=x`.
+            _ => text.split(' ').map(redact::pair).collect::<Vec<_>>().join(" "),
         }
     }
 }
@@ -404,12 +447,19 @@ mod tests {
             "http://u:a?secretw@h",
             "http://u:a'secretw@h:x",
             "postgres://u:a#secretw@h",
+            "tcp:u:secretw@h:1",
+            "jdbc:postgresql://u:x@h/db?user=u&password=secretw",
+            "http-get://u:secretw@h",
         ] {
             let why = parse(OsStr::new(text), &TargetOptions::default(), &Demand::default());
             let why = why.map(|target| target.name).unwrap_err().to_string();
             assert!(why.contains("***@") && !why.contains("secretw"), "{why}");
             assert!(!why.contains("'a'"), "{why}");
         }
+        let text = OsStr::new("host=h password=secretw");
+        let why =
+            parse(text, &TargetOptions::default(), &Demand::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(why.contains("host=h password=***") && !why.contains("secretw"), "{why}");
         let text = OsStr::new("http://u:99/secretw@h/");
         assert_eq!(parse(text, &TargetOptions::default(), &Demand::default()).unwrap().name, "http://***@h/");
     }

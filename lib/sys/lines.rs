@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 pub const LINE_LIMIT: u64 = 16 * 1024;
 /// How long a client may take for its line, and for the answer.
 const CLIENT_LIMIT: Duration = Duration::from_secs(5);
+/// Who is not let in for so long may look whether anybody is there who could.
+const LET_IN: Duration = Duration::from_secs(2);
+/// Between two tries to be let in: the first, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How many are connected at once; who comes then waits in the socket's queue.
 const CLIENTS: usize = 256;
 
@@ -172,15 +177,17 @@ impl Client {
     }
 }
 
-/// Asks whoever listens on `path` a line; its answer, at most `limit` bytes.
+/// Asks whoever listens on `path` a line; its answer, at most `limit` bytes. It may take as long as
+/// `timeout`; who is not let in for two seconds, or half of it, is told so.
 ///
 /// # Errors
-/// Those of connect(2): NotFound and ConnectionRefused where nobody listens; TimedOut; UnexpectedEof where
+/// Those of connect(2): NotFound and ConnectionRefused where nobody listens; WouldBlock where nobody was let
+/// in, so that nothing was asked; TimedOut where nothing was answered in time; UnexpectedEof where
 /// nothing was answered; InvalidData for an answer that is too long or cut; PermissionDenied when another
 /// user listens there.
 pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::Result<String> {
     let until = Instant::now() + timeout;
-    let mut stream = connect(path, until)?;
+    let mut stream = connect(path, Instant::now() + (timeout / 2).min(LET_IN))?;
     net::check_peer(stream.as_fd())?;
     let left = || Some(until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     stream.set_write_timeout(left())?;
@@ -208,25 +215,30 @@ pub fn ask(path: &Path, line: &str, limit: u64, timeout: Duration) -> std::io::R
     String::from_utf8(answer).ok().filter(|_| whole).ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
-/// One that is stopped accepts nobody, and a full backlog would be waited for without end.
+/// One that is stopped accepts nobody, and a full backlog would be waited for without end. On Linux whoever
+/// finds it full sleeps until it has room (unix(7), SO_SNDTIMEO): thousands that try again and again would
+/// keep from its work the very process that they wait for. Elsewhere they are refused, and try ever more
+/// seldom.
 fn connect(path: &Path, until: Instant) -> std::io::Result<UnixStream> {
+    use nix::errno::Errno;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
     use std::os::fd::AsRawFd;
     let address = UnixAddr::new(path)?;
+    let mut pause = FIRST_PAUSE;
     loop {
         let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None)?;
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
         let stream = UnixStream::from(fd);
-        stream.set_nonblocking(true)?;
+        let left = until.saturating_duration_since(Instant::now());
+        stream.set_write_timeout(Some(left.max(Duration::from_millis(1))))?;
         match connect(stream.as_raw_fd(), &address) {
-            Ok(()) => {
-                stream.set_nonblocking(false)?;
-                return Ok(stream);
+            Ok(()) => return Ok(stream),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) if Instant::now() < until => {
+                std::thread::sleep(pause.min(left));
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            Err(nix::errno::Errno::EAGAIN) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(nix::errno::Errno::EAGAIN) => return Err(ErrorKind::TimedOut.into()),
+            Err(Errno::EAGAIN) => return Err(ErrorKind::WouldBlock.into()),
             Err(errno) => return Err(errno.into()),
         }
     }

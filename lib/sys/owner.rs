@@ -30,8 +30,8 @@ pub struct Holders {
     pub pids: Vec<Pid>,
     /// Whether one of the sockets is held by nobody whom we may see.
     pub unseen: bool,
-    /// Whether processes that we may not look into may hold them too. What a process of our own user has
-    /// made counts as held by those whom we see.
+    /// Whether processes that we may not look into may hold them too: those of our own user, and where
+    /// another user's process has made the socket all of them.
     pub partial: bool,
 }
 

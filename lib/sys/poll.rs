@@ -108,22 +108,32 @@ pub fn unblock(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// More descriptors than usual, until it is dropped: what is started later has the limit that we were given.
 #[derive(Debug)]
-pub struct RaisedLimit(Option<(u64, u64)>);
+pub struct RaisedLimit {
+    before: Option<(u64, u64)>,
+    now: u64,
+}
 
 impl RaisedLimit {
     /// Room for `count` descriptors, as far as we may.
     pub fn new(count: usize) -> RaisedLimit {
         use nix::sys::resource::{Resource, getrlimit, setrlimit};
-        let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return RaisedLimit(None) };
+        let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+            return RaisedLimit { before: None, now: u64::MAX };
+        };
         let wanted = u64::try_from(count).unwrap_or(u64::MAX).min(hard);
         let raised = wanted > soft && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok();
-        RaisedLimit(raised.then_some((soft, hard)))
+        RaisedLimit { before: raised.then_some((soft, hard)), now: if raised { wanted } else { soft } }
+    }
+
+    /// How many descriptors this process may have now.
+    pub fn count(&self) -> usize {
+        usize::try_from(self.now).unwrap_or(usize::MAX)
     }
 }
 
 impl Drop for RaisedLimit {
     fn drop(&mut self) {
-        if let Some((soft, hard)) = self.0 {
+        if let Some((soft, hard)) = self.before {
             let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, soft, hard);
         }
     }

@@ -239,6 +239,24 @@ pub fn without_login(url: &str) -> String {
     }
 }
 
+/// The same without the values in its query that its keys call secret.
+pub fn without_secrets(url: &str) -> String {
+    let mut fit = without_login(url);
+    let secret = |part: &Hidden<'_>| part.name.is_some_and(says_secret);
+    let parts: Vec<(usize, usize)> =
+        hidden(&fit, true).iter().filter(|part| secret(part)).map(|part| (part.from, part.to)).collect();
+    parts.into_iter().rev().for_each(|(from, to)| fit.replace_range(from..to, MASK));
+    fit
+}
+
+/// `word`, or if it is `key=value` and the key says that the value is a secret, without that.
+pub fn pair(word: &str) -> String {
+    match word.split_once('=') {
+        Some((key, value)) if !value.is_empty() && says_secret(key) => format!("{key}={MASK}"),
+        _ => word.to_owned(),
+    }
+}
+
 /// `text` with every login and every value of a query in its URLs masked; the keys stay.
 pub fn urls(text: &str) -> Cow<'_, str> {
     let mut fit = String::new();
@@ -401,6 +419,17 @@ mod tests {
             ("http://grüße:x@h/ü?ä=ö ü", "http://***@h/ü?ä=*** ü"),
         ] {
             assert_eq!(urls(text), shown);
+        }
+    }
+
+    #[test]
+    fn of_one_url_only_what_is_called_secret_is_masked() {
+        for (url, shown) in [
+            ("http://u:p@h/x?n=1&token=abc&api_key=d%20e#f", "http://***@h/x?n=1&token=***&api_key=***#f"),
+            ("http://h/?q=a/b@c", "http://h/?q=a/b@c"),
+            ("http://h/?token=", "http://h/?token="),
+        ] {
+            assert_eq!(without_secrets(url), shown);
         }
     }
 

@@ -341,7 +341,7 @@ impl Bench {
             let at = baa::words::stamp::parse(line["ts"].as_str().unwrap()).unwrap();
             match line["ev"].as_str().unwrap() {
                 "begin" => times.clear(),
-                "state" if line["result"] == "success" => ready = Some(at),
+                "state" if line["state"] == "ready" => ready = Some(at),
                 "start" => times.extend(
                     ready
                         .take()

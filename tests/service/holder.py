@@ -2,10 +2,12 @@
 behaves; what it does is written to the file of the second one, a line each."""
 
 import array
+import ctypes
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 how, log = sys.argv[1], sys.argv[2]
@@ -39,9 +41,10 @@ def answer(conn, more=""):
         pass
 
 
-def serve(more="", keep=False):
+def serve(more="", keep=False, late=0):
     kept = []
     while True:
+        time.sleep(late)
         conn, _ = listener.accept()
         note("accepted")
         if heard(conn):
@@ -106,6 +109,19 @@ def daemon(address, status):
     serve()
 
 
+def leaderless():
+    """The first thread ends, another serves on (SYS_exit of x86_64 and of others)."""
+    threading.Thread(target=serve, kwargs={"keep": True, "late": 0.3}).start()
+    ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+
+
+def shy():
+    """Nobody but root may look into it (PR_SET_DUMPABLE)."""
+    ctypes.CDLL(None).prctl(4, 0)
+    note("hidden")
+    serve(keep=True, late=0.3)
+
+
 def hang_up():
     while True:
         conn, _ = listener.accept()
@@ -128,6 +144,10 @@ elif how == "prefork":
     time.sleep(1000)
 elif how in ("pass", "lend"):
     passing(how == "lend")
+elif how == "leaderless":
+    leaderless()
+elif how == "shy":
+    shy()
 elif how == "hang-up":
     hang_up()
 elif how == "daemon":

@@ -16,6 +16,7 @@ pub mod harness;
 pub mod history;
 pub mod launchd;
 pub mod root;
+pub mod schema;
 pub mod servers;
 pub mod shell;
 pub mod systemd;
@@ -25,6 +26,9 @@ pub use harness::{needs, needs_root, omit, skip};
 
 /// Generous: a test that reaches it has failed, whatever the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A file that is larger is no status, and no journal of a test.
+const FILE_LIMIT: u64 = 1024 * 1024;
 
 pub struct Room {
     pub dir: tempfile::TempDir,
@@ -122,6 +126,7 @@ impl Room {
 
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        schema::OURS.lock().unwrap().push(self.path(name));
         std::fs::write(self.path(name), text).unwrap();
         self.path(name)
     }
@@ -183,6 +188,26 @@ impl Room {
     }
 }
 
+impl Room {
+    /// Whether the JSON that programs have left in files is as it is to be.
+    fn check_files(&self) {
+        let mut open = vec![self.dir.path().to_owned()];
+        while let Some(entry) = open.pop() {
+            let Ok(about) = entry.symlink_metadata() else { continue };
+            if about.is_dir() {
+                let inner = std::fs::read_dir(&entry).into_iter().flatten().flatten();
+                open.extend(inner.map(|entry| entry.path()));
+            } else if about.is_file()
+                && about.len() < FILE_LIMIT
+                && !schema::OURS.lock().unwrap().contains(&entry)
+            {
+                let text = std::fs::read(&entry).unwrap_or_default();
+                schema::check(&entry.to_string_lossy(), &String::from_utf8_lossy(&text));
+            }
+        }
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         // Keepers and what they keep are known by the room in their environment.
@@ -211,9 +236,12 @@ impl Drop for Room {
                 }
             }
             if !found {
-                return;
+                break;
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+        if !std::thread::panicking() {
+            self.check_files();
         }
     }
 }
@@ -289,6 +317,7 @@ pub fn collect(child: Child) -> Done {
         panic!("{:?} did not end", waiter.join().unwrap());
     }
     let output = waiter.join().unwrap();
+    schema::check("what was printed", &String::from_utf8_lossy(&output.stdout));
     let status = output.status.code().unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0));
     Done {
         status,

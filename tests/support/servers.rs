@@ -87,7 +87,7 @@ impl Postgres {
         let (at, data) = (cluster.port, cluster.data.display());
         cluster.configure(&format!(
             "listen_addresses = '127.0.0.1'\nport = {at}\nunix_socket_directories = '{data}'\nfsync = off\n\
-             max_connections = 5\nsuperuser_reserved_connections = 1\n"
+             dynamic_shared_memory_type = mmap\nmax_connections = 5\nsuperuser_reserved_connections = 1\n"
         ));
         cluster
     }

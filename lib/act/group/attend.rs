@@ -3,14 +3,17 @@
 mod asked;
 mod lives;
 
-use crate::act::group::entry::{EntryHealth, Life};
+use crate::act::group::changes::{EntryChange, EntryChanges};
+use crate::act::group::entry::Life;
 use crate::act::group::hold::{GroupHold, HoldState};
-use crate::act::group::journal::Journal;
+use crate::act::group::journal::{self, Journal};
 use crate::act::group::machine::{GroupAction, GroupEvent, GroupMachine, Said};
 use crate::act::group::plan::GroupPlan;
 use crate::act::group::probing::{About, ProbeReply, Probes};
 use crate::act::group::slot::EntrySlot;
+use crate::act::group::state::EntryState;
 use crate::act::group::table;
+use crate::service::group::MarkedIds;
 use crate::sys::child::Signal;
 use crate::sys::lines::Lines;
 use crate::sys::memory;
@@ -19,13 +22,13 @@ use crate::sys::poll::{self, For};
 use crate::sys::poller::Poller;
 use crate::sys::process::Pid;
 use crate::sys::say::{self, Live, Voice};
-use crate::sys::signal::Signals;
+use crate::sys::signal::{self, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
 use lives::LifeGround;
 use serde_json::json;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -68,6 +71,9 @@ struct Group<'a> {
     /// What is said on its way to the disk.
     logs: Outlet,
     journal: Journal,
+    changes: EntryChanges,
+    /// Those that somebody has stopped until they are started.
+    stopped: MarkedIds,
     live: Live,
     ground: LifeGround,
     /// What entries say, by the keys of their slots.
@@ -97,7 +103,8 @@ pub fn attend(request: &GroupRequest, voice: &Voice) -> Result<Status> {
     let ground = LifeGround::clear(&hold.paths, plan.entries.len(), voice);
     let mut lines = Lines::listen(&hold.paths.control())?;
     let mut group = Group::new(request, voice, hold, ground, plan)?;
-    group.journal.note("begin", None, json!({ "pid": std::process::id(), "entries": group.slots.len() }));
+    let begun = json!({ "schema": journal::SCHEMA, "pid": std::process::id(), "entries": group.slots.len() });
+    group.journal.note("begin", None, begun);
     group.run(&signals, &mut lines)?;
     group.journal.note("done", None, json!({ "killed": group.killed }));
     group.logs.flush(Instant::now() + LAST_LINES);
@@ -135,6 +142,8 @@ impl<'a> Group<'a> {
             probes: Probes::new()?,
             journal: Journal::new(&hold.paths.journal(), &logs),
             logs,
+            changes: EntryChanges::default(),
+            stopped: hold.paths.stopped(),
             live: Live::new(request.live),
             hold,
             ground,
@@ -147,6 +156,7 @@ impl<'a> Group<'a> {
             next_look: Instant::now() + LOOKS,
         };
         group.find_places();
+        group.hold_marked(&HashSet::new());
         Ok(group)
     }
 
@@ -192,9 +202,22 @@ impl<'a> Group<'a> {
                 Ok(Signal::SIGCHLD) => {}
                 Ok(Signal::SIGHUP) => drop(self.reload()),
                 // Whatever would have ended us, also one without a name.
-                _ => self.stop(),
+                _ => {
+                    let status = Status::Signal(u8::try_from(signal).unwrap_or(0));
+                    self.stop_early(status, &format!("ended by {}", signal::name(signal)));
+                }
             }
         }
+    }
+
+    /// Stops it because somebody wants so; where only a success is waited for it has not come.
+    fn stop_early(&mut self, status: Status, how: &str) {
+        let waits = self.request.until_success.is_some() && self.failure.is_none();
+        if waits && !self.machine.is_ending() && !self.machine.all_ready() {
+            let text = format!("{how} while waiting for {}", table::laggards(&self.machine));
+            self.failure = Some(Error::new(status, text));
+        }
+        self.stop();
     }
 
     /// Where only a success is waited for: whether there is one, or its time is over.
@@ -203,6 +226,12 @@ impl<'a> Group<'a> {
             return;
         }
         if self.machine.all_ready() {
+            self.stop();
+        } else if let Some(hopeless) = self.machine.hopeless() {
+            let last = hopeless.last.as_deref().unwrap_or("not started");
+            let text =
+                format!("{} is not started again, so not all can be a success: {last}", hopeless.rules.id);
+            self.failure = Some(Error::new(Status::Unavailable, text));
             self.stop();
         } else if limit.is_some_and(|limit| Instant::now() >= limit) {
             let taken = span::show(self.request.until_success.flatten().unwrap_or_default());
@@ -228,6 +257,7 @@ impl<'a> Group<'a> {
                 self.voice.warn("the runtime directory was removed; making it again");
                 let lives = self.slots.iter().filter_map(|slot| Some((slot.room, slot.wall.as_ref()?)));
                 let made = self.ground.again(&self.hold.paths, lives).and_then(|()| lines.listen_again());
+                let made = made.and_then(|()| self.keep_stopped());
                 if let Err(error) = made {
                     self.voice.warn(error.to_string());
                 }
@@ -317,18 +347,29 @@ impl<'a> Group<'a> {
 
     /// What has changed goes into the journal, and on to people.
     fn tell_changes(&mut self) {
-        for (slot, entry) in self.slots.iter_mut().zip(self.machine.entries()) {
-            let pid = slot.main.map(|main| main.pid.number());
-            if self.journal.health(&mut slot.told, entry, pid) {
-                let message =
-                    entry.health.message().map(|message| format!(": {message}")).unwrap_or_default();
-                let text = format!("{}: {}{message}", entry.rules.id, entry.health.word());
+        let entries = self.slots.iter_mut().zip(self.machine.entries()).enumerate();
+        for (number, (slot, entry)) in entries {
+            let state = self.machine.state(number);
+            let message = entry.message(state);
+            // That one which stops is killed has been told then.
+            let is_known = state == EntryState::Stopping || slot.told.1.as_deref() == message;
+            if slot.told.0 != state || !is_known {
+                slot.told = (state, message.map(str::to_owned));
+                let message = match state {
+                    EntryState::Waiting => self.machine.waits_for_words(number),
+                    _ => message.map(str::to_owned),
+                };
+                let pid = slot.main.map(|main| main.pid.number());
+                let change = EntryChange { id: entry.rules.id.clone(), state, message, pid };
+                self.journal.state(entry, &change);
+                let words = change.words();
                 self.live.clear();
-                if let EntryHealth::Failure(_) = entry.health {
-                    self.voice.note(text)
+                if let EntryState::Failed | EntryState::Backoff = state {
+                    self.voice.note(words)
                 } else {
-                    self.voice.step(text)
+                    self.voice.step(words)
                 }
+                self.changes.add(change);
             }
             if let (Life::Resting(until), true) = (entry.life, slot.told_life != entry.life) {
                 let delay = span::millis(until.saturating_duration_since(Instant::now()));

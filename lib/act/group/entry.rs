@@ -93,7 +93,7 @@ pub struct EntryRules {
     pub kill_grace: Option<Duration>,
 }
 
-/// How an entry fares (facts A2).
+/// What is known of the health of an entry (facts A2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryHealth {
     /// For what it needs.
@@ -111,18 +111,6 @@ pub enum EntryHealth {
 }
 
 impl EntryHealth {
-    /// Its word.
-    pub fn word(&self) -> &'static str {
-        match self {
-            EntryHealth::Waiting => "waiting",
-            EntryHealth::Starting(_) => "starting",
-            EntryHealth::Loading(_) => "loading",
-            EntryHealth::Success => "success",
-            EntryHealth::Failure(_) => "failure",
-            EntryHealth::Disabled => "disabled",
-        }
-    }
-
     /// What there is to say about it.
     pub fn message(&self) -> Option<&str> {
         match self {
@@ -178,6 +166,10 @@ pub struct GroupEntry {
     pub(super) restarts: u32,
     pub(super) probe: Option<Instant>,
     pub(super) held: bool,
+    /// Whether it is not started again when it ends.
+    pub(super) once: bool,
+    /// Whether it has ended so, and well.
+    pub(super) ended_well: bool,
     pub(super) bounced: bool,
     pub(super) leaving: bool,
     /// When it is asked whether it lives.
@@ -209,6 +201,8 @@ impl GroupEntry {
             restarts: 0,
             probe: None,
             held: false,
+            once: false,
+            ended_well: false,
             bounced: false,
             leaving: false,
             live: None,
@@ -222,6 +216,11 @@ impl GroupEntry {
     /// Whether there is a process of it, or something that one has left.
     pub fn alive(&self) -> bool {
         matches!(self.life, Life::Starting | Life::Up | Life::Stopping(_) | Life::Sweeping(..))
+    }
+
+    /// Whether it was stopped by hand.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Whether it is only there until it is down: a reload has taken it out.

@@ -1,12 +1,16 @@
 //! What happened to a group, a line of JSON each.
 
-use crate::act::group::entry::{EntryHealth, GroupEntry, Life};
+use crate::act::group::changes::EntryChange;
+use crate::act::group::entry::GroupEntry;
 use crate::act::group::output::LogFile;
 use crate::sys::outlet::Outlet;
 use crate::words::stamp;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::SystemTime;
+
+/// The name and version of the lines; that of the beginning has it.
+pub(super) const SCHEMA: &str = "baa.daemons-journal/2";
 
 /// The journal.
 pub(super) struct Journal(LogFile);
@@ -31,18 +35,12 @@ impl Journal {
         self.0.add(line.to_string().as_bytes());
     }
 
-    /// Notes how an entry fares, where it has changed since `before`.
-    pub(super) fn health(&mut self, before: &mut EntryHealth, entry: &GroupEntry, pid: Option<i32>) -> bool {
-        if *before == entry.health {
-            return false;
-        }
-        *before = entry.health.clone();
-        let resting = matches!(entry.life, Life::Resting(_));
+    /// Notes the state of an entry.
+    pub(super) fn state(&mut self, entry: &GroupEntry, change: &EntryChange) {
         let more = json!({
-            "result": entry.health.word(), "message": entry.health.message(), "pid": pid,
-            "failed_exits": entry.failed, "resting": resting
+            "state": change.state.word(), "message": change.message, "pid": change.pid,
+            "failed_exits": entry.failed
         });
-        self.note("state", Some(&entry.rules.id), more);
-        true
+        self.note("state", Some(&change.id), more);
     }
 }

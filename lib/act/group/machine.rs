@@ -3,15 +3,20 @@
 //! An entry runs while all that it needs is a success, and is stopped when that is over: its dependents
 //! first. What comes of an older life of an entry bears that life's number, and is not listened to.
 
+mod probed;
+
 use crate::act::group::entry::{
     EntryHealth, EntryKind, EntryRules, GroupEntry, Life, RestartPauses, RestartWhen,
 };
-use crate::probe::liveness::{LiveAnswers, LiveVerdict};
+use crate::probe::liveness::LiveAnswers;
 use crate::sys::child::Exit;
+use probed::watch;
 use std::time::{Duration, Instant};
 
 /// After a process ended, its leftovers get no longer than this to follow it.
 const SWEEP: Duration = Duration::from_secs(5);
+/// So many of those that one waits for are named in a line.
+const SHOWN: usize = 5;
 /// Between two kills of what does not die.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -79,8 +84,10 @@ pub enum GroupEvent {
     Stop,
     /// The entry shall be down until it is told otherwise.
     Hold(usize),
-    /// It may run again.
+    /// It may run again; one that failed, or rests, does so now.
     Release(usize),
+    /// It may run now, and is not started again when it ends.
+    Once(usize),
     /// It shall be stopped and started, and what needs it.
     Bounce(usize),
 }
@@ -154,13 +161,34 @@ impl GroupMachine {
         self.entries.iter().all(|entry| entry.health == EntryHealth::Success)
     }
 
+    /// One that has failed and is not started again unless somebody asks.
+    pub fn hopeless(&self) -> Option<&GroupEntry> {
+        let failed = |entry: &&GroupEntry| matches!(entry.health, EntryHealth::Failure(_));
+        self.entries.iter().filter(|entry| entry.life == Life::Over).find(failed)
+    }
+
     /// What an entry waits for.
     pub fn waits_for(&self, number: usize) -> Vec<&str> {
         let needs = self.entries[number].rules.needs.iter();
         needs
-            .filter(|need| self.entries[**need].health != EntryHealth::Success)
+            .filter(|need| {
+                let need = &self.entries[**need];
+                need.health != EntryHealth::Success || need.is_to_stop()
+            })
             .map(|need| self.entries[*need].rules.id.as_str())
             .collect()
+    }
+
+    /// The same for people, if it waits.
+    pub(super) fn waits_for_words(&self, number: usize) -> Option<String> {
+        let all = self.waits_for(number);
+        let more = all.len().saturating_sub(SHOWN);
+        let words = all[..all.len() - more].join(", ");
+        match (all.len(), more) {
+            (0, _) => None,
+            (_, 0) => Some(format!("for {words}")),
+            _ => Some(format!("for {words} and {more} more")),
+        }
     }
 
     /// When `GroupEvent::Time` is due.
@@ -218,9 +246,16 @@ impl GroupMachine {
             }
             GroupEvent::Stop => self.ending = true,
             GroupEvent::Hold(number) => self.entries[number].held = true,
-            GroupEvent::Release(number) => self.entries[number].held = false,
+            GroupEvent::Release(number) => self.release(number),
+            GroupEvent::Once(number) => {
+                if self.entries[number].rules.kind == EntryKind::Oneshot {
+                    self.bounce(number);
+                }
+                self.release(number);
+                self.entries[number].once = true;
+            }
             GroupEvent::Bounce(number) => {
-                self.entries[number].held = false;
+                (self.entries[number].held, self.entries[number].once) = (false, false);
                 self.bounce(number);
             }
         }
@@ -231,6 +266,28 @@ impl GroupMachine {
 
     fn is(&self, number: usize, session: u64) -> bool {
         self.entries[number].session == session
+    }
+
+    /// Holds an entry before anything has started.
+    pub fn hold(&mut self, number: usize) {
+        self.entries[number].held = true;
+        self.stale = true;
+    }
+
+    fn release(&mut self, number: usize) {
+        let entry = &mut self.entries[number];
+        (entry.held, entry.once) = (false, false);
+        match entry.life {
+            Life::Resting(_) => (entry.life, entry.restarts) = (Life::Down, 0),
+            Life::Over if entry.health != EntryHealth::Success => {
+                (entry.life, entry.restarts) = (Life::Down, 0);
+            }
+            // Once what it has left is gone it does not rest, but begins.
+            Life::Sweeping(_, Some(exit)) => {
+                entry.bounced |= entry.rules.kind != EntryKind::Oneshot || !exit.success();
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn bounce(&mut self, number: usize) {
@@ -292,9 +349,9 @@ impl GroupMachine {
                 entry.health = EntryHealth::Success;
             }
             Life::Sweeping(_, Some(exit))
-                if exit.success() && entry.rules.restart.when != RestartWhen::Always =>
+                if exit.success() && (entry.once || entry.rules.restart.when != RestartWhen::Always) =>
             {
-                entry.life = Life::Over;
+                (entry.life, entry.ended_well) = (Life::Over, entry.once);
                 entry.health = EntryHealth::Failure(exit.to_string());
             }
             Life::Sweeping(_, Some(exit)) => self.crashed(now, number, exit.to_string()),
@@ -312,80 +369,14 @@ impl GroupMachine {
         if entry.healthy.take().is_some_and(|since| now.saturating_duration_since(since) >= reset_after) {
             entry.restarts = 0;
         }
-        if when == RestartWhen::Never || max.is_some_and(|max| entry.restarts >= max) {
+        let over = when == RestartWhen::Never || entry.once;
+        if over || max.is_some_and(|max| entry.restarts >= max) {
             entry.life = Life::Over;
             return;
         }
         entry.life =
             Life::Resting(now + (initial + step.saturating_mul(entry.restarts)).min(cap.max(initial)));
         entry.restarts += 1;
-    }
-
-    fn probed(&mut self, now: Instant, number: usize, said: Said, soon: Duration) {
-        let entry = &mut self.entries[number];
-        let Some(ready) = entry.rules.ready else { return };
-        let was = entry.health == EntryHealth::Success;
-        match said {
-            Said::Ready => {
-                (entry.good, entry.bad) = (entry.good + 1, 0);
-                if entry.good >= ready.successes {
-                    entry.health = EntryHealth::Success;
-                    entry.healthy.get_or_insert(now);
-                    watch(now, entry);
-                }
-            }
-            Said::Loading(message) => {
-                (entry.good, entry.bad) = (0, 0);
-                entry.health = EntryHealth::Loading(message);
-                entry.healthy = None;
-            }
-            Said::Not(message) => {
-                (entry.good, entry.bad) = (0, entry.bad + 1);
-                if !was || entry.bad >= ready.failures {
-                    entry.healthy = None;
-                    let young = entry
-                        .launched
-                        .is_some_and(|launched| now.saturating_duration_since(launched) <= ready.grace);
-                    entry.health = if young && !was {
-                        EntryHealth::Starting(Some(message))
-                    } else {
-                        EntryHealth::Failure(message)
-                    };
-                }
-            }
-        }
-        let pause = match &entry.health {
-            // A failure that does not count yet is looked into soon.
-            EntryHealth::Success if entry.bad > 0 => ready.intervals.failure,
-            EntryHealth::Success => ready.intervals.success,
-            EntryHealth::Loading(_) => ready.intervals.loading,
-            EntryHealth::Failure(_) => ready.intervals.failure,
-            _ => ready.intervals.starting.unwrap_or(soon),
-        };
-        entry.probe = Some(now + pause);
-    }
-
-    /// One that serves no more is stopped and started again, as if it had crashed: what needs it does not
-    /// wait for that.
-    fn lived(
-        &mut self,
-        now: Instant,
-        number: usize,
-        why: Option<String>,
-        took: Duration,
-        todo: &mut Vec<GroupAction>,
-    ) {
-        let entry = &mut self.entries[number];
-        let Some(rules) = entry.rules.live else { return };
-        match rules.judge(&mut entry.answers, why.is_none(), took) {
-            LiveVerdict::Again(pause) => entry.live = Some(now + pause),
-            LiveVerdict::Lost => {
-                let why = format!("does not serve any more: {}", why.unwrap_or_default());
-                (entry.probe, entry.health) = (None, EntryHealth::Failure(why.clone()));
-                entry.hung = Some(why);
-                tell(now, number, entry, todo);
-            }
-        }
     }
 
     fn time(&mut self, now: Instant, todo: &mut Vec<GroupAction>) {
@@ -491,7 +482,7 @@ impl GroupMachine {
             Life::Down if wanted && replaced => start(now, number, entry, todo),
             Life::Resting(until) if wanted && now >= until => start(now, number, entry, todo),
             // What was done was done for a life of its needs that is over.
-            Life::Resting(_) | Life::Over if !met || entry.held || entry.leaving => {
+            Life::Resting(_) | Life::Over if !met || entry.held || entry.leaving || entry.bounced => {
                 entry.life = Life::Down;
                 entry.restarts = 0;
             }
@@ -518,13 +509,6 @@ impl GroupMachine {
     }
 }
 
-/// It is ready: from now on it is asked whether that lasts.
-fn watch(now: Instant, entry: &mut GroupEntry) {
-    if !std::mem::replace(&mut entry.lives, true) {
-        entry.live = entry.rules.live.map(|live| now + live.interval);
-    }
-}
-
 fn tell(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     let limit = entry.rules.stop_timeout;
     entry.life = Life::Stopping((!limit.is_zero()).then(|| now + limit));
@@ -534,6 +518,7 @@ fn tell(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<Grou
 
 fn start(now: Instant, number: usize, entry: &mut GroupEntry, todo: &mut Vec<GroupAction>) {
     entry.session += 1;
+    entry.ended_well = false;
     (entry.good, entry.bad, entry.launched, entry.grace) = (0, 0, Some(now), None);
     (entry.live, entry.lives, entry.answers, entry.hung) = (None, false, LiveAnswers::default(), None);
     entry.health = EntryHealth::Starting(None);

@@ -40,6 +40,8 @@ impl GroupMachine {
                 entry.rules.needs = Vec::new();
                 if let Some(new) = entries.iter().take(count).position(|one| one.rules.id == entry.rules.id) {
                     entries[new].replaces.push(at);
+                    // What somebody has stopped is not started by a change of its rules.
+                    entries[new].held = entry.held;
                 }
             }
             entries[at] = entry;

@@ -210,6 +210,7 @@ impl World {
                 GroupEvent::Time
             }
             8 => GroupEvent::Hold(pick(dice, self.keys.len())),
+            9 if dice.roll(4) == 0 => GroupEvent::Once(pick(dice, self.keys.len())),
             9 => GroupEvent::Release(pick(dice, self.keys.len())),
             10 if dice.roll(4) == 0 => GroupEvent::Bounce(pick(dice, self.keys.len())),
             11 if stops && dice.roll(100) == 0 => GroupEvent::Stop,
@@ -281,6 +282,22 @@ impl World {
                 assert!(waits || old, "{} runs on without its needs", entry.rules.id);
             }
         }
+    }
+}
+
+/// Between its end and that of what it has left.
+#[test]
+fn what_is_asked_for_while_one_ends_by_itself_is_done() {
+    for event in [GroupEvent::Bounce(0), GroupEvent::Release(0)] {
+        let mut dice = Dice::of(1);
+        let mut rules = EntryRules { kind: EntryKind::Daemon, ready: None, ..rules(&mut dice, 0) };
+        rules.restart = RestartPauses { when: RestartWhen::Always, initial: seconds(3600), ..rules.restart };
+        let (mut machine, now) = (GroupMachine::new(vec![rules]), Instant::now());
+        assert_eq!(machine.handle(now, GroupEvent::Time), [GroupAction::Start(0, 1)]);
+        machine.handle(now, GroupEvent::Started(0, 1));
+        machine.handle(now, GroupEvent::Exited { number: 0, session: 1, exit: Exit::Code(1) });
+        assert_eq!(machine.handle(now, event), []);
+        assert_eq!(machine.handle(now, GroupEvent::Swept(0)), [GroupAction::Start(0, 2)]);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What belongs to an entry besides what the machine knows of it: its process, what that says, its log.
 
-use crate::act::group::entry::{EntryHealth, Life};
+use crate::act::group::entry::Life;
 use crate::act::group::output::{LogFile, Output, loss};
 use crate::act::group::plan::PlanEntry;
+use crate::act::group::state::EntryState;
 use crate::life::Wall;
 use crate::probe::Probe;
 use crate::service::group::GroupPaths;
@@ -28,7 +29,8 @@ pub(super) struct EntrySlot {
     /// Whether it goes on to serve.
     pub(super) live: Option<Arc<dyn Probe>>,
     pub(super) tries: u32,
-    pub(super) told: EntryHealth,
+    /// What was told of it last.
+    pub(super) told: (EntryState, Option<String>),
     pub(super) told_life: Life,
     pub(super) killed: bool,
     /// Whether what the last life left was told to stop.
@@ -44,7 +46,7 @@ impl EntrySlot {
         logs: &Outlet,
     ) -> EntrySlot {
         let log = LogFile::new(&paths.log(&entry.rules.id), logs, loss);
-        let (told, told_life) = (EntryHealth::Waiting, Life::Down);
+        let (told, told_life) = ((EntryState::Waiting, None), Life::Down);
         EntrySlot {
             key,
             entry,

@@ -1,8 +1,9 @@
 //! A group in words: waves, laggards, a table.
 
-use crate::act::group::entry::{EntryHealth, EntryKind, Life};
+use crate::act::group::entry::{EntryHealth, EntryKind};
 use crate::act::group::machine::GroupMachine;
 use crate::act::group::plan::GroupPlan;
+use crate::act::group::state::EntryState;
 use crate::words::span;
 use serde_json::Value;
 use std::fmt::Write;
@@ -10,44 +11,31 @@ use std::time::Duration;
 
 /// Those that are not ready, with how they fare and why.
 pub(super) fn laggards(machine: &GroupMachine) -> String {
-    let words =
-        machine.entries().iter().enumerate().filter(|(_, entry)| entry.health != EntryHealth::Success).map(
-            |(number, entry)| {
-                let waits = machine.waits_for(number);
-                let mut inside = vec![entry.health.word().to_owned()];
-                inside.extend(entry.health.message().map(str::to_owned));
-                if entry.health == EntryHealth::Waiting && !waits.is_empty() {
-                    inside.push(format!("for {}", waits.join(", ")));
-                }
-                if entry.failed > 0 {
-                    inside.push(format!(
-                        "{} failed exits, last: {}",
-                        entry.failed,
-                        entry.last.as_deref().unwrap_or("none")
-                    ));
-                }
-                format!("{} ({})", entry.rules.id, inside.join("; "))
-            },
-        );
+    let states =
+        machine.entries().iter().enumerate().map(|(number, entry)| (entry, machine.state(number), number));
+    let late = states.filter(|(entry, ..)| entry.health != EntryHealth::Success);
+    let words = late.map(|(entry, state, number)| {
+        let mut inside = vec![state.word().to_owned()];
+        inside.extend(entry.message(state).map(str::to_owned));
+        inside.extend(machine.waits_for_words(number).filter(|_| state == EntryState::Waiting));
+        if entry.failed > 0 {
+            let last = entry.last.as_deref().unwrap_or("none");
+            inside.push(format!("{} failed exits, last: {last}", entry.failed));
+        }
+        format!("{} ({})", entry.rules.id, inside.join("; "))
+    });
     words.collect::<Vec<_>>().join(", ")
 }
 
 /// How all of it fares, in a line.
 pub(super) fn live(machine: &GroupMachine) -> String {
-    let count = |word: &str| machine.entries().iter().filter(|entry| entry.health.word() == word).count();
-    let words = ["success", "starting", "loading", "waiting", "failure", "disabled"];
-    let parts: Vec<String> = words
-        .into_iter()
-        .map(|word| (count(word), word))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
-        .collect();
-    let resting = machine
-        .entries()
-        .iter()
-        .filter(|entry| matches!(entry.life, Life::Resting(_)))
-        .map(|entry| entry.rules.id.as_str());
-    let resting: Vec<&str> = resting.take(5).collect();
+    let states: Vec<EntryState> = (0..machine.entries().len()).map(|number| machine.state(number)).collect();
+    let count = |state: EntryState| states.iter().filter(|one| **one == state).count();
+    let counts = EntryState::ALL.into_iter().map(|state| (count(state), state.word()));
+    let parts: Vec<String> =
+        counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let resting = machine.entries().iter().zip(&states).filter(|(_, state)| **state == EntryState::Backoff);
+    let resting: Vec<&str> = resting.map(|(entry, _)| entry.rules.id.as_str()).take(5).collect();
     if resting.is_empty() {
         parts.join(" · ")
     } else {
@@ -84,6 +72,21 @@ pub fn dot(plan: &GroupPlan) -> String {
     text + "}"
 }
 
+/// A group that runs, in a line: its file, its process, and how many entries are in which state.
+pub fn group(status: &Value) -> String {
+    let file = status["file"].as_str().unwrap_or("?");
+    let pid = &status["pid"];
+    if let Some(why) = status["error"].as_str() {
+        return format!("{file}: process {pid}, {why}");
+    }
+    let entries = status["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let count = |state: EntryState| entries.iter().filter(|entry| entry["state"] == state.word()).count();
+    let counts = EntryState::ALL.into_iter().map(|state| (count(state), state.word()));
+    let parts: Vec<String> =
+        counts.filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    format!("{file}: process {pid}, {}", parts.join(", "))
+}
+
 /// What a group says of itself, as a table.
 pub fn table(status: &Value) -> String {
     let word = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
@@ -102,14 +105,18 @@ pub fn table(status: &Value) -> String {
             if !waits.is_empty() {
                 why = format!("for {}", waits.join(", "));
             }
+            if let Some(pause) = entry["next_start_ms"].as_u64() {
+                let pause = span::show(Duration::from_secs(pause.div_ceil(1000)));
+                why = format!("{why}{}again in {pause}", if why.is_empty() { "" } else { "; " });
+            }
             let failed = entry["failed_exits"].as_u64().unwrap_or(0);
             if failed > 0 {
                 why = format!("{why}{}{failed} failed exits", if why.is_empty() { "" } else { "; " });
             }
-            [word(entry, "id"), word(entry, "status"), pid, up, why]
+            [word(entry, "id"), word(entry, "state"), pid, up, why]
         })
         .collect();
-    let heads = ["ID", "STATUS", "PID", "UP", ""].map(str::to_owned);
+    let heads = ["ID", "STATE", "PID", "UP", ""].map(str::to_owned);
     let width =
         |column: usize| rows.iter().chain([&heads]).map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [0, 1, 2, 3].map(width);

@@ -6,7 +6,20 @@ use crate::service::check_unit_name;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
+use serde::Serialize;
 use std::time::Duration;
+
+/// The name and version of the JSON object.
+const SCHEMA: &str = "baa.reload-history/1";
+
+/// One reload, for programs.
+#[derive(Serialize)]
+struct ToldReload<'a> {
+    schema: &'static str,
+    label: &'a str,
+    #[serde(flatten)]
+    record: &'a ReloadRecord,
+}
 
 /// The reloads of `labels`, or of all where there are none, in the order of their beginnings; of each label
 /// only the `last`. A line for each: for people, or one JSON object.
@@ -41,7 +54,7 @@ pub fn lines(labels: &[String], last: Option<usize>, json: bool) -> Result<Vec<S
         .iter()
         .map(|(label, record, runs)| {
             if json {
-                serde_json::to_string(record).map_err(Error::bug)
+                serde_json::to_string(&ToldReload { schema: SCHEMA, label, record }).map_err(Error::bug)
             } else {
                 Ok(text(label, record, *runs))
             }

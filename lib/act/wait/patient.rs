@@ -14,10 +14,15 @@ use crate::sys::process::Pid;
 use crate::sys::signal::Signals;
 use crate::sys::task::Tasks;
 use crate::words::error::{Error, Result};
-use crate::words::failure::Failure;
+use crate::words::failure::{Class, Failure};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The descriptors that we have for ourselves, and those that a question may take: a connection to each of
+/// some addresses, or the pipes of a command.
+const OWN: usize = 32;
+const EACH: usize = 4;
 
 /// How a wait ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +57,8 @@ pub fn wait(
         Ok(guarded) => guarded,
         Err(pid) => return Ok((wait, WaitEnding::Died(format!("process {pid} is not alive")))),
     };
-    // A question may have a connection to each of some addresses.
-    let _room = poll::RaisedLimit::new(64 + 4 * probes.len());
+    let room = poll::RaisedLimit::new(OWN + EACH * probes.len());
+    wait.bound(room.count().saturating_sub(OWN) / EACH);
     let mut tasks: Tasks<'_, std::result::Result<ProbeAnswer, Failure>> = Tasks::new().map_err(cannot)?;
     let mut looks = Looks::new(probes.len(), began);
     let mut prices = Prices { before: clock::processor_time(), count: 0, one: Duration::ZERO };
@@ -73,7 +78,10 @@ pub fn wait(
         prices.reckon(&mut looks);
         for (index, seen) in done {
             looks.places[index] = match &seen {
-                Err(failure) if failure.class.is_down() => looks.places_of(&*probes[index]),
+                // One that says itself that it is down has a listener all the time.
+                Err(failure) if failure.class.is_down() && failure.class != Class::Down => {
+                    looks.places_of(&*probes[index])
+                }
                 _ => Vec::new(),
             };
             wait.place(index, probes[index].cost(), !looks.places[index].is_empty());

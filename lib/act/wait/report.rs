@@ -130,6 +130,24 @@ pub fn doubts(wait: &Wait, names: &[String]) -> Vec<String> {
     answered.filter_map(doubt).collect()
 }
 
+/// What has changed since the last call, a line for each target; `told` has how much was told of each.
+pub fn steps(wait: &Wait, names: &[String], told: &mut [usize]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for ((target, name), told) in wait.targets().iter().zip(names).zip(told) {
+        let seen = target.timeline.len();
+        if std::mem::replace(told, seen) == seen {
+            continue;
+        }
+        let Some(stretch) = target.timeline.last() else { continue };
+        let what = match &target.last {
+            Some(last) if last.class.name() == stretch.what => last.text.as_str(),
+            _ => stretch.what,
+        };
+        lines.push(format!("{name}: {what}, after {}", span::show(stretch.at)));
+    }
+    lines
+}
+
 /// The live line on a terminal: the laggards, the attempt, the last error, the time.
 pub fn live(wait: &Wait, names: &[String], now: Instant) -> String {
     let waiting: Vec<(&Progress, &String)> =

@@ -101,7 +101,7 @@ impl Handshake for Redis<'_> {
             (Command::Exists, ":1") => {}
             (Command::Exists, ":0") => {
                 let key = self.url.key.as_deref().unwrap_or_default();
-                return HandshakeStep::not(Class::Missing, format!("there is no key '{}'", brief(key)));
+                return HandshakeStep::not(Class::Down, format!("there is no key '{}'", brief(key)));
             }
             // The role is the first of several; asked last, for the others are of no interest.
             (Command::Role, count) if count.starts_with('*') => return role(&heard[line.len() + 2..]),

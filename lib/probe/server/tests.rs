@@ -169,7 +169,7 @@ fn what_is_not_ready_says_why() {
         ("mysql://h", refusal(1053, "going"), Class::NotReady, "going (1053)"),
         ("redis://h", b"-LOADING it\r\n".to_vec(), Class::NotReady, "LOADING it"),
         ("redis://h?key=k", b"-NOAUTH x\r\n".to_vec(), Class::NotPermitted, "NOAUTH"),
-        ("redis://h?key=k", b"+PONG\r\n:0\r\n".to_vec(), Class::Missing, "no key 'k'"),
+        ("redis://h?key=k", b"+PONG\r\n:0\r\n".to_vec(), Class::Down, "no key 'k'"),
         ("redis://h?writable", b"+PONG\r\n*5\r\n$5\r\nslave\r\n".to_vec(), Class::ReadOnly, "replica"),
         ("redis://h", b"-DENIED x\r\n".to_vec(), Class::NotPermitted, "DENIED"),
         ("mongodb://h", mongodb(&[NO, OK]), Class::NotReady, "neither primary nor secondary"),

@@ -265,6 +265,11 @@ impl ServerUrl {
                 _ => url.writable = yes(key, &value)?,
             }
         }
+        if protocol == ServerProtocol::Redis
+            && url.path.as_ref().is_some_and(|path| path.parse::<u32>().is_err())
+        {
+            return Err("a database of Redis is a number".to_owned());
+        }
         let numbered = |text: String| match host_and_port(&format!("h:{text}"))? {
             (_, Some(port)) => Ok::<u16, String>(port),
             _ => Ok(default_port),

@@ -15,7 +15,10 @@ use std::time::{Duration, Instant};
 
 /// The largest answer: thousands of entries.
 const ANSWER: u64 = 16 * 1024 * 1024;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Who is busy has this long: ten thousand who ask at once take their turns.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Who is stopped gets so long to go on.
+const STOPPED: Duration = Duration::from_secs(1);
 /// Between two tries to be heard.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The largest note of a group on itself.
@@ -158,9 +161,31 @@ impl GroupPaths {
 
     /// Whether the group that runs here is of the file `id`.
     fn is_of(&self, id: FileId) -> bool {
+        self.read_note()["id"] == json!([id.device, id.inode])
+    }
+
+    fn read_note(&self) -> Value {
         let bytes = trust::read(&self.note(), NOTE).unwrap_or_default();
-        let note: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        note["id"] == json!([id.device, id.inode])
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null)
+    }
+
+    /// The process of the group that runs here, if it says who it is.
+    fn pid(&self) -> Option<Pid> {
+        let pid = self.read_note()["pid"].as_i64()?;
+        i32::try_from(pid).ok().and_then(Pid::new)
+    }
+
+    /// Whether the group that runs here is stopped by a signal.
+    fn is_stopped(&self) -> bool {
+        self.pid().is_some_and(|pid| process::is_stopped(pid) && !is_stranger(pid))
+    }
+
+    /// Why the group that runs here does not answer.
+    fn silence(&self) -> String {
+        match self.pid().filter(|_| self.is_stopped()) {
+            Some(pid) => format!("the group runs, but its process {pid} is stopped (SIGCONT lets it go on)"),
+            None => "the group runs, but does not answer: it is busy".to_owned(),
+        }
     }
 
     /// Where groups of this very file have run under other names that it had, or has, and do not any more:
@@ -227,12 +252,38 @@ impl GroupPaths {
         self.ask_within(verb, id, PATIENCE)
     }
 
+    /// Puts a question of any kind to the group; its answer.
+    ///
+    /// # Errors
+    /// As `ask`; 2 where it names so many entries that no group reads it.
+    pub fn put(&self, question: &Value) -> Result<Value> {
+        self.put_within(question, PATIENCE)
+    }
+
     pub(super) fn ask_within(&self, verb: &str, id: Option<&str>, patience: Duration) -> Result<Value> {
-        let question = json!({ "verb": verb, "id": id, "file": self.file }).to_string();
+        self.put_within(&json!({ "verb": verb, "id": id }), patience)
+    }
+
+    fn put_within(&self, question: &Value, patience: Duration) -> Result<Value> {
+        let mut question = question.clone();
+        question["file"] = json!(self.file);
+        let question = question.to_string();
+        if question.len() as u64 >= lines::LINE_LIMIT {
+            return Err(Error::new(Status::Usage, "so many entries cannot be named at once"));
+        }
         let until = Instant::now() + patience;
+        let mut stopped: Option<Instant> = None;
         loop {
             let place = self.running()?;
             let left = until.saturating_duration_since(Instant::now());
+            // What is stopped is not asked, so that it does not obey much later whom nobody waits for.
+            if let Some(place) = place.as_ref().filter(|place| place.is_stopped()) {
+                if stopped.get_or_insert_with(Instant::now).elapsed() >= STOPPED || left.is_zero() {
+                    return Err(Error::new(Status::TooLate, place.silence()));
+                }
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             let said = match &place {
                 Some(place) => lines::ask(&place.control(), &question, ANSWER, left),
                 // Its directory was removed, and it has not made it again yet.
@@ -250,11 +301,43 @@ impl GroupPaths {
                     std::thread::sleep(PAUSE);
                 }
                 Err(_) => {
-                    let text = "the group runs, but does not answer: it is stopped, or busy";
-                    return Err(Error::new(Status::TooLate, text));
+                    let place = place.unwrap_or_else(|| self.clone());
+                    return Err(Error::new(Status::TooLate, place.silence()));
                 }
             }
         }
+    }
+
+    /// Whether the group runs now, as far as anybody can tell.
+    pub fn runs(&self) -> bool {
+        held(&self.lock()) == Held::Yes || GroupPaths::rival(&self.file)
+    }
+
+    /// What each group of this runtime directory that runs says of itself; of one that does not answer, why.
+    pub fn all_running() -> Vec<Value> {
+        let directory = file::runtime_dir().join("groups");
+        let all = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut found: Vec<Value> = all.filter_map(|one| GroupPaths::told_in(&one.path())).collect();
+        found.sort_by_key(|group| group["file"].to_string());
+        found
+    }
+
+    fn told_in(directory: &Path) -> Option<Value> {
+        let name = directory.file_name()?.to_string_lossy().into_owned();
+        let place = GroupPaths { file: PathBuf::new(), name, directory: directory.to_owned() };
+        if held(&place.lock()) != Held::Yes {
+            return None;
+        }
+        let note = place.read_note();
+        let question = json!({ "verb": "status" }).to_string();
+        let patience = if place.is_stopped() { Duration::ZERO } else { PATIENCE };
+        let said = lines::ask(&place.control(), &question, ANSWER, patience);
+        let mut answer = said
+            .ok()
+            .and_then(|said| understood(&said).ok())
+            .unwrap_or_else(|| json!({ "pid": note["pid"], "error": place.silence() }));
+        answer["file"] = note["file"].clone();
+        Some(answer)
     }
 
     /// Waits until the group is gone; whether it was before `deadline`.
@@ -291,6 +374,7 @@ fn is_stranger(pid: Pid) -> bool {
 
 fn unheard(kind: ErrorKind) -> bool {
     let kinds = [
+        ErrorKind::WouldBlock,
         ErrorKind::NotFound,
         ErrorKind::ConnectionRefused,
         ErrorKind::ConnectionReset,

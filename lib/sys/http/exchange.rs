@@ -17,7 +17,7 @@ const HEAD_LIMIT: usize = 64 * 1024;
 /// A head that is smaller is looked at whenever more of it comes; a larger one when a line of it ends.
 const SMALL_HEAD: usize = 4 * 1024;
 /// How many 1xx may precede an answer.
-const INTERIM_LIMIT: usize = 20;
+pub(super) const INTERIM_LIMIT: usize = 20;
 /// What may lie between the chunks of a body without making sense.
 const CHUNK_LINE_LIMIT: usize = 4 * 1024;
 /// The type of a body that has no end.

@@ -1,5 +1,6 @@
 //! Proxies: which one, and the tunnel through it (CONNECT), without a socket.
 
+use super::exchange::INTERIM_LIMIT;
 use super::{Scheme, Url};
 use crate::sys::net::Endpoint;
 use crate::sys::secret;
@@ -62,7 +63,7 @@ impl Proxy {
             secret::wipe(std::mem::take(&mut login).into_bytes());
         }
         outgoing.push_str("\r\n");
-        Tunnel { outgoing: outgoing.into_bytes(), heard: Vec::new() }
+        Tunnel { outgoing: outgoing.into_bytes(), heard: Vec::new(), interim: 0 }
     }
 }
 
@@ -78,6 +79,8 @@ impl fmt::Debug for Proxy {
 pub(super) struct Tunnel {
     outgoing: Vec<u8>,
     heard: Vec<u8>,
+    /// How many interim answers there were.
+    interim: usize,
 }
 
 impl Tunnel {
@@ -92,34 +95,42 @@ impl Tunnel {
     /// Hears the proxy; what came behind its answer, once it has agreed.
     pub(super) fn received(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         self.heard.extend_from_slice(bytes);
-        let strange = |why: &str| Failure::new(Class::Protocol, format!("the proxy: {why}"));
-        let end = self.heard.windows(4).position(|four| four == b"\r\n\r\n");
-        let Some(end) = end else {
-            let http = b"HTTP/1.";
-            if !self.heard.iter().zip(http).all(|(one, other)| one == other) {
-                return Err(strange("the answer is not HTTP"));
+        loop {
+            let Some(end) = self.heard.windows(4).position(|four| four == b"\r\n\r\n") else {
+                let http = b"HTTP/1.";
+                if !self.heard.iter().zip(http).all(|(one, other)| one == other) {
+                    return Err(strange("the answer is not HTTP"));
+                }
+                let large = self.heard.len() > HEAD_LIMIT;
+                return if large { Err(strange("the head of the answer is too large")) } else { Ok(None) };
+            };
+            let line = String::from_utf8_lossy(&self.heard[..end]);
+            let mut words = line.lines().next().unwrap_or_default().split(' ');
+            let known = words.next().is_some_and(|word| word.starts_with("HTTP/1."));
+            let status = words.next().and_then(|word| word.parse::<u16>().ok()).filter(|_| known);
+            match status.ok_or_else(|| strange("the answer is not HTTP"))? {
+                // Interim answers come before (RFC 9110, 15.2).
+                100..=199 if self.interim >= INTERIM_LIMIT => {
+                    return Err(strange("it sends interim answers (1xx) without end"));
+                }
+                100..=199 => {
+                    self.interim += 1;
+                    self.heard.drain(..end + 4);
+                }
+                200..=299 => return Ok(Some(self.heard.split_off(end + 4))),
+                status => {
+                    return Err(Failure::new(
+                        Class::Unreachable,
+                        format!("the proxy answered {status} and makes no way there"),
+                    ));
+                }
             }
-            let large = self.heard.len() > HEAD_LIMIT;
-            return if large { Err(strange("the head of the answer is too large")) } else { Ok(None) };
-        };
-        let line = String::from_utf8_lossy(&self.heard[..end]);
-        let mut words = line.lines().next().unwrap_or_default().split(' ');
-        let known = words.next().is_some_and(|word| word.starts_with("HTTP/1."));
-        let status = words.next().and_then(|word| word.parse::<u16>().ok()).filter(|_| known);
-        match status.ok_or_else(|| strange("the answer is not HTTP"))? {
-            // Interim answers come before (RFC 9110, 15.2).
-            100..=199 => {
-                let rest = self.heard.split_off(end + 4);
-                self.heard.clear();
-                if rest.is_empty() { Ok(None) } else { self.received(&rest) }
-            }
-            200..=299 => Ok(Some(self.heard.split_off(end + 4))),
-            status => Err(Failure::new(
-                Class::Unreachable,
-                format!("the proxy answered {status} and makes no way there"),
-            )),
         }
     }
+}
+
+fn strange(why: &str) -> Failure {
+    Failure::new(Class::Protocol, format!("the proxy: {why}"))
 }
 
 impl Drop for Tunnel {

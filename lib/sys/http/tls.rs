@@ -73,7 +73,7 @@ impl Trust {
     /// A file that cannot be read (66, 74, 77), holds no certificate (65), or that others can change (78).
     pub fn only(path: &Path) -> Result<Trust> {
         let doing = format!("cannot read certificates from '{}'", path.display());
-        let (certificates, roots) = certificates(&doing, path)?;
+        let (certificates, roots) = certificates(&doing, &pem(&doing, path)?)?;
         let kind = Kind::Only(Arc::new(Named { roots, certificates }));
         Ok(Trust { kind, ..Trust::default() })
     }
@@ -90,12 +90,15 @@ impl Trust {
     /// As `only` for the certificates and as `SecretText::read` for the key; 65 for a key that is none or
     /// that belongs to another certificate.
     pub fn with_identity(self, certificate: &Path, key: Option<&Path>) -> Result<Trust> {
-        let (chain, _) = certificates(
-            &format!("cannot read a certificate from '{}'", certificate.display()),
-            certificate,
-        )?;
+        let doing = format!("cannot read a certificate from '{}'", certificate.display());
+        let pem = pem(&doing, certificate)?;
+        let (chain, _) = certificates(&doing, &pem)?;
         let path = key.unwrap_or(certificate);
         let doing = format!("cannot read a key from '{}'", path.display());
+        if key.is_none() && !pem.windows(KEY_MARK.len()).any(|mark| mark == KEY_MARK) {
+            let why = "no PEM private key in it; --key names a file of one";
+            return Err(Error::new(Status::Malformed, format!("{doing}: {why}")));
+        }
         let text = SecretText::read(&doing, path, KEY_LIMIT)?;
         let wrong = |why: &str| Error::new(Status::Malformed, format!("{doing}: {why}"));
         let key = PrivateKeyDer::from_pem_slice(text.reveal().as_bytes())
@@ -143,12 +146,17 @@ impl Trust {
     }
 }
 
+fn pem(doing: &str, path: &Path) -> Result<Vec<u8>> {
+    trust::read_setting(path, BUNDLE_LIMIT).map_err(|cause| trust::told(doing.to_owned(), &cause))
+}
+
+/// What the first line of every private key ends with.
+const KEY_MARK: &[u8] = b"PRIVATE KEY-----";
+
 /// The certificates of a PEM file, and those of them that can be roots.
-fn certificates(doing: &str, path: &Path) -> Result<(Vec<CertificateDer<'static>>, RootCertStore)> {
-    let pem =
-        trust::read_setting(path, BUNDLE_LIMIT).map_err(|cause| trust::told(doing.to_owned(), &cause))?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().collect();
-    let roots = roots(&pem);
+fn certificates(doing: &str, pem: &[u8]) -> Result<(Vec<CertificateDer<'static>>, RootCertStore)> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).flatten().collect();
+    let roots = roots(pem);
     if roots.is_empty() {
         return Err(Error::new(Status::Malformed, format!("{doing}: no PEM certificate in it")));
     }

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn other_end(link: &Link) -> OtherEnd {
     match link {
@@ -94,15 +94,18 @@ fn holders(inodes: &[u64]) -> Holders {
     let mut foreign = false;
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in all.filter_map(|one| Pid::new(one.file_name().to_str()?.parse().ok()?)) {
-        let fds = match fs::read_dir(format!("/proc/{pid}/fd")) {
+        let fds = match descriptors(pid) {
             Ok(fds) => fds,
-            Err(cause) => {
-                hidden |= is_refused(&cause);
+            Err(cause) if is_refused(&cause) => {
+                hidden = true;
+                // The first process hands its sockets to services, and leaves what comes to them.
+                foreign |= pid.number() != 1 && is_of(pid, user::own_uid());
                 continue;
             }
+            Err(_) => continue,
         };
         let before = pids.len();
-        for fd in fds.flatten().map(|fd| fd.path()) {
+        for fd in fds {
             let link = match fs::read_link(&fd) {
                 Ok(link) => link,
                 Err(cause) => {
@@ -122,6 +125,27 @@ fn holders(inodes: &[u64]) -> Holders {
         }
     }
     Holders { pids, unseen: seen.contains(&false), partial: hidden && foreign }
+}
+
+/// What `pid` has open. The descriptors of one whose first thread has ended are with another.
+fn descriptors(pid: Pid) -> std::io::Result<Vec<PathBuf>> {
+    let list = |path: &Path| -> std::io::Result<Vec<PathBuf>> {
+        Ok(fs::read_dir(path)?.flatten().map(|one| one.path()).collect())
+    };
+    let own = list(Path::new(&format!("/proc/{pid}/fd")))?;
+    let threads = if own.is_empty() { list(Path::new(&format!("/proc/{pid}/task")))? } else { Vec::new() };
+    if threads.len() < 2 {
+        return Ok(own);
+    }
+    Ok(threads.iter().filter_map(|thread| list(&thread.join("fd")).ok()).flatten().collect())
+}
+
+/// Whether one that may not be looked into is `uid`'s all the same: it may have made that so itself, or been
+/// started with capabilities.
+fn is_of(pid: Pid, uid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.is_some_and(|line| line.split_whitespace().any(|one| one.parse() == Ok(uid)))
 }
 
 /// Whoever reads all directories may list descriptors, and without CAP_SYS_PTRACE is not told of what.

@@ -59,7 +59,8 @@ pub(crate) fn parse(pid: Pid, stat: &[u8]) -> Option<Entry> {
         identity: Identity { pid, start: Start(field(&fields, 22)?) },
         parent: field(&fields, 4)?,
         session: field(&fields, 6)?,
-        zombie: matches!(*fields.first()?, "Z" | "X" | "x"),
+        // A process lives whose first thread has ended and others have not.
+        zombie: matches!(*fields.first()?, "Z" | "X" | "x") && field::<u32>(&fields, 20)? <= 1,
     })
 }
 

@@ -2,11 +2,13 @@
 //! left is ended before the next one begins.
 
 use super::Group;
+use crate::act::group::changes::EntryChange;
 use crate::act::group::entry::EntryKind;
 use crate::act::group::machine::GroupEvent;
 use crate::act::group::output::Output;
 use crate::act::group::probing::{About, Question};
 use crate::act::group::rooms::LifeRooms;
+use crate::act::group::state::EntryState;
 use crate::life::{self, Leftover, Wall};
 use crate::service::group::GroupPaths;
 use crate::service::manager;
@@ -201,6 +203,10 @@ impl Group<'_> {
             self.voice.warn(format!("{}: killing it", slot.entry.rules.id));
             let pid = wall.main().map(|main| main.pid.number());
             self.journal.note("kill", Some(&slot.entry.rules.id), json!({ "pid": pid }));
+            let (state, message) = (EntryState::Stopping, Some("it is killed".to_owned()));
+            slot.told = (state, message.clone());
+            let pid = pid.filter(|_| slot.main.is_some());
+            self.changes.add(EntryChange { id: slot.entry.rules.id.clone(), state, message, pid });
         }
         self.killed = true;
         wall.kill_within(KILLS);
