@@ -32,7 +32,7 @@ BAA_BIN  ?= $(BUILT)
 # What the image is for.
 IMAGE    ?= x86_64 aarch64
 
-.PHONY: all build programs demo test test-musl fuzz mutants lint bench mac-report install uninstall artefacts completions man check check-macos dist deb image packages same-bytes clean help toolchain
+.PHONY: all build programs demo test test-musl fuzz mutants lint bench mac-report install uninstall artefacts completions man check docs check-macos dist deb image packages same-bytes clean help toolchain
 
 all: build
 
@@ -94,8 +94,8 @@ bench: toolchain ## figures of what ships, beside the dynamic build and peers, a
 	@.ci/musl
 	@target/$(HOST)/release/examples/bench target/musl/$(ARCH)-unknown-linux-musl/release target/$(HOST)/release $(PART)
 
-artefacts completions man: toolchain ## write completions, and the generated parts of pages and README; needs what build does
-	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: > /dev/null
+artefacts completions man: toolchain ## write completions, and the generated parts of pages and the book; needs what build does
+	BAA_WRITE=1 $(CARGO) test --locked --test main -- artefacts:: docs::what_is_not_run > /dev/null
 
 install: $(if $(FROM),,target/built) ## install what was built, as root perhaps, into $(DESTDIR)$(PREFIX); needs what build does if nothing is built; FROM=DIR: these programs
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/man/man7" \
@@ -117,6 +117,9 @@ uninstall: ## remove what install has put there; needs nothing
 	done
 	rm -f "$(DESTDIR)$(PREFIX)/share/man/man7/baa.7" "$(DESTDIR)$(PREFIX)/share/man/man7/baa-hardening.7" \
 		"$(DESTDIR)$(PREFIX)/share/man/man7/baa-cookbook.7"
+
+docs: toolchain ## the book, in target/docs/book; needs crates once, for mdbook, which it builds
+	@.ci/docs
 
 check-macos: ## type-check for both macOS targets; needs what test-musl does
 	@.ci/check-macos

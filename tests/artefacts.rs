@@ -1,4 +1,4 @@
-//! Pages, completions and the README's table say what the programs do: generated parts are compared, and with
+//! Pages, completions and the book's table say what the programs do: generated parts are compared, and with
 //! BAA_WRITE=1 rewritten.
 #![allow(dead_code)]
 
@@ -225,14 +225,11 @@ fn the_table_of_statuses_is_the_same_everywhere() {
             &format!("{rows}.TP\n.BI 128+ n\nended by signal\n.I n"),
         ),
     );
-    let readme = root().join("README.md");
+    let book = root().join("docs/src/statuses.md");
     let rows: String =
         TABLE.iter().map(|(status, meaning)| format!("| {} | {meaning} |\n", status.code())).collect();
     let table = format!("| status | meaning |\n|---|---|\n{rows}| 128+n | ended by signal n |");
-    same(
-        &readme,
-        &between(&std::fs::read_to_string(&readme).unwrap(), "statuses", ["<!-- ", " -->"], &table),
-    );
+    same(&book, &between(&std::fs::read_to_string(&book).unwrap(), "statuses", ["<!-- ", " -->"], &table));
 }
 
 #[apply(test)]
@@ -246,30 +243,5 @@ fn every_program_is_in_the_readme_the_manual_and_the_package() {
         assert!(names.contains(&name), "{name} is not in tests/artefacts.rs");
         assert!(manifest.contains(&format!("name = \"{name}\"")) && readme.contains(&name), "{name}");
         assert!(manual.contains(&name.replace('-', "\\-")), "{name} is not in baa.7");
-    }
-}
-
-/// Long options in the examples of README and pages exist.
-#[apply(test)]
-fn examples_use_flags_that_exist() {
-    let all: Vec<Command> = programs()
-        .iter()
-        .flat_map(|command| command.get_subcommands().chain([command]).cloned().collect::<Vec<_>>())
-        .collect();
-    let mut known: Vec<String> = all
-        .iter()
-        .flat_map(|command| command.get_arguments().filter_map(|one| one.get_long().map(str::to_owned)))
-        .collect();
-    known.extend(["help", "version", "unit", "json"].map(str::to_owned));
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    for line in readme.lines().filter(|line| line.trim_start().starts_with("baa-")) {
-        for word in line
-            .split_whitespace()
-            .take_while(|word| *word != "--")
-            .filter_map(|word| word.strip_prefix("--"))
-        {
-            let flag = word.split(['=', ',', ')', '`']).next().unwrap();
-            assert!(known.iter().any(|one| one == flag), "--{flag} in: {line}");
-        }
     }
 }

@@ -2,7 +2,7 @@
 //! started again; a disk full; its runtime directory removed; its file renamed. On real processes.
 
 use crate::daemons::{Group, ask, sleeper};
-use crate::support::{Room, alive, collect, finish, needs, needs_root, signal, skip, until};
+use crate::support::{Room, alive, collect, finish, is_stopped, needs, needs_root, signal, skip, until};
 use baa::sys::cgroup::CgroupParent;
 use baa::sys::file::{FileId, Lock};
 use nix::sys::signal::Signal;
@@ -76,6 +76,7 @@ fn a_stopped_supervisor_is_told_from_one_that_does_not_run() {
     group.ready();
     let main = group.process("a");
     signal(group.pid(), Signal::SIGSTOP);
+    is_stopped(group.pid());
     let said = format!("the group runs, but its process {} is stopped", group.pid());
     ask(&room, &["status", "g.toml"]).failed_with(124, &said);
     assert!(alive(main));

@@ -2,7 +2,7 @@
 //! on the way, and its status tells how it ended. On real processes.
 
 use crate::daemons::{Group, ask, daemon, sleeper};
-use crate::support::{Done, Room, alive, collect, signal, until};
+use crate::support::{Done, Room, alive, collect, is_stopped, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -221,6 +221,7 @@ fn the_groups_that_run_are_listed() {
     ask(&room, &["list"]).expect(0, &format!("{file}: process {pid}, 2 ready\n"), "");
     assert_eq!(ask(&room, &["list", "--json"]).json()["groups"][0]["entries"][1]["id"], "b");
     signal(pid, Signal::SIGSTOP);
+    is_stopped(pid);
     let stopped = format!("the group runs, but its process {pid} is stopped (SIGCONT lets it go on)");
     ask(&room, &["list"]).expect(0, &format!("{file}: process {pid}, {stopped}\n"), "");
     ask(&room, &["stop", "g.toml", "a"]).failed_with(124, &stopped);

@@ -12,7 +12,7 @@ pub(crate) fn spawn(room: &Room, arguments: &[&str]) -> Child {
 }
 
 pub(crate) fn ctl(room: &Room, arguments: &[&str]) -> Done {
-    room.run("baa-run", ["ctl"].into_iter().chain(arguments.iter().copied()))
+    room.run("baa-run", ["ctl", "-q"].into_iter().chain(arguments.iter().copied()))
 }
 
 pub(crate) fn read(room: &Room, file: &str) -> String {

@@ -237,7 +237,7 @@ fn restarts_that_come_together_are_one() {
         assert_eq!(collect(one).status, 0);
     }
     assert_eq!(lives(&room).len(), 2);
-    let done = ctl(&room, &["restart", "k", "--timeout", "50ms"]);
+    let done = room.run("baa-run", ["ctl", "restart", "k", "--timeout", "50ms"]);
     assert!(
         done.status == 124 && done.stderr.contains("what comes of it is not known within the time"),
         "{done:?}"

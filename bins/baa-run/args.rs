@@ -304,21 +304,27 @@ pub enum Ctl {
 pub struct CtlArgs {
     /// What to ask
     pub verb: CtlVerb,
-    /// The label
-    pub label: String,
+    /// The labels; none for list
+    pub label: Vec<String>,
+    /// For signal: which, as HUP
+    #[arg(long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
     /// Why, for restart, update, drain and intend; the next life finds it in BAA_RESTART_REASON
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// Restart at once, however short ago the last one was
     #[arg(long)]
     pub now: bool,
-    /// Return once a restart or an update is asked for, whatever comes of it
+    /// Return once it is asked for, whatever comes of it
     #[arg(long)]
     pub no_wait: bool,
     /// How long to wait for what comes of it [default: without end]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub timeout: Option<Duration>,
-    /// Print one JSON object on stdout
+    /// Say nothing of the changes on the way
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print one JSON object on stdout, of several labels one in each line
     #[arg(long)]
     pub json: bool,
 }
@@ -327,18 +333,23 @@ pub struct CtlArgs {
 pub enum CtlVerb {
     /// Tell what it does: exits with 0 when a process runs, 1 when none does, 69 when no keeper runs
     Status,
-    /// Start it unless it runs
+    /// Tell the same of all jobs that keepers have: exits with 1 when there is none
+    List,
+    /// Start it unless it runs, at once also where it waits for its next start: exits with 0 when it serves,
+    /// 69 when it does not
     Start,
     /// Finish what it has begun, stop it and start it: exits with 0 when the next life serves, 69 when it
     /// does not
     Restart,
     /// Start its next life beside it, and stop it when that serves; ends with 69 when it does not, and the
-    /// old one goes on
+    /// old one goes on; during another change it waits for its turn
     Update,
     /// Stop it, and the keeper; returns when both are gone
     Stop,
     /// Finish what it has begun, then as stop
     Drain,
+    /// Send its process the signal of --signal
+    Signal,
     /// Write down that the TERM which comes within a minute, from a supervisor, means a restart: it is
     /// drained first
     Intend,

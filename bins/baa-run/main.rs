@@ -1,15 +1,16 @@
 //! Keeps one command or one job running.
 
 mod args;
+mod ctl;
 mod live;
 mod settings;
 
-use args::{Ctl, CtlArgs, CtlVerb, RunArgs};
-use baa::act::keeper::{ask, attend, detach, request};
+use args::{Ctl, RunArgs};
+use baa::act::keeper::{attend, detach, request};
 use baa::program::Edge;
+use baa::service::quote;
 use baa::service::recipe::Recipe;
-use baa::service::{check_label, quote};
-use baa::sys::say::{self, Level, Voice};
+use baa::sys::say;
 use baa::words::error::{Error, Result};
 use baa::words::exit::Status;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
 
 fn run(args: RunArgs) -> Result<Status> {
     match &args.ctl {
-        Some(Ctl::Ctl(asked)) => ctl(asked),
+        Some(Ctl::Ctl(asked)) => ctl::ctl(asked),
         None => keep(&args),
     }
 }
@@ -62,31 +63,4 @@ fn words(recipe: &Recipe) -> String {
             format!("{}: {}", job.label, job.arguments.iter().map(quote).collect::<Vec<_>>().join(" "))
         }
     }
-}
-
-fn ctl(asked: &CtlArgs) -> Result<Status> {
-    let label = asked.label.as_str();
-    check_label(label).map_err(|why| Error::new(Status::Usage, why))?;
-    let reason = asked.reason.as_deref();
-    let how = ask::AskOptions { reason, now: asked.now, no_wait: asked.no_wait, timeout: asked.timeout };
-    let answer = match asked.verb {
-        CtlVerb::Status => ask::status(label),
-        CtlVerb::Start => ask::tell(label, "start"),
-        CtlVerb::Restart => ask::restart(label, how, &Voice::new(Level::Normal)),
-        CtlVerb::Update => ask::update(label, how),
-        CtlVerb::Stop => ask::stop(label),
-        CtlVerb::Drain => ask::drain(label, reason),
-        CtlVerb::Intend => ask::intend(label, reason),
-    }?;
-    let tells = asked.verb == CtlVerb::Status;
-    if asked.json {
-        say::answer(&answer.to_string())?;
-    } else if tells {
-        say::answer(&ask::words(&answer))?;
-    }
-    Ok(if tells && answer.get("pid").is_none_or(serde_json::Value::is_null) {
-        Status::No
-    } else {
-        Status::Done
-    })
 }

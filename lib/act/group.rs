@@ -19,3 +19,4 @@ mod slot;
 pub mod state;
 pub mod table;
 pub mod transaction;
+mod wish;

@@ -206,7 +206,7 @@ fn those_that_are_late_are_killed_together() {
         let held = format!("{LEAVE}; exec sleep 1000");
         let mut late = pin!(run_whole(shell(dir.path(), &held), deadline, 0, &never));
         // It is begun, and nobody looks at it any more.
-        poll_fn(|context| Poll::Ready(assert!(late.as_mut().poll(context).is_pending()))).await;
+        assert!(poll_fn(|context| Poll::Ready(late.as_mut().poll(context).is_pending())).await);
         let left = far(dir.path());
         let first = run_whole(shell(dir.path(), "exec sleep 1000"), deadline, 0, &never).await.unwrap();
         assert_eq!(first.exit, None);

@@ -8,21 +8,24 @@ use crate::service::{
 };
 use crate::sys::child::{Exit, Spec};
 use crate::sys::file::{self, Lock};
-use crate::sys::lines::LINE_LIMIT;
-use crate::sys::process::Pid;
-use crate::sys::{net, trust};
+use crate::sys::lines::{self, LINE_LIMIT};
+use crate::sys::process::{self, Pid};
+use crate::sys::trust;
 use crate::words::error::{Error, Result, brief};
 use crate::words::exit::Status;
 use crate::words::span;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsFd;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long `baa-run --detach` may take: it gives its keeper a minute, which may have to stop what a killed
 /// one left behind.
 const UP_LIMIT: Duration = Duration::from_secs(70);
+/// Who is stopped gets so long to go on.
+const STOPPED: Duration = Duration::from_secs(1);
+/// Between two tries to be heard.
+const PAUSE: Duration = Duration::from_millis(20);
 /// The longest path of a socket on every system that we run on (sockaddr_un of macOS, with its NUL).
 const SOCKET_PATH_LIMIT: usize = 103;
 
@@ -108,7 +111,11 @@ impl KeeperPaths {
         self.ask_until(request, Instant::now() + CALL_LIMIT)
     }
 
-    fn ask_until(&self, request: &Value, deadline: Instant) -> std::result::Result<Value, Trouble> {
+    /// The same, as long as it is busy, until `deadline`.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub fn ask_until(&self, request: &Value, deadline: Instant) -> std::result::Result<Value, Trouble> {
         let retry = |text: String| Trouble { class: TroubleClass::Retry, code: None, text };
         let denied = |cause: &std::io::Error| Trouble {
             class: TroubleClass::Final(Status::NotPermitted),
@@ -116,42 +123,82 @@ impl KeeperPaths {
             text: crate::words::error::reason(cause),
         };
         // In a stranger's directory no keeper of ours listens, and that none does means nothing either.
-        let stranger =
-            trust::way(&self.control()).err().filter(trust::is_distrust).map(|cause| denied(&cause));
-        let mut conn = match net::connect_unix_now(&self.control(), deadline) {
-            Ok(conn) => conn,
-            Err(_) if stranger.is_some() => return stranger.map_or(Err(retry(String::new())), Err),
-            Err(failure) if failure.class.is_down() && !self.held() => {
-                return Err(Trouble {
-                    class: TroubleClass::Unregistered,
-                    code: None,
-                    text: "no keeper runs".to_owned(),
-                });
-            }
-            Err(failure) if failure.class == crate::words::failure::Class::NotPermitted => {
-                return Err(Trouble {
-                    class: TroubleClass::Final(Status::NotPermitted),
-                    code: None,
-                    text: failure.text,
-                });
-            }
-            Err(failure) => return Err(retry(failure.text)),
-        };
-        net::check_peer(conn.as_fd()).map_err(|cause| denied(&cause))?;
-        stranger.map_or(Ok(()), Err)?;
-        let mut line = String::new();
-        let exchanged = writeln!(conn, "{request}")
-            .and_then(|()| BufReader::new(std::io::Read::take(conn, LINE_LIMIT)).read_line(&mut line));
-        // A keeper that ends closes its connections; the next question finds it gone.
-        exchanged.map_err(|cause| {
-            retry(format!("the keeper does not answer: {}", crate::words::error::reason(&cause)))
-        })?;
-        let answer: Value =
-            serde_json::from_str(&line).map_err(|_| retry("the keeper gave no answer".to_owned()))?;
-        match answer.get("error").and_then(Value::as_str) {
-            Some(error) => Err(retry(brief(error))),
-            None => Ok(answer),
+        if let Err(cause) = trust::way(&self.control())
+            && trust::is_distrust(&cause)
+        {
+            return Err(denied(&cause));
         }
+        let question = request.to_string();
+        let mut stopped: Option<Instant> = None;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // What is stopped is not asked, so that it does not obey much later whom nobody waits for.
+            if let Some(text) = self.stopped() {
+                if stopped.get_or_insert_with(Instant::now).elapsed() >= STOPPED || left.is_zero() {
+                    return Err(retry(text));
+                }
+                std::thread::sleep(PAUSE.min(left));
+                continue;
+            }
+            let cause = match lines::ask(&self.control(), &question, LINE_LIMIT, left) {
+                Ok(line) => {
+                    let answer: Value = serde_json::from_str(&line)
+                        .map_err(|_| retry("the keeper gave no answer".to_owned()))?;
+                    return match answer.get("error").and_then(Value::as_str) {
+                        Some(error) => Err(retry(brief(error))),
+                        None => Ok(answer),
+                    };
+                }
+                Err(cause) => cause,
+            };
+            match cause.kind() {
+                ErrorKind::PermissionDenied => return Err(denied(&cause)),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused if !self.held() => {
+                    return Err(Trouble {
+                        class: TroubleClass::Unregistered,
+                        code: None,
+                        text: "no keeper runs".to_owned(),
+                    });
+                }
+                // Nobody has heard us: it is coming up, or so many ask that it has no room for one more.
+                ErrorKind::NotFound
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::WouldBlock
+                | ErrorKind::BrokenPipe
+                | ErrorKind::ConnectionReset
+                    if left > PAUSE =>
+                {
+                    std::thread::sleep(PAUSE);
+                }
+                // A keeper that ends closes its connections; the next question finds it gone.
+                _ => {
+                    let why = crate::words::error::reason(&cause);
+                    return Err(retry(format!("the keeper does not answer: {why}")));
+                }
+            }
+        }
+    }
+
+    /// What the keeper has written down of itself last.
+    pub fn last_known(&self) -> Option<Value> {
+        serde_json::from_slice(&trust::read(&self.status(), LINE_LIMIT).ok()?).ok()
+    }
+
+    /// That the keeper is stopped by a signal, if it is.
+    pub fn stopped(&self) -> Option<String> {
+        let known = self.last_known()?;
+        let pid = Pid::new(i32::try_from(known["keeper"].as_i64()?).ok()?)?;
+        (process::is_stopped(pid) && self.held())
+            .then(|| format!("its keeper, process {pid}, is stopped (SIGCONT lets it go on)"))
+    }
+
+    /// The labels that keepers of this runtime directory have now.
+    pub fn running() -> Vec<String> {
+        let all = std::fs::read_dir(KeeperPaths::all()).into_iter().flatten().flatten();
+        let labels = all.filter_map(|one| one.file_name().into_string().ok());
+        let mut held: Vec<String> = labels.filter(|label| KeeperPaths::of(label).held()).collect();
+        held.sort();
+        held
     }
 }
 

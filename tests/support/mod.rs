@@ -352,6 +352,12 @@ pub fn signal(pid: u32, signal: nix::sys::signal::Signal) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
+/// Waits until SIGSTOP has reached a process.
+pub fn is_stopped(pid: u32) {
+    let pid = baa::sys::process::Pid::new(i32::try_from(pid).unwrap()).unwrap();
+    until("it is stopped", || baa::sys::process::is_stopped(pid));
+}
+
 /// Whether the process lives; a zombie does not.
 pub fn alive(pid: u64) -> bool {
     let pid = baa::sys::process::Pid::new(i32::try_from(pid).unwrap()).unwrap();

@@ -247,13 +247,7 @@ impl GroupMachine {
             GroupEvent::Stop => self.ending = true,
             GroupEvent::Hold(number) => self.entries[number].held = true,
             GroupEvent::Release(number) => self.release(number),
-            GroupEvent::Once(number) => {
-                if self.entries[number].rules.kind == EntryKind::Oneshot {
-                    self.bounce(number);
-                }
-                self.release(number);
-                self.entries[number].once = true;
-            }
+            GroupEvent::Once(number) => self.once(number),
             GroupEvent::Bounce(number) => {
                 (self.entries[number].held, self.entries[number].once) = (false, false);
                 self.bounce(number);
@@ -266,37 +260,6 @@ impl GroupMachine {
 
     fn is(&self, number: usize, session: u64) -> bool {
         self.entries[number].session == session
-    }
-
-    /// Holds an entry before anything has started.
-    pub fn hold(&mut self, number: usize) {
-        self.entries[number].held = true;
-        self.stale = true;
-    }
-
-    fn release(&mut self, number: usize) {
-        let entry = &mut self.entries[number];
-        (entry.held, entry.once) = (false, false);
-        match entry.life {
-            Life::Resting(_) => (entry.life, entry.restarts) = (Life::Down, 0),
-            Life::Over if entry.health != EntryHealth::Success => {
-                (entry.life, entry.restarts) = (Life::Down, 0);
-            }
-            // Once what it has left is gone it does not rest, but begins.
-            Life::Sweeping(_, Some(exit)) => {
-                entry.bounced |= entry.rules.kind != EntryKind::Oneshot || !exit.success();
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn bounce(&mut self, number: usize) {
-        let entry = &mut self.entries[number];
-        entry.bounced = true;
-        if let Life::Resting(_) | Life::Over = entry.life {
-            entry.life = Life::Down;
-            entry.restarts = 0;
-        }
     }
 
     fn started(&mut self, now: Instant, number: usize, session: u64) {

@@ -269,7 +269,7 @@ impl World {
             if entry.life == Life::Up && self.doomed.contains(&life) {
                 let waits =
                     dependents(machine, number, true).into_iter().any(|one| machine.entries()[one].alive());
-                // One that a reload has taken out may have needed it.
+                // What a reload has taken out may have needed it.
                 let old = machine.entries().iter().any(|one| one.leaves() && one.alive());
                 assert!(waits || old, "{} outlives what it needed", entry.rules.id);
             }

@@ -56,10 +56,9 @@ impl EntryState {
 impl GroupEntry {
     /// What there is to say about its state.
     pub fn message(&self, state: EntryState) -> Option<&str> {
-        // What serves no more is stopped for that.
-        let hung = self.hung.as_deref().filter(|_| state == EntryState::Stopping);
-        let tells = [EntryState::Starting, EntryState::Backoff, EntryState::Failed].contains(&state);
-        hung.or(self.health.message().filter(|_| tells))
+        // One that stops has a message only where it is stopped for what that says.
+        let mute = [EntryState::Waiting, EntryState::Ready, EntryState::Done, EntryState::Disabled];
+        self.health.message().filter(|_| !mute.contains(&state))
     }
 
     /// Whether it has been told to stop, or soon will be.

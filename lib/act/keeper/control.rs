@@ -1,6 +1,7 @@
 //! What a keeper can be asked over its socket: one JSON line in, one out.
 
 use crate::service::intent;
+use crate::sys::signal::SignalNumber;
 use serde_json::{Value, json};
 
 /// What a client asks.
@@ -18,6 +19,8 @@ pub(crate) enum ClientRequest {
     Drain(Option<String>),
     /// `update`, and why.
     Update(Option<String>),
+    /// `signal`: send the process one.
+    Signal(SignalNumber),
     /// `spare`: leave this process of ours alone.
     Spare(i32),
 }
@@ -42,6 +45,10 @@ pub(crate) fn parse(line: &[u8]) -> std::result::Result<ClientRequest, &'static 
         }
         Some("drain") => Ok(ClientRequest::Drain(reason(&request))),
         Some("update") => Ok(ClientRequest::Update(reason(&request))),
+        Some("signal") => {
+            let named = request.get("signal").and_then(Value::as_str).and_then(SignalNumber::named);
+            named.map(ClientRequest::Signal).ok_or("no such signal")
+        }
         Some("spare") => {
             let pid = request.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
             pid.map(ClientRequest::Spare).ok_or("spare needs a pid")

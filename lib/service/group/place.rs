@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const ANSWER: u64 = 16 * 1024 * 1024;
 /// Who is busy has this long: ten thousand who ask at once take their turns.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// In a list one that is busy is not waited for any longer.
+const LISTED: Duration = Duration::from_secs(5);
 /// Who is stopped gets so long to go on.
 const STOPPED: Duration = Duration::from_secs(1);
 /// Between two tries to be heard.
@@ -330,7 +332,7 @@ impl GroupPaths {
         }
         let note = place.read_note();
         let question = json!({ "verb": "status" }).to_string();
-        let patience = if place.is_stopped() { Duration::ZERO } else { PATIENCE };
+        let patience = if place.is_stopped() { Duration::ZERO } else { LISTED };
         let said = lines::ask(&place.control(), &question, ANSWER, patience);
         let mut answer = said
             .ok()

@@ -10,7 +10,7 @@ use crate::act::group::slot::EntrySlot;
 use crate::act::group::state::EntryState;
 use crate::service::group::MarkedIds;
 use crate::sys::child;
-use crate::sys::signal::{self, SignalNumber};
+use crate::sys::signal::SignalNumber;
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::{span, stamp};
@@ -157,8 +157,8 @@ impl Group<'_> {
         for number in numbers {
             let slot = &self.slots[number];
             slot.main.iter().for_each(|main| child::signal(*main, signal));
-            let name = signal::name(signal.number());
-            let more = json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": name });
+            let more =
+                json!({ "pid": slot.main.map(|main| main.pid.number()), "signal": signal.to_string() });
             self.journal.note("signal", Some(&slot.entry.rules.id), more);
         }
         Ok(())

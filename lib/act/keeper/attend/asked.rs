@@ -160,6 +160,12 @@ impl KeeperLoop<'_> {
                 }
                 return json!({ "schema": SCHEMA });
             }
+            ClientRequest::Signal(signal) => {
+                if let Some(main) = self.lives.main() {
+                    child::signal(main, signal);
+                }
+                return self.status_json(self.keeper.state());
+            }
             // A second stop over the socket is impatience, not an order to kill; signals are.
             ClientRequest::Stop => {
                 if !matches!(
