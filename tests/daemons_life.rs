@@ -359,3 +359,35 @@ fn what_is_left_is_found_under_another_name() {
         assert!(!alive(second));
     }
 }
+
+/// What only waits for a success has none when it is ended before, and ends at once where none can come any
+/// more.
+#[apply(test)]
+fn a_success_that_did_not_come_is_none() {
+    let room = Room::new();
+    let stuck = "[[check]]\nid = \"stuck\"\nready.probe = \"file:never\"\n";
+    room.write("g.toml", &(sleeper("a", "") + stuck));
+    let begin = || {
+        let mut command = room.command("baa-daemons");
+        command.args(["until-success", "g.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        until("it runs", || ask(&room, &["status", "g.toml"]).stdout.contains("ready"));
+        child
+    };
+    for (sent, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let child = begin();
+        signal(child.id(), sent);
+        let done = collect(child);
+        let words = format!("ended by {sent} while waiting for stuck (");
+        assert!(done.status == status && done.stderr.contains(&words), "{done:?}");
+    }
+    let child = begin();
+    ask(&room, &["stop", "-q", "g.toml"]).expect(0, "", "");
+    let done = collect(child);
+    assert!(done.status == 1 && done.stderr.contains("stopped while waiting for stuck ("), "{done:?}");
+    let hopeless =
+        "[[oneshot]]\nid = \"m\"\ncommand = [\"/bin/sh\", \"-c\", \"exit 4\"]\nrestart = \"never\"\n";
+    room.write("g.toml", &(sleeper("a", "requires = [\"m\"]") + hopeless));
+    let why = "m is not started again, so not all can be a success: exited with 4";
+    ask(&room, &["until-success", "-q", "g.toml"]).failed_with(69, why);
+}

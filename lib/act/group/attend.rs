@@ -22,7 +22,7 @@ use crate::sys::poll::{self, For};
 use crate::sys::poller::Poller;
 use crate::sys::process::Pid;
 use crate::sys::say::{self, Live, Voice};
-use crate::sys::signal::Signals;
+use crate::sys::signal::{self, Signals};
 use crate::words::error::{Error, Result};
 use crate::words::exit::Status;
 use crate::words::span;
@@ -202,9 +202,22 @@ impl<'a> Group<'a> {
                 Ok(Signal::SIGCHLD) => {}
                 Ok(Signal::SIGHUP) => drop(self.reload()),
                 // Whatever would have ended us, also one without a name.
-                _ => self.stop(),
+                _ => {
+                    let status = Status::Signal(u8::try_from(signal).unwrap_or(0));
+                    self.stop_early(status, &format!("ended by {}", signal::name(signal)));
+                }
             }
         }
+    }
+
+    /// Stops it because somebody wants so; where only a success is waited for it has not come.
+    fn stop_early(&mut self, status: Status, how: &str) {
+        let waits = self.request.until_success.is_some() && self.failure.is_none();
+        if waits && !self.machine.is_ending() && !self.machine.all_ready() {
+            let text = format!("{how} while waiting for {}", table::laggards(&self.machine));
+            self.failure = Some(Error::new(status, text));
+        }
+        self.stop();
     }
 
     /// Where only a success is waited for: whether there is one, or its time is over.
@@ -213,6 +226,12 @@ impl<'a> Group<'a> {
             return;
         }
         if self.machine.all_ready() {
+            self.stop();
+        } else if let Some(hopeless) = self.machine.hopeless() {
+            let last = hopeless.last.as_deref().unwrap_or("not started");
+            let text =
+                format!("{} is not started again, so not all can be a success: {last}", hopeless.rules.id);
+            self.failure = Some(Error::new(Status::Unavailable, text));
             self.stop();
         } else if limit.is_some_and(|limit| Instant::now() >= limit) {
             let taken = span::show(self.request.until_success.flatten().unwrap_or_default());

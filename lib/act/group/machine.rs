@@ -161,6 +161,12 @@ impl GroupMachine {
         self.entries.iter().all(|entry| entry.health == EntryHealth::Success)
     }
 
+    /// One that has failed and is not started again unless somebody asks.
+    pub fn hopeless(&self) -> Option<&GroupEntry> {
+        let failed = |entry: &&GroupEntry| matches!(entry.health, EntryHealth::Failure(_));
+        self.entries.iter().filter(|entry| entry.life == Life::Over).find(failed)
+    }
+
     /// What an entry waits for.
     pub fn waits_for(&self, number: usize) -> Vec<&str> {
         let needs = self.entries[number].rules.needs.iter();

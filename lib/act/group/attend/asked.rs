@@ -77,7 +77,7 @@ impl Group<'_> {
             GroupVerb::Renew(id) => Some(self.renew(&id)?),
             GroupVerb::StopAll => {
                 if !self.machine.is_ending() {
-                    self.stop();
+                    self.stop_early(Status::No, "stopped");
                 }
                 Some(Outlook::default())
             }
