@@ -116,7 +116,7 @@ fn an_answer_of_another_user_is_not_believed() {
     signal(liar.id(), Signal::SIGKILL);
     liar.wait().unwrap();
     assert!(done.status != 0 && done.stdout.is_empty(), "{done:?}");
-    assert!(done.stderr.contains(&format!("answered by uid {NOBODY}, not by root")), "{done:?}");
+    assert!(done.stderr.contains(&format!("belongs to user {NOBODY}")), "{done:?}");
 }
 
 /// Should the directories ever be open, a keeper still obeys nobody but root and its own user.

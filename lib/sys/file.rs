@@ -166,23 +166,31 @@ pub(super) fn bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last `count` lines of a log of the user `uid`, out of its last 64 KiB: a huge log, a FIFO or a device
-/// costs nothing, and nobody is shown through us what is not his.
+/// The last `count` lines of a log of the user `uid`, whole and as they are, out of its last 32 MiB: a huge
+/// log, a FIFO or a device costs nothing more, and nobody is shown through us what is not his.
 ///
 /// # Errors
 /// As `trust::open_of`; those of read(2).
 pub fn tail(path: &Path, count: usize, uid: u32) -> io::Result<Vec<String>> {
-    const WINDOW: u64 = 64 * 1024;
+    const MOST: u64 = 32 << 20;
+    const STEP: u64 = 64 << 10;
     let mut file = trust::open_of(path, uid)?;
     let length = file.metadata()?.len();
-    let from = length.saturating_sub(WINDOW);
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(WINDOW).read_to_end(&mut bytes)?;
+    let (mut from, mut bytes) = (length, Vec::new());
+    let ends = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();
+    // The line that the first block begins within may be a part of one.
+    while from > 0 && length - from < MOST && ends(&bytes) <= count {
+        let begin = from.saturating_sub(STEP.max(length - from));
+        let mut block = Vec::new();
+        file.seek(SeekFrom::Start(begin))?;
+        (&mut file).take(from - begin).read_to_end(&mut block)?;
+        block.append(&mut bytes);
+        (from, bytes) = (begin, block);
+    }
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().skip(usize::from(from > 0 && text.lines().count() > 1)).collect();
+    let lines: Vec<&str> = text.lines().skip(usize::from(from > 0 && ends(&bytes) > 1)).collect();
     let keep = lines.len().saturating_sub(count);
-    Ok(lines[keep..].iter().map(|line| crate::words::error::brief(line)).collect())
+    Ok(lines[keep..].iter().map(|line| (*line).to_owned()).collect())
 }
 
 /// O_NONBLOCK keeps a FIFO without a writer from blocking the open itself (fifo(7)).
@@ -422,6 +430,10 @@ mod tests {
         huge.set_len(10_000_000_000).unwrap();
         huge.write_all_at(b"\nlast\n", 9_999_999_994).unwrap();
         assert_eq!(tail(&dir.path().join("huge"), 1, uid).unwrap(), ["last"]);
+        let long = format!("  {}", "x".repeat(200_000));
+        fs::write(&path, format!("first\n{long}\nlast\n")).unwrap();
+        assert_eq!(tail(&path, 3, uid).unwrap(), ["first", &long, "last"]);
+        assert_eq!(tail(&path, 2, uid).unwrap(), [&long, "last"]);
         fs::write(&path, "").unwrap();
         assert!(tail(&path, 20, uid).unwrap().is_empty());
         fs::write(&path, "no newline").unwrap();
