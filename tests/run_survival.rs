@@ -7,10 +7,11 @@ use nix::sys::signal::Signal;
 use std::process::{Child, Command, Stdio};
 
 /// A command that leaves two processes behind it that belong to nobody: one daemonised, and one with an empty
-/// environment beside that. They say their pids in `left`.
+/// environment beside that. They say their pids in `left`. A word about a file that is not there yet could
+/// kill it: whoever read that may be dead by then.
 const DAEMONS: &str = "setsid -f /bin/sh -c 'echo $$ >> left; exec sleep 1000'; \
     setsid -f env -i /bin/sh -c 'echo $$ >> left; exec /bin/sleep 1000'; \
-    until [ $(wc -l < left) = $(($(wc -l < lives) * 2)) ]; do sleep 0.01; done;";
+    until [ $(wc -l < left) = $(($(wc -l < lives) * 2)) ]; do sleep 0.01; done 2> /dev/null;";
 
 fn left(room: &Room) -> Vec<u64> {
     read(room, "left").lines().filter_map(|line| line.parse().ok()).collect()
