@@ -235,7 +235,8 @@ impl Wait {
         } else {
             (target.row, target.row_began) = (0, None);
         }
-        let failure = seen.as_ref().err();
+        // What says itself that it is down has answered.
+        let failure = seen.as_ref().err().filter(|failure| failure.class != Class::Down);
         let (cost, tries, watched) = (target.cost, target.attempts, target.watched);
         let pause = match self.rules.rhythm {
             Rhythm::Every(pause) => pause,

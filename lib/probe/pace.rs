@@ -33,8 +33,7 @@ pub struct PollProgress {
 
 /// The pause after a probe that failed with `last`, or that succeeded and is not enough yet.
 pub fn pause(moment: PollProgress, last: Option<&Failure>) -> Duration {
-    let silent = [Class::Refused, Class::Missing, Class::Timeout];
-    let answers = last.is_none_or(|failure| !silent.contains(&failure.class));
+    let answers = last.is_none_or(|failure| !failure.class.is_down() && failure.class != Class::Timeout);
     // Many take their turns, so that all of them together stay within the share.
     let crowd = moment.polled.div_ceil(FEW).max(1);
     match moment.cost {
