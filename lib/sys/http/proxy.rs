@@ -156,6 +156,17 @@ mod tests {
     }
 
     #[test]
+    fn interim_answers_have_an_end() {
+        let proxy = Proxy::parse("http://proxy:3128").unwrap();
+        let mut tunnel = proxy.tunnel(&Url::parse("https://host/x").unwrap());
+        let some = "HTTP/1.1 102 x\r\n\r\n".repeat(INTERIM_LIMIT);
+        assert_eq!(tunnel.received(some.as_bytes()).unwrap(), None);
+        assert_eq!(tunnel.heard, b"");
+        let failure = tunnel.received(b"HTTP/1.1 102 x\r\n\r\n").unwrap_err();
+        assert!(failure.text.contains("without end"), "{failure}");
+    }
+
+    #[test]
     fn a_tunnel_is_asked_for_and_answered() {
         let proxy = Proxy::parse("http://me:pw@proxy:3128").unwrap();
         let mut tunnel = proxy.tunnel(&Url::parse("https://[fe80::1%25eth0]/x").unwrap());
