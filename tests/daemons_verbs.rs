@@ -2,11 +2,9 @@
 //! on the way, and its status tells how it ended. On real processes.
 
 use crate::daemons::{Group, ask, daemon, sleeper};
-use crate::support::{Done, Room, alive, collect, is_stopped, signal, until};
+use crate::support::{Done, Room, alive, ask_at_once, collect, is_stopped, signal, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
 /// The lines about an entry, in order, without what probes say on the way.
@@ -253,17 +251,8 @@ fn no_answer_is_lost_however_many_ask() {
                 .unwrap()
         })
         .collect();
-    let mut clients: Vec<UnixStream> = (0..600)
-        .map(|_| {
-            let mut client = UnixStream::connect(place.join("control")).unwrap();
-            client.write_all(b"{\"verb\":\"status\"}\n").unwrap();
-            client
-        })
-        .collect();
-    for client in &mut clients {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["entries"][0]["state"], "ready");
+    for answer in ask_at_once(&place.join("control"), 600) {
+        assert_eq!(answer["entries"][0]["state"], "ready");
     }
     for client in programs {
         let done = collect(client);

@@ -294,6 +294,7 @@ fn what_users_of_other_tools_type_is_told_how_to_be_written() {
         (vec!["/run/x"], 2, "it is a path; write file: or unix: before it"),
         (vec!["http://unix:/run/x:/up"], 2, "write http+unix:///run/x:/up"),
         (vec!["--status", "500", "127.0.0.1:1"], 2, "--status is of no use: no target is asked by HTTP"),
+        (vec!["--status", "500", "httpd:80"], 2, "--status is of no use: no target is asked by HTTP"),
         (vec!["--exec-status", "1", "127.0.0.1:1"], 2, "--exec-status is of no use: no target is a command"),
         (vec!["--json-path", "/n == 1", "http://db/"], 2, "write 'POINTER=VALUE'"),
         (vec!["--json-path", "/a~2=1", "http://db/"], 2, "~ is written ~0 in it"),

@@ -423,6 +423,13 @@ fn who_is_the_wrong_process_is_told_no_secret() {
     assert_eq!(String::from_utf8_lossy(&heard.join().unwrap()), "");
 }
 
+/// A command of a user who may not look into ours.
+fn stranger(words: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(words);
+    command
+}
+
 /// Who answers is another user's: of those who may be looked into one has the socket too, and did not.
 #[apply(test)]
 fn whom_we_may_not_see_is_not_taken_for_one_whom_we_see() {
@@ -432,22 +439,17 @@ fn whom_we_may_not_see_is_not_taken_for_one_whom_we_see() {
     let program = room.path("baa-healthwait");
     copy_program(&crate::support::binary("baa-healthwait"), &program);
     std::fs::set_permissions(room.dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let stranger = || {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command
-    };
     for how in ["serve", "hold", "hang-up"] {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = tcp.local_addr().unwrap();
         let shared = OwnedFd::from(tcp.try_clone().unwrap());
         let _old = holder(&room, tcp, how, &[how]);
-        let mut new = stranger().args(["sleep", "600"]).stdin(Stdio::from(shared)).spawn().unwrap();
+        let mut new = stranger(&["sleep", "600"]).stdin(Stdio::from(shared)).spawn().unwrap();
         let name = || std::fs::read_to_string(format!("/proc/{}/comm", new.id())).unwrap();
         until("it is another user's", || name() == "sleep\n");
         for target in [format!("http://{at}/"), format!("tcp://{at}")] {
-            let mut ask = stranger();
-            ask.arg(&program).args(["--attempts", "1", "--probe-timeout", "500ms", "--served-by"]);
+            let mut ask = stranger(&[program.to_str().unwrap()]);
+            ask.args(["--attempts", "1", "--probe-timeout", "500ms", "--served-by"]);
             let done = crate::support::finish(ask.args([&new.id().to_string(), &target]));
             let told = done.stderr.contains("cannot tell which process answered");
             assert!(done.status == 124 && (told || how == "hang-up"), "{how} {target}: {done:?}");
@@ -471,11 +473,6 @@ fn one_of_ours_that_hides_is_not_overlooked() {
     let program = room.path("baa-healthwait");
     copy_program(&crate::support::binary("baa-healthwait"), &program);
     std::fs::set_permissions(room.dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    let stranger = |words: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(words);
-        command
-    };
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     // As if that user had made it (sockfs_setattr in net/socket.c of Linux).
     std::os::unix::fs::fchown(&tcp, Some(65534), Some(65534)).unwrap();

@@ -2,11 +2,8 @@
 //! the way, and its status tells how it ended. On real processes.
 
 use crate::run_loop::{ctl, lives, read, script, spawn};
-use crate::support::{Room, alive, collect, is_stopped, signal, until};
+use crate::support::{Room, alive, ask_at_once, collect, is_stopped, signal, until};
 use nix::sys::signal::Signal;
-use serde_json::Value;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 
 fn serves(room: &Room, label: &str) {
     until(&format!("{label} serves"), || ctl(room, &["status", label]).stdout.contains("running"));
@@ -136,17 +133,8 @@ fn no_answer_is_lost_however_many_ask() {
     serves(&room, "k");
     baa::sys::poll::raise_descriptor_limit();
     let programs: Vec<_> = (0..100).map(|_| spawn(&room, &["ctl", "-q", "start", "k"])).collect();
-    let mut clients: Vec<UnixStream> = (0..600)
-        .map(|_| {
-            let mut client = UnixStream::connect(room.path("run/jobs/k/control")).unwrap();
-            client.write_all(b"{\"verb\":\"status\"}\n").unwrap();
-            client
-        })
-        .collect();
-    for client in &mut clients {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["state"], "running");
+    for answer in ask_at_once(&room.path("run/jobs/k/control"), 600) {
+        assert_eq!(answer["state"], "running");
     }
     programs.into_iter().for_each(|client| collect(client).expect(0, "", ""));
     signal(keeper.id(), Signal::SIGTERM);

@@ -2,7 +2,8 @@
 //! (That of every other test too: `support::schema` looks at all that comes by.)
 
 use crate::support::schema::{self, all, troubles};
-use crate::support::{Done, Room, collect, finish, needs, omit, port, until};
+use crate::support::{Done, Room, Service, collect, finish, is_stopped, needs, omit, port, signal, until};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -212,4 +213,38 @@ fn a_journal_is_looked_at_whole_and_a_test_that_leaves_a_wrong_one_fails() {
     // What the test itself has written is its own affair.
     let room = Room::new();
     room.write("journal", &journal("surprise"));
+}
+
+/// What does not answer is in the list too.
+#[apply(test)]
+fn who_is_stopped_is_listed_in_the_format() {
+    let room = Room::new();
+    room.write("g.toml", "[[daemon]]\nid = \"a\"\ncommand = [\"sleep\", \"1000\"]\n");
+    let begin = |program: &str, arguments: &[&str]| {
+        let mut command = room.command(program);
+        Service {
+            child: command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
+        }
+    };
+    let keeper = begin("baa-run", &["--label", "web", "--", "sleep", "1000"]);
+    let group = begin("baa-daemons", &["run", "g.toml"]);
+    until("both run", || {
+        let ready = |program: &str, words: &[&str]| room.run(program, words).status == 0;
+        ready("baa-run", &["ctl", "status", "web"]) && ready("baa-daemons", &["status", "g.toml"])
+    });
+    for one in [&keeper, &group] {
+        signal(one.child.id(), Signal::SIGSTOP);
+        is_stopped(one.child.id());
+    }
+    let jobs = told(&room, "baa-run ctl list --json", 0, "baa.run.list/1").json();
+    assert!(jobs["jobs"][0]["unreachable"].as_str().unwrap().contains("is stopped"), "{jobs}");
+    let groups = told(&room, "baa-daemons list --json", 0, "baa.daemons/2").json();
+    assert!(groups["groups"][0]["error"].as_str().unwrap().contains("is stopped"), "{groups}");
+    for one in [&keeper, &group] {
+        signal(one.child.id(), Signal::SIGCONT);
+        signal(one.child.id(), Signal::SIGTERM);
+    }
+    for mut one in [keeper, group] {
+        one.child.wait().unwrap();
+    }
 }

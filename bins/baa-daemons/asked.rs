@@ -1,8 +1,7 @@
 //! What a group that runs is asked for.
 
-use crate::args::{
-    GroupFileArgs, GroupReloadArgs, ListArgs, Several, SignalArgs, StatusArgs, Stop, WaitArgs,
-};
+use crate::args::{GroupFileArgs, GroupReloadArgs, ListArgs, Several, SignalArgs, StatusArgs, WaitArgs};
+use baa::act::group::SCHEMA;
 use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
 use baa::act::group::transaction::{self, VerbWait};
@@ -48,7 +47,7 @@ pub fn status(args: &StatusArgs) -> Result<Status> {
 pub fn list(args: &ListArgs) -> Result<Status> {
     let groups = GroupPaths::all_running();
     if args.common.json {
-        say::answer(&json!({ "schema": "baa.daemons/2", "groups": groups }).to_string())?;
+        say::answer(&json!({ "schema": SCHEMA, "groups": groups }).to_string())?;
     } else {
         groups.iter().try_for_each(|group| say::answer(&table::group(group)))?;
     }
@@ -71,18 +70,11 @@ fn only_said(file: &GroupFileArgs, verb: &str, ids: &[String]) -> bool {
     file.common.voice().note_if(file.common.dry_run, format!("would {verb} {what}"))
 }
 
-pub fn tell(args: &Several, verb: &str) -> Result<Status> {
-    if only_said(&args.file, verb, &args.id) {
+pub fn tell(file: &GroupFileArgs, wait: &WaitArgs, verb: &str, ids: &[String]) -> Result<Status> {
+    if only_said(file, verb, ids) {
         return Ok(Status::Done);
     }
-    carry_out(&args.file, &args.wait, verb, &args.id)
-}
-
-pub fn stop(args: &Stop) -> Result<Status> {
-    if only_said(&args.file, "stop", &args.id) {
-        return Ok(Status::Done);
-    }
-    carry_out(&args.file, &args.wait, "stop", &args.id)
+    carry_out(file, wait, verb, ids)
 }
 
 /// Writes it down first, so that it holds whatever becomes of the group that runs, if one does.

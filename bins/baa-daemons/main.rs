@@ -5,6 +5,7 @@ mod asked;
 mod live;
 
 use args::{DaemonsArgs, DaemonsVerb, Graph, GroupFileArgs, GroupRunArgs, Logs};
+use baa::act::group::SCHEMA;
 use baa::act::group::attend::{self, GroupRequest};
 use baa::act::group::plan::GroupPlan;
 use baa::act::group::table;
@@ -31,10 +32,10 @@ fn main() -> ExitCode {
         DaemonsVerb::Graph(args) => graph(args),
         DaemonsVerb::Status(args) => asked::status(args),
         DaemonsVerb::List(args) => asked::list(args),
-        DaemonsVerb::Start(args) => asked::tell(args, "start"),
-        DaemonsVerb::Stop(args) => asked::stop(args),
-        DaemonsVerb::Restart(args) => asked::tell(args, "restart"),
-        DaemonsVerb::Once(args) => asked::tell(args, "once"),
+        DaemonsVerb::Start(args) => asked::tell(&args.file, &args.wait, "start", &args.id),
+        DaemonsVerb::Stop(args) => asked::tell(&args.file, &args.wait, "stop", &args.id),
+        DaemonsVerb::Restart(args) => asked::tell(&args.file, &args.wait, "restart", &args.id),
+        DaemonsVerb::Once(args) => asked::tell(&args.file, &args.wait, "once", &args.id),
         DaemonsVerb::Disable(args) => asked::enable(args, false),
         DaemonsVerb::Enable(args) => asked::enable(args, true),
         DaemonsVerb::Signal(args) => asked::signal(args),
@@ -61,8 +62,7 @@ fn check(args: &GroupFileArgs) -> Result<Status> {
     let entries = plan.entries.len();
     if args.common.json {
         let waves = plan.waves().len();
-        let json =
-            json!({ "schema": "baa.daemons/2", "file": args.file, "entries": entries, "waves": waves });
+        let json = json!({ "schema": SCHEMA, "file": args.file, "entries": entries, "waves": waves });
         say::answer(&json.to_string())?;
     } else {
         args.common.voice().note(format!(
@@ -83,10 +83,8 @@ fn graph(args: &Graph) -> Result<Status> {
             .collect()
     };
     let text = match (args.file.common.json, args.dot) {
-        (true, _) => {
-            json!({ "schema": "baa.daemons/2", "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
-                .to_string()
-        }
+        (true, _) => json!({ "schema": SCHEMA, "start": ids(plan.waves()), "stop": ids(plan.stop_waves()) })
+            .to_string(),
         (false, true) => table::dot(&plan),
         (false, false) => table::waves(&plan),
     };

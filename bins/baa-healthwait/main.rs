@@ -123,12 +123,17 @@ fn become_command(program: &std::ffi::OsStr, arguments: &[std::ffi::OsString]) -
 
 /// What is expected of an answer that no target gives would hold of nothing, and pass for "as expected".
 fn check_use(args: &HealthwaitArgs) -> Result<()> {
-    let any = |scheme: &str| {
-        args.targets.iter().any(|one| one.to_string_lossy().to_ascii_lowercase().starts_with(scheme))
+    let any = |schemes: &[&str]| {
+        let is_one = |target: &std::ffi::OsString| {
+            let target = target.to_string_lossy().to_ascii_lowercase();
+            schemes.iter().any(|scheme| target.starts_with(scheme))
+        };
+        args.targets.iter().any(is_one)
     };
     let of_http = expectation(args).flags().into_iter().find(|flag| HTTP_ONLY.contains(&flag.as_str()));
     let of_exec = (!args.exec_status.is_empty()).then(|| "--exec-status".to_owned());
-    match (of_http.filter(|_| !any("http")), of_exec.filter(|_| !any("exec:"))) {
+    let by_http = any(&["http://", "https://", "http+unix://"]);
+    match (of_http.filter(|_| !by_http), of_exec.filter(|_| !any(&["exec:"]))) {
         (Some(flag), _) => {
             Err(Error::new(Status::Usage, format!("{flag} is of no use: no target is asked by HTTP")))
         }

@@ -20,3 +20,6 @@ pub mod state;
 pub mod table;
 pub mod transaction;
 mod wish;
+
+/// The name and version of what a group says of itself, and of what is said of its file.
+pub const SCHEMA: &str = "baa.daemons/2";

@@ -21,6 +21,8 @@ const WALK: Duration = Duration::from_millis(50);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
 /// How long nothing is said where waiting may be of no use.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long it is waited for somebody to accept, where it is known already who can.
+const ACCEPTANCE: Duration = Duration::from_millis(25);
 /// How many processes a message names.
 const NAMED: usize = 4;
 
@@ -257,7 +259,7 @@ impl<'a> Inquiry<'a> {
             Some(Weight::All(pid)) => {
                 self.good(pid, &[]);
                 self.by_listeners = true;
-                if self.began.elapsed() < PATIENCE / 4 { Sight::Dim } else { Sight::Clear }
+                if self.began.elapsed() < ACCEPTANCE { Sight::Dim } else { Sight::Clear }
             }
             Some(Weight::None(failure)) => self.judged(Err(failure)),
             Some(Weight::Some(pid, others)) if self.demand.any_process => self.good(pid, &others),

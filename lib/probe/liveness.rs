@@ -7,6 +7,9 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// One that is not asked whether it is ready is believed to be so when it has lived so long.
+pub const LIVED: Duration = Duration::from_millis(250);
+
 /// How often it is asked, and what counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {

@@ -363,3 +363,20 @@ pub fn alive(pid: u64) -> bool {
     let pid = baa::sys::process::Pid::new(i32::try_from(pid).unwrap()).unwrap();
     baa::sys::process::Identity::of(pid).is_some()
 }
+
+/// What the one at this control socket answers to so many that ask it at the same moment how it fares.
+pub fn ask_at_once(socket: &Path, count: usize) -> Vec<serde_json::Value> {
+    use std::io::{Read, Write};
+    let ask = || {
+        let mut client = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        client.write_all(b"{\"verb\":\"status\"}\n").unwrap();
+        client
+    };
+    let clients: Vec<_> = (0..count).map(|_| ask()).collect();
+    let answer = |mut client: std::os::unix::net::UnixStream| {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap()
+    };
+    clients.into_iter().map(answer).collect()
+}

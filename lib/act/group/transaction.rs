@@ -2,6 +2,7 @@
 //! ready, or down, or when it is clear that they will not be.
 
 use crate::act::group::changes;
+use crate::probe::liveness::LIVED;
 use crate::service::group::GroupPaths;
 use crate::sys::clock;
 use crate::sys::say::Voice;
@@ -16,8 +17,6 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: Duration = Duration::from_millis(100);
 
-/// A daemon that is not asked whether it is ready is believed to be so when it has lived so long.
-const LIVED: Duration = Duration::from_millis(250);
 /// So many bytes of ids fit into one question.
 const NAMED: usize = 8 * 1024;
 

@@ -1,5 +1,6 @@
 //! What a person asks a keeper (baa-run ctl).
 
+use crate::probe::liveness::LIVED;
 use crate::service::embedded::KeeperPaths;
 use crate::service::{Trouble, TroubleClass, intent};
 use crate::sys::clock;
@@ -13,8 +14,6 @@ use std::time::{Duration, Instant};
 
 /// A keeper that is busy has this long to answer: ten thousand who ask at once take their turns.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A command that is not asked whether it serves is believed to when it has lived so long.
-const LIVED: Duration = Duration::from_millis(250);
 /// Between two looks at what comes of a change.
 const LOOK: Duration = Duration::from_millis(20);
 

@@ -2,6 +2,7 @@
 //! file again.
 
 use super::Group;
+use crate::act::group::SCHEMA;
 use crate::act::group::ask::GroupVerb;
 use crate::act::group::entry::Life;
 use crate::act::group::machine::GroupEvent;
@@ -18,9 +19,6 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
-
-/// What the answers of a group are like.
-const SCHEMA: &str = "baa.daemons/2";
 
 /// Of an entry that has no life yet.
 const NO_ROOM: usize = usize::MAX;
