@@ -110,6 +110,7 @@ fn of_a_stopped_keeper_the_last_that_is_known_is_told() {
     assert!(done.status == 0 && done.stdout.contains(&why), "{done:?}");
     assert!(done.stdout.starts_with(&format!("k: running, process {life}, runs 1, as of 20")), "{done:?}");
     assert!(ctl(&room, &["list"]).stdout.contains(&why));
+    ctl(&room, &["list", "k"]).failed_with(2, "list takes no label; status tells of one");
     ctl(&room, &["restart", "k"]).failed_with(124, &why);
     // What it has written is believed of a process that is still the same, and of no other.
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(life).unwrap()), Signal::SIGKILL)

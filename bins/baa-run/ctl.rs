@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 
 pub fn ctl(asked: &CtlArgs) -> Result<Status> {
     if asked.verb == CtlVerb::List {
+        // Who names one wants to know of that one.
+        if !asked.label.is_empty() {
+            return Err(Error::new(Status::Usage, "list takes no label; status tells of one"));
+        }
         return list(asked);
     }
     if asked.label.is_empty() {
